@@ -1,0 +1,316 @@
+"""Formula + data frame -> Design: numpy blocks, one row per measurement, named columns.
+
+Rows come in one canonical order (by subject, then by time and the other variables), found before
+any transform is evaluated, so that the order of the user's rows cannot change a single bit. Knots,
+means and levels are learnt from all rows with complete covariates, missing outcomes included.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.encoding import Columns, dependent_columns, encode, single_levels
+from dgmm.expressions import Evaluator, ExpressionError
+from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
+from dgmm.frame import Frame, Request, read_frame
+from dgmm.grammar import name_text
+from dgmm.grouping import Grouping
+from dgmm.response import read_outcome
+from dgmm.specification import Specification, block_texts
+from dgmm.terms import formula_text
+from dgmm.variables import Table
+
+__all__ = [
+    "Columns",
+    "Design",
+    "Grouping",
+    "LatentBlock",
+    "NetworkBlock",
+    "Specification",
+    "build_design",
+    "rebuild",
+]
+
+_MOST_LATENT = 20
+
+
+@dataclass(frozen=True)
+class NetworkBlock:
+    """The inputs of one `dnn()` among the fixed terms."""
+
+    term: NetworkTerm
+    columns: Columns
+
+
+@dataclass(frozen=True)
+class LatentBlock:
+    """T (N, q) of one random part, the richer basis phi if one was asked for, and its groups."""
+
+    term: LatentTerm
+    columns: Columns
+    basis: Columns | None
+    grouping: Grouping
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a model sees of a data frame; all arrays have the same N rows in canonical order."""
+
+    formula: Formula
+    y: np.ndarray  # (N,) NaN where the outcome is missing
+    trials: np.ndarray  # (N,) 1 unless the outcome has two columns
+    weights: np.ndarray  # (N,)
+    offset: np.ndarray  # (N,)
+    fixed: Columns  # X (N, p)
+    networks: tuple[NetworkBlock, ...]
+    latents: tuple[LatentBlock, ...]
+    time: np.ndarray  # (N,) the first numeric variable of the first T, NaN when there is none
+    time_name: str | None
+    ratio: bool  # the outcome was written `a / b`: y = a, trials = b
+    rows: np.ndarray  # (N,) position in the user's frame
+    index: pd.Index  # labels of these rows in the user's frame
+    messages: tuple[str, ...]
+    spec: Specification
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Which outcomes were seen, (N,) bool."""
+        return ~np.isnan(self.y)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, planned ones with a missing outcome included."""
+        return len(self.y)
+
+
+def build_design(
+    formula: Formula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    missing_covariates: str = "drop",
+) -> Design:
+    """Build the matrices of a formula and learn what new data will need.
+
+    Args:
+        formula: what parse_formula() returned.
+        data: a data frame (pandas, polars, pyarrow, ...) or a dict of columns.
+        weights: prior weights, a column name or an array with one value per row of the data.
+        offset: added to the linear predictor, likewise; offset() terms are added to it.
+        missing_covariates: "drop" such rows with one counted warning, or raise an "error".
+    """
+    if missing_covariates not in ("drop", "error"):
+        raise ValueError(f"missing_covariates is 'drop' or 'error', not {missing_covariates!r}")
+    table = Table(data)
+    try:
+        formula = _expand_dot(formula, table, weights, offset)
+        request = Request(formula, weights, offset, missing_covariates == "error")
+        design = _assemble(formula, read_frame(table, request), None)
+    except ExpressionError as error:
+        raise _located(error, formula.text) from error
+    _check_latents(design)
+    for message in design.messages:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return replace(design, messages=(*design.messages, *_notes(design)))
+
+
+def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
+    """Build the same columns for new data, with the knots, means and levels of the fit.
+
+    Unknown levels of a grouping factor get code -1, also when its column is absent; unknown levels
+    of a covariate are an error. With outcome=False the outcome need not exist and y is all NaN.
+    """
+    table, formula = Table(newdata), spec.parsed()
+    weights = spec.weights if outcome and spec.weights in table.names else None
+    request = Request(formula, weights, spec.offset, False, spec, outcome)
+    design = _assemble(formula, read_frame(table, request), spec)
+    if spec.offset_array:
+        message = "the fit had an offset array; for new data it is 0 (name a column to avoid this)"
+        design = replace(design, messages=(*design.messages, message))
+    for message in design.messages:
+        warnings.warn(message, UserWarning, stacklevel=2)
+    return design
+
+
+def _located(error: ExpressionError, text: str) -> ValueError:
+    """Add the formula with a caret when the error is about a name that stands in it."""
+    name = error.name
+    match = re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text) if name else None
+    return FormulaError(str(error), text, match.start(), len(name)) if match and name else error
+
+
+def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Design:
+    size = len(frame.rows)
+    values = {name: column.value() for name, column in frame.columns.items()}
+    evaluator = Evaluator(values, dict(spec.states) if spec else {}, learning=spec is None)
+    blocks = {
+        key: encode(text, evaluator, size, network=network)
+        for key, text, network in block_texts(formula)
+    }
+    if spec is None:
+        kept, messages = _independent(formula, blocks, evaluator, size)
+    else:
+        kept, messages = spec.kept, ()
+    blocks = {key: block.select(kept[key]) for key, block in blocks.items()}
+    y, trials, levels = _outcome(formula, frame, evaluator, spec)
+    memory = spec or _remember(formula, frame, evaluator, kept, levels)
+    return Design(
+        formula=formula,
+        y=y,
+        trials=trials,
+        weights=_weights(formula, frame.weights, trials, y),
+        offset=_offset(formula, frame, evaluator),
+        fixed=blocks["fixed"],
+        networks=tuple(
+            NetworkBlock(term, blocks[f"network {k}"]) for k, term in enumerate(formula.networks)
+        ),
+        latents=tuple(
+            LatentBlock(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping)
+            for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True))
+        ),
+        time=frame.time,
+        time_name=frame.time_name,
+        ratio=formula.response.kind == "ratio",
+        rows=frame.rows,
+        index=frame.index,
+        messages=(*frame.messages, *messages),
+        spec=memory,
+    )
+
+
+def _remember(
+    formula: Formula,
+    frame: Frame,
+    evaluator: Evaluator,
+    kept: dict[str, tuple[str, ...]],
+    levels: tuple[Any, ...],
+) -> Specification:
+    return Specification(
+        formula=formula.text,
+        latent_words=tuple(sorted({term.kind for term in formula.latents} - {"normal"})),
+        variables=tuple(column.variable for column in frame.columns.values()),
+        groupings=frame.memories,
+        states=evaluator.states,
+        kept=kept,
+        response_levels=levels,
+        time_name=frame.time_name,
+        weights=frame.weights_name,
+        offset=frame.offset_name,
+        offset_array=frame.offset_array,
+    )
+
+
+def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
+    """Replace `.` among the fixed terms by every column not used elsewhere in the formula."""
+    pieces = formula.fixed.split(" ")
+    if "." not in pieces:
+        return formula
+    place = pieces.index(".")
+    if pieces[place - 1] != "+" or pieces.count(".") > 1:
+        raise ValueError("`.` stands for all other columns and can only be added, once")
+    others = " ".join(pieces[: place - 1] + pieces[place + 1 :])
+    bare = replace(formula, fixed=others)
+    used = set(Request(bare).names(table.names)) | {name for name in given if isinstance(name, str)}
+    free = [name_text(name) for name in table.names if name not in used]
+    if not free:
+        raise ValueError("`.` stands for all other columns, and there is none left")
+    fixed = " ".join([*pieces[:place], " + ".join(free), *pieces[place + 1 :]])
+    expanded = replace(formula, fixed=fixed)
+    return replace(expanded, text=formula_text(expanded))
+
+
+def _independent(
+    formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator, size: int
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Choose the columns to keep: in X and every T, those no earlier columns explain."""
+    kept: dict[str, tuple[str, ...]] = {}
+    messages = [
+        f"`{name}` has one level only and is left out"
+        for name in single_levels(formula.fixed, evaluator, size)
+    ]
+    for key, block in blocks.items():
+        dependent = {} if key.startswith("network") else dependent_columns(block)
+        kept[key] = tuple(name for name in block.names if name not in dependent)
+        if dependent:
+            where = "fixed terms" if key == "fixed" else _latent_text(formula, key)
+            messages.append(_dropped(dependent, where))
+    return kept, tuple(messages)
+
+
+def _latent_text(formula: Formula, key: str) -> str:
+    return formula.latents[int(key.split()[1])].text
+
+
+def _dropped(dependent: dict[str, list[str]], where: str) -> str:
+    reasons = []
+    for name, needed in dependent.items():
+        constant = needed in ([], ["(Intercept)"])
+        why = "constant" if constant else f"a combination of {', '.join(needed)}"
+        reasons.append(f"`{name}` ({why})")
+    return f"dropped from the {where}: {'; '.join(reasons)}"
+
+
+def _outcome(
+    formula: Formula, frame: Frame, evaluator: Evaluator, spec: Specification | None
+) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+    size = len(frame.rows)
+    if not frame.has_outcome:
+        return np.full(size, np.nan), np.ones(size), ()
+    known = spec.response_levels if spec else ()
+    outcome = read_outcome(formula.response, frame.columns, evaluator, known)
+    if spec is None and np.isnan(outcome.y).all():
+        raise ValueError(f"the outcome `{formula.response.text}` is missing in all {size} rows")
+    return outcome.y, outcome.trials, outcome.levels
+
+
+def _weights(
+    formula: Formula, weights: np.ndarray, trials: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """R's idiom `a / b` with weights = b names the denominator twice; it counts once."""
+    seen = ~np.isnan(y)
+    if formula.response.kind == "ratio" and np.array_equal(weights[seen], trials[seen]):
+        return np.ones_like(weights)
+    return weights
+
+
+def _offset(formula: Formula, frame: Frame, evaluator: Evaluator) -> np.ndarray:
+    total = frame.offset.copy()
+    for text in formula.offsets:
+        value = np.asarray(evaluator.value(text))
+        if value.dtype.kind not in "fiub" or value.ndim > 1:
+            raise ValueError(f"offset({text}) is not one numeric column")
+        if not np.isfinite(value).all():
+            bad = np.count_nonzero(~np.isfinite(value))
+            raise ValueError(f"offset({text}) is not a finite number in {bad} rows")
+        total = total + value
+    return total
+
+
+def _check_latents(design: Design) -> None:
+    for block in design.latents:
+        latent = block.term.latent
+        if not block.columns.names:
+            raise ValueError(f"{block.term.text}: no column is left in its random part")
+        largest = int(np.bincount(block.grouping.codes).max())
+        most = min(largest, _MOST_LATENT)
+        if latent is not None and latent > most:
+            raise ValueError(
+                f"{block.term.text}: latent={latent} is larger than sensible; the largest "
+                f"`{block.grouping.name}` has {largest} rows, and {_MOST_LATENT} is the most"
+            )
+
+
+def _notes(design: Design) -> list[str]:
+    """Say what was understood silently: the coding of a two-level outcome, weights not doubled."""
+    notes = []
+    if design.spec.response_levels:
+        zero, one = design.spec.response_levels
+        notes.append(f"outcome `{design.formula.response.text}`: 1 is {one!r}, 0 is {zero!r}")
+    return notes

@@ -1,0 +1,162 @@
+"""What an encoder is: q(b | y) = N(m, R R'), amortised over subjects.
+
+Every encoder adds corrections to the same skeleton, the posterior of the model linearised at b = 0,
+
+    u_ij = sqrt(w_ij) T_ij W_1,   h_i = sum_j w_ij r_ij T_ij W_2,   P_i = I + sum_j u_ij u_ij',   m_i = P_i^-1 h_i,
+
+with w the information in eta and r the working residual, both at b = 0 and the current theta.
+It sees residuals, times and covariates, never bare y: with y alone the optimum itself is wrong for
+covariates that vary between subjects.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Block
+from dgmm.parameters import Theta
+from dgmm.posterior import factor_root
+
+__all__ = ["Context", "Encoder", "Posterior", "context"]
+
+
+class Context(NamedTuple):
+    """What the encoder may look at, padded; entries of masked rows are zero."""
+
+    T: Tensor  # (n, J, q) time bases of all latent terms, columns of unit mean square
+    weight: Tensor  # (n, J) information in eta at b = 0, in units of eta
+    residual: Tensor  # (n, J) working residual at b = 0, in units of eta
+    covariates: Tensor  # (n, J, c) fixed columns and network inputs, standardised
+    occasion: Tensor  # (n, J) planned occasion of the row
+    mask: Tensor  # (n, J)
+
+
+class Posterior(NamedTuple):
+    """q = N(mean, root root')."""
+
+    mean: Tensor  # (n, k)
+    root: Tensor  # (n, k, k)
+    log_det_root: Tensor  # (n,)
+
+    def draw(self, e: Tensor) -> Tensor:
+        """b = mean + root e for e (M, n, k)."""
+        return self.mean + torch.einsum("nab,mnb->mna", self.root, e)
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, I)) per latent direction summed, closed form, (n,)."""
+        return self.kl_parts().sum(-1) - self.log_det_root
+
+    def kl_parts(self) -> Tensor:
+        """1/2 (diag(root root') + mean^2 - 1), (n, k): the KL but for -log |root|."""
+        return 0.5 * (self.root.square().sum(-1) + self.mean.square() - 1)
+
+
+@dataclass(frozen=True)
+class Encoder(ABC):
+    """phi -> q(b | y). Sizes: k latent, q columns of T, c covariates, J planned occasions."""
+
+    k: int
+    q: int
+    c: int
+    J: int
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of phi."""
+
+    @abstractmethod
+    def initial(self, generator: torch.Generator) -> Weights:
+        """Random weights; the corrections start near zero, the skeleton at a random W."""
+
+    @abstractmethod
+    def __call__(self, phi: Weights, seen: Context) -> Posterior:
+        """The approximate posterior of the subjects of a context."""
+
+    def tied(self, skip: Tensor, generator: torch.Generator) -> Weights:
+        """Start at the posterior of the linear decoder: W_1 = W_2 = ``skip`` (q, k)."""
+        return {**self.initial(generator), "W1": skip.clone(), "W2": skip.clone()}
+
+
+def context(model: Model, ready: Theta, block: Block) -> Context:
+    """What the encoder sees of a block at the current theta."""
+    rows, extra = block.rows, model.extra(ready)
+    mask = block.mask
+    eta = model.mu1(ready, rows)
+    unit = model.unit
+    weight = model.family.information(rows.data, eta, extra) * unit**2
+    residual = model.family.working_residual(rows.data, eta) / unit
+    T = torch.cat(
+        [T * (lat.scale / unit) for T, lat in zip(rows.T, model.latents, strict=True)], dim=-1
+    )
+    inputs = [
+        (x - net.centre) / net.spread for x, net in zip(rows.inputs, model.networks, strict=True)
+    ]
+    covariates = torch.cat([rows.X @ model.basis / unit, *inputs], dim=-1)
+    zero = torch.zeros((), dtype=eta.dtype)
+    return Context(
+        torch.where(mask[..., None], T, zero),
+        torch.where(mask, weight, zero),
+        torch.where(mask, residual, zero),
+        torch.where(mask[..., None], covariates, zero),
+        rows.occasion,
+        mask,
+    )
+
+
+def skeleton(W1: Tensor, W2: Tensor, seen: Context) -> tuple[Tensor, Tensor]:
+    """u (n, J, k) and the terms of h (n, J, k) of the linearised posterior."""
+    u = seen.weight.sqrt()[..., None] * (seen.T @ W1)
+    h = (seen.weight * seen.residual)[..., None] * (seen.T @ W2)
+    return u, h
+
+
+def from_natural(precision: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """P^-1 h, a root of P^-1 and its log determinant, for P (n, k, k) and h (n, k)."""
+    root, log_det = factor_root(precision)
+    return torch.einsum("nab,ncb,nc->na", root, root, shift), root, log_det
+
+
+def pearson(seen: Context) -> Tensor:
+    """Residuals in their own standard deviation, softly bounded at +-10, (n, J, 1)."""
+    scaled = seen.weight.sqrt() * seen.residual
+    return 10 * torch.tanh(scaled / 10)[..., None]
+
+
+def adjust(skeletal: Posterior, change: Tensor) -> Posterior:
+    """Move a posterior by a network's output (n, k + k (k + 1) / 2): mean shift, then a factor.
+
+    root <- root F with F lower triangular, exp(.) on its diagonal; a zero output changes nothing.
+    """
+    k = skeletal.mean.shape[-1]
+    row, column = torch.tril_indices(k, k, -1)
+    log_diagonal = change[:, k : 2 * k]
+    F = torch.diag_embed(log_diagonal.exp())
+    F = F.index_put(
+        (torch.arange(len(F))[:, None], row[None], column[None]), change[:, 2 * k :]
+    )
+    return Posterior(
+        skeletal.mean + change[:, :k],
+        skeletal.root @ F,
+        skeletal.log_det_root + log_diagonal.sum(-1),
+    )
+
+
+def linearised(W1: Tensor, W2: Tensor, seen: Context) -> Posterior:
+    """The skeleton alone: the posterior of the model linearised at b = 0."""
+    u, h = skeleton(W1, W2, seen)
+    identity = torch.eye(u.shape[-1], dtype=u.dtype)
+    return Posterior(*from_natural(identity + u.mT @ u, h.sum(1)))
+
+
+def part(phi: Weights, prefix: str) -> Weights:
+    """The weights whose names start with ``prefix``, without it."""
+    return {n[len(prefix) :]: w for n, w in phi.items() if n.startswith(prefix)}

@@ -1,0 +1,56 @@
+"""Encoder `dense`: one network of the whole, fixed-length history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, part, pearson
+from dgmm.networks import Dense as Network
+from dgmm.networks import Weights
+
+__all__ = ["DenseEncoder"]
+
+
+@dataclass(frozen=True)
+class DenseEncoder(Encoder):
+    """The linearised posterior moved by a network of (residuals, mask, times) by planned occasion.
+
+    Missing occasions enter as zeros with mask 0; nothing is imputed. Later occasions than those
+    seen at the fit are left to the linearised part.
+    """
+
+    hidden: int = 64
+
+    name = "dense"
+
+    @property
+    def network(self) -> Network:
+        """(J (2 + q) + c) -> mean shift and factor."""
+        outputs = self.k + self.k * (self.k + 1) // 2
+        return Network((self.J * (2 + self.q) + self.c, self.hidden, self.hidden, outputs))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        network = {f"net.{name}": s for name, s in self.network.shapes().items()}
+        return {"W1": (self.q, self.k), "W2": (self.q, self.k), **network}
+
+    def initial(self, generator: torch.Generator) -> Weights:
+        W = 0.5 * torch.randn(self.q, self.k, generator=generator, dtype=torch.float64)
+        network = self.network.initial(generator, last=0.01)
+        return {"W1": W, "W2": W.clone(), **{f"net.{name}": w for name, w in network.items()}}
+
+    def __call__(self, phi: Weights, seen: Context) -> Posterior:
+        subject_level = seen.covariates.sum(1) / seen.mask.sum(1, keepdim=True).clamp(min=1)
+        inputs = torch.cat([self._history(seen), subject_level], dim=-1)
+        change = self.network(part(phi, "net."), inputs)
+        return adjust(linearised(phi["W1"], phi["W2"], seen), change)
+
+    def _history(self, seen: Context) -> Tensor:
+        rows = torch.cat([pearson(seen), seen.mask[..., None].double(), seen.T], dim=-1)
+        known = seen.mask & (seen.occasion < self.J)
+        place = torch.where(known, seen.occasion, self.J)  # one spare place, dropped below
+        index = place[..., None].expand_as(rows)
+        empty = torch.zeros(len(rows), self.J + 1, rows.shape[-1], dtype=rows.dtype)
+        return empty.scatter(1, index, rows)[:, : self.J].flatten(1)

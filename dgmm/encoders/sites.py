@@ -1,0 +1,70 @@
+"""Encoder `sites`: every observed row contributes a Gaussian site to q(b | y)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dgmm.encoders.base import Context, Encoder, Posterior, from_natural, part, pearson, skeleton
+from dgmm.networks import Dense, Weights
+
+__all__ = ["Sites"]
+
+
+@dataclass(frozen=True)
+class Sites(Encoder):
+    """u_ij = skeleton + f(T_ij, r_ij, x_ij), h_i = sum_j (skeleton + f2(.)), m_i = P_i^-1 h_i + f3(P_i^-1 h_i).
+
+    Sums over rows: any number of visits at any times, permutation invariant, no imputation.
+    Contains the exact posterior when the decoder is linear Gaussian.
+    """
+
+    hidden: int = 32
+
+    name = "sites"
+
+    @property
+    def site(self) -> Dense:
+        """f and f2 in one network: row -> (u, h) corrections."""
+        return Dense((self.q + 1 + self.c, self.hidden, 2 * self.k))
+
+    @property
+    def correction(self) -> Dense:
+        """f3: (P^-1 h, share observed) -> mean correction."""
+        return Dense((self.k + 1, self.hidden, self.k))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            "W1": (self.q, self.k),
+            "W2": (self.q, self.k),
+            "c": (2,),
+            **{f"site.{name}": s for name, s in self.site.shapes().items()},
+            **{f"correction.{name}": s for name, s in self.correction.shapes().items()},
+        }
+
+    def initial(self, generator: torch.Generator) -> Weights:
+        site = self.site.initial(generator, last=0.01)
+        correction = self.correction.initial(generator, last=0.01)
+        W = 0.5 * torch.randn(self.q, self.k, generator=generator, dtype=torch.float64)
+        return {
+            "W1": W,
+            "W2": W.clone(),
+            "c": torch.zeros(2, dtype=torch.float64),
+            **{f"site.{name}": w for name, w in site.items()},
+            **{f"correction.{name}": w for name, w in correction.items()},
+        }
+
+    def __call__(self, phi: Weights, seen: Context) -> Posterior:
+        u, h = skeleton(phi["W1"] * phi["c"][0].exp(), phi["W2"] * phi["c"][1].exp(), seen)
+        rows = torch.cat([seen.T, pearson(seen), seen.covariates], dim=-1)
+        extra = torch.where(seen.mask[..., None], self.site(part(phi, "site."), rows), 0.0)
+        # a site is informative in proportion to the root of its weight
+        u = u + seen.weight.sqrt()[..., None] * extra[..., : self.k]
+        h = h + seen.weight.sqrt()[..., None] * extra[..., self.k :]
+        identity = torch.eye(self.k, dtype=u.dtype)
+        mean, root, log_det = from_natural(identity + u.mT @ u, h.sum(1))
+        share = seen.mask.double().sum(1, keepdim=True) / self.J
+        bounded = 4 * torch.tanh(mean / 4)
+        mean = mean + self.correction(part(phi, "correction."), torch.cat([bounded, share], -1))
+        return Posterior(mean, root, log_det)

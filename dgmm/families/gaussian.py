@@ -1,0 +1,48 @@
+"""Gaussian family: y ~ N(eta, sigma^2 / w) with prior weight w."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.families.base import Extra, Family, Observations
+
+__all__ = ["Gaussian"]
+
+
+class Gaussian(Family):
+    """log p = -1/2 log(2 pi sigma^2 / w) - w (y - mu)^2 / (2 sigma^2); extra = log sigma."""
+
+    name = "gaussian"
+    links = ("identity", "log", "inverse")
+    extra = ("log_sigma",)
+
+    def read(
+        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.per_trial(y, trials, weights)
+
+    def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        scaled = (self.response(data) - self.mean(eta)) * torch.exp(-extra[0])
+        constant = 0.5 * (torch.log(data.weights) - math.log(2 * math.pi)) - extra[0]
+        return constant - 0.5 * data.weights * scaled.square()
+
+    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
+        return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(mu)
+
+    def simulate(
+        self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
+    ) -> Tensor:
+        noise = torch.randn(eta.shape, generator=generator, dtype=eta.dtype)
+        return self.mean(eta) + noise * self.variance(eta, data, extra).sqrt()
+
+    def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
+        mean_square = (data.weights * (self.response(data) - mu).square()).mean()
+        return 0.5 * torch.log(mean_square.clamp(min=1e-300)).reshape(1)
+
+    def start_mean(self, data: Observations) -> Tensor:
+        y = self.response(data)
+        return y if self.link.name == "identity" else y.clamp(min=float(y.abs().mean()) * 1e-2)

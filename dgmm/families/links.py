@@ -1,0 +1,82 @@
+"""Link functions g, as g, g^-1 and d mu / d eta, on torch tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+__all__ = ["LINKS", "Link"]
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Link:
+    """g(mu) = eta. ``log_mean`` and ``log_complement`` are log mu and log(1 - mu) without overflow."""
+
+    name: str
+    forward: Map
+    inverse: Map
+    derivative: Map
+    log_mean: Map
+    log_complement: Map | None = None
+
+
+def _normal_density(eta: Tensor) -> Tensor:
+    return torch.exp(-0.5 * eta.square()) / math.sqrt(2 * math.pi)
+
+
+def _log_cloglog(eta: Tensor) -> Tensor:
+    # log(1 - exp(-e^eta)); for small e^eta expm1 keeps the digits
+    return torch.log(-torch.expm1(-torch.exp(eta.clamp(min=-700.0, max=30.0))))
+
+
+def _cloglog_derivative(eta: Tensor) -> Tensor:
+    return torch.exp(eta - torch.exp(eta.clamp(max=30.0)))
+
+
+def _probit(mu: Tensor) -> Tensor:
+    return torch.special.ndtri(mu)
+
+
+LINKS: dict[str, Link] = {
+    "identity": Link("identity", lambda m: m, lambda e: e, torch.ones_like, torch.log),
+    "log": Link("log", torch.log, torch.exp, torch.exp, lambda e: e),
+    "sqrt": Link("sqrt", torch.sqrt, torch.square, lambda e: 2 * e, lambda e: 2 * e.abs().log()),
+    "inverse": Link(
+        "inverse",
+        torch.reciprocal,
+        torch.reciprocal,
+        lambda e: -1 / e.square(),
+        lambda e: -torch.log(e),
+    ),
+    "logit": Link(
+        "logit",
+        torch.logit,
+        torch.sigmoid,
+        lambda e: torch.sigmoid(e) * torch.sigmoid(-e),
+        lambda e: -softplus(-e),
+        lambda e: -softplus(e),
+    ),
+    "probit": Link(
+        "probit",
+        _probit,
+        torch.special.ndtr,
+        _normal_density,
+        torch.special.log_ndtr,
+        lambda e: torch.special.log_ndtr(-e),
+    ),
+    "cloglog": Link(
+        "cloglog",
+        lambda m: torch.log(-torch.log1p(-m)),
+        lambda e: -torch.expm1(-torch.exp(e.clamp(max=30.0))),
+        _cloglog_derivative,
+        _log_cloglog,
+        lambda e: -torch.exp(e),
+    ),
+}

@@ -1,0 +1,48 @@
+"""Poisson family: counts with mean g^-1(eta)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.families.base import Extra, Family, Observations
+
+__all__ = ["Poisson"]
+
+
+class Poisson(Family):
+    """log p = y log mu - mu - log y!."""
+
+    name = "poisson"
+    links = ("log", "identity", "sqrt")
+
+    def read(
+        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        y, trials, weights = self.per_trial(y, trials, weights)
+        bad = y[(y < 0) | (np.abs(y - np.round(y)) > 1e-8)]
+        if bad.size:
+            raise ValueError(
+                f"family 'poisson' needs counts 0, 1, 2, ..., found {bad[0]:g}. "
+                "For rates keep the count as outcome and add offset(log(exposure))."
+            )
+        return y, trials, weights
+
+    def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        log_mean = self.link.log_mean(eta)
+        return data.weights * (data.y * log_mean - self.mean(eta) - torch.lgamma(data.y + 1))
+
+    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
+        return mu.clamp(min=1e-12) / data.weights
+
+    def simulate(
+        self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
+    ) -> Tensor:
+        return torch.poisson(self.mean(eta), generator=generator)
+
+    def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
+        return torch.zeros(0, dtype=mu.dtype)
+
+    def start_mean(self, data: Observations) -> Tensor:
+        return data.y + 0.1

@@ -1,0 +1,243 @@
+"""Formula text to terms: `y ~ x + dnn(age, sex) + (1 + time | id)`.  Text only; knows no data.
+
+The bars, networks and offsets are cut out first; the rest is left to formulaic's operator algebra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dgmm.grammar import (
+    FormulaError,
+    Piece,
+    Summand,
+    bars,
+    bracketed,
+    called,
+    name_text,
+    plain_name,
+    sides,
+    split,
+    summands,
+    whole_piece,
+)
+from dgmm.options import latent_options, network_options, split_arguments
+from dgmm.rewriting import nested_formula, update_formula
+from dgmm.terms import (
+    Formula,
+    LatentTerm,
+    NetworkTerm,
+    Response,
+    check_algebra,
+    check_linear,
+    intercept_of,
+    join_terms,
+    linear_terms,
+    linear_text,
+    split_group,
+)
+
+__all__ = [
+    "Formula",
+    "FormulaError",
+    "LatentTerm",
+    "NetworkTerm",
+    "Response",
+    "linear_terms",
+    "nested_formula",
+    "parse_formula",
+    "split_group",
+    "update_formula",
+]
+
+
+def parse_formula(text: str, *, latent_words: Sequence[str] = ("dnn",)) -> Formula:
+    """Read a formula; `latent_words` are the names that may stand left of a bar as `name(T)`."""
+    whole = whole_piece(text)
+    left, right = sides(whole)
+    linear: list[Summand] = []
+    networks: list[NetworkTerm] = []
+    latents: list[LatentTerm] = []
+    offsets: list[str] = []
+    for term in summands(right):
+        call = called(term.piece)
+        if bars(term.piece):
+            latents += _latents(term, tuple(latent_words))
+        elif call is not None and call[0] in ("dnn", "offset"):
+            _refuse_minus(term)
+            if call[0] == "dnn":
+                networks.append(_network(term.piece, call[1]))
+            else:
+                offsets.append(_offset(call[1], term.piece))
+        else:
+            check_linear(term, ("dnn", "offset"))
+            linear.append(term)
+    fixed = linear_text(linear, True)
+    check_algebra(fixed, whole)
+    return Formula(
+        whole.text, _response(left), fixed, tuple(networks), tuple(latents), tuple(offsets)
+    )
+
+
+def _response(left: Piece) -> Response:
+    if bars(left):
+        raise left.error("`|` cannot stand in the outcome")
+    call = called(left)
+    if call is not None and call[0] == "cbind":
+        parts = [part.text for _, part in split(call[1], ",")]
+        if len(parts) != 2 or not all(parts):
+            raise left.error("cbind() takes two columns: cbind(success, failure)")
+        return Response(left.text, "cbind", tuple(parts))
+    ratio = split(left, "/")
+    if len(ratio) == 2 and all(part.text for _, part in ratio) and len(split(left, "+-*")) == 1:
+        return Response(left.text, "ratio", tuple(part.text for _, part in ratio))
+    return Response(left.text, "plain", (plain_name(left.text) or left.text,))
+
+
+def _network(piece: Piece, arguments: Piece) -> NetworkTerm:
+    inputs, options = split_arguments(arguments)
+    text = _input_text(inputs, piece)
+    return NetworkTerm(piece.text, text, **network_options(options, piece))
+
+
+def _input_text(inputs: Sequence[Piece], piece: Piece) -> str:
+    """Join the inputs of a network into one sum; a network has its own biases: no intercept."""
+    terms = [term for part in inputs for term in summands(part)]
+    for term in terms:
+        check_linear(term, ("dnn", "offset"))
+        if term.piece.text == ".":
+            raise term.piece.error("name the inputs of a network; `.` is not expanded inside dnn()")
+    kept = [term for term in terms if term.piece.text not in ("0", "1")]
+    if not kept:
+        raise piece.error("dnn() needs at least one input, as in dnn(age, sex)")
+    text = join_terms(kept)
+    check_algebra(text, piece)
+    return text
+
+
+def _offset(inside: Piece, piece: Piece) -> str:
+    if not inside.text:
+        raise piece.error("offset() needs an expression, as in offset(log(time))")
+    return inside.text
+
+
+def _latents(term: Summand, words: tuple[str, ...]) -> list[LatentTerm]:
+    """Read `(T | group)`, `(T || group)`, `(dnn(T) | group)` and nested groups `a/b`."""
+    _refuse_minus(term)
+    left, right, covariance = _sides_of_bar(term.piece)
+    blocks = _blocks(left, words)
+    found = []
+    for group in _groups(right):
+        for block in blocks:
+            bar = "||" if covariance == "diagonal" else "|"
+            text = term.piece.text
+            if len(blocks) > 1 or group != right.text:
+                text = f"({block.text} {bar} {group})"
+            found.append(replace(block, text=text, group=group, covariance=covariance))
+    return found
+
+
+def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
+    found = bars(piece)
+    example = "write the random part as a term of its own, like (1 + x | id)"
+    if not found[0].inside:
+        raise piece.part(found[0].position, found[0].position + 1).error(
+            f"`|` stands outside parentheses: {example}"
+        )
+    inside = bracketed(piece)
+    if inside is None or any(bar.inside != "(" for bar in found):
+        raise piece.error(f"a random part cannot be nested in brackets or multiplied: {example}")
+    double = len(found) == 2 and found[1].position == found[0].position + 1
+    if len(found) > 1 and not double:
+        raise piece.error("one bar per random part; for two groups write (x | a) + (x | b)")
+    left = piece.part(1, found[0].position)
+    right = piece.part(found[-1].position + 1, len(piece.text) - 1)
+    if not left.text:
+        raise piece.error("nothing stands left of the bar: write (1 | id) for a random intercept")
+    if not right.text:
+        raise piece.error("the group is missing right of the bar: write (1 | id)")
+    return left, right, "diagonal" if double else "full"
+
+
+def _groups(right: Piece) -> list[str]:
+    """Expand `a/b` to a and a:b, `a + b` to a and b."""
+    groups: list[str] = []
+    for _, part in split(right, "+"):
+        path: list[str] = []
+        for _, level in split(part, "/"):
+            path += [_group_name(name) for _, name in split(level, ":")]
+            groups.append(":".join(path))
+    return list(dict.fromkeys(groups))
+
+
+def _group_name(piece: Piece) -> str:
+    name = plain_name(piece.text)
+    if name is None:
+        raise piece.error(
+            f"a group is a column (id), a nesting (school/class) or a crossing (a:b), not "
+            f"`{piece.text}`; grouping columns always count as categories, no factor() is needed"
+        )
+    return name_text(name)
+
+
+def _blocks(left: Piece, words: tuple[str, ...]) -> list[LatentTerm]:
+    """Read the left of a bar: a linear part, any number of `dnn(T)`, or both."""
+    linear: list[Summand] = []
+    calls: list[tuple[str, Piece, Piece]] = []
+    for term in summands(left):
+        call = called(term.piece)
+        if call is not None and call[0] in words:
+            _refuse_minus(term)
+            calls.append((call[0], call[1], term.piece))
+        else:
+            check_linear(term, (*words, "offset"))
+            linear.append(term)
+    variables = [term for term in linear if term.piece.text not in ("0", "1")]
+    intercept = intercept_of(linear)
+    blocks = []
+    if variables or not calls:
+        text = linear_text(linear, True)
+        check_algebra(text, left)
+        if text == "0":
+            raise left.error("`0` alone leaves nothing random: write (1 | id) or (0 + x | id)")
+        blocks.append(LatentTerm(left.text if not calls else text, "normal", text, ""))
+    shared = bool(variables) and intercept is not False
+    for word, arguments, piece in calls:
+        # A linear part beside the network already carries the intercept of the subject.
+        default = not (shared or blocks) and intercept is not False
+        blocks.append(_deep(word, arguments, piece, default))
+    return blocks
+
+
+def _deep(word: str, arguments: Piece, piece: Piece, intercept: bool) -> LatentTerm:
+    inputs, options = split_arguments(arguments)
+    terms = [term for part in inputs for term in summands(part)]
+    for term in terms:
+        check_linear(term, (word, "dnn", "offset"))
+    if not terms:
+        raise piece.error(f"{word}() needs the terms that vary, as in ({word}(time) | id)")
+    explicit = intercept_of(terms)
+    keep = intercept if explicit is None else explicit
+    text = linear_text(terms, keep)
+    check_algebra(text, piece)
+    chosen = latent_options(options, piece)
+    basis = chosen.pop("basis", None)
+    if basis is not None:
+        chosen["basis"] = _basis_text(basis, keep)
+    written = piece.text if keep or explicit is False else f"0 + {piece.text}"
+    return LatentTerm(written, word, text, "", **chosen)
+
+
+def _basis_text(basis: Piece, intercept: bool) -> str:
+    terms = summands(basis)
+    for term in terms:
+        check_linear(term, ("dnn", "offset"))
+    text = linear_text(terms, intercept)
+    check_algebra(text, basis)
+    return text
+
+
+def _refuse_minus(term: Summand) -> None:
+    if term.sign == "-":
+        raise term.piece.error("this term cannot be subtracted; leave it out instead")

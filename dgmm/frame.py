@@ -1,0 +1,256 @@
+"""The columns a formula needs, complete, finite and in canonical row order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.encoding import expand
+from dgmm.expressions import ExpressionError, names_of, unknown_column
+from dgmm.formula import Formula, split_group
+from dgmm.grouping import (
+    Grouping,
+    GroupingSpecification,
+    label_rank,
+    learn_grouping,
+    recall_grouping,
+)
+from dgmm.specification import Specification, expressions
+from dgmm.variables import Column, Table, read_column, recall_column
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be read: at the fit without, for new data with, the specification of the fit."""
+
+    formula: Formula
+    weights: Any = None
+    offset: Any = None
+    strict: bool = False
+    spec: Specification | None = None
+    outcome: bool = True
+
+    def outcome_names(self, columns: Collection[str]) -> tuple[str, ...]:
+        """Return the columns of the left-hand side."""
+        if not self.outcome:
+            return ()
+        return _names(self.formula.response.parts, columns)
+
+    def covariate_names(self, columns: Collection[str]) -> tuple[str, ...]:
+        """Return the columns of all terms, time first, in order of appearance."""
+        latent = [factor for t in self.formula.latents for factor in expand(t.terms).factors]
+        return _names([*latent, *expressions(self.formula)], columns)
+
+    def group_names(self) -> tuple[str, ...]:
+        """Return the columns of all grouping factors."""
+        groups = [split_group(term.group) for term in self.formula.latents]
+        return tuple(dict.fromkeys(name for group in groups for name in group))
+
+    def names(self, columns: Collection[str]) -> tuple[str, ...]:
+        """Return every column the formula names."""
+        return (
+            *self.outcome_names(columns),
+            *self.covariate_names(columns),
+            *self.group_names(),
+        )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The columns read, all in the same canonical row order."""
+
+    columns: dict[str, Column]
+    groupings: tuple[Grouping, ...]
+    memories: tuple[GroupingSpecification, ...]
+    weights: np.ndarray
+    offset: np.ndarray
+    time: np.ndarray
+    time_name: str | None
+    weights_name: str | None
+    offset_name: str | None
+    offset_array: bool
+    rows: np.ndarray
+    index: pd.Index
+    messages: tuple[str, ...]
+    has_outcome: bool
+
+
+def read_frame(table: Table, request: Request) -> Frame:
+    """Read, drop incomplete rows, find the groups, and sort."""
+    covariates = request.covariate_names(table.names)
+    outcomes = request.outcome_names(table.names)
+    columns = _read_columns(table, request, tuple(dict.fromkeys((*covariates, *outcomes))))
+    extras = {
+        "weights": _extra(table, request.weights, "weights"),
+        "offset": _extra(table, request.offset, "offset"),
+    }
+    groups = _group_series(table, request)
+    missing = {name: columns[name].missing for name in covariates}
+    missing |= {_label(request, key): np.isnan(values) for key, values in extras.items()}
+    if request.spec is None:
+        missing |= {name: one.isna().to_numpy() for name, one in groups.items()}
+    rows, messages = _complete(missing, table.size, request.strict)
+    columns = {name: _used(column.take(rows), request) for name, column in columns.items()}
+    groupings, memories = _groupings(request, groups, rows)
+    time_name = request.spec.time_name if request.spec else _time(request, columns)
+    order = _order(groupings, columns, (time_name, *covariates, *outcomes), extras, rows)
+    columns = {name: column.take(order) for name, column in columns.items()}
+    rows = rows[order]
+    return Frame(
+        columns=columns,
+        groupings=tuple(grouping.take(order) for grouping in groupings),
+        memories=memories,
+        weights=extras["weights"][rows] if request.weights is not None else np.ones(len(rows)),
+        offset=extras["offset"][rows],
+        time=columns[time_name].values if time_name else np.full(len(rows), np.nan),
+        time_name=time_name,
+        weights_name=request.weights if isinstance(request.weights, str) else None,
+        offset_name=request.offset if isinstance(request.offset, str) else None,
+        offset_array=request.offset is not None and not isinstance(request.offset, str),
+        rows=rows,
+        index=table.index[rows],
+        messages=messages,
+        has_outcome=request.outcome,
+    )
+
+
+def _names(texts: Iterable[str], columns: Collection[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for text in texts for name in names_of(text, columns)))
+
+
+def _read_columns(table: Table, request: Request, names: Sequence[str]) -> dict[str, Column]:
+    known = {v.name: v for v in request.spec.variables} if request.spec else {}
+    columns = {}
+    for name in names:
+        series = table.series(name)
+        column = recall_column(series, known[name]) if name in known else read_column(series, name)
+        infinite = np.isinf(column.values).sum() if column.variable.kind == "number" else 0
+        if infinite:
+            raise ValueError(f"column `{name}` has {infinite} infinite values")
+        columns[name] = column
+    return columns
+
+
+def _used(column: Column, request: Request) -> Column:
+    return column if request.spec else column.only_used_levels()
+
+
+def _extra(table: Table, given: Any, what: str) -> np.ndarray:
+    """Read weights or offset: a column name, or an array with one value per row of the data."""
+    if given is None:
+        return np.zeros(table.size)
+    if isinstance(given, str):
+        column = read_column(table.series(given), given)
+        if column.variable.kind != "number":
+            raise ValueError(f"{what}: column `{given}` is not numeric")
+        values = column.values
+    else:
+        values = np.asarray(given, dtype=np.float64)
+    if values.shape != (table.size,):
+        raise ValueError(f"{what} has shape {values.shape}; the data have {table.size} rows")
+    if np.isinf(values).any() or (what == "weights" and (values < 0).any()):
+        raise ValueError(f"{what} must be finite" + (" and not negative" * (what == "weights")))
+    return values
+
+
+def _label(request: Request, key: str) -> str:
+    given = request.weights if key == "weights" else request.offset
+    return given if isinstance(given, str) else key
+
+
+def _group_series(table: Table, request: Request) -> dict[str, pd.Series]:
+    """Read the grouping columns; in new data they may be absent."""
+    found = {}
+    for name in request.group_names():
+        if name in table.names:
+            found[name] = table.series(name)
+        elif request.spec is None:
+            error = unknown_column(name, table.names)
+            raise ExpressionError(f"group `{name}` is not a column: {error}", name)
+    return found
+
+
+def _complete(
+    missing: dict[str, np.ndarray], size: int, strict: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the positions of the complete rows, and one counted message about the others."""
+    incomplete = {name: mask for name, mask in missing.items() if mask.any()}
+    if not incomplete:
+        if size == 0:
+            raise ValueError("the data have no rows")
+        return np.arange(size), ()
+    dropped = np.logical_or.reduce(list(incomplete.values()))
+    counts = ", ".join(f"`{name}` ({mask.sum()})" for name, mask in incomplete.items())
+    message = f"{dropped.sum()} of {size} rows have missing values in {counts}"
+    if strict:
+        raise ValueError(f"{message}; missing_covariates='drop' would leave them out")
+    if dropped.all():
+        raise ValueError(f"no complete row is left: {message}")
+    return np.flatnonzero(~dropped), (f"{message} and are left out",)
+
+
+def _groupings(
+    request: Request, groups: dict[str, pd.Series], rows: np.ndarray
+) -> tuple[list[Grouping], tuple[GroupingSpecification, ...]]:
+    series = {name: one.iloc[rows] for name, one in groups.items()}
+    if request.spec is not None:
+        memories = request.spec.groupings
+        return [_recall(memory, series, len(rows)) for memory in memories], memories
+    found: dict[str, tuple[Grouping, GroupingSpecification]] = {}
+    for term in request.formula.latents:
+        if term.group not in found:
+            names = split_group(term.group)
+            found[term.group] = learn_grouping(term.group, names, [series[n] for n in names])
+    pairs = [found[term.group] for term in request.formula.latents]
+    return [grouping for grouping, _ in pairs], tuple(memory for _, memory in pairs)
+
+
+def _recall(memory: GroupingSpecification, series: dict[str, pd.Series], size: int) -> Grouping:
+    present = all(name in series for name in memory.columns)
+    columns = [series[name] for name in memory.columns] if present else None
+    return recall_grouping(memory, columns, size)
+
+
+def _time(request: Request, columns: dict[str, Column]) -> str | None:
+    """Return the first numeric column of the first random part that varies."""
+    if not request.formula.latents:
+        return None
+    factors = expand(request.formula.latents[0].terms).factors
+    for name in _names(factors, columns):
+        values = columns[name].values
+        if columns[name].variable.kind == "number" and values.min() < values.max():
+            return name
+    return None
+
+
+def _order(
+    groupings: Sequence[Grouping],
+    columns: dict[str, Column],
+    names: Sequence[str | None],
+    extras: dict[str, np.ndarray],
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Return the canonical order: by subject, then by time, then by everything else."""
+    keys = []
+    if groupings:
+        codes = groupings[0].codes
+        keys.append(codes if (codes >= 0).all() else label_rank(groupings[0].labels))
+    keys += [columns[name].sort_key() for name in dict.fromkeys(names) if name is not None]
+    keys += [grouping.codes for grouping in groupings[1:]]
+    keys += [values[rows] for values in extras.values()]
+    order = np.lexsort(keys[1::-1])
+    if len(keys) <= 2:
+        return order
+    same = np.ones(len(order) - 1, dtype=bool)
+    for key in keys[:2]:
+        ahead, behind = key[order][1:], key[order][:-1]
+        same &= (ahead == behind) | (np.isnan(ahead) & np.isnan(behind))
+    # The other keys only matter where the first two tie, which is rare: sort those rows again.
+    tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    again = order[tied]
+    order[tied] = again[np.lexsort([key[again] for key in reversed(keys)])]
+    return order

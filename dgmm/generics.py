@@ -1,0 +1,68 @@
+"""summary(fit), fixef(fit), ...: every generic of R as a function that calls the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = [
+    "aic",
+    "bic",
+    "coef",
+    "confint",
+    "deviance",
+    "df_residual",
+    "fitted",
+    "fixef",
+    "is_singular",
+    "loglik",
+    "n_groups",
+    "nobs",
+    "predict",
+    "ranef",
+    "residuals",
+    "save",
+    "sigma",
+    "simulate",
+    "std_errors",
+    "summary",
+    "update",
+    "var_corr",
+    "vcov",
+]
+
+
+def _generic(name: str, sentence: str) -> Callable[..., Any]:
+    def generic(fit: Any, *args: Any, **options: Any) -> Any:
+        if not hasattr(type(fit), name):
+            raise TypeError(f"{name}() needs a fit from mixed_model(), not {type(fit).__name__}")
+        return getattr(fit, name)(*args, **options)
+
+    generic.__name__ = generic.__qualname__ = name
+    generic.__doc__ = f"{sentence} Calls ``fit.{name}(...)``, which documents the arguments."
+    return generic
+
+
+aic = _generic("aic", "Akaike's information criterion.")
+bic = _generic("bic", "Schwarz's criterion, with the n that is stated.")
+coef = _generic("coef", "Coefficients of every subject: fixed plus random effects.")
+confint = _generic("confint", "Wald confidence intervals.")
+deviance = _generic("deviance", "Minus twice the log-likelihood.")
+df_residual = _generic("df_residual", "Residual degrees of freedom.")
+fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
+fixef = _generic("fixef", "Linear fixed effects.")
+is_singular = _generic("is_singular", "True when a variance is estimated at its boundary.")
+loglik = _generic("loglik", "Marginal log-likelihood with its Monte Carlo error.")
+n_groups = _generic("n_groups", "Number of subjects.")
+nobs = _generic("nobs", "Number of observed outcomes.")
+predict = _generic("predict", "Predictions for known and new subjects.")
+ranef = _generic("ranef", "Random effects E(b | y) of every subject.")
+residuals = _generic("residuals", "Observed minus fitted outcomes.")
+save = _generic("save", "Write the fit to a file that loads without executing code.")
+sigma = _generic("sigma", "Residual standard deviation.")
+simulate = _generic("simulate", "Draws of the outcome from the model.")
+std_errors = _generic("std_errors", "Standard errors of the fixed effects.")
+summary = _generic("summary", "The report of a fit.")
+update = _generic("update", "Refit with some arguments changed.")
+var_corr = _generic("var_corr", "Variances and correlations of the random effects.")
+vcov = _generic("vcov", "Covariance matrix of the fixed effects.")

@@ -1,0 +1,138 @@
+"""Grouping factors: which subject, school, or class within school, a row belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.variables import label_key, natural_order, plain_label
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """The levels of a grouping factor and the level of every row."""
+
+    name: str
+    levels: np.ndarray  # (n,) labels of the training data, in the user's own type, or "a:b"
+    codes: np.ndarray  # (N,) int64, -1 a level unknown at the fit
+    labels: np.ndarray  # (N,) the label of the row itself, known or not
+
+    def take(self, rows: np.ndarray) -> Grouping:
+        """Return the rows given by position."""
+        return Grouping(self.name, self.levels, self.codes[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class GroupingSpecification:
+    """What is remembered of a grouping factor: labels per column, and the combinations seen."""
+
+    name: str
+    columns: tuple[str, ...]
+    labels: tuple[tuple[Any, ...], ...]
+    combinations: tuple[tuple[int, ...], ...]  # one per level: the position in each column
+
+
+def learn_grouping(
+    name: str, columns: Sequence[str], series: Sequence[pd.Series]
+) -> tuple[Grouping, GroupingSpecification]:
+    """Find the levels, in natural order; rows without a label have been dropped before."""
+    parts = [_factorize(one) for one in series]
+    codes, combinations = _combine([part[0] for part in parts], [len(part[1]) for part in parts])
+    levels = _names([labels[combinations[:, k]] for k, (_, labels) in enumerate(parts)])
+    if len(levels) < 2:
+        raise ValueError(
+            f"the group `{name}` has {len(levels)} level in the complete rows; "
+            "a random part needs two or more"
+        )
+    memory = GroupingSpecification(
+        name,
+        tuple(columns),
+        tuple(tuple(plain_label(label) for label in labels) for _, labels in parts),
+        tuple(map(tuple, combinations.tolist())) if len(parts) > 1 else (),
+    )
+    return Grouping(name, levels, codes, levels[codes]), memory
+
+
+def recall_grouping(
+    memory: GroupingSpecification, series: Sequence[pd.Series] | None, size: int
+) -> Grouping:
+    """Find the training levels in new data; what is unknown gets code -1, its label kept."""
+    levels = _known_levels(memory)
+    if series is None:
+        unknown = np.full(size, -1, dtype=np.int64)
+        return Grouping(memory.name, levels, unknown, np.full(size, "", dtype=object))
+    parts = [_factorize(one) for one in series]
+    columns = [labels[codes] for codes, labels in parts]
+    places = [
+        _places(labels, known)[codes]
+        for (codes, labels), known in zip(parts, memory.labels, strict=True)
+    ]
+    codes = _look_up(places, memory)
+    return Grouping(memory.name, levels, codes, _names(columns))
+
+
+def label_rank(labels: np.ndarray) -> np.ndarray:
+    """Return for every row the rank of its label in natural order."""
+    codes, _ = _factorize(pd.Series(labels))
+    return codes
+
+
+def _factorize(series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes (N,) and labels in natural order; a missing label is the last, empty one."""
+    codes, uniques = pd.factorize(series, sort=False)
+    labels = np.asarray(uniques)
+    if labels.dtype.kind not in "iufb":
+        labels = np.asarray(uniques, dtype=object)
+    order = natural_order(labels)
+    rank = np.empty(len(order) + 1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    rank[-1] = len(order)
+    if (codes < 0).any():
+        return rank[codes], np.append(labels[order].astype(object), "")
+    return rank[codes], labels[order]
+
+
+def _combine(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the level of every row and, per level, its position in each column (n, columns)."""
+    if len(codes) == 1:
+        return codes[0], np.arange(sizes[0])[:, None]
+    flat = np.ravel_multi_index(tuple(codes), tuple(sizes))
+    found, levels = np.unique(flat, return_inverse=True)
+    return levels.astype(np.int64), np.stack(np.unravel_index(found, tuple(sizes)), axis=1)
+
+
+def _names(columns: Sequence[np.ndarray]) -> np.ndarray:
+    if len(columns) == 1:
+        return columns[0]
+    text = [":".join(label_key(label) for label in labels) for labels in zip(*columns, strict=True)]
+    return np.array(text, dtype=object)
+
+
+def _known_levels(memory: GroupingSpecification) -> np.ndarray:
+    columns = [_array(labels) for labels in memory.labels]
+    if len(columns) == 1:
+        return columns[0]
+    table = np.array(memory.combinations)
+    return _names([labels[table[:, k]] for k, labels in enumerate(columns)])
+
+
+def _array(labels: Sequence[Any]) -> np.ndarray:
+    array = np.array(labels)
+    return array if array.dtype.kind in "iufb" else np.array(labels, dtype=object)
+
+
+def _places(labels: np.ndarray, known: Sequence[Any]) -> np.ndarray:
+    place = {label_key(label): code for code, label in enumerate(known)}
+    return np.array([place.get(label_key(label), -1) for label in labels], dtype=np.int64)
+
+
+def _look_up(places: Sequence[np.ndarray], memory: GroupingSpecification) -> np.ndarray:
+    if len(places) == 1:
+        return places[0]
+    code = {combination: level for level, combination in enumerate(memory.combinations)}
+    rows = zip(*(place.tolist() for place in places), strict=True)
+    return np.array([code.get(row, -1) for row in rows], dtype=np.int64)

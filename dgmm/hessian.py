@@ -1,0 +1,63 @@
+"""Central differences of any callable: knows no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["Curvature", "central_hessian", "central_jacobian", "invert"]
+
+
+class Curvature(NamedTuple):
+    """A Hessian with what tells whether it can be trusted."""
+
+    matrix: np.ndarray  # (P, P), symmetric
+    asymmetry: float  # largest |H - H'| before symmetrising, relative to the largest entry
+    smallest_eigenvalue: float  # of H scaled to unit diagonal
+
+
+def central_hessian(f: Callable[[np.ndarray], float], x: np.ndarray, step: np.ndarray) -> Curvature:
+    """Second differences of f at x with steps h,
+
+        H_jk = [f(+h_j +h_k) - f(+h_j -h_k) - f(-h_j +h_k) + f(-h_j -h_k)] / (4 h_j h_k),
+
+    and (f(+h_j) - 2 f + f(-h_j)) / h_j^2 on the diagonal: 2 P^2 + 1 evaluations.
+    """
+    P, centre = len(x), f(x)
+    H = np.empty((P, P))
+    unit = np.diag(step)
+    for j in range(P):
+        H[j, j] = (f(x + unit[j]) - 2 * centre + f(x - unit[j])) / step[j] ** 2
+        for k in range(j):
+            up = f(x + unit[j] + unit[k]) + f(x - unit[j] - unit[k])
+            down = f(x + unit[j] - unit[k]) + f(x - unit[j] + unit[k])
+            H[j, k] = H[k, j] = (up - down) / (4 * step[j] * step[k])
+    return _curvature(H)
+
+
+def central_jacobian(
+    gradient: Callable[[np.ndarray], np.ndarray], x: np.ndarray, step: np.ndarray
+) -> Curvature:
+    """The same Hessian from 2 P gradients: column j is (g(x + h_j) - g(x - h_j)) / (2 h_j)."""
+    unit = np.diag(step)
+    columns = [(gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)]
+    return _curvature(np.array(columns).T)
+
+
+def _curvature(H: np.ndarray) -> Curvature:
+    largest = np.abs(H).max() if H.size else 1.0
+    asymmetry = float(np.abs(H - H.T).max() / largest) if H.size else 0.0
+    H = 0.5 * (H + H.T)
+    root = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+    smallest = float(np.linalg.eigvalsh(H / root / root[:, None])[0]) if H.size else np.inf
+    return Curvature(H, asymmetry, smallest)
+
+
+def invert(information: np.ndarray) -> np.ndarray:
+    """Inverse of a positive definite matrix, scaled to unit diagonal first."""
+    root = np.sqrt(np.diag(information))
+    scaled = information / root / root[:, None]
+    inverse = np.linalg.solve(scaled, np.eye(len(root)))
+    return 0.5 * (inverse + inverse.T) / root / root[:, None]

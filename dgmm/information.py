@@ -1,0 +1,281 @@
+"""Standard errors: the information about theta-hat, and what it gives for reported parameters.
+
+Reported parameters are everything but the weights of networks (and the skip Lambda of a neural
+latent, which is free up to rotation). Without networks the observed information is the
+central-difference Hessian of the marginal log-likelihood at frozen nodes. With networks, writing
+r for reported and w for weights,
+
+    var(r) = [ H_rr - F_rw (F_ww + kappa S)^-1 F_wr ]^-1,
+
+H_rr by central differences and F the expected information of the marginal likelihood over all of
+theta, sum_i s_i s_i' of outcomes simulated from the fit; S = 1 on penalised weights, 0 elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.estimate import Estimate
+from dgmm.hessian import Curvature, central_hessian, central_jacobian
+from dgmm.latent import Normal
+from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Packing, Theta
+from dgmm.polish import kappa_vector
+from dgmm.simulate import simulate_panel
+
+__all__ = ["Information", "expected_information", "information", "reported_packing"]
+
+BOUNDARY = 1e-4
+"""A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
+
+STEP = 0.05
+"""Step of the central differences in pilot standard errors."""
+
+
+@dataclass(frozen=True)
+class Information:
+    """Covariance of the reported parameters on the internal scale, and how it was made."""
+
+    packing: Packing
+    vcov: Tensor  # (P_r, P_r), NaN for parameters held at a boundary
+    form: str
+    smallest_eigenvalue: float  # of the information, scaled to unit diagonal
+    asymmetry: float
+    boundary: tuple[str, ...]  # columns of T whose variance is estimated as zero
+    effective: dict[str, float]  # effective degrees of freedom per network
+    messages: tuple[str, ...]
+
+
+def reported_packing(model: Model) -> Packing:
+    """beta, linear variance components, extra parameters; no network weights."""
+    names = ["beta", "extra"]
+    for i, latent in enumerate(model.latents, 1):
+        if latent.linear:
+            names += [f"latent{i}.{name}" for name in latent.shapes()]
+    return model.packing.only(names)
+
+
+def information(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+    """The information of an estimate: ``kind`` is "hessian" or "sandwich"."""
+    boundary, at_zero = find_boundary(done)
+    if done.model.linear:
+        curvature, form = observed_information(done, at_zero, seed, draws)
+        info, effective, messages = -curvature.matrix, {}, ()
+    else:
+        curvature, info, effective, messages, form = network_information(done, seed, draws)
+    vcov, smallest, trouble = _invert(info, at_zero)
+    packing = reported_packing(done.model)
+    if kind == "sandwich":
+        if not done.model.linear:
+            raise ValueError("se='sandwich' is for models without dnn(); use se='hessian'")
+        vcov, form = _sandwich(done, vcov, at_zero, seed), "cluster sandwich H^-1 (sum s s') H^-1"
+    return Information(
+        packing,
+        torch.from_numpy(vcov),
+        form,
+        smallest,
+        curvature.asymmetry,
+        boundary,
+        effective,
+        messages + trouble,
+    )
+
+
+# -- boundary ------------------------------------------------------------------------------------
+
+
+def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
+    """Random effects without variance of their own, and the reported entries held fixed there."""
+    packing = reported_packing(done.model)
+    held = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
+    names: list[str] = []
+    for i, latent in enumerate(done.model.latents, 1):
+        if not isinstance(latent, Normal):
+            continue
+        key = f"latent{i}.log_diagonal"
+        diagonal = done.theta[key].exp()
+        zero = diagonal < BOUNDARY * max(float(diagonal.max()), sigma_unit(done))
+        held[key] = zero.double()
+        names += [latent.names[j] for j in torch.nonzero(zero)[:, 0]]
+        if "below" in latent.shapes():
+            below = done.theta[f"latent{i}.below"]
+            column = torch.tril_indices(latent.dim, latent.dim, -1)[1]
+            # a column of Lambda that is zero throughout says nothing about its entries below
+            empty = (zero[column]) & (below.abs() < BOUNDARY)
+            held[f"latent{i}.below"] = empty.double()
+    return tuple(names), packing.pack(held).numpy() > 0
+
+
+def sigma_unit(done: Estimate) -> float:
+    """sigma in units of the model, for families that have one; else 1."""
+    if "log_sigma" not in done.model.family.extra:
+        return 1.0
+    return float(done.theta["extra"][0].exp()) / done.model.unit
+
+
+def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """Invert the free part; an indefinite information gives NaN and is said in words."""
+    vcov = np.full(info.shape, np.nan)
+    free = np.flatnonzero(~held)
+    part = info[np.ix_(free, free)]
+    root = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
+    scaled = part / root / root[:, None]
+    smallest = float(np.linalg.eigvalsh(scaled)[0])
+    if not np.isfinite(smallest) or smallest <= 1e-10:
+        message = (
+            f"the Hessian is not positive definite (smallest scaled eigenvalue {smallest:.2g}): "
+            "standard errors are not available; the model may be too rich for these data, or the "
+            "estimates are not at a maximum"
+        )
+        return vcov, smallest, (message,)
+    inverse = np.linalg.inv(scaled) / root / root[:, None]
+    vcov[np.ix_(free, free)] = 0.5 * (inverse + inverse.T)
+    return vcov, smallest, ()
+
+
+# -- linear models -------------------------------------------------------------------------------
+
+
+def observed_information(
+    done: Estimate, held: np.ndarray, seed: int, draws: int
+) -> tuple[Curvature, str]:
+    """Central-difference Hessian of the marginal log-likelihood over all reported parameters."""
+    packing = reported_packing(done.model)
+    x = packing.pack(done.theta).numpy()
+    if done.likelihood == "exact":
+        stats = exact.statistics(done.model, done.observed)
+        value = exact.LogLikelihood(stats)
+        step = _pilot_steps(value, x)
+        return central_hessian(value, x, step), "observed information, central differences"
+    frozen = freeze_at(done, done.theta, done.observed, seed, draws)
+    return gradient_hessian(frozen, done.theta, packing), (
+        "observed information, central differences of the score at frozen nodes"
+    )
+
+
+def _pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
+    """STEP pilot standard errors, from plain second differences on the diagonal."""
+    centre, steps = value(x), np.empty_like(x)
+    for j in range(len(x)):
+        h = 1e-3 * max(1.0, abs(x[j]))
+        unit = np.zeros_like(x)
+        unit[j] = h
+        curvature = -(value(x + unit) - 2 * centre + value(x - unit)) / h**2
+        steps[j] = STEP / math.sqrt(curvature) if curvature > 0 else h
+    return np.clip(steps, 1e-6, 0.05)
+
+
+def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
+    """Central differences of the gradient of l at frozen nodes, nodes following theta."""
+    position = frozen.model.packing.positions(packing.shapes)
+    scores = frozen.scores(theta)[:, position]
+    # pilot standard errors from the scores; a parameter without information gets a small step
+    pilot = (scores.square().sum(0) + 1e-12).rsqrt().clamp(max=1.0).numpy()
+
+    def gradient(vector: np.ndarray) -> np.ndarray:
+        moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
+        return packing.pack(frozen.value_and_gradient(moved)[1]).numpy()
+
+    return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)
+
+
+def freeze_at(done: Estimate, theta: Theta, panel: Panel, seed: int, draws: int) -> Frozen:
+    """Nodes for standard errors: the rule of the fit; ``draws`` quasi-random ones if sampled."""
+    rule: NodeRule
+    if done.rule is None:
+        rule = Quadrature(3) if done.model.k <= 3 else Importance(draws)
+    elif isinstance(done.rule, Importance):
+        rule = replace(done.rule, draws=draws)
+    else:
+        rule = done.rule
+    return freeze(done.model, theta, panel, rule, np.random.default_rng([seed, 29]))
+
+
+def _sandwich(done: Estimate, vcov: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
+    """H^-1 (sum_i s_i s_i') H^-1 over the free parameters."""
+    frozen = freeze_at(done, done.theta, done.observed, seed, 1024)
+    position = done.model.packing.positions(reported_packing(done.model).shapes)
+    scores = frozen.scores(done.theta)[:, position].numpy()[:, ~held]
+    free = np.ix_(~held, ~held)
+    robust = np.full_like(vcov, np.nan)
+    robust[free] = vcov[free] @ (scores.T @ scores) @ vcov[free]
+    return robust
+
+
+# -- networks ------------------------------------------------------------------------------------
+
+
+def network_information(
+    done: Estimate, seed: int, draws: int
+) -> tuple[Curvature, np.ndarray, dict[str, float], tuple[str, ...], str]:
+    """Information about the reported parameters with the weights integrated out."""
+    model = done.model
+    packing = reported_packing(model)
+    frozen = freeze_at(done, done.theta, done.observed, seed, draws)
+    curvature = gradient_hessian(frozen, done.theta, packing)
+    expected = expected_information(done, seed)
+    kappa = kappa_vector(model, model.packing)
+    r = model.packing.positions(packing.shapes)
+    rest = torch.ones(model.packing.size, dtype=torch.bool)
+    rest[r] = False
+    w = torch.nonzero(rest)[:, 0]
+    penalised = expected[w][:, w] + torch.diag(kappa[w])
+    damping = 1e-8 * penalised.diagonal().max()  # rotations of b are flat
+    factor = torch.linalg.cholesky(penalised + damping * torch.eye(len(w), dtype=torch.float64))
+    half = torch.linalg.solve_triangular(factor, expected[w][:, r], upper=False)
+    loss = (half.T @ half).numpy()
+    effective = _effective(model, expected, kappa)
+    info = -curvature.matrix - loss
+    form = (
+        "observed information (central differences of the score at frozen nodes), "
+        "network weights integrated out by F + kappa S"
+    )
+    if np.linalg.eigvalsh(info)[0] > 0:
+        return curvature, info, effective, (), form
+    info = expected[r][:, r].numpy() - loss
+    message = (
+        "the observed information less the part of the network weights is not positive definite; "
+        "the expected information was used instead"
+    )
+    return curvature, info, effective, (message,), "expected information F + kappa S"
+
+
+def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
+    """edf of each network: P_w - kappa tr (F + kappa S)^-1 over its weights."""
+    total = expected + torch.diag(kappa)
+    damping = 1e-8 * total.diagonal().max()
+    inverse = torch.linalg.inv(total + damping * torch.eye(len(total), dtype=torch.float64))
+    edf = {}
+    for prefix in [f"dnn{i + 1}." for i in range(len(model.networks))] + [
+        f"latent{i + 1}." for i, latent in enumerate(model.latents) if not latent.linear
+    ]:
+        names = [name for name in model.ridge() if name.startswith(prefix)]
+        at = model.packing.positions(names)
+        edf[prefix[:-1]] = float(len(at) - (kappa[at] * inverse.diagonal()[at]).sum())
+    return edf
+
+
+def expected_information(done: Estimate, seed: int, draws: int = 64) -> Tensor:
+    """F = E sum_i s_i s_i' over all of theta, from outcomes simulated at theta-hat, (P, P).
+
+    Enough replicates are drawn that the simulated subjects outnumber the parameters twice.
+    """
+    model, panel = done.model, done.observed
+    P = model.packing.size
+    replicates = int(np.clip(math.ceil(2 * P / panel.n), 2, 12))
+    total = torch.zeros(P, P, dtype=torch.float64)
+    for number in range(replicates):
+        generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
+        y = simulate_panel(model, done.theta, panel, generator)
+        frozen = freeze_at(done, done.theta, panel.with_outcome(y), seed + number, draws)
+        scores = frozen.scores(done.theta)
+        total += scores.T @ scores / replicates
+    return total

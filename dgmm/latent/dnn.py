@@ -1,0 +1,130 @@
+"""Neural random effects: mu2 = T Lambda b + (a network of b and time), the LMM nested by Lambda."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgmm.design import LatentBlock
+from dgmm.latent.base import Latent
+from dgmm.latent.normal import column_scale
+from dgmm.networks import Dense, Weights
+from dgmm.quadrature import sobol_normal
+
+__all__ = ["Neural"]
+
+FORMS = ("coefficients", "dense")
+MOST_DEFAULT_EFFECTS = 5
+
+
+@dataclass(frozen=True)
+class Neural(Latent):
+    """Two forms, both centred over prior draws so that E mu2(b, t) = 0:
+
+    coefficients   mu2 = T Lambda b + phi (c(b) - E c),            c a network R^k -> R^r
+    dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
+    """
+
+    names: tuple[str, ...]
+    scale: Tensor
+    dim: int  # type: ignore[misc]
+    form: str
+    network: Dense
+    basis_scale: Tensor  # (r,)
+    centre: Tensor  # (draws, k) prior draws over which the network is centred
+
+    name = "dnn"
+    linear = False
+
+    @classmethod
+    def build(cls, block: LatentBlock, unit: float) -> Neural:
+        term = block.term
+        T = torch.from_numpy(block.columns.matrix)
+        phi = torch.from_numpy((block.basis or block.columns).matrix)
+        k = term.latent or min(T.shape[1], MOST_DEFAULT_EFFECTS)
+        form = term.form or "coefficients"
+        if form not in FORMS:
+            raise ValueError(f"{term.text}: form={form!r} is not one of {', '.join(FORMS)}")
+        if form == "coefficients":
+            sizes = (k, *term.hidden, phi.shape[1])
+            basis_scale = column_scale(phi, unit) / phi.shape[1] ** 0.5
+            draws = 256
+        else:
+            sizes = (k + T.shape[1], *term.hidden, 1)
+            basis_scale = torch.tensor([unit], dtype=torch.float64)
+            draws = 32
+        return cls(
+            block.columns.names,
+            column_scale(T, unit),
+            k,
+            form,
+            Dense(sizes, term.activation, bias=False),
+            basis_scale,
+            sobol_normal(k, draws, seed=20),
+        )
+
+    @property
+    def penalised(self) -> frozenset[str]:  # type: ignore[override]
+        """Matrices of the network; its intercepts and Lambda are free."""
+        return frozenset(name for name in self.network.shapes() if name.startswith("A"))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"Lambda": (len(self.names), self.dim), **self.network.shapes()}
+
+    def initial(self, generator: torch.Generator) -> Weights:
+        Lambda = 0.5 * torch.eye(len(self.names), self.dim, dtype=torch.float64)
+        return {"Lambda": Lambda, **self.network.initial(generator, last=0.05)}
+
+    def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
+        # principal directions of the random function: eigenvectors of G^(1/2) D G^(1/2)
+        D = covariance / self.scale[:, None] / self.scale
+        G = gram * self.scale[:, None] * self.scale
+        value, vector = torch.linalg.eigh(G)
+        root = vector * value.clamp(min=1e-12).sqrt()
+        half, inverse = root @ vector.T, (vector / value.clamp(min=1e-12).sqrt()) @ vector.T
+        value, vector = torch.linalg.eigh(half @ D @ half)
+        top = torch.argsort(value, descending=True)[: self.dim]
+        Lambda = inverse @ (vector[:, top] * value[top].clamp(min=1e-4).sqrt())
+        missing = self.dim - Lambda.shape[1]
+        if missing > 0:
+            extra = torch.zeros(len(self.names), missing, dtype=D.dtype)
+            Lambda = torch.cat([Lambda, extra], dim=1)
+        return {"Lambda": Lambda, **self.network.initial(generator, last=0.02)}
+
+    def prepare(self, weights: Weights) -> Weights:
+        if self.form == "dense":
+            return {}
+        return {"centre": self.network(weights, self.centre).mean(0)}
+
+    def skip(self, weights: Weights) -> Tensor:
+        return self.scale[:, None] * weights["Lambda"]
+
+    def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+        linear = torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
+        if self.form == "dense":
+            return linear + self._dense(weights, b, T)
+        coefficient = self.basis_scale * (self.network(weights, b) - weights["centre"])
+        return linear + torch.einsum("njr,...nr->...nj", basis, coefficient)
+
+    def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
+        rows = T * (self.scale / self.basis_scale)
+        return self.basis_scale * (
+            self._surface(weights, b, rows)
+            - self._surface(weights, self.centre[:, None, :], rows).mean(0)
+        )
+
+    def _surface(self, weights: Weights, b: Tensor, rows: Tensor) -> Tensor:
+        n, J = rows.shape[0], rows.shape[1]
+        shape = (*b.shape[:-2], n, J)
+        spread = b.unsqueeze(-2).expand(*shape, self.dim)
+        inputs = torch.cat([spread, rows.expand(*shape, rows.shape[-1])], dim=-1)
+        return self.network(weights, inputs)[..., 0]
+
+    def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+        def along(direction: Tensor) -> Tensor:
+            tangent = direction.expand_as(b)
+            return torch.func.jvp(lambda x: self.effect(weights, x, T, basis), (b,), (tangent,))[1]
+
+        return torch.stack([along(d) for d in torch.eye(self.dim, dtype=b.dtype)], dim=-1)

@@ -1,0 +1,212 @@
+"""One marginal log-likelihood for every node rule.
+
+    l_i(theta) = log sum_m exp{ lw_m + log p(y_i | b_im; theta) + log p(b_im) } |R_i|,
+    b_im = m_i(theta) + R_i(theta) e_m,
+
+m_i one Newton step from a fixed anchor and R_i the root of the inverse information there: a smooth
+function of theta with an exact gradient, accurate because the nodes follow the posterior.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.model import Model
+from dgmm.panel import Block, Panel
+from dgmm.parameters import Theta
+from dgmm.posterior import Anchor, find_modes, tracked
+from dgmm.quadrature import Nodes
+
+__all__ = ["Frozen", "NodeRule", "freeze"]
+
+CELLS = 3_000_000
+"""Largest number of (draw, subject, measurement) entries held at once."""
+
+
+class NodeRule(ABC):
+    """A table of nodes for every subject."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def nodes(self, k: int, n: int, rng: np.random.Generator) -> Nodes:
+        """The table for n subjects and k latent dimensions."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Nodes per subject and dimension (quadrature) or draws per subject."""
+
+    @abstractmethod
+    def count(self, k: int) -> int:
+        """Nodes per subject."""
+
+    @abstractmethod
+    def describe(self, k: int) -> str:
+        """For the summary: the rule in words."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The marginal log-likelihood at fixed nodes and anchors: a smooth function of theta."""
+
+    model: Model
+    pieces: tuple[tuple[Block, Anchor, Nodes], ...]
+    n: int
+
+    def _terms(
+        self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes
+    ) -> tuple[Tensor, Tensor]:
+        mean, root, log_det = tracked(self.model, ready, anchor, block)
+        b = mean + torch.einsum("nab,mnb->mna", root, nodes.e)
+        return b, self.model.log_joint(ready, b, block) + nodes.log_weight + log_det
+
+    def log_terms(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """Per block: nodes b (M, n, k) and log weight + log p(y, b) + log |R| (M, n)."""
+        for block, anchor, nodes in self.pieces:
+            yield block, *self._terms(ready, block, anchor, nodes)
+
+    def weighted_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """:meth:`log_terms` without a graph: posterior draws and their log weights."""
+        for block, anchor, nodes in self.pieces:
+            with torch.no_grad():
+                terms = self._terms(ready, block, anchor, nodes)
+            yield block, *terms
+
+    def per_subject(self, theta: Theta) -> Tensor:
+        """l_i(theta), (n,); no gradient."""
+        out = torch.zeros(self.n, dtype=torch.float64)
+        with torch.no_grad():
+            ready = self.model.prepare(theta)
+        for block, _, terms in self.weighted_nodes(ready):
+            out[block.subjects] = torch.logsumexp(terms, 0)
+        return out
+
+    def value(self, theta: Theta) -> float:
+        """l(theta)."""
+        return float(self.per_subject(theta).sum())
+
+    def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
+        """l(theta) and its gradient, one block in memory at a time."""
+        leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        ready = self.model.prepare(leaves)
+        held = {name: value.detach().requires_grad_() for name, value in ready.items()}
+        names, total = list(held), 0.0
+        slopes = {name: torch.zeros_like(value) for name, value in held.items()}
+        for _, _, terms in self.log_terms(held):
+            value = torch.logsumexp(terms, 0).sum()
+            parts = torch.autograd.grad(value, [held[n] for n in names], allow_unused=True)
+            for name, part in zip(names, parts, strict=True):
+                if part is not None:
+                    slopes[name] += part
+            total += float(value.detach())
+        linked = [n for n in names if ready[n].requires_grad]
+        gradient = torch.autograd.grad(
+            [ready[n] for n in linked],
+            list(leaves.values()),
+            [slopes[n] for n in linked],
+            allow_unused=True,
+        )
+        return total, {
+            name: torch.zeros_like(leaves[name]) if g is None else g
+            for name, g in zip(leaves, gradient, strict=True)
+        }
+
+    def objective(self, theta: Theta) -> Tensor:
+        """l(theta) as one differentiable scalar (for autograd Hessians)."""
+        ready = self.model.prepare(theta)
+        parts = [torch.logsumexp(terms, 0).sum() for _, _, terms in self.log_terms(ready)]
+        return torch.stack(parts).sum()
+
+    def scores(self, theta: Theta) -> Tensor:
+        """Per-subject gradient of l_i, (n, P) in the order of the packing.
+
+        By Fisher's identity, the posterior mean over the nodes of d log p(y_i | b; theta) / d theta.
+        """
+        return subject_scores(self, {name: value.detach() for name, value in theta.items()})
+
+
+def freeze(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    rule: NodeRule,
+    rng: np.random.Generator,
+    start: Tensor | None = None,
+) -> Frozen:
+    """Anchor the nodes of a rule at the posterior modes under theta; ``start`` (n, k) for Newton."""
+    nodes = rule.nodes(model.k, panel.n, rng)
+    pieces = []
+    for block in panel.blocks(CELLS // rule.count(model.k)):
+        first = None if start is None else start[block.subjects]
+        anchor = find_modes(model, theta, block, first)
+        pieces.append((block, anchor, nodes.rows(block.subjects)))
+    return Frozen(model, tuple(pieces), panel.n)
+
+
+def modes(frozen: Frozen) -> Tensor:
+    """Posterior modes of all subjects, (n, k)."""
+    out = torch.zeros(frozen.n, frozen.model.k, dtype=torch.float64)
+    for block, anchor, _ in frozen.pieces:
+        out[block.subjects] = anchor.mode
+    return out
+
+
+# -- scores --------------------------------------------------------------------------------------
+
+
+def subject_scores(frozen: Frozen, theta: Theta) -> Tensor:
+    """See :meth:`Frozen.scores`."""
+    model = frozen.model
+    with torch.no_grad():
+        ready = model.prepare(theta)
+    derived = [name for name in ready if name not in theta]
+    scores = torch.zeros(frozen.n, model.packing.size, dtype=torch.float64)
+    through = _derived_jacobian(model, theta, derived)
+    for block, b, terms in frozen.weighted_nodes(ready):
+        parts = _lane_gradients(model, ready, block, b, torch.softmax(terms, 0))
+        total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in model.packing.shapes], dim=1)
+        for name in derived:
+            total = total + parts[name].reshape(len(b[0]), -1) @ through[name]
+        scores[block.subjects] = total
+    return scores
+
+
+def _derived_jacobian(model: Model, theta: Theta, derived: list[str]) -> dict[str, Tensor]:
+    """d derived / d theta as (size of derived, P) matrices."""
+    if not derived:
+        return {}
+    packing = model.packing
+
+    def small(vector: Tensor) -> Theta:
+        ready = model.prepare(packing.unpack(vector))
+        return {name: ready[name].reshape(-1) for name in derived}
+
+    jacobian: dict[str, Tensor] = torch.func.jacrev(small)(packing.pack(theta))
+    return jacobian
+
+
+def _lane_gradients(
+    model: Model, ready: Theta, block: Block, b: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
+    """Per subject: d / d ready of sum_m weight_m log p(y_i | b_m), every entry with a leading n."""
+
+    def lane(held: Theta, mask: Tensor, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
+        rows = block.rows.like(tuple(c[None] for c in columns))
+        one = replace(block, mask=mask[None], rows=rows)
+        return (w * model.log_likelihood(held, draws[:, None], one)[:, 0]).sum()
+
+    columns = block.rows.columns()
+    in_dims = (None, 0, 1, 1, *([0] * len(columns)))
+    cells = b.shape[0] * block.mask.shape[1] * 64
+    chunk = max(1, CELLS * 4 // cells)
+    gradient = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims, chunk_size=chunk)
+    result: dict[str, Tensor] = gradient(ready, block.mask, b, weight, *columns)
+    return result

@@ -1,0 +1,293 @@
+"""The joint density p(y, b) = p(b) p(y | b), on one page.
+
+    b_i ~ N(0, I_k),    eta_ij = offset_ij + mu1(X_ij) + mu2(b_i, T_ij),    y_ij | b_i ~ F(g^-1(eta_ij), sigma)
+
+theta is a dictionary of named tensors on an internal, unit-free scale: the coefficients of
+orthonormal columns ("beta"), the extra parameters of the family ("extra"), the weights of fixed
+networks ("dnn1.A1") and of latent structures ("latent1.log_diagonal").
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dgmm.design import Design
+from dgmm.families import Extra, Family
+from dgmm.latent import Latent
+from dgmm.latent import build as build_latent
+from dgmm.networks import Dense, Weights
+from dgmm.panel import Block, Panel, Rows
+from dgmm.parameters import Packing, Theta
+
+__all__ = ["FixedNetwork", "Model", "Reference", "build_model"]
+
+DEFAULT_RIDGE = 10.0
+REFERENCE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The sample over which fixed networks are centred and made orthogonal to linear columns."""
+
+    X: Tensor  # (R, p)
+    inputs: tuple[Tensor, ...]  # (R, r) each
+
+
+@dataclass(frozen=True)
+class FixedNetwork:
+    """One dnn() term: f(x) - C gamma, gamma the least-squares coefficients of f on C,
+
+        f(x) = unit (skip'z + network(z)),   z = (x - centre) / spread.
+
+    C holds the constant and the linear columns that depend on the network's own variables only, so
+    the linear coefficients keep all that is linear in those variables. The skip (inputs that C does
+    not span already) nests the linear model in x; it carries no ridge.
+    """
+
+    label: str
+    names: tuple[str, ...]  # columns of its inputs
+    network: Dense
+    centre: Tensor  # (r,) means of the inputs
+    spread: Tensor  # (r,) standard deviations
+    shared: tuple[int, ...]  # columns of X to be orthogonal to
+    linear: tuple[int, ...]  # inputs with a skip
+    unit: float  # output scale
+    ridge: float
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights."""
+        return {"skip": (len(self.linear),), **self.network.shapes()}
+
+    def standardise(self, inputs: Tensor) -> Tensor:
+        """z = (x - centre) / spread."""
+        return (inputs - self.centre) / self.spread
+
+    def raw(self, weights: Weights, inputs: Tensor) -> Tensor:
+        """f before it is centred, (...)."""
+        z = self.standardise(inputs)
+        curved = self.network(weights, z)[..., 0]
+        return self.unit * (curved + z[..., list(self.linear)] @ weights["skip"])
+
+    def columns(self, X: Tensor) -> Tensor:
+        """C: the constant and the shared linear columns."""
+        return torch.cat([torch.ones_like(X[..., :1]), X[..., list(self.shared)]], dim=-1)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything fixed before estimation; ``theta`` holds everything estimated."""
+
+    family: Family
+    names: tuple[str, ...]  # (p,) linear coefficients
+    basis: Tensor  # (p, p): beta = basis @ theta["beta"]
+    unit: float  # scale of the linear predictor
+    networks: tuple[FixedNetwork, ...]
+    latents: tuple[Latent, ...]
+    latent_ridge: tuple[float, ...]
+    reference: Reference
+
+    # -- sizes and parameters ----------------------------------------------------------------
+
+    @property
+    def k(self) -> int:
+        """Dimension of b_i."""
+        return sum(latent.dim for latent in self.latents)
+
+    @property
+    def linear(self) -> bool:
+        """No network anywhere: a classical mixed model."""
+        return not self.networks and all(latent.linear for latent in self.latents)
+
+    @property
+    def packing(self) -> Packing:
+        """Names and shapes of theta."""
+        shapes: dict[str, tuple[int, ...]] = {"beta": (len(self.names),)}
+        for i, network in enumerate(self.networks, 1):
+            shapes |= {f"dnn{i}.{name}": s for name, s in network.shapes().items()}
+        for i, latent in enumerate(self.latents, 1):
+            shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
+        shapes["extra"] = (len(self.family.extra),)
+        return Packing(shapes)
+
+    def beta(self, theta: Theta) -> Tensor:
+        """Coefficients of the columns as the user wrote them."""
+        return self.basis @ theta["beta"]
+
+    def ridge(self) -> dict[str, float]:
+        """Penalty kappa of every penalised parameter: matrices of networks, nothing else."""
+        kappa = {}
+        for i, network in enumerate(self.networks, 1):
+            for name in network.network.shapes():
+                if name.startswith("A"):
+                    kappa[f"dnn{i}.{name}"] = network.ridge
+        for i, (latent, ridge) in enumerate(zip(self.latents, self.latent_ridge, strict=True), 1):
+            kappa |= {f"latent{i}.{name}": ridge for name in latent.penalised}
+        return kappa
+
+    def penalty(self, theta: Theta) -> Tensor:
+        """1/2 sum kappa |w|^2 over the penalised weights."""
+        total = torch.zeros((), dtype=torch.float64)
+        for name, kappa in self.ridge().items():
+            total = total + 0.5 * kappa * theta[name].square().sum()
+        return total
+
+    # -- the density -------------------------------------------------------------------------
+
+    def prepare(self, theta: Theta) -> Theta:
+        """theta with what follows from it once for all subjects: gamma_i, centres."""
+        ready = dict(theta)
+        for i, network in enumerate(self.networks, 1):
+            C = network.columns(self.reference.X)
+            f = network.raw(_own(theta, f"dnn{i}."), self.reference.inputs[i - 1])
+            ready[f"dnn{i}.gamma"] = torch.linalg.solve(C.T @ C, C.T @ f)
+        for i, latent in enumerate(self.latents, 1):
+            derived = latent.prepare(_own(theta, f"latent{i}."))
+            ready |= {f"latent{i}.{name}": value for name, value in derived.items()}
+        return ready
+
+    def network_effect(self, ready: Theta, i: int, rows: Rows) -> Tensor:
+        """The centred, orthogonal output of the i-th (0, 1, ...) fixed network at some rows."""
+        network = self.networks[i]
+        f = network.raw(_own(ready, f"dnn{i + 1}."), rows.inputs[i])
+        return f - network.columns(rows.X) @ ready[f"dnn{i + 1}.gamma"]
+
+    def mu1(self, ready: Theta, rows: Rows) -> Tensor:
+        """offset + X beta + networks, in the shape of the rows."""
+        eta = rows.offset + rows.X @ self.beta(ready)
+        for i in range(len(self.networks)):
+            eta = eta + self.network_effect(ready, i, rows)
+        return eta
+
+    def mu2(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
+        """Random part: b (..., n, k) -> (..., n, J)."""
+        parts = self._split(b)
+        effects = [
+            latent.effect(_own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1])
+            for i, latent in enumerate(self.latents, 1)
+        ]
+        return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
+
+    def slope(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
+        """d eta / d b at b (n, k): (n, J, k)."""
+        parts = self._split(b)
+        return torch.cat(
+            [
+                latent.slope(
+                    _own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
+                )
+                for i, latent in enumerate(self.latents, 1)
+            ],
+            dim=-1,
+        )
+
+    def log_likelihood(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
+        """log p(y_i | b_i): b (..., n, k) -> (..., n), over the real rows of the block."""
+        rows = block.rows
+        eta = self.mu1(ready, rows) + self.mu2(ready, b, rows)
+        density = self.family.log_density(rows.data, eta, self.extra(ready))
+        return torch.where(block.mask, density, 0.0).sum(-1)
+
+    def log_joint(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
+        """log p(y_i, b_i) = log p(y_i | b_i) + log N(b_i; 0, I)."""
+        return self.log_likelihood(ready, b, block) + log_prior(b)
+
+    def extra(self, ready: Theta) -> Extra:
+        """Extra parameters of the family."""
+        return ready["extra"]
+
+    def _split(self, b: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
+
+    # -- reparametrisation -------------------------------------------------------------------
+
+    def with_reference(self, panel: Panel, rows: int = REFERENCE_ROWS) -> Model:
+        """Centre the networks over (at most ``rows`` evenly spaced rows of) a panel."""
+        step = max(1, math.ceil(panel.n_rows / rows))
+        kept = panel.rows.take(torch.arange(0, panel.n_rows, step))
+        return replace(self, reference=Reference(kept.X, kept.inputs))
+
+    def absorb(self, theta: Theta, other: Model) -> Theta:
+        """theta of ``other``, which centres over another sample, for the same function of x."""
+        if not self.networks:
+            return theta
+        gap = torch.zeros(len(self.names), dtype=torch.float64)
+        old, new = other.prepare(theta), self.prepare(theta)
+        for i, network in enumerate(self.networks, 1):
+            shift = new[f"dnn{i}.gamma"] - old[f"dnn{i}.gamma"]
+            if "(Intercept)" in self.names:
+                gap[self.names.index("(Intercept)")] += shift[0]
+            gap[list(network.shared)] += shift[1:]
+        return {**theta, "beta": theta["beta"] + torch.linalg.solve(self.basis, gap)}
+
+
+def log_prior(b: Tensor) -> Tensor:
+    """log N(b; 0, I) over the last axis."""
+    return -0.5 * b.square().sum(-1) - 0.5 * b.shape[-1] * math.log(2 * math.pi)
+
+
+def _own(theta: Theta, prefix: str) -> Weights:
+    return {n[len(prefix) :]: value for n, value in theta.items() if n.startswith(prefix)}
+
+
+def build_model(design: Design, family: Family, unit: float, ridge: float = DEFAULT_RIDGE) -> Model:
+    """The model of a design; ``unit`` is the scale of the linear predictor (residual SD, or 1)."""
+    X = torch.from_numpy(design.fixed.matrix)
+    p = X.shape[1]
+    # orthonormal columns: X basis / unit has mean square 1, so every coefficient is of order one
+    _, R = torch.linalg.qr(X, mode="reduced")
+    basis = unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(
+        R, torch.eye(p, dtype=torch.float64), upper=True
+    )
+    latents = tuple(build_latent(block, unit) for block in design.latents)
+    ridges = tuple(
+        ridge if block.term.ridge is None else float(block.term.ridge) for block in design.latents
+    )
+    networks = tuple(_fixed_network(design, i, unit, ridge) for i in range(len(design.networks)))
+    inputs = tuple(torch.from_numpy(block.columns.matrix) for block in design.networks)
+    return Model(
+        family,
+        tuple(design.fixed.names),
+        basis,
+        unit,
+        networks,
+        latents,
+        ridges,
+        Reference(X, inputs),
+    )
+
+
+def _fixed_network(design: Design, i: int, unit: float, ridge: float) -> FixedNetwork:
+    block = design.networks[i]
+    term, inputs = block.term, torch.from_numpy(block.columns.matrix)
+    own = frozenset().union(*block.columns.variables)
+    shared = tuple(j for j, used in enumerate(design.fixed.variables) if used and used <= own)
+    spread = inputs.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
+    X = torch.from_numpy(design.fixed.matrix)
+    spanned = torch.cat([torch.ones_like(X[:, :1]), X[:, list(shared)]], dim=1)
+    return FixedNetwork(
+        term.text,
+        tuple(block.columns.names),
+        Dense((inputs.shape[1], *term.hidden, 1), term.activation, bias=False),
+        inputs.mean(0),
+        spread,
+        shared,
+        _new_directions(spanned, (inputs - inputs.mean(0)) / spread),
+        unit,
+        ridge if term.ridge is None else float(term.ridge),
+    )
+
+
+def _new_directions(spanned: Tensor, columns: Tensor) -> tuple[int, ...]:
+    """Columns that are not in the span of ``spanned`` and the columns before them."""
+    kept: list[int] = []
+    for j in range(columns.shape[1]):
+        basis, _ = torch.linalg.qr(torch.cat([spanned, columns[:, kept]], dim=1))
+        rest = columns[:, j] - basis @ (basis.T @ columns[:, j])
+        if rest.norm() > 1e-6 * columns[:, j].norm():
+            kept.append(j)
+    return tuple(kept)

@@ -1,0 +1,150 @@
+"""Reported parameters on their natural scale, with standard errors by the delta method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgmm.estimate import Estimate
+from dgmm.information import Information
+from dgmm.latent import Latent
+from dgmm.parameters import Theta
+from dgmm.quadrature import sobol_normal
+
+__all__ = ["Components", "Profile", "beta_vcov", "components", "covariance", "time_profile"]
+
+
+def own_weights(theta: Theta, i: int) -> Theta:
+    """The weights of the i-th latent term (0, 1, ...)."""
+    prefix = f"latent{i + 1}."
+    return {n[len(prefix) :]: value for n, value in theta.items() if n.startswith(prefix)}
+
+
+def covariance(latent: Latent, weights: Theta) -> Tensor:
+    """D = Lambda Lambda' of the linear part, (q, q)."""
+    skip = latent.skip(weights)
+    return skip @ skip.mT
+
+
+def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray:
+    """Covariance of the linear coefficients as written by the user, (p, p)."""
+    basis = done.model.basis
+    if kind == "gls":
+        if done.vcov_gls is None:
+            raise ValueError(
+                "kind='gls' exists for Gaussian models with linear random effects fitted by "
+                "likelihood='exact'; use kind='hessian'"
+            )
+        inner = done.vcov_gls
+    else:
+        assert info is not None
+        p = len(done.model.names)
+        inner = info.vcov[:p, :p]
+    return (basis @ inner @ basis.T).numpy()
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations and correlations, the working scale and its standard errors.
+
+    table: one row per parameter with columns group, name1, name2 (None for a standard deviation),
+    estimate, working (log SD, atanh correlation), std_error (of working).
+    """
+
+    table: pd.DataFrame
+
+
+def components(done: Estimate, info: Information | None, groups: tuple[str, ...]) -> Components:
+    """Variance components of the linear latent terms and of the residual."""
+    labels = _labels(done, groups)
+    packing_names = [n for n in done.theta if n.startswith("latent") or n == "extra"]
+    linear = [n for n in packing_names if info is None or n in info.packing.shapes]
+
+    def working(vector: Tensor) -> Tensor:
+        assert info is not None
+        theta = {**done.theta, **info.packing.unpack(vector)}
+        return _working(done, theta)
+
+    value = _working(done, done.theta)
+    error = torch.full_like(value, torch.nan)
+    if info is not None and linear and len(value):
+        x = info.packing.pack(done.theta)
+        J = torch.autograd.functional.jacobian(working, x)
+        # parameters held at a boundary are NaN in vcov; they do not move what does not use them
+        known = ~torch.isnan(info.vcov.diagonal())
+        V = torch.where(known[:, None] & known, info.vcov, 0.0)
+        touched = (J.abs() > 1e-12)[:, ~known].any(1)
+        error = torch.where(touched, torch.nan, (J @ V @ J.T).diagonal().clamp(min=0).sqrt())
+    table = pd.DataFrame(labels, columns=["group", "name1", "name2"])
+    table["working"] = value.detach().numpy()
+    table["std_error"] = error.detach().numpy()
+    pairs = table["name2"].notna()
+    table["estimate"] = np.where(pairs, np.tanh(table["working"]), np.exp(table["working"]))
+    return Components(table)
+
+
+def _labels(done: Estimate, groups: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
+    rows: list[tuple[str, str, str | None]] = []
+    for latent, group in zip(done.model.latents, groups, strict=True):
+        if not latent.linear:
+            continue
+        rows += [(group, name, None) for name in latent.names]
+        rows += [(group, latent.names[c], latent.names[r]) for r, c in _pairs(latent)]
+    if "log_sigma" in done.model.family.extra:
+        rows.append(("Residual", "", None))
+    return rows
+
+
+def _pairs(latent: Latent) -> list[tuple[int, int]]:
+    if "below" not in latent.shapes():
+        return []
+    return [(r, c) for r in range(latent.dim) for c in range(r)]
+
+
+def _working(done: Estimate, theta: Theta) -> Tensor:
+    """log SDs and atanh correlations, term by term, then log sigma."""
+    parts = []
+    for i, latent in enumerate(done.model.latents):
+        if not latent.linear:
+            continue
+        D = covariance(latent, own_weights(theta, i))
+        sd = D.diagonal().sqrt()
+        parts.append(sd.log())
+        correlation = D / sd[:, None] / sd
+        entries = [correlation[r, c].clamp(-1 + 1e-12, 1 - 1e-12) for r, c in _pairs(latent)]
+        if entries:
+            parts.append(torch.atanh(torch.stack(entries)))
+    if "log_sigma" in done.model.family.extra:
+        parts.append(theta["extra"][:1])
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a neural latent implies at some times: SD of mu2(b, t) and its correlations."""
+
+    times: np.ndarray  # (3,) first, middle and last observed time
+    sd: np.ndarray  # (3,)
+    correlation: np.ndarray  # (3, 3)
+
+
+def time_profile(done: Estimate, i: int, draws: int = 4096) -> Profile:
+    """SD and correlation of the i-th random part at the first, middle and last time."""
+    latent, panel = done.model.latents[i], done.panel
+    time = panel.rows.time
+    order = torch.argsort(torch.nan_to_num(time, nan=0.0), stable=True)
+    middle = (time - 0.5 * (time.min() + time.max())).abs().argmin() if len(time) else order[0]
+    at = torch.stack([order[0], middle, order[-1]])
+    weights = own_weights(done.theta, i)
+    weights = {**weights, **latent.prepare(weights)}
+    b = sobol_normal(latent.dim, draws, seed=11)[:, None, :]
+    with torch.no_grad():
+        rows = (panel.rows.T[i][at][None], panel.rows.basis[i][at][None])
+        value = latent.effect(weights, b, *rows)[:, 0]
+    S = np.cov(value.numpy().T)
+    sd = np.sqrt(np.diag(S))
+    return Profile(time[at].numpy(), sd, S / np.outer(sd, sd))

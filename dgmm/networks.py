@@ -1,0 +1,79 @@
+"""dnn(x; weights): dense networks as pure functions of named weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dgmm.registry import suggestion
+
+__all__ = ["ACTIVATIONS", "Dense", "Weights"]
+
+Weights = dict[str, Tensor]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "softplus": functional.softplus,
+    "silu": functional.silu,
+    "relu": torch.relu,
+}
+
+
+@dataclass(frozen=True)
+class Dense:
+    """f(x) = A_L s(A_{L-1} s(... A_1 x + a_1 ...) + a_{L-1}) + a_L, with s the activation.
+
+    sizes: (inputs, hidden ..., outputs). The last layer has no intercept when ``bias`` is False:
+    a network that is centred afterwards would carry an unidentified constant.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str = "tanh"
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {self.activation!r}"
+                f"{suggestion(self.activation, list(ACTIVATIONS))} "
+                f"Available: {', '.join(ACTIVATIONS)}."
+            )
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the weights: A1, a1, A2, ..."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (inputs, outputs) in enumerate(
+            zip(self.sizes[:-1], self.sizes[1:], strict=True), start=1
+        ):
+            shapes[f"A{layer}"] = (outputs, inputs)
+            if self.bias or layer < len(self.sizes) - 1:
+                shapes[f"a{layer}"] = (outputs,)
+        return shapes
+
+    def initial(self, generator: torch.Generator, last: float = 1.0) -> Weights:
+        """Glorot-scaled draws; the last layer is multiplied by ``last`` (near 0: starts silent)."""
+        weights = {}
+        for name, shape in self.shapes().items():
+            if name.startswith("A"):
+                spread = 1.0 / math.sqrt(shape[1])
+                if name == f"A{len(self.sizes) - 1}":
+                    spread *= last
+            else:
+                spread = 0.5 if name != f"a{len(self.sizes) - 1}" else 0.0
+            weights[name] = spread * torch.randn(shape, generator=generator, dtype=torch.float64)
+        return weights
+
+    def __call__(self, weights: Weights, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        step = ACTIVATIONS[self.activation]
+        layers = len(self.sizes) - 1
+        for layer in range(1, layers + 1):
+            x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
+            if layer < layers:
+                x = step(x)
+        return x

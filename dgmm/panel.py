@@ -1,0 +1,212 @@
+"""Design -> Panel: measurements grouped by subject, as float64 tensors. Torch begins here.
+
+Storage is long (one entry per measurement, subjects contiguous), so unequal n_i cost nothing.
+Calculations ask for a :class:`Block`: some subjects padded to a common number of measurements J,
+with the mask of the real ones. Axis order is (M draws, n subjects, J measurements, .).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.design import Design
+from dgmm.families import Observations
+
+__all__ = ["Block", "Panel"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of each measurement; leading axes (N,) in a Panel, (n, J) in a Block."""
+
+    data: Observations  # outcome, trials, prior weights
+    offset: Tensor  # (N,)
+    X: Tensor  # (N, p) linear fixed columns
+    inputs: tuple[Tensor, ...]  # per dnn() term on the fixed side, (N, r)
+    T: tuple[Tensor, ...]  # per latent term, (N, q)
+    basis: tuple[Tensor, ...]  # per latent term, (N, r): coefficient basis phi
+    time: Tensor  # (N,)
+    occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows at ``index`` (any shape), in the shape of ``index``."""
+        return Rows(
+            Observations(*(column[index] for column in self.data)),
+            self.offset[index],
+            self.X[index],
+            tuple(block[index] for block in self.inputs),
+            tuple(block[index] for block in self.T),
+            tuple(block[index] for block in self.basis),
+            self.time[index],
+            self.occasion[index],
+        )
+
+    def columns(self) -> tuple[Tensor, ...]:
+        """All tensors in one flat tuple, for functions mapped over subjects."""
+        fixed = (*self.data, self.offset, self.X, self.time, self.occasion)
+        return (*fixed, *self.inputs, *self.T, *self.basis)
+
+    def like(self, columns: tuple[Tensor, ...]) -> Rows:
+        """Rows of this structure from such a tuple."""
+        y, trials, weights, offset, X, time, occasion, *rest = columns
+        first, second = len(self.inputs), len(self.inputs) + len(self.T)
+        return Rows(
+            Observations(y, trials, weights),
+            offset,
+            X,
+            tuple(rest[:first]),
+            tuple(rest[first:second]),
+            tuple(rest[second:]),
+            time,
+            occasion,
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """Padded measurements of n subjects: ``rows`` have axes (n, J), ``mask`` marks real ones."""
+
+    subjects: Tensor  # (n,) positions in the panel
+    mask: Tensor  # (n, J) bool
+    index: Tensor  # (n, J) long rows of the panel, padding repeats a real row
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Panel:
+    """All measurements, subjects contiguous; ``count`` may be zero for a subject."""
+
+    ids: np.ndarray  # (n,) labels
+    subject: Tensor  # (N,)
+    start: Tensor  # (n,)
+    count: Tensor  # (n,)
+    observed: Tensor  # (N,) bool: the outcome was seen
+    rows: Rows
+
+    @property
+    def n(self) -> int:
+        """Number of subjects."""
+        return len(self.ids)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of measurements, planned ones with a missing outcome included."""
+        return len(self.subject)
+
+    @classmethod
+    def from_design(cls, design: Design) -> Panel:
+        """Group the rows of a design (already sorted by subject) by its first grouping factor."""
+        labels = _labels(design)
+        change = np.ones(len(labels), dtype=bool)
+        change[1:] = np.asarray(labels[1:] != labels[:-1])
+        subject = np.cumsum(change) - 1
+        start = np.flatnonzero(change)
+        tensor = torch.from_numpy
+        basis = [block.basis or block.columns for block in design.latents]
+        rows = Rows(
+            Observations(*(tensor(v) for v in (design.y, design.trials, design.weights))),
+            tensor(design.offset),
+            tensor(design.fixed.matrix),
+            tuple(tensor(block.columns.matrix) for block in design.networks),
+            tuple(tensor(block.columns.matrix) for block in design.latents),
+            tuple(tensor(block.matrix) for block in basis),
+            tensor(np.asarray(design.time, dtype=float)),
+            tensor(np.arange(len(subject)) - start[subject]),
+        )
+        return cls(
+            ids=labels[start],
+            subject=tensor(subject),
+            start=tensor(start),
+            count=tensor(np.diff(np.append(start, len(subject)))),
+            observed=~torch.isnan(rows.data.y),
+            rows=rows,
+        )
+
+    def observed_rows(self) -> Panel:
+        """The same subjects with only the measurements whose outcome was seen."""
+        if bool(self.observed.all()):
+            return self
+        keep = torch.nonzero(self.observed)[:, 0]
+        subject = self.subject[keep]
+        count = torch.bincount(subject, minlength=self.n)
+        start = torch.cumsum(count, 0) - count
+        return Panel(self.ids, subject, start, count, self.observed[keep], self.rows.take(keep))
+
+    def select(self, subjects: np.ndarray | Tensor) -> Panel:
+        """A panel of some subjects, in the order given."""
+        chosen = torch.as_tensor(subjects, dtype=torch.long)
+        count = self.count[chosen]
+        start = torch.cumsum(count, 0) - count
+        subject = torch.repeat_interleave(torch.arange(len(chosen)), count)
+        index = self.start[chosen][subject] + torch.arange(len(subject)) - start[subject]
+        return Panel(
+            self.ids[chosen.numpy()],
+            subject,
+            start,
+            count,
+            self.observed[index],
+            self.rows.take(index),
+        )
+
+    def with_outcome(self, y: Tensor) -> Panel:
+        """The same measurements with other outcomes (N,)."""
+        return self.with_data(self.rows.data._replace(y=y))
+
+    def with_data(self, data: Observations) -> Panel:
+        """The same measurements with other outcomes, trials and weights."""
+        rows = replace(self.rows, data=data)
+        return replace(self, rows=rows, observed=~torch.isnan(data.y))
+
+    def align(self, ids: np.ndarray) -> Panel:
+        """The subjects ``ids`` in their order; those unknown here come without measurements."""
+        place = {label: j for j, label in enumerate(self.ids.tolist())}
+        where = np.array([place.get(label, -1) for label in ids.tolist()])
+        known = np.flatnonzero(where >= 0)
+        chosen = self.select(where[known])
+        if not chosen.n_rows:  # padding needs a row to repeat, though none will count
+            chosen = replace(chosen, rows=self.rows.take(torch.zeros(1, dtype=torch.long)))
+        count = torch.zeros(len(ids), dtype=torch.long)
+        count[known] = chosen.count
+        subject = torch.from_numpy(known)[chosen.subject]
+        start = torch.cumsum(count, 0) - count
+        return replace(chosen, ids=ids, subject=subject, start=start, count=count)
+
+    def block(self, subjects: Tensor) -> Block:
+        """Pad the measurements of ``subjects`` (positions) to a common length."""
+        count = self.count[subjects]
+        longest = max(int(count.max()), 1)
+        occasion = torch.arange(longest)
+        mask = occasion < count[:, None]
+        index = torch.where(mask, self.start[subjects][:, None] + occasion, 0)
+        return Block(subjects, mask, index, self.rows.take(index))
+
+    def blocks(self, cells: int = 200_000) -> Iterator[Block]:
+        """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries."""
+        order = torch.argsort(self.count, stable=True)
+        sizes = self.count[order].clamp(min=1).numpy()
+        first = 0
+        while first < self.n:
+            last = first + 1
+            # padding at most doubles the smallest subject of the block
+            limit = max(2 * sizes[first], 8)
+            while last < self.n and sizes[last] <= limit:
+                if sizes[last] * (last + 1 - first) > cells:
+                    break
+                last += 1
+            yield self.block(order[first:last])
+            first = last
+
+
+def _labels(design: Design) -> np.ndarray:
+    grouping = design.latents[0].grouping
+    known = grouping.codes >= 0
+    if known.all():
+        return grouping.levels[grouping.codes]
+    labels = grouping.labels.astype(object)
+    labels[known] = grouping.levels[grouping.codes[known]]
+    return labels

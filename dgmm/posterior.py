@@ -1,0 +1,142 @@
+"""b | y at a given theta: modes by Newton, and the anchors that nodes follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgmm.model import Model
+from dgmm.panel import Block
+from dgmm.parameters import Theta
+
+__all__ = ["Anchor", "Moments", "find_modes", "moments", "factor_root", "tracked"]
+
+LARGEST_STEP = 3.0
+"""Longest Newton step, in prior standard deviations."""
+
+
+class Anchor(NamedTuple):
+    """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1."""
+
+    mode: Tensor  # (n, k)
+    covariance: Tensor  # (n, k, k)
+    root: Tensor  # (n, k, k), root root' = covariance
+    log_det_root: Tensor  # (n,)
+    decrement: Tensor  # (n,) Newton decrement that was left
+
+
+class Moments(NamedTuple):
+    """Posterior mean and covariance of something, with the effective number of draws."""
+
+    mean: Tensor
+    covariance: Tensor
+    effective: Tensor  # (n,)
+
+
+def _score(model: Model, ready: Theta, b: Tensor, block: Block, graph: bool) -> Tensor:
+    """d log p(y, b) / d b, (n, k)."""
+    if graph:
+        point = b.detach().requires_grad_()
+        value = model.log_joint(ready, point, block).sum()
+        return torch.autograd.grad(value, point, create_graph=True)[0]
+    point = b.detach().requires_grad_()
+    with torch.enable_grad():
+        value = model.log_joint(ready, point, block).sum()
+    return torch.autograd.grad(value, point)[0]
+
+
+def _precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
+    """P = I + J'W J with the expected information W in eta, (n, k, k)."""
+    rows = block.rows
+    J = model.slope(ready, b, rows)
+    eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
+    W = torch.where(block.mask, model.family.information(rows.data, eta, model.extra(ready)), 0.0)
+    return torch.eye(model.k, dtype=b.dtype) + J.mT @ (W[..., None] * J)
+
+
+def find_modes(
+    model: Model,
+    theta: Theta,
+    block: Block,
+    start: Tensor | None = None,
+    iterations: int = 60,
+    tolerance: float = 1e-12,
+) -> Anchor:
+    """Fisher-scoring Newton for all subjects of a block at once, each with its own step length."""
+    ready = model.prepare({name: value.detach() for name, value in theta.items()})
+    n = len(block.subjects)
+    b = torch.zeros(n, model.k, dtype=torch.float64) if start is None else start.detach().clone()
+    with torch.no_grad():
+        height = model.log_joint(ready, b, block)
+    decrement = torch.full((n,), torch.inf, dtype=torch.float64)
+    for _ in range(iterations):
+        gradient = _score(model, ready, b, block, graph=False)
+        with torch.no_grad():
+            factor = torch.linalg.cholesky(_precision(model, ready, b, block))
+            step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+            decrement = (gradient * step).sum(-1)
+            if bool((decrement < tolerance).all()):
+                break
+            step = step * (LARGEST_STEP / step.norm(dim=-1, keepdim=True)).clamp(max=1.0)
+            b, height, moved = _line_search(model, ready, b, step, height, block)
+            if not moved:
+                break
+    with torch.no_grad():
+        root, log_det = factor_root(_precision(model, ready, b, block))
+    return Anchor(b, root @ root.mT, root, log_det, decrement)
+
+
+def _line_search(
+    model: Model, ready: Theta, b: Tensor, step: Tensor, height: Tensor, block: Block
+) -> tuple[Tensor, Tensor, bool]:
+    """Halve the step of each subject until its log p(y, b) does not fall."""
+    length = torch.ones(len(b), 1, dtype=b.dtype)
+    done = torch.zeros(len(b), dtype=torch.bool)
+    best, top = b, height
+    for _ in range(12):
+        trial = b + length * step
+        value = model.log_joint(ready, trial, block)
+        accept = ~done & (value >= height)
+        best = torch.where(accept[:, None], trial, best)
+        top = torch.where(accept, value, top)
+        done = done | accept
+        if bool(done.all()):
+            break
+        length = torch.where(done[:, None], length, 0.5 * length)
+    moved = bool(((best - b).abs() > 1e-13).any())
+    return best, top, moved
+
+
+def factor_root(precision: Tensor) -> tuple[Tensor, Tensor]:
+    """R with R R' = P^-1, and log |R|, from one Cholesky factor of P (n, k, k)."""
+    factor = torch.linalg.cholesky(precision)
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype).expand_as(factor)
+    root = torch.linalg.solve_triangular(factor.mT, identity, upper=True)
+    return root, -factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def tracked(
+    model: Model, ready: Theta, anchor: Anchor, block: Block
+) -> tuple[Tensor, Tensor, Tensor]:
+    """m_i(theta), R_i(theta) and log |R_i|: the Gaussian that follows theta from a fixed anchor.
+
+    P_i(theta) = I + J'W J at a_i,   m_i = a_i + P_i^-1 d log p(y_i, b; theta) / d b at a_i,
+
+    all differentiable in theta. For a linear Gaussian model this is the posterior at every theta,
+    so the marginal likelihood has an exact gradient whatever the nodes.
+    """
+    gradient = _score(model, ready, anchor.mode, block, graph=torch.is_grad_enabled())
+    root, log_det = factor_root(_precision(model, ready, anchor.mode, block))
+    step = torch.einsum("nab,ncb,nc->na", root, root, gradient)
+    return anchor.mode + step, root, log_det
+
+
+def moments(values: Tensor, log_weight: Tensor) -> Moments:
+    """Weighted mean and covariance over draws: values (M, n, d), log_weight (M, n)."""
+    weight = torch.softmax(log_weight, dim=0)
+    mean = torch.einsum("mn,mnd->nd", weight, values)
+    centred = values - mean
+    covariance = torch.einsum("mn,mna,mnb->nab", weight, centred, centred)
+    return Moments(mean, covariance, 1 / weight.square().sum(0))

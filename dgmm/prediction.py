@@ -1,0 +1,279 @@
+"""Fitted values, predictions, random effects and simulated outcomes of an estimate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from dgmm.design import Design, Specification, rebuild
+from dgmm.estimate import Estimate
+from dgmm.information import Information, find_boundary
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.predictive import Predictive, given_history, marginal, mean_subject, random_effects
+from dgmm.registry import suggestion
+from dgmm.simulate import simulate_panel
+
+__all__ = ["Wanted", "fitted", "predict", "residuals", "simulations"]
+
+TYPES = ("subject", "mean_subject", "marginal")
+SCALES = ("response", "link")
+INTERVALS = (None, "confidence", "prediction")
+NEW_GROUPS = ("population", "error")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The checked options of a prediction."""
+
+    type: str
+    scale: str
+    interval: str | None
+    level: float
+    new_groups: str
+    draws: int
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("type", self.type, TYPES),
+            ("scale", self.scale, SCALES),
+            ("interval", self.interval, INTERVALS),
+            ("new_groups", self.new_groups, NEW_GROUPS),
+        ):
+            if value not in known:
+                words = [str(word) for word in known]
+                hint = suggestion(str(value), words)
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is a probability between 0 and 1, not {self.level!r}")
+
+
+def boundary_names(done: Estimate) -> tuple[str, ...]:
+    """Random effects whose own variance is estimated as zero."""
+    return find_boundary(done)[0]
+
+
+# -- rows of the fit -----------------------------------------------------------------------------
+
+
+def fitted(done: Estimate, scale: str, seed: int) -> np.ndarray:
+    """E{h(eta) | y} for every planned row, (N,)."""
+    Wanted("subject", scale, None, 0.95, "population", 1)
+    found = given_history(done, done.theta, done.observed, done.panel, scale, seed)
+    return found.mean.numpy()
+
+
+def residuals(done: Estimate, type: str, seed: int) -> np.ndarray:
+    """Response or Pearson residuals, NaN where the outcome is missing."""
+    if type not in ("response", "pearson"):
+        raise ValueError(f"type={type!r} is not one of response, pearson")
+    data = done.panel.rows.data
+    mu = torch.from_numpy(fitted(done, "response", seed))
+    raw = done.model.family.response(data) - mu
+    if type == "response":
+        return raw.numpy()
+    variance = done.model.family.variance(mu, data, done.theta["extra"])
+    return (raw / variance.sqrt()).numpy()
+
+
+def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.ndarray:
+    """Outcomes for every planned row, (N, nsim)."""
+    if nsim < 1:
+        raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
+    generator = torch.Generator().manual_seed(seed)
+    effects = random_effects(done, done.observed, seed)[0] if condition else None
+    draws = [
+        simulate_panel(done.model, done.theta, done.panel, generator, effects) for _ in range(nsim)
+    ]
+    return torch.stack(draws, dim=1).numpy()
+
+
+# -- random effects ------------------------------------------------------------------------------
+
+
+def random_effect_table(done: Estimate, seed: int, cond_var: bool) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.ranef`."""
+    mean, covariance = random_effects(done, done.observed, seed)
+    matrix, names = effect_matrix(done)
+    index = pd.Index(list(done.panel.ids), name="subject")
+    frame = pd.DataFrame((mean @ matrix.T).numpy(), index=index, columns=names)
+    if cond_var:
+        spread = torch.einsum("ak,nkl,al->na", matrix, covariance, matrix).clamp(min=0).sqrt()
+        for j, name in enumerate(names):
+            frame[f"sd({name})"] = spread[:, j].numpy()
+    return frame
+
+
+def effect_matrix(done: Estimate) -> tuple[Tensor, list[str]]:
+    """b -> what is shown: Lambda b for linear latents, b itself for neural ones."""
+    blocks, names, neural = [], [], 0
+    for i, latent in enumerate(done.model.latents, 1):
+        if latent.linear:
+            prefix = f"latent{i}."
+            own = {n[len(prefix) :]: v for n, v in done.theta.items() if n.startswith(prefix)}
+            blocks.append(latent.skip(own))
+            names += list(latent.names)
+        else:
+            blocks.append(torch.eye(latent.dim, dtype=torch.float64))
+            names += [f"b{neural + j + 1}" for j in range(latent.dim)]
+            neural += latent.dim
+    return torch.block_diag(*blocks), names
+
+
+def subject_coefficients(done: Estimate, fixef: pd.Series, seed: int) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.coef`."""
+    if not all(latent.linear for latent in done.model.latents):
+        raise ValueError(
+            "coef() adds random to fixed effects, which a neural random part does not have. Read "
+            "subject profiles from predict(type='subject'), or fit the classical model."
+        )
+    effects = random_effect_table(done, seed, cond_var=False)
+    table = pd.DataFrame(
+        np.tile(fixef.to_numpy(), (len(effects), 1)), index=effects.index, columns=fixef.index
+    )
+    for name in effects:
+        table[name] = table.get(name, 0.0) + effects[name]
+    return table
+
+
+# -- new rows ------------------------------------------------------------------------------------
+
+
+def predict(
+    done: Estimate,
+    info: Information | None,
+    spec: Specification,
+    wanted: Wanted,
+    newdata: Any,
+    history: Any,
+    order: tuple[pd.Index, np.ndarray],
+    seed: int,
+) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.predict`."""
+    if newdata is None:
+        target, (index, rows), size = done.panel, order, int(order[1].max()) + 1
+        labels = pd.Series(index, index=rows)
+    else:
+        design = rebuild(spec, newdata, outcome=False)
+        _check_groups(design, wanted, history)
+        target, rows, size = Panel.from_design(design), design.rows, len(newdata)
+        labels = pd.Series(design.index, index=rows)
+    past = _history(done, spec, target, history)
+    columns = _interval(done, info, wanted, past, target, seed)
+    frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
+    if newdata is None:
+        frame = frame.sort_index(kind="stable")
+        return frame.set_axis(labels.loc[frame.index].to_numpy(), axis=0)
+    frame = frame.reindex(range(size))  # rows without covariates come back as missing
+    original = getattr(newdata, "index", None)
+    return frame if original is None or callable(original) else frame.set_axis(original, axis=0)
+
+
+def _check_groups(design: Design, wanted: Wanted, history: Any) -> None:
+    unknown = design.latents[0].grouping.codes < 0 if design.latents else np.zeros(0, dtype=bool)
+    if wanted.new_groups == "error" and history is None and unknown.any():
+        grouping = design.latents[0].grouping
+        raise ValueError(
+            f"`{grouping.name}` has {len(np.unique(grouping.labels[unknown]))} levels that were not "
+            f"in the fit, for example {grouping.labels[unknown][0]!r}. Give their past outcomes as "
+            "history=, or allow new_groups='population'."
+        )
+
+
+def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -> Panel:
+    """Observed outcomes of the subjects of ``target``, in its order."""
+    if history is None:
+        return done.observed.align(target.ids)
+    design = rebuild(spec, history, outcome=True)
+    seen = design.observed
+    y, trials, weights = done.model.family.read(
+        design.y[seen], design.trials[seen], design.weights[seen]
+    )
+    past = Panel.from_design(design).observed_rows()
+    data = past.rows.data._replace(
+        y=torch.from_numpy(y), trials=torch.from_numpy(trials), weights=torch.from_numpy(weights)
+    )
+    return past.with_data(data).align(target.ids)
+
+
+def _interval(
+    done: Estimate,
+    info: Information | None,
+    wanted: Wanted,
+    past: Panel,
+    target: Panel,
+    seed: int,
+) -> dict[str, Tensor]:
+    point = _point(done, done.theta, wanted.type, wanted.scale, past, target, seed).mean
+    if wanted.interval is None:
+        return {"fit": point}
+    if info is None:
+        raise ValueError("intervals need standard errors; this fit has none (REML, or se=None)")
+    link = _point(done, done.theta, wanted.type, "link", past, target, seed)
+    jacobian = _jacobian(done, info, wanted, past, target, seed)
+    V = torch.nan_to_num(info.vcov, nan=0.0)
+    of_theta = torch.einsum("np,pq,nq->n", jacobian, V, jacobian)
+    # a population mean has no random effect of its own; a new outcome of anyone has
+    of_b = link.variance if wanted.type == "subject" or wanted.interval == "prediction" else 0.0
+    spread = (of_theta + of_b).sqrt()
+    family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))
+    if wanted.interval == "prediction":
+        return {"fit": point, **_outcome_interval(done, wanted, link.mean, spread, target, seed)}
+    lower, upper = link.mean - z * spread, link.mean + z * spread
+    if wanted.scale == "response":
+        se = spread * family.link.derivative(link.mean).abs()
+        ends = torch.stack([family.mean(lower), family.mean(upper)])
+        return {"fit": point, "se": se, "lower": ends.min(0).values, "upper": ends.max(0).values}
+    return {"fit": point, "se": spread, "lower": lower, "upper": upper}
+
+
+def _point(
+    done: Estimate, theta: Theta, type: str, scale: str, past: Panel, target: Panel, seed: int
+) -> Predictive:
+    if type == "subject":
+        return given_history(done, theta, past, target, scale, seed)
+    population = marginal(done, theta, target, scale)
+    if type == "marginal":
+        return population
+    return Predictive(mean_subject(done, theta, target, scale), population.variance)
+
+
+def _jacobian(
+    done: Estimate, info: Information, wanted: Wanted, past: Panel, target: Panel, seed: int
+) -> Tensor:
+    """d E(eta) / d reported parameters by central differences, (N, P_r)."""
+    x = info.packing.pack(done.theta)
+    step = 0.05 * torch.nan_to_num(info.vcov.diagonal(), nan=0.0).clamp(min=1e-10).sqrt()
+    # the population mean of eta is mu1 whatever the variance components
+    type = "mean_subject" if wanted.type == "marginal" else wanted.type
+
+    def mean(vector: Tensor) -> Tensor:
+        theta = {**done.theta, **info.packing.unpack(vector)}
+        if type == "mean_subject":
+            return mean_subject(done, theta, target, "link")
+        return given_history(done, theta, past, target, "link", seed).mean
+
+    unit = torch.diag(step)
+    columns = [(mean(x + u) - mean(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)]
+    return torch.stack(columns, dim=1)
+
+
+def _outcome_interval(
+    done: Estimate, wanted: Wanted, eta: Tensor, spread: Tensor, target: Panel, seed: int
+) -> dict[str, Tensor]:
+    """Standard deviation and quantiles of a new outcome, by simulation of eta and y."""
+    if wanted.scale == "link":
+        raise ValueError("interval='prediction' is about outcomes: use scale='response'")
+    generator = torch.Generator().manual_seed(seed + 41)
+    noise = torch.randn(wanted.draws, len(eta), generator=generator, dtype=torch.float64)
+    family, extra, data = done.model.family, done.theta["extra"], target.rows.data
+    y = family.simulate(eta + spread * noise, data, extra, generator) / data.trials
+    tail = (1 - wanted.level) / 2
+    ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    return {"se": y.std(0), "lower": ends[0], "upper": ends[1]}

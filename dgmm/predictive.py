@@ -1,0 +1,116 @@
+"""E and var of functions of b given the outcomes seen: the numbers behind every prediction."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.estimate import Estimate
+from dgmm.marginal import Importance, freeze
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.posterior import find_modes, moments
+from dgmm.quadrature import sobol_normal
+
+__all__ = ["Predictive", "given_history", "marginal", "mean_subject", "random_effects"]
+
+PREDICTION_DRAWS = 256
+
+
+class Predictive(NamedTuple):
+    """Per row of the target panel: mean and variance over b given the history, (N,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def given_history(
+    done: Estimate, theta: Theta, history: Panel, target: Panel, scale: str, seed: int
+) -> Predictive:
+    """E{h(eta) | y seen} and its variance over b, h = g^-1 ("response") or the identity ("link").
+
+    ``history`` holds the observed outcomes of the same subjects, in the same order, as ``target``;
+    a subject without any has the prior as posterior.
+    """
+    model = done.model
+    ready = model.prepare({name: value.detach() for name, value in theta.items()})
+    mean, variance = torch.zeros(target.n_rows), torch.zeros(target.n_rows)
+    mean, variance = mean.double(), variance.double()
+    if done.likelihood == "exact":
+        for block in history.blocks():
+            anchor = find_modes(model, theta, block)
+            rows = target.block(block.subjects)
+            with torch.no_grad():
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
+                J = model.slope(ready, anchor.mode, rows.rows)
+                spread = (J @ anchor.root).square().sum(-1)
+            mean[rows.index[rows.mask]] = eta[rows.mask]
+            variance[rows.index[rows.mask]] = spread[rows.mask]
+        return Predictive(mean, variance)
+    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
+    assert rule is not None
+    frozen = freeze(model, theta, history, rule, np.random.default_rng([seed, 37]))
+    for block, b, terms in frozen.weighted_nodes(ready):
+        rows = target.block(block.subjects)
+        with torch.no_grad():
+            weight = torch.softmax(terms, 0)
+            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
+            if scale == "response":
+                value = model.family.mean(value)
+            first = torch.einsum("mn,mnj->nj", weight, value)
+            second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+        mean[rows.index[rows.mask]] = first[rows.mask]
+        variance[rows.index[rows.mask]] = second[rows.mask]
+    return Predictive(mean, variance)
+
+
+def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Tensor:
+    """h(mu1): the random part at its mean zero, (N,)."""
+    with torch.no_grad():
+        ready = done.model.prepare(theta)
+        eta = done.model.mu1(ready, target.rows)
+        return done.model.family.mean(eta) if scale == "response" else eta
+
+
+def marginal(
+    done: Estimate, theta: Theta, target: Panel, scale: str, draws: int = 1024
+) -> Predictive:
+    """Mean and variance of h(eta) over b ~ N(0, I): the population average, (N,)."""
+    model = done.model
+    b = sobol_normal(model.k, draws, seed=31)[:, None, :]
+    mean = torch.zeros(target.n_rows, dtype=torch.float64)
+    variance = torch.zeros_like(mean)
+    with torch.no_grad():
+        ready = model.prepare(theta)
+        for block in target.blocks(cells=3_000_000 // draws):
+            wide = b.expand(draws, len(block.subjects), model.k)
+            value = model.mu1(ready, block.rows) + model.mu2(ready, wide, block.rows)
+            if scale == "response":
+                value = model.family.mean(value)
+            mean[block.index[block.mask]] = value.mean(0)[block.mask]
+            variance[block.index[block.mask]] = value.var(0)[block.mask]
+    return Predictive(mean, variance)
+
+
+def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, Tensor]:
+    """E(b | y) and var(b | y), (n, k) and (n, k, k)."""
+    model = done.model
+    mean = torch.zeros(history.n, model.k, dtype=torch.float64)
+    covariance = torch.zeros(history.n, model.k, model.k, dtype=torch.float64)
+    if done.likelihood == "exact":
+        for block in history.blocks():
+            anchor = find_modes(model, done.theta, block)
+            mean[block.subjects] = anchor.mode
+            covariance[block.subjects] = anchor.covariance
+        return mean, covariance
+    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
+    assert rule is not None
+    frozen = freeze(model, done.theta, history, rule, np.random.default_rng([seed, 37]))
+    for block, b, terms in frozen.weighted_nodes(model.prepare(done.theta)):
+        found = moments(b, terms)
+        mean[block.subjects] = found.mean
+        covariance[block.subjects] = found.covariance
+    return mean, covariance

@@ -1,0 +1,89 @@
+"""Node rules: tables of standardised draws e and log weights lw.
+
+Each rule turns an integral over b = m + R e into a weighted sum,
+
+    integral f(b) db  ~  sum_m exp(lw_m) f(m + R e_m) |R|,
+
+where lw_m is the log weight of the node minus the log base density at e_m.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy import special, stats
+from torch import Tensor
+
+__all__ = ["Nodes", "gauss_hermite", "grid", "sobol_normal", "sobol_t"]
+
+
+class Nodes(NamedTuple):
+    """e: (M, n or 1, k) standardised draws; log_weight: (M, n or 1)."""
+
+    e: Tensor
+    log_weight: Tensor
+
+    def rows(self, subjects: Tensor) -> Nodes:
+        """The nodes of some subjects (shared rules are returned as they are)."""
+        if self.e.shape[1] == 1:
+            return self
+        return Nodes(self.e[:, subjects], self.log_weight[:, subjects])
+
+
+def _tensor_product(points: np.ndarray, log_weight: np.ndarray, k: int) -> Nodes:
+    axes = np.meshgrid(*[points] * k, indexing="ij")
+    logs = np.meshgrid(*[log_weight] * k, indexing="ij")
+    e = np.stack([axis.ravel() for axis in axes], axis=-1)
+    total = np.sum([log.ravel() for log in logs], axis=0)
+    return Nodes(torch.from_numpy(e)[:, None, :], torch.from_numpy(total)[:, None])
+
+
+def gauss_hermite(k: int, points: int) -> Nodes:
+    """Product Gauss-Hermite rule with ``points`` nodes in each of k dimensions."""
+    x, weight = special.roots_hermitenorm(points)
+    keep = weight > 0  # the outermost weights of long rules underflow: they carry nothing
+    return _tensor_product(x[keep], np.log(weight[keep]) + 0.5 * x[keep] ** 2, k)
+
+
+def grid(k: int, points: int, half_width: float = 8.5) -> Nodes:
+    """Trapezoid grid on [-half_width, half_width]^k: exact to rounding for smooth densities."""
+    x = np.linspace(-half_width, half_width, points)
+    return _tensor_product(x, np.full(points, math.log(x[1] - x[0])), k)
+
+
+def _shifted_sobol(n: int, dimensions: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """One Sobol set, digitally shifted for each subject: uniforms of shape (draws, n, dimensions).
+
+    A set shared by all subjects makes their errors add up; the digital shift (exclusive or of the
+    binary digits) keeps the net structure and makes subjects independent.
+    """
+    bits = 30
+    engine = stats.qmc.Sobol(dimensions, scramble=True, bits=bits, rng=rng)
+    base = (engine.random(draws) * 2**bits).astype(np.int64)
+    shift = rng.integers(0, 2**bits, size=(n, dimensions), dtype=np.int64)
+    return (np.bitwise_xor(base[:, None, :], shift[None]) + 0.5) / 2**bits
+
+
+def sobol_t(n: int, k: int, draws: int, rng: np.random.Generator, df: float = 5.0) -> Nodes:
+    """Quasi-random draws from the k-variate t with ``df`` degrees of freedom, new for each subject.
+
+    Uses k + 1 Sobol dimensions; draws should be a power of two.
+    """
+    u = _shifted_sobol(n, k + 1, draws, rng)
+    mixing = special.gammaincinv(df / 2, u[..., :1]) * 2 / df
+    e = special.ndtri(u[..., 1:]) / np.sqrt(mixing)
+    constant = special.gammaln((df + k) / 2) - special.gammaln(df / 2) - 0.5 * k * math.log(
+        df * math.pi
+    )
+    log_base = constant - 0.5 * (df + k) * np.log1p((e**2).sum(-1) / df)
+    return Nodes(torch.from_numpy(e), torch.from_numpy(-math.log(draws) - log_base))
+
+
+def sobol_normal(k: int, draws: int, seed: int) -> Tensor:
+    """Quasi-random draws from N(0, I_k) in antithetic pairs, shape (draws, k); mean exactly 0."""
+    u = _shifted_sobol(1, k, draws // 2, np.random.default_rng(seed))[:, 0]
+    half = torch.from_numpy(special.ndtri(u))
+    return torch.cat([half, -half])

@@ -1,0 +1,70 @@
+"""Formulas made from formulas: the nested classical model, and R's update()."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from dgmm.grammar import Summand, bars, called, name_text, sides, split, summands, whole_piece
+from dgmm.terms import Formula, LatentTerm, formula_text, join_terms, linear_terms
+
+
+def nested_formula(formula: Formula) -> Formula:
+    """Return the classical model inside: latents normal on the same T, networks made linear."""
+    latents = tuple(_as_normal(term) for term in formula.latents)
+    present = {str(term) for term in linear_terms(formula.fixed.replace(" .", " dot"))}
+    fixed = formula.fixed
+    for network in formula.networks:
+        for term in linear_terms(network.inputs):
+            written = ":".join(
+                name_text(f.expr) if f.eval_method.value == "lookup" else f.expr
+                for f in term.factors
+            )
+            if str(term) not in present:
+                present.add(str(term))
+                fixed = f"{fixed} + {written}"
+    nested = Formula("", formula.response, fixed, (), latents, formula.offsets)
+    return replace(nested, text=formula_text(nested))
+
+
+def _as_normal(term: LatentTerm) -> LatentTerm:
+    bar = "||" if term.covariance == "diagonal" else "|"
+    text = f"({term.terms} {bar} {term.group})"
+    return LatentTerm(text, "normal", term.terms, term.group, term.covariance)
+
+
+def update_formula(old: str, new: str) -> str:
+    """Return R's update(): dots in `new` stand for the sides of `old`, `- term` takes one away."""
+    old_left, old_right = sides(whole_piece(old))
+    parts = [part for _, part in split(whole_piece(new), "~")]
+    if len(parts) > 2:
+        raise parts[0].error("more than one `~`")
+    left = parts[0].text if len(parts) == 2 else ""
+    left = re.sub(r"(?<![\w.`])\.(?![\w.`])", old_left.text, left) or old_left.text
+    terms: list[Summand] = []
+    for change in summands(parts[-1]):
+        if change.piece.text == ".":
+            terms += summands(old_right)
+        elif change.sign == "-":
+            terms = _without(terms, change)
+        else:
+            terms.append(change)
+    right = join_terms(terms) or "1"
+    return f"{left} ~ {right}"
+
+
+def _without(terms: list[Summand], change: Summand) -> list[Summand]:
+    """Take a term away by its text; else leave the minus to the algebra (a * b - a:b)."""
+
+    def bare(summand: Summand) -> str:
+        return re.sub(r"\s", "", summand.piece.text)
+
+    kept = [term for term in terms if bare(term) != bare(change)]
+    if len(kept) < len(terms):
+        # "- 1" takes the intercept away even when the old formula wrote it.
+        return [*kept, change] if change.piece.text in ("0", "1") else kept
+    call = called(change.piece)
+    if bars(change.piece) or (call is not None and call[0] in ("dnn", "offset")):
+        listed = ", ".join(term.piece.text for term in terms)
+        raise change.piece.error(f"there is no such term to take away; the terms are: {listed}")
+    return [*terms, change]

@@ -1,0 +1,151 @@
+"""What a fit remembers of its data, so that new data get the same columns; plain JSON, no code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dgmm.encoding import expand
+from dgmm.expressions import ExpressionError, parse_expression
+from dgmm.formula import Formula, FormulaError, parse_formula, split_group
+from dgmm.grouping import GroupingSpecification
+from dgmm.transforms import State
+from dgmm.variables import Variable
+
+_VERSION = 1
+_KINDS = ("number", "boolean", "category")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Formula, kinds and levels of the columns, states of the transforms, columns kept."""
+
+    formula: str
+    latent_words: tuple[str, ...] = ()
+    variables: tuple[Variable, ...] = ()
+    groupings: tuple[GroupingSpecification, ...] = ()
+    states: dict[str, State] = field(default_factory=dict)
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    response_levels: tuple[Any, ...] = ()
+    time_name: str | None = None
+    weights: str | None = None
+    offset: str | None = None
+    offset_array: bool = False  # the fit had an offset that no column of new data can supply
+
+    def parsed(self) -> Formula:
+        """Return the formula, taken apart again."""
+        return parse_formula(self.formula, latent_words=self.latent_words)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types; floats survive exactly."""
+        plain: dict[str, Any] = _plain({"version": _VERSION, **asdict(self)})
+        return plain
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Specification:
+        """Read what to_json() wrote; every part is checked, nothing in it is ever executed."""
+        try:
+            return _checked(cls, record)
+        except FormulaError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise ValueError(f"this is not a specification of dgmm: {error}") from error
+
+
+def block_texts(formula: Formula) -> Iterator[tuple[str, str, bool]]:
+    """Yield (key, text, whether it feeds a network) of every block of columns."""
+    yield "fixed", formula.fixed, False
+    for k, network in enumerate(formula.networks):
+        yield f"network {k}", network.inputs, True
+    for k, latent in enumerate(formula.latents):
+        yield f"latent {k}", latent.terms, False
+        if latent.basis is not None:
+            yield f"basis {k}", latent.basis, False
+
+
+def expressions(formula: Formula) -> Iterator[str]:
+    """Yield every expression of the right-hand side, offsets included, in order."""
+    for _, text, _ in block_texts(formula):
+        yield from expand(text).factors
+    yield from formula.offsets
+
+
+def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
+    if record["version"] != _VERSION:
+        raise ValueError(f"version {record['version']!r} is not {_VERSION}")
+    spec = cls(
+        formula=_text(record["formula"]),
+        latent_words=tuple(_text(word) for word in record["latent_words"]),
+        variables=tuple(_variable(one) for one in record["variables"]),
+        groupings=tuple(_grouping(one) for one in record["groupings"]),
+        states={_text(key): _state(state) for key, state in record["states"].items()},
+        kept={_text(k): tuple(map(_text, names)) for k, names in record["kept"].items()},
+        response_levels=tuple(_label(level) for level in record["response_levels"]),
+        time_name=_optional(record["time_name"]),
+        weights=_optional(record["weights"]),
+        offset=_optional(record["offset"]),
+        offset_array=bool(record["offset_array"]),
+    )
+    formula = spec.parsed()
+    names = {variable.name for variable in spec.variables}
+    for text in (*expressions(formula), *formula.response.parts):
+        if text not in names:
+            parse_expression(text)
+    if [g.columns for g in spec.groupings] != [split_group(x.group) for x in formula.latents]:
+        raise ExpressionError("its groups are not those of its formula")
+    return spec
+
+
+def _variable(record: dict[str, Any]) -> Variable:
+    if record["kind"] not in _KINDS:
+        raise ValueError(f"a column cannot be of kind {record['kind']!r}")
+    levels = tuple(_label(level) for level in record["levels"])
+    return Variable(_text(record["name"]), record["kind"], levels)
+
+
+def _grouping(record: dict[str, Any]) -> GroupingSpecification:
+    return GroupingSpecification(
+        _text(record["name"]),
+        tuple(_text(name) for name in record["columns"]),
+        tuple(tuple(_label(label) for label in labels) for labels in record["labels"]),
+        tuple(tuple(int(code) for code in row) for row in record["combinations"]),
+    )
+
+
+def _state(state: dict[str, Any]) -> State:
+    return {_text(key): _data(value) for key, value in state.items()}
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_data(one) for one in value]
+    return value if value is None else _label(value)
+
+
+def _label(value: Any) -> Any:
+    if not isinstance(value, (str, int, float, bool)):
+        raise TypeError(f"{type(value).__name__} where a number or text belongs")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where text belongs")
+    return value
+
+
+def _optional(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _plain(value: Any) -> Any:
+    """Turn tuples into lists, as a JSON file would; NaN has no place in JSON."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be saved")
+    return value

@@ -1,0 +1,232 @@
+"""Data columns as numpy, whatever frame they come in: numbers, booleans or categories."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from dgmm.expressions import unknown_column
+from dgmm.transforms import Factor
+
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What is remembered of a column for new data: its kind and, for categories, its levels."""
+
+    name: str
+    kind: str  # "number", "boolean" or "category"
+    levels: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column as read: float64 (N,) with NaN, or codes (N,) with -1, where missing."""
+
+    variable: Variable
+    values: np.ndarray
+
+    @property
+    def missing(self) -> np.ndarray:
+        """Which rows have no value, (N,) bool."""
+        return self.values < 0 if self.variable.kind == "category" else np.isnan(self.values)
+
+    def take(self, rows: np.ndarray) -> Column:
+        """Return the rows given by position or mask."""
+        return replace(self, values=self.values[rows])
+
+    def only_used_levels(self) -> Column:
+        """Forget the levels no row has."""
+        if self.variable.kind != "category":
+            return self
+        size = len(self.variable.levels)
+        used = np.flatnonzero(np.bincount(self.values[self.values >= 0], minlength=size))
+        table = np.full(size + 1, -1, dtype=np.int64)
+        table[used] = np.arange(len(used))
+        levels = tuple(self.variable.levels[k] for k in used)
+        return Column(replace(self.variable, levels=levels), table[self.values])
+
+    def value(self) -> np.ndarray | Factor:
+        """Return what an expression computes with."""
+        if self.variable.kind == "category":
+            return Factor(self.values, self.variable.levels)
+        if self.variable.kind == "boolean" and not np.isnan(self.values).any():
+            return self.values.astype(bool)
+        return self.values
+
+    def sort_key(self) -> np.ndarray:
+        """Return numbers that sort the rows: by value, categories by their label as text."""
+        if self.variable.kind != "category":
+            return self.values
+        labels = [str(level) for level in self.variable.levels]
+        rank = np.empty(len(labels) + 1)
+        rank[np.argsort(np.array(labels, dtype=object), kind="stable")] = np.arange(len(labels))
+        rank[-1] = np.nan
+        return rank[self.values]
+
+
+class Table:
+    """A data frame of any make, read column by column."""
+
+    def __init__(self, data: Any):
+        if isinstance(data, pd.DataFrame):
+            self._frame, self._foreign = data, None
+            names: Iterable[Any] = data.columns
+            self.size, self.index = len(data), data.index
+        elif isinstance(data, Mapping):
+            frame = pd.DataFrame({name: _plain_array(values) for name, values in data.items()})
+            self._frame, self._foreign = frame, None
+            names, self.size, self.index = frame.columns, len(frame), frame.index
+        else:
+            self._foreign = _narwhals(data)
+            names, self.size = self._foreign.columns, len(self._foreign)
+            self.index = pd.RangeIndex(self.size)
+        self.names: dict[str, None] = {name: None for name in names if isinstance(name, str)}
+
+    def series(self, name: str) -> pd.Series:
+        """Return one column as a pandas Series."""
+        if name not in self.names:
+            raise unknown_column(name, self.names)
+        if self._foreign is not None:
+            return _to_pandas(self._foreign[name])
+        found = self._frame[name]
+        if isinstance(found, pd.DataFrame):
+            raise ValueError(f"the data have {found.shape[1]} columns named `{name}`")
+        return found
+
+
+def _plain_array(values: Any) -> Any:
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def _narwhals(data: Any) -> nw.DataFrame[Any]:
+    try:
+        frame = nw.from_native(data)
+    except TypeError as error:
+        raise TypeError(
+            f"data must be a data frame (pandas, polars, pyarrow, ...) or a dict of columns, "
+            f"not {type(data).__name__}"
+        ) from error
+    return frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+
+
+def _to_pandas(series: nw.Series[Any]) -> pd.Series:
+    """Convert without pyarrow: numbers as an array, the rest value by value."""
+    if series.dtype.is_numeric():
+        values = series.cast(nw.Float64()) if series.null_count() else series
+        return pd.Series(np.asarray(values.to_numpy()))
+    if isinstance(series.dtype, nw.Enum):
+        return pd.Series(pd.Categorical(series.to_list(), categories=series.dtype.categories))
+    return pd.Series(series.to_list(), dtype=object)
+
+
+def read_column(series: pd.Series, name: str) -> Column:
+    """Read a column by what it holds: numbers, booleans, or text and categories."""
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories(name, series.cat.codes.to_numpy(), series.cat.categories)
+    if pd.api.types.is_bool_dtype(dtype):
+        return Column(Variable(name, "boolean"), _floats(series))
+    if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
+        return Column(Variable(name, "number"), _floats(series))
+    found = pd.api.types.infer_dtype(series, skipna=True)
+    if found in _NUMBERS or (found == "empty" and len(series)):
+        return Column(Variable(name, "number"), _floats(series))
+    if found == "boolean":
+        return Column(Variable(name, "boolean"), _floats(series))
+    if found != "string" and not isinstance(dtype, pd.StringDtype):
+        raise ValueError(
+            f"column `{name}` holds {found} values; a formula needs numbers, booleans, text or "
+            "categories (turn dates into a number of days or years first)"
+        )
+    codes, levels = pd.factorize(series, sort=False)
+    order = sorted(range(len(levels)), key=lambda k: str(levels[k]))
+    rank = np.full(len(levels) + 1, -1)
+    rank[order] = np.arange(len(levels))
+    return _categories(name, rank[codes], [levels[k] for k in order])
+
+
+def _floats(series: pd.Series) -> np.ndarray:
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
+        return series.to_numpy(dtype=np.float64)
+    return pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _categories(name: str, codes: np.ndarray, levels: Iterable[Any]) -> Column:
+    plain = tuple(plain_label(level) for level in levels)
+    return Column(Variable(name, "category", plain), codes.astype(np.int64))
+
+
+def recall_column(series: pd.Series, known: Variable) -> Column:
+    """Read a column of new data as the kind, and with the levels, it had at the fit."""
+    column = read_column(series, known.name)
+    kind = column.variable.kind
+    if known.kind == "category":
+        return _recall_levels(column, known)
+    if kind == "category" or (known.kind == "boolean" and _not_boolean(column.values)):
+        if not len(column.values) or column.missing.all():
+            return Column(known, np.full(len(column.values), np.nan))
+        raise ValueError(f"column `{known.name}` was a {known.kind} at the fit, not so in newdata")
+    return Column(known, column.values)
+
+
+def _not_boolean(values: np.ndarray) -> bool:
+    return not np.isin(values[~np.isnan(values)], (0.0, 1.0)).all()
+
+
+def _recall_levels(column: Column, known: Variable) -> Column:
+    if column.variable.kind != "category":
+        values = column.values
+        boolean = column.variable.kind == "boolean"
+        codes, levels = pd.factorize(values)
+        labels = [bool(v) if boolean else v for v in levels]
+        column = _categories(known.name, np.asarray(codes), labels)
+    column = column.only_used_levels()
+    place = {label_key(level): code for code, level in enumerate(known.levels)}
+    table = np.array([place.get(label_key(v), -2) for v in column.variable.levels] + [-1])
+    unseen = [repr(v) for v, code in zip(column.variable.levels, table, strict=False) if code < -1]
+    if unseen:
+        raise ValueError(
+            f"column `{known.name}` has values that did not occur in the data of the fit: "
+            f"{', '.join(unseen)}; known levels: {', '.join(map(str, known.levels))}"
+        )
+    return Column(known, table[column.values])
+
+
+def plain_label(label: Any) -> Any:
+    """Return a label as plain str, int, float or bool, so that it can be saved."""
+    if isinstance(label, np.generic):
+        label = label.item()
+    if isinstance(label, (str, bool, int, float)):
+        return label
+    return str(label)
+
+
+def label_key(label: Any) -> str:
+    """Return the text by which labels are matched: 1, 1.0 and "1" are the same subject."""
+    if isinstance(label, numbers.Real) and not isinstance(label, bool):
+        number = float(label)
+        return str(int(number)) if number.is_integer() else str(number)
+    return str(label)
+
+
+def natural_order(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return the order of labels: by value when all read as numbers, else as text."""
+    array = np.asarray(labels)
+    if array.dtype.kind in "iuf":
+        return np.argsort(array, kind="stable")
+    try:
+        values = np.array([float(str(label)) for label in labels])
+    except ValueError:
+        values = np.zeros(len(labels))
+    if not np.isfinite(values).all():
+        values = np.zeros(len(labels))
+    text = [str(label) for label in labels]
+    return np.array(sorted(range(len(text)), key=lambda k: (values[k], text[k])), dtype=np.int64)

@@ -1,0 +1,43 @@
+"""z values, p values and intervals from estimates and standard errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = ["format_p", "intervals", "stars", "wald_table"]
+
+
+def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
+    """Estimate, Std. Error, z value, Pr(>|z|): the two-sided Wald test of each coefficient."""
+    z = estimate / std_error
+    p = 2 * stats.norm.sf(np.abs(z))
+    return pd.DataFrame(
+        {"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p}
+    )
+
+
+def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.ndarray:
+    """estimate +- z std_error, (P, 2)."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    z = stats.norm.ppf(0.5 + level / 2)
+    return np.column_stack([estimate - z * std_error, estimate + z * std_error])
+
+
+def format_p(p: float) -> str:
+    """A p value as R prints it."""
+    if not np.isfinite(p):
+        return "NA"
+    if p < 2e-16:
+        return "<2e-16"
+    return f"{p:.2e}" if p < 1e-4 else f"{p:.4f}"
+
+
+def stars(p: float) -> str:
+    """R's significance codes."""
+    for bound, mark in ((0.001, "***"), (0.01, "**"), (0.05, "*"), (0.1, ".")):
+        if p < bound:
+            return mark
+    return ""
