@@ -1,3 +1,75 @@
-"""Deep generalized mixed models for longitudinal data, in the manner of R."""
+"""Deep generalized mixed models for longitudinal data.
+
+>>> import dgmm
+>>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", dgmm.datasets.load("sleepstudy"))
+>>> summary = dgmm.summary(fit)
+"""
+
+from dgmm import datasets
+from dgmm.api import load, mixed_model
+from dgmm.comparison import compare
+from dgmm.estimate import Control
+from dgmm.families import Family
+from dgmm.fit import Fit
+from dgmm.formula import FormulaError
+from dgmm.generics import (
+    aic,
+    bic,
+    coef,
+    confint,
+    deviance,
+    df_residual,
+    fitted,
+    fixef,
+    is_singular,
+    loglik,
+    n_groups,
+    nobs,
+    predict,
+    ranef,
+    residuals,
+    save,
+    sigma,
+    simulate,
+    std_errors,
+    summary,
+    update,
+    var_corr,
+    vcov,
+)
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Control",
+    "Family",
+    "Fit",
+    "FormulaError",
+    "aic",
+    "bic",
+    "coef",
+    "compare",
+    "confint",
+    "datasets",
+    "deviance",
+    "df_residual",
+    "fitted",
+    "fixef",
+    "is_singular",
+    "load",
+    "loglik",
+    "mixed_model",
+    "n_groups",
+    "nobs",
+    "predict",
+    "ranef",
+    "residuals",
+    "save",
+    "sigma",
+    "simulate",
+    "std_errors",
+    "summary",
+    "update",
+    "var_corr",
+    "vcov",
+]

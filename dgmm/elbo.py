@@ -42,11 +42,11 @@ class Trace:
 
 @dataclass(frozen=True)
 class Bound:
-    """ELBO and its parts per subject, (n,) each; ``kl_parts`` (n, k)."""
+    """ELBO and its parts per subject, (n,) each; ``kl_by_direction`` (n, k)."""
 
     reconstruction: Tensor
     kl: Tensor
-    kl_parts: Tensor
+    kl_by_direction: Tensor
 
     @property
     def elbo(self) -> Tensor:
@@ -61,7 +61,7 @@ def elbo(
     ready = model.prepare(theta)
     q = encoder(phi, context(model, ready, block))
     reconstruction = model.log_likelihood(ready, q.draw(e), block).mean(0)
-    return Bound(reconstruction, q.kl(), q.kl_parts())
+    return Bound(reconstruction, q.kl(), q.kl_by_direction())
 
 
 def evaluate(
@@ -75,15 +75,15 @@ def evaluate(
 ) -> Bound:
     """The ELBO of every subject, without a gradient."""
     parts = [torch.zeros(panel.n, dtype=torch.float64) for _ in range(2)]
-    kl_parts = torch.zeros(panel.n, model.k, dtype=torch.float64)
+    kl_by_direction = torch.zeros(panel.n, model.k, dtype=torch.float64)
     with torch.no_grad():
         for block in panel.blocks():
             draws = _antithetic(pairs, len(block.subjects), model.k, generator)
             bound = elbo(model, encoder, theta, phi, block, draws)
             parts[0][block.subjects] = bound.reconstruction
             parts[1][block.subjects] = bound.kl
-            kl_parts[block.subjects] = bound.kl_parts
-    return Bound(parts[0], parts[1], kl_parts)
+            kl_by_direction[block.subjects] = bound.kl_by_direction
+    return Bound(parts[0], parts[1], kl_by_direction)
 
 
 def _antithetic(pairs: int, n: int, k: int, generator: torch.Generator) -> Tensor:

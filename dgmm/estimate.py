@@ -120,7 +120,7 @@ class Estimate:
     phi: Weights = field(default_factory=dict)
     trace: Trace | None = None
     elbo: float | None = None
-    kl_parts: Tensor | None = None  # (k,) mean KL contribution of each latent direction
+    kl_by_direction: Tensor | None = None  # (k,) mean over subjects
     nested: Estimate | None = None
     held_out: HeldOut | None = None
     start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
@@ -347,7 +347,7 @@ def with_encoder(
         phi=phi,
         trace=trace,
         elbo=float(bound.elbo.sum()),
-        kl_parts=bound.kl_parts.mean(0),
+        kl_by_direction=bound.kl_by_direction.mean(0),
     )
 
 

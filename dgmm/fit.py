@@ -55,6 +55,7 @@ class Fit:
     call: dict[str, Any]
     versions: dict[str, str]
     messages: tuple[str, ...]
+    nested_spec: Specification | None  # of the classical model beneath a deep one
     refit: Callable[..., Fit]  # mixed_model() for update()
 
     # -- fixed part ----------------------------------------------------------------------------

@@ -249,17 +249,17 @@ def network_information(
 
 
 def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
-    """edf of each network: P_w - kappa tr (F + kappa S)^-1 over its weights."""
+    """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
     total = expected + torch.diag(kappa)
     damping = 1e-8 * total.diagonal().max()
-    inverse = torch.linalg.inv(total + damping * torch.eye(len(total), dtype=torch.float64))
-    edf = {}
-    for prefix in [f"dnn{i + 1}." for i in range(len(model.networks))] + [
-        f"latent{i + 1}." for i, latent in enumerate(model.latents) if not latent.linear
-    ]:
-        names = [name for name in model.ridge() if name.startswith(prefix)]
-        at = model.packing.positions(names)
-        edf[prefix[:-1]] = float(len(at) - (kappa[at] * inverse.diagonal()[at]).sum())
+    identity = torch.eye(len(total), dtype=torch.float64)
+    share = torch.linalg.solve(total + damping * identity, expected).diagonal()
+    edf = {"total": float(share.sum())}
+    blocks = [f"dnn{i + 1}." for i in range(len(model.networks))]
+    blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if not lat.linear]
+    for prefix in blocks:
+        names = [n for n in model.packing.shapes if n.startswith(prefix)]
+        edf[prefix[:-1]] = float(share[model.packing.positions(names)].sum())
     return edf
 
 

@@ -129,13 +129,19 @@ class Panel:
 
     def observed_rows(self) -> Panel:
         """The same subjects with only the measurements whose outcome was seen."""
-        if bool(self.observed.all()):
+        return self.keep(self.observed)
+
+    def keep(self, which: Tensor) -> Panel:
+        """The same subjects with only some measurements, ``which`` (N,) bool."""
+        if bool(which.all()):
             return self
-        keep = torch.nonzero(self.observed)[:, 0]
-        subject = self.subject[keep]
+        kept = torch.nonzero(which)[:, 0]
+        subject = self.subject[kept]
         count = torch.bincount(subject, minlength=self.n)
         start = torch.cumsum(count, 0) - count
-        return Panel(self.ids, subject, start, count, self.observed[keep], self.rows.take(keep))
+        # padding repeats a real row, so one stays even when none counts
+        rows = self.rows.take(kept if len(kept) else torch.zeros(1, dtype=torch.long))
+        return Panel(self.ids, subject, start, count, self.observed[kept], rows)
 
     def select(self, subjects: np.ndarray | Tensor) -> Panel:
         """A panel of some subjects, in the order given."""
@@ -168,7 +174,7 @@ class Panel:
         where = np.array([place.get(label, -1) for label in ids.tolist()])
         known = np.flatnonzero(where >= 0)
         chosen = self.select(where[known])
-        if not chosen.n_rows:  # padding needs a row to repeat, though none will count
+        if not chosen.n_rows:  # padding repeats a real row, so one stays
             chosen = replace(chosen, rows=self.rows.take(torch.zeros(1, dtype=torch.long)))
         count = torch.zeros(len(ids), dtype=torch.long)
         count[known] = chosen.count

@@ -50,12 +50,14 @@ class Posterior(NamedTuple):
         return self.mean + torch.einsum("nab,mnb->mna", self.root, e)
 
     def kl(self) -> Tensor:
-        """KL(q || N(0, I)) per latent direction summed, closed form, (n,)."""
-        return self.kl_parts().sum(-1) - self.log_det_root
+        """KL(q || N(0, I)) in closed form, (n,)."""
+        squares = self.root.square().sum((-2, -1)) + self.mean.square().sum(-1)
+        return 0.5 * (squares - self.mean.shape[-1]) - self.log_det_root
 
-    def kl_parts(self) -> Tensor:
-        """1/2 (diag(root root') + mean^2 - 1), (n, k): the KL but for -log |root|."""
-        return 0.5 * (self.root.square().sum(-1) + self.mean.square() - 1)
+    def kl_by_direction(self) -> Tensor:
+        """KL of each marginal q(b_k) against N(0, 1), (n, k): zero where the prior is kept."""
+        variance = self.root.square().sum(-1)
+        return 0.5 * (variance + self.mean.square() - 1 - variance.log())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Latent(ABC):
     """
 
     name: ClassVar[str]
+    label: str  # the term as written in the formula
     dim: int  # k
     names: tuple[str, ...]  # columns of T
     scale: Tensor  # (q,)
@@ -33,6 +34,10 @@ class Latent(ABC):
     @abstractmethod
     def build(cls, block: LatentBlock, unit: float) -> Latent:
         """Read dimensions and scales off the design; ``unit`` is the scale of eta."""
+
+    @abstractmethod
+    def layers(self) -> str:
+        """Sizes of the layers of its network for the summary ("" when linear)."""
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:

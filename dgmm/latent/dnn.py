@@ -27,6 +27,7 @@ class Neural(Latent):
     dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
     """
 
+    label: str  # as written in the formula
     names: tuple[str, ...]
     scale: Tensor
     dim: int  # type: ignore[misc]
@@ -56,6 +57,7 @@ class Neural(Latent):
             basis_scale = torch.tensor([unit], dtype=torch.float64)
             draws = 32
         return cls(
+            term.text,
             block.columns.names,
             column_scale(T, unit),
             k,
@@ -69,6 +71,9 @@ class Neural(Latent):
     def penalised(self) -> frozenset[str]:  # type: ignore[override]
         """Matrices of the network; its intercepts and Lambda are free."""
         return frozenset(name for name in self.network.shapes() if name.startswith("A"))
+
+    def layers(self) -> str:
+        return "-".join(str(size) for size in self.network.sizes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {"Lambda": (len(self.names), self.dim), **self.network.shapes()}

@@ -27,6 +27,7 @@ class Normal(Latent):
     ``diagonal`` leaves only the diagonal (the ``||`` of a formula).
     """
 
+    label: str
     names: tuple[str, ...]
     scale: Tensor
     diagonal: bool
@@ -38,12 +39,15 @@ class Normal(Latent):
     def build(cls, block: LatentBlock, unit: float) -> Normal:
         T = torch.from_numpy(block.columns.matrix)
         diagonal = block.term.covariance == "diagonal"
-        return cls(block.columns.names, column_scale(T, unit), diagonal)
+        return cls(block.term.text, block.columns.names, column_scale(T, unit), diagonal)
 
     @property
     def dim(self) -> int:  # type: ignore[override]
         """k, the number of columns of T."""
         return len(self.names)
+
+    def layers(self) -> str:
+        return ""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         k = self.dim

@@ -78,6 +78,7 @@ class Statistics:
     N: int
     constant: float  # N log unit^2 - sum log w
     unit: float
+    log_det_basis: float  # log |basis|: the restricted likelihood is about X as written
     pattern: Pattern
 
     @property
@@ -122,7 +123,8 @@ def statistics(model: Model, panel: Panel) -> Statistics:
     B = np.array([[sums(a, b) for b in z] for a in t])
     constant = 2 * len(y) * math.log(unit) - float(np.log(weights).sum())
     latents = tuple(lat for lat in model.latents if isinstance(lat, Normal))
-    return Statistics(A, B, z @ z.T, len(y), constant, unit, Pattern.of(latents))
+    log_det = float(torch.linalg.slogdet(model.basis)[1])
+    return Statistics(A, B, z @ z.T, len(y), constant, unit, log_det, Pattern.of(latents))
 
 
 # -- small Cholesky factors over the last axis ---------------------------------------------------
@@ -204,7 +206,7 @@ def _deviance(
     residual = g - np.einsum("qkn,kn->qn", pieces.AL, w)
     gradient -= 2 * (df / rss) * (residual @ w.T)
     if reml:
-        value += 2 * float(np.log(np.diag(factor)).sum())
+        value += 2 * float(np.log(np.diag(factor)).sum()) - 2 * stats.log_det_basis
         W = _backward(pieces.L, pieces.K[:, :p])
         weighted = np.einsum("kpn,pr->krn", W, np.linalg.inv(Sxx))
         rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", pieces.AL, W)

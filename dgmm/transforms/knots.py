@@ -21,9 +21,20 @@ def boundary_knots(x: np.ndarray, given: Sequence[float] | None, name: str) -> n
 
 
 def interior_knots(
-    x: np.ndarray, count: int, given: Sequence[float] | float | None, ends: np.ndarray, name: str
+    x: np.ndarray,
+    count: int,
+    given: Sequence[float] | float | None,
+    ends: np.ndarray,
+    name: str,
+    ties: str = "error",
 ) -> np.ndarray:
-    """Return the interior knots: as given, or `count` quantiles (R's type 7) within the ends."""
+    """Return the interior knots: as given, or `count` quantiles (R's type 7) within the ends.
+
+    Knots that coincide, with each other or with an end, are an error; `ties="merge"` leaves the
+    repeated ones out, which gives fewer columns than asked for.
+    """
+    if ties not in ("error", "merge"):
+        raise ValueError(f"{name}(): ties= is 'error' or 'merge', not {ties!r}")
     if given is None:
         values = present(x, name)
         values = values[(values >= ends[0]) & (values <= ends[1])]
@@ -32,6 +43,9 @@ def interior_knots(
         knots = np.sort(np.atleast_1d(np.asarray(given, dtype=float)))
         if knots.size and not (ends[0] < knots[0] and knots[-1] < ends[1]):
             raise ValueError(f"{name}(): knots= must lie inside {ends[0]:g} to {ends[1]:g}")
+    if ties == "merge":
+        distinct = np.unique(knots)
+        return distinct[(distinct > ends[0]) & (distinct < ends[1])]
     _refuse_ties(knots, ends, name)
     return knots
 

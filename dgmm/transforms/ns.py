@@ -18,11 +18,12 @@ def _fit(
     knots: Sequence[float] | float | None = None,
     intercept: bool = False,
     boundary_knots: Sequence[float] | None = None,
+    ties: str = "error",
 ) -> State:
     values = numbers(x, "ns")
     ends = _boundary(values, boundary_knots, "ns")
     count = 0 if df is None else whole(df, "df of ns()", 1 + intercept) - 1 - intercept
-    inner = interior_knots(values, count, knots, ends, "ns")
+    inner = interior_knots(values, count, knots, ends, "ns", ties)
     t = np.r_[[ends[0]] * 4, inner, [ends[1]] * 4]
     # The second derivative vanishes at both ends: the basis spans the null space of C (2, nb).
     C = _splines(t).derivative(2)(ends)[:, 0 if intercept else 1 :]

@@ -1,0 +1,309 @@
+"""Entry points: mixed_model() and load(). Options are checked here, once."""
+
+from __future__ import annotations
+
+import pkgutil
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dgmm import latent as latent_folder
+from dgmm import storage
+from dgmm.design import Design, build_design
+from dgmm.encoders import find as find_encoder
+from dgmm.estimate import Control, Estimate, Request, estimate
+from dgmm.families import Family
+from dgmm.families import find as find_family
+from dgmm.fit import Fit
+from dgmm.formula import Formula, nested_formula, parse_formula, update_formula
+from dgmm.information import Information, find_boundary, information
+from dgmm.registry import suggestion
+from dgmm.versions import versions
+
+__all__ = ["load", "mixed_model"]
+
+METHODS = ("auto", "ml", "reml", "vae")
+LIKELIHOODS = ("auto", "exact", "quadrature", "importance")
+STANDARD_ERRORS = ("hessian", "sandwich", None)
+MOST_QUADRATURE = 3
+
+
+def mixed_model(
+    formula: str,
+    data: Any,
+    *,
+    family: str | Family = "gaussian",
+    link: str | None = None,
+    method: str = "auto",
+    likelihood: str = "auto",
+    encoder: str = "sites",
+    missing: str = "observed",
+    se: str | None = "hessian",
+    weights: Any = None,
+    offset: Any = None,
+    missing_covariates: str = "drop",
+    starts: int = 1,
+    seed: int = 0,
+    device: str = "auto",
+    verbose: int = 1,
+    control: Control | dict[str, Any] | None = None,
+) -> Fit:
+    """Fit a classical or deep generalized mixed model.
+
+        b_i ~ N(0, I),   y_ij | b_i ~ F(g^-1{offset + mu1(x_ij) + mu2(b_i, t_ij)}, sigma)
+
+    Args:
+        formula: ``y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)``; linear terms, splines,
+            ``dnn()`` networks and one random part per grouping factor. Two-column outcomes:
+            ``cbind(success, failure)`` or ``success / trials``.
+        data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
+            missing outcome are kept (valid under MAR); rows with a missing covariate are dropped
+            with a counted warning, or refused with ``missing_covariates="error"``.
+        family, link: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.
+        method: "ml", "reml", "vae" (variational auto-encoder, then polished on the marginal
+            likelihood); "auto" is ML without networks, VAE with them.
+        likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
+            effects), "importance" (any); "auto" takes the first that applies.
+        encoder: "sites", "dense" or "recurrent".
+        missing: "observed": outcomes that were not seen contribute nothing.
+        se: "hessian", "sandwich" (cluster-robust, no networks) or None.
+        weights, offset: a column name or one value per row; offset in units of the link.
+        starts: number of starts of the deep fit, the best is kept and the spread reported.
+        seed: of every random number used.
+        verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
+        control: rare options, a :class:`dgmm.Control` or a dict of its fields.
+
+    Returns:
+        A :class:`dgmm.Fit`; start with ``print(fit.summary())``.
+
+    Raises:
+        FormulaError, ValueError: the formula, a column or an option cannot work; the message says
+            which and what would.
+
+    Example:
+        >>> import dgmm
+        >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", dgmm.datasets.load("sleepstudy"))
+        >>> round(float(fit.loglik()), 3)
+        -875.97
+
+    References:
+        Laird and Ware (1982), Biometrics 38, 963-974; Bates, Maechler, Bolker and Walker (2015),
+        J. Statistical Software 67(1); Kingma and Welling (2014), ICLR; Rizopoulos, van Gerwen and
+        Willemsen, deep mixed-effects models by variational auto-encoders (slides).
+    """
+    parsed = parse_formula(formula, latent_words=_latent_words())
+    chosen = find_family(family, link)
+    _check_options(method, missing, se, device, starts)
+    settings = _control(control)
+    design = _read(
+        build_design(
+            parsed, data, weights=weights, offset=offset, missing_covariates=missing_covariates
+        ),
+        chosen,
+    )
+    _check_groups(design, chosen)
+    deep = bool(parsed.networks) or any(term.kind != "normal" for term in parsed.latents)
+    nested = _nested(parsed, data, weights, offset, chosen) if deep else None
+    method = _method(method, deep)
+    request = Request(
+        chosen,
+        method,
+        _likelihood(likelihood, method, deep, design, chosen),
+        find_encoder(encoder).name,
+        starts,
+        seed,
+        verbose,
+        settings,
+    )
+    done = estimate(design, nested, request)
+    info = None
+    if se is not None and method != "reml":
+        info = information(done, se, seed, settings.hessian_draws)
+    call = {
+        "family": chosen.name,
+        "link": chosen.link.name,
+        "method": method,
+        "likelihood": likelihood,
+        "encoder": encoder,
+        "se": se,
+        "starts": starts,
+        "seed": seed,
+        "control": asdict(settings),
+    }
+    return Fit(
+        parsed.text,
+        design.spec,
+        done,
+        request,
+        info,
+        tuple(block.grouping.name for block in design.latents),
+        tuple(design.index.tolist()),
+        design.rows,
+        call,
+        versions(),
+        (*design.messages, *done.messages, *_statistical_messages(done, info)),
+        None if nested is None else nested.spec,
+        refit,
+    )
+
+
+def refit(fit: Fit, formula: str | None, data: Any, changes: dict[str, Any]) -> Fit:
+    """mixed_model() again with some arguments changed: the work of ``fit.update``."""
+    text = fit.formula if formula is None else update_formula(fit.formula, formula)
+    return mixed_model(text, data, **{**fit.call, **changes})
+
+
+def load(path: str | Path) -> Fit:
+    """Read a fit written by ``fit.save``; nothing in the file is executed."""
+    fit: Fit = storage.load(Path(path), Fit, refit=refit)
+    return fit
+
+
+# -- checks --------------------------------------------------------------------------------------
+
+
+def _latent_words() -> tuple[str, ...]:
+    return tuple(m.name for m in pkgutil.iter_modules(latent_folder.__path__) if m.name != "base")
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> None:
+    if value not in known:
+        words = [str(word) for word in known]
+        hint = suggestion(str(value), words)
+        raise ValueError(f"{name}={value!r} is not available{hint} Use {', '.join(words)}.{later}")
+
+
+def _check_options(method: str, missing: str, se: str | None, device: str, starts: int) -> None:
+    _one_of("method", method, METHODS)
+    _one_of("missing", missing, ("observed",))
+    _one_of("se", se, STANDARD_ERRORS)
+    _one_of("device", device, ("auto", "cpu"))
+    if starts < 1:
+        raise ValueError(f"starts is the number of starts, at least 1, not {starts!r}")
+
+
+def _control(control: Control | dict[str, Any] | None) -> Control:
+    if isinstance(control, Control):
+        return control
+    known = Control.__dataclass_fields__
+    for name in control or {}:
+        if name not in known:
+            hint = suggestion(name, list(known))
+            raise ValueError(f"control has no option {name!r}{hint} It has {', '.join(known)}.")
+    return Control(**(control or {}))
+
+
+def _read(design: Design, family: Family) -> Design:
+    """The outcome as the family counts it; impossible outcomes are refused."""
+    seen = design.observed
+    if design.formula.response.kind == "cbind" and "binomial" not in family.name:
+        raise ValueError(
+            f"cbind(success, failure) is an outcome of family='binomial', not {family.name!r}"
+        )
+    if np.any(design.weights[seen] <= 0):
+        raise ValueError("weights must be positive; leave out rows that should not count")
+    parts = family.read(design.y[seen], design.trials[seen], design.weights[seen])
+    columns = []
+    for full, part in zip((design.y, design.trials, design.weights), parts, strict=True):
+        column = full.copy()
+        column[seen] = part
+        columns.append(column)
+    return replace(design, y=columns[0], trials=columns[1], weights=columns[2])
+
+
+def _check_groups(design: Design, family: Family) -> None:
+    names = list(dict.fromkeys(block.grouping.name for block in design.latents))
+    if not names:
+        raise ValueError(
+            f"{design.formula.text!r} has no random part; add one, for example (1 | id). For "
+            "independent rows use a regression package such as statsmodels."
+        )
+    if len(names) > 1:
+        listed = ", ".join(f"`{name}`" for name in names)
+        raise ValueError(
+            f"the formula has {len(names)} grouping factors ({listed}); the engines here handle "
+            f"one. Keep the one that matters, for example (1 | {names[0]})."
+        )
+    effects = sum(len(block.columns.names) for block in design.latents)
+    levels = len(np.unique(design.latents[0].grouping.codes[design.observed]))
+    seen = int(design.observed.sum())
+    if family.name == "gaussian" and seen <= levels * effects:
+        raise ValueError(
+            f"{seen} observed outcomes cannot tell {effects} random effects for each of {levels} "
+            f"levels of `{names[0]}` from the residual; use fewer random effects"
+        )
+
+
+def _nested(parsed: Formula, data: Any, weights: Any, offset: Any, family: Family) -> Design:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same warnings were given for the design itself
+        return _read(
+            build_design(nested_formula(parsed), data, weights=weights, offset=offset), family
+        )
+
+
+def _method(method: str, deep: bool) -> str:
+    if deep and method in ("ml", "reml"):
+        raise ValueError(
+            f"method={method!r} is for models without dnn(); leave method='auto' or 'vae'"
+        )
+    return ("vae" if deep else "ml") if method == "auto" else method
+
+
+def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
+    _one_of("likelihood", word, LIKELIHOODS)
+    gaussian = family.name == "gaussian" and family.link.name == "identity"
+    exact = gaussian and not deep
+    k = sum(
+        block.term.latent or len(block.columns.names) for block in design.latents
+    )
+    if method == "reml" and not (exact and word in ("auto", "exact")):
+        raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
+    if word == "exact" and (not exact or method == "vae"):
+        raise ValueError(
+            "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
+            "effects fitted by method='ml' or 'reml'; use 'quadrature' or 'importance'"
+        )
+    if word == "quadrature" and k > MOST_QUADRATURE:
+        raise ValueError(
+            f"likelihood='quadrature' needs at most {MOST_QUADRATURE} random effects, this model "
+            f"has {k}; use likelihood='importance'"
+        )
+    if word != "auto":
+        return word
+    if exact and method != "vae":
+        return "exact"
+    linear = all(block.term.kind == "normal" for block in design.latents)
+    return "quadrature" if linear and method != "vae" and k <= 2 else "importance"
+
+
+def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    found: list[str] = list(info.messages) if info is not None else []
+    names = find_boundary(done)[0]
+    if names:
+        listed = ", ".join(f"`{name}`" for name in names)
+        found.append(
+            f"boundary (singular) fit: the variance of {listed} beyond the other random effects is "
+            "estimated as zero. The fixed effects are usable; drop the term or use || to simplify"
+        )
+    if done.kl_by_direction is not None and bool((done.kl_by_direction < 0.01).any()):
+        dead = int((done.kl_by_direction < 0.01).sum())
+        found.append(
+            f"posterior collapse in {dead} of {len(done.kl_by_direction)} latent directions: the encoder "
+            "tells subjects apart no better than the prior there; the model needs fewer latent "
+            "dimensions, or the variance is truly zero"
+        )
+    if done.likelihood == "importance" and done.mc_error > 0.5:
+        found.append(
+            f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
+            f"below {4 * done.mc_error:.1f} mean nothing; raise control draws"
+        )
+    if done.held_out is not None and done.held_out.difference < 0:
+        found.append(
+            "on held-out subjects the nested classical model predicts at least as well: prefer it "
+            "unless there is a reason for the network"
+        )
+    return tuple(found)

@@ -1,0 +1,331 @@
+"""The printed report of a fit: reads like R's, says in words what is not right."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from dgmm.estimate import Estimate, Request
+from dgmm.information import Information
+from dgmm.natural import Profile
+from dgmm.wald import format_p, stars
+
+__all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
+
+WIDTH = 80
+
+
+class Reportable(Protocol):
+    """What the report asks of a fit."""
+
+    formula: str
+    estimate: Estimate
+    request: Request
+    info: Information | None
+    groups: tuple[str, ...]
+    call: dict[str, Any]
+    versions: dict[str, str]
+    messages: tuple[str, ...]
+
+    fixef: Callable[[], pd.Series]
+    coefficients: Callable[[], pd.DataFrame]
+    var_corr: Callable[[], pd.DataFrame]
+    random_profile: Callable[[int], Profile]
+    aic: Callable[[], float]
+    bic: Callable[[], float]
+    deviance: Callable[[], float]
+    df: Callable[[], float]
+    df_residual: Callable[[], float]
+    nobs: Callable[[], int]
+    n_groups: Callable[[], int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The report: ``str(summary)`` prints it, the tables are data frames."""
+
+    title: str
+    sections: tuple[str, ...]
+    coefficients: pd.DataFrame
+    random_effects: pd.DataFrame
+    fit_statistics: pd.Series
+    networks: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n\n".join([self.title, *self.sections])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        tables = [self.fit_statistics.to_frame().T, self.random_effects, self.coefficients]
+        if len(self.networks):
+            tables.append(self.networks)
+        body = "\n".join(table.to_html(float_format=lambda x: f"{x:.5g}") for table in tables)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        text = html.escape(str(self))
+        return (
+            f"<div><strong>{html.escape(self.title.splitlines()[0])}</strong>\n{body}\n"
+            f"<ul>{notes}</ul><details><summary>as text</summary><pre>{text}</pre></details></div>"
+        )
+
+
+def summarise(fit: Reportable) -> Summary:
+    """Collect the tables and lay them out."""
+    coefficients, random = fit.coefficients(), fit.var_corr()
+    statistics = fit_statistics(fit)
+    networks = network_table(fit)
+    sections = [
+        _statistics_text(fit, statistics),
+        _random_text(fit, random),
+        _fixed_text(fit, coefficients),
+    ]
+    if not fit.estimate.model.linear:
+        sections.append(_network_text(fit, networks))
+    if fit.estimate.encoder is not None:
+        sections.append(_encoder_text(fit))
+    if fit.messages:
+        sections.append("Notes:\n" + "\n".join(_wrap(f"* {m}", "  ") for m in fit.messages))
+    return Summary(
+        _title(fit), tuple(sections), coefficients, random, statistics, networks, fit.messages
+    )
+
+
+# -- header --------------------------------------------------------------------------------------
+
+
+def _title(fit: Reportable) -> str:
+    done, model = fit.estimate, fit.estimate.model
+    identity = model.family.name == "gaussian" and model.family.link.name == "identity"
+    kind = "Linear mixed model" if identity else "Generalized linear mixed model"
+    if not model.linear:
+        kind = "Deep mixed model" if identity else "Deep generalized mixed model"
+    how = {
+        "ml": "fitted by maximum likelihood",
+        "reml": "fitted by restricted maximum likelihood (REML)",
+        "vae": "fitted by variational auto-encoder,\n polished on the marginal likelihood",
+    }[done.method if model.linear else "vae"]
+    likelihood = "exact" if done.rule is None else done.rule.describe(model.k)
+    lines = [
+        f"{kind} {how}",
+        f" Family: {model.family.name} ({model.family.link.name})",
+        _wrap(f"Formula: {fit.formula}", "         "),
+        _wrap(f"Marginal likelihood: {likelihood}", "   "),
+    ]
+    return "\n".join(lines)
+
+
+def fit_statistics(fit: Reportable) -> pd.Series:
+    """AIC, BIC, logLik with its error, deviance, df.resid."""
+    done = fit.estimate
+    name = "logLik" if done.method != "reml" else "REML logLik"
+    values = {
+        "AIC": fit.aic(),
+        "BIC": fit.bic(),
+        name: done.log_likelihood,
+        "deviance": fit.deviance(),
+        "df": fit.df(),
+        "df.resid": fit.df_residual(),
+    }
+    return pd.Series(values, name="")
+
+
+def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
+    done = fit.estimate
+    shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in statistics.items()]
+    lines = [*_columns([list(statistics.index), shown])]
+    if done.likelihood == "importance":
+        lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
+    if done.likelihood == "quadrature":
+        lines.append(f"logLik changes by {done.mc_error:.1g} under a longer rule")
+    if not done.model.linear:
+        lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
+    return "\n".join(lines)
+
+
+# -- random part ---------------------------------------------------------------------------------
+
+
+def random_lines(table: pd.DataFrame) -> list[str]:
+    """The variance component table as lme4 prints it."""
+    rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
+    singles = table[table["name2"].isna()]
+    last = None
+    for row in singles.itertuples():
+        pairs = table[(table["group"] == row.group) & (table["name2"] == row.name1)]
+        correlations = [f"{value:5.2f}" for value in pairs["sdcor"]]
+        group = row.group if row.group != last else ""
+        last = row.group
+        rows.append(
+            [group, row.name1, number(row.vcov), number(row.sdcor), " ".join(correlations)]
+        )
+    return [" " + line for line in _columns(rows, left=(0, 1, 4))]
+
+
+def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
+    done, lines = fit.estimate, ["Random effects:"]
+    if len(table):
+        lines += random_lines(table)
+    for i, latent in enumerate(done.model.latents):
+        if not latent.linear:
+            lines += _profile_lines(fit, i)
+    missing = done.panel.n_rows - fit.nobs()
+    planned = f", {missing} planned with a missing outcome" if missing else ""
+    lines.append(
+        f"Number of obs: {fit.nobs()}{planned}; groups: {fit.groups[0]}, {fit.n_groups()}"
+    )
+    return "\n".join(lines)
+
+
+def _profile_lines(fit: Reportable, i: int) -> list[str]:
+    latent, profile = fit.estimate.model.latents[i], fit.random_profile(i)
+    times = [f"{t:.3g}" for t in profile.times]
+    rows = [["time", "Std.Dev. of mu2(b, t)", "Corr"]]
+    for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):
+        correlations = " ".join(f"{profile.correlation[j, m]:5.2f}" for m in range(j))
+        rows.append([time, number(sd), correlations])
+    head = (
+        f" {fit.groups[i]}: neural random effects of dimension {latent.dim}, b ~ N(0, I); implied "
+        "at the first, middle and last time:"
+    )
+    return [_wrap(head, " "), *[" " + line for line in _columns(rows, left=(0, 2))]]
+
+
+# -- fixed part ----------------------------------------------------------------------------------
+
+
+def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
+    """Coefficients with z and p as R prints them."""
+    rows = [["", "Estimate", "Std. Error", "z value", "Pr(>|z|)", ""]]
+    estimates = _decimals(table["Estimate"], table["Std. Error"])
+    errors = _decimals(table["Std. Error"], table["Std. Error"])
+    for (name, row), estimate, error in zip(table.iterrows(), estimates, errors, strict=True):
+        p = float(row["Pr(>|z|)"])
+        z = f"{row['z value']:.2f}" if np.isfinite(row["z value"]) else "NA"
+        rows.append([f"{prefix}{name}", estimate, error, z, format_p(p), stars(p)])
+    return _columns(rows, left=(0, 5))
+
+
+def _fixed_text(fit: Reportable, table: pd.DataFrame) -> str:
+    lines = ["Fixed effects:", *fixed_lines(table), "---"]
+    lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
+    if fit.info is not None:
+        form = fit.info.form
+    else:
+        form = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
+    lines.append(_wrap(f"Standard errors: {form}", "   "))
+    return "\n".join(lines)
+
+
+# -- networks and encoder ------------------------------------------------------------------------
+
+
+def network_table(fit: Reportable) -> pd.DataFrame:
+    """One row per network: where it stands, its size, penalty and effective df; no z tests."""
+    model, rows = fit.estimate.model, []
+    effective = fit.info.effective if fit.info is not None else {}
+    for i, net in enumerate(model.networks, 1):
+        size = sum(int(np.prod(s)) for s in net.shapes().values())
+        layers = "-".join(str(s) for s in net.network.sizes)
+        rows.append((net.label, "fixed", layers, size, effective.get(f"dnn{i}"), net.ridge))
+    for i, latent in enumerate(model.latents, 1):
+        if latent.linear:
+            continue
+        size = sum(int(np.prod(s)) for s in latent.shapes().values())
+        ridge = model.latent_ridge[i - 1]
+        rows.append((latent.label, "random", latent.layers(), size, effective.get(f"latent{i}"), ridge))
+    columns = ["term", "part", "layers", "weights", "edf", "ridge"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
+    rows = [list(table.columns)]
+    for row in table.itertuples(index=False):
+        edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
+        rows.append([row.term, row.part, row.layers, str(row.weights), edf, f"{row.ridge:g}"])
+    lines = ["Networks (read through predictions; weights have no tests):"]
+    lines += [" " + line for line in _columns(rows, left=(0, 1, 2))]
+    held = fit.estimate.held_out
+    if held is not None:
+        verdict = "better" if held.difference > 0 else "not better"
+        if abs(held.difference) < 2 * held.standard_error:
+            verdict = "not clearly different"
+        lines.append(
+            _wrap(
+                f"Held out ({held.subjects} subjects): log score per subject {held.difference:+.3f} "
+                f"(s.e. {held.standard_error:.3f}) against the nested classical model: {verdict}.",
+                "   ",
+            )
+        )
+    below = fit.estimate.nested
+    if below is not None:
+        lines.append(
+            f"Nested classical model: log-likelihood {below.log_likelihood:.2f} (all subjects)"
+        )
+    if len(fit.estimate.start_spread) > 1:
+        reached = ", ".join(f"{value:.2f}" for value in fit.estimate.start_spread)
+        lines.append(f"Penalised log-likelihood reached from each start: {reached}")
+    return "\n".join(lines)
+
+
+def _encoder_text(fit: Reportable) -> str:
+    done = fit.estimate
+    encoder, trace = done.encoder, done.trace
+    assert encoder is not None and trace is not None and done.elbo is not None
+    size = sum(int(np.prod(s)) for s in encoder.shapes().values())
+    gap = (done.log_likelihood - done.elbo) / done.panel.n
+    lines = [
+        f"Encoder q(b | y): {encoder.name}, full covariance, {size} weights",
+        f"ELBO {done.elbo:.2f}, a bound: {gap:.3f} nats per subject below the log-likelihood",
+        f"{trace.epochs} epochs; Newton decrement of the polished parameters "
+        f"{done.decrement:.2g} SE; seed {fit.request.seed}",
+    ]
+    if done.kl_by_direction is not None:
+        parts = " ".join(f"{value:.2f}" for value in done.kl_by_direction)
+        lines.append(f"KL of q against the prior per latent direction: {parts}")
+    return "\n".join(lines)
+
+
+# -- layout --------------------------------------------------------------------------------------
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Four significant digits, fixed notation where it reads well."""
+    if not np.isfinite(value):
+        return "NA"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        magnitude = 0 if value == 0 else int(np.floor(np.log10(abs(value))))
+        return f"{value:.{max(0, digits - 1 - magnitude)}f}"
+    return f"{value:.{digits - 1}e}"
+
+
+def _decimals(values: pd.Series, errors: pd.Series) -> list[str]:
+    """Common decimals, so that the smallest standard error shows four significant digits."""
+    known = errors[np.isfinite(errors) & (errors > 0)]
+    smallest = float(known.min()) if len(known) else 1.0
+    places = int(np.clip(3 - np.floor(np.log10(smallest)), 0, 7))
+    return [f"{value:.{places}f}" if np.isfinite(value) else "NA" for value in values]
+
+
+def _columns(rows: list[list[str]], left: tuple[int, ...] = ()) -> list[str]:
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if j in left else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(" ".join(cells).rstrip())
+    return lines
+
+
+def _wrap(text: str, indent: str) -> str:
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -1,0 +1,181 @@
+"""Fits in one file: tensors as safetensors, everything else as JSON in its header.
+
+Reading builds only the classes listed here (and members of the open folders) from plain fields;
+no text of the file is evaluated or imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dgmm.design import Specification
+from dgmm.elbo import Trace
+from dgmm.encoders import Encoder
+from dgmm.estimate import Control, Estimate, HeldOut, Request
+from dgmm.families import Family, Observations
+from dgmm.families import find as find_family
+from dgmm.information import Information
+from dgmm.latent import Latent
+from dgmm.marginal import NodeRule
+from dgmm.model import FixedNetwork, Model, Reference
+from dgmm.networks import Dense
+from dgmm.panel import Panel, Rows
+from dgmm.parameters import Packing
+from dgmm.registry import members
+
+__all__ = ["load", "save"]
+
+FORMAT = "dgmm fit, format 1"
+OWN = (
+    Control,
+    Dense,
+    Estimate,
+    FixedNetwork,
+    HeldOut,
+    Information,
+    Model,
+    Packing,
+    Panel,
+    Reference,
+    Request,
+    Rows,
+    Trace,
+)
+
+
+def known_classes() -> dict[str, type[Any]]:
+    """Every class that a file may name."""
+    known: dict[str, type[Any]] = {one.__name__: one for one in OWN}
+    for package, base in (
+        ("dgmm.latent", Latent),
+        ("dgmm.encoders", Encoder),
+        ("dgmm.marginal", NodeRule),
+    ):
+        known |= {one.__name__: one for one in members(package, base).values()}
+    return known
+
+
+def save(fit: Any, path: Path) -> None:
+    """Write a fit (a dataclass of the classes above) to ``path``."""
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps({"format": FORMAT, "fit": _encode(fit, tensors)})
+    save_file(tensors, path, metadata={"dgmm": text})
+
+
+def load(path: Path, fit_class: type[Any], **given: Any) -> Any:
+    """Read a fit; ``given`` fields are not stored in files (callables)."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    content = json.loads(metadata.get("dgmm", "{}"))
+    if content.get("format") != FORMAT:
+        raise ValueError(f"{str(path)!r} is not a file written by fit.save() of this version")
+    known = known_classes() | {fit_class.__name__: fit_class}
+    return _Decoder(tensors, known, given).decode(content["fit"])
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, Tensor):
+        return {"tensor": _keep(value, tensors)}
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind in "biuf":
+            return {"array": _keep(torch.from_numpy(np.ascontiguousarray(value)), tensors)}
+        return {"labels": [_encode(entry, tensors) for entry in value.tolist()]}
+    if isinstance(value, dict):
+        return {"dict": [[key, _encode(entry, tensors)] for key, entry in value.items()]}
+    if isinstance(value, Family):
+        return {"family": value.name, "link": value.link.name}
+    if isinstance(value, Specification):
+        return {"specification": value.to_json()}
+    if isinstance(value, Observations):
+        return {"observations": [_encode(entry, tensors) for entry in value]}
+    if isinstance(value, tuple | list):
+        return {"tuple": [_encode(entry, tensors) for entry in value]}
+    if is_dataclass(value):
+        content = {
+            f.name: _encode(getattr(value, f.name), tensors)
+            for f in fields(value)
+            if not callable(getattr(value, f.name)) or is_dataclass(getattr(value, f.name))
+        }
+        return {"class": type(value).__name__, "fields": content}
+    return str(value)  # labels of other kinds, such as dates
+
+
+def _keep(value: Tensor, tensors: dict[str, Tensor]) -> str:
+    key = f"t{len(tensors)}"
+    tensors[key] = value.detach().contiguous().clone()
+    return key
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+class _Decoder:
+    def __init__(
+        self, tensors: dict[str, Tensor], known: dict[str, type[Any]], given: dict[str, Any]
+    ) -> None:
+        self.tensors, self.known, self.given = tensors, known, given
+
+    def decode(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "class" in value:
+            return self._record(value["class"], value["fields"])
+        (kind, content), *rest = value.items()
+        if kind == "family":
+            return find_family(content, dict(rest)["link"])
+        if kind == "specification":
+            return Specification.from_json(content)
+        return getattr(self, f"_{kind}")(content)
+
+    def _record(self, name: str, content: dict[str, Any]) -> Any:
+        if name not in self.known:
+            raise ValueError(f"the file names an unknown part {name!r}; it will not be built")
+        one = self.known[name]
+        wanted = {f.name for f in fields(one)}
+        parts = {key: self.decode(entry) for key, entry in content.items() if key in wanted}
+        return one(**parts, **{key: v for key, v in self.given.items() if key in wanted})
+
+    def _float(self, content: str) -> float:
+        return float(content)
+
+    def _tensor(self, content: str) -> Tensor:
+        return self.tensors[content]
+
+    def _array(self, content: str) -> np.ndarray:
+        return self.tensors[content].numpy()
+
+    def _labels(self, content: list[Any]) -> np.ndarray:
+        out = np.empty(len(content), dtype=object)
+        out[:] = [self.decode(entry) for entry in content]
+        return out
+
+    def _dict(self, content: list[list[Any]]) -> dict[Any, Any]:
+        return {key: self.decode(entry) for key, entry in content}
+
+    def _observations(self, content: list[Any]) -> Observations:
+        return Observations(*(self.decode(entry) for entry in content))
+
+    def _tuple(self, content: list[Any]) -> tuple[Any, ...]:
+        return tuple(self.decode(entry) for entry in content)
