@@ -1,0 +1,128 @@
+"""Pictures of a fit; matplotlib is imported here alone, when a picture is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.fit import Fit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_profiles", "plot_trace"]
+
+COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a")
+POINTS = 60
+
+
+def plot_profiles(
+    fit: Fit,
+    data: pd.DataFrame,
+    subjects: Sequence[Any] | None = None,
+    *,
+    against: Mapping[str, Fit] | None = None,
+    label: str = "dgmm",
+    level: float = 0.95,
+) -> Figure:
+    """Observed outcomes and fitted profiles E(y | the subject's data) over time.
+
+    Args:
+        fit: the fit whose profiles are drawn, with a band for the expected value.
+        data: the pandas frame of the fit; covariates of a subject are taken from its last visit.
+        subjects: ids to show; by default six, spread evenly from the lowest to the highest mean.
+        against: further fits to draw as lines, by name.
+        level: of the band.
+
+    Raises:
+        ValueError: the model has no time variable, or an id is not in the fit.
+    """
+    time, group = fit.spec.time_name, fit.groups[0]
+    if time is None or time not in data.columns or group not in data.columns:
+        raise ValueError("plot_profiles() needs a time variable left of the bar and the fit's data")
+    chosen = list(subjects) if subjects is not None else _spread(fit, 6)
+    known = set(fit.estimate.panel.ids.tolist())
+    for one in chosen:
+        if one not in known:
+            raise ValueError(f"subject {one!r} is not in the fit")
+    grid = pd.concat([_grid(data, group, time, one) for one in chosen], ignore_index=True)
+    band = fit.predict(grid, interval="confidence", level=level)
+    others = {name: other.predict(grid)["fit"] for name, other in (against or {}).items()}
+    return _draw(fit, grid, band, others, chosen, label)
+
+
+def _spread(fit: Fit, count: int) -> list[Any]:
+    """Subjects with several visits, evenly spaced by their mean outcome."""
+    panel = fit.estimate.observed
+    sizes = panel.count.numpy()
+    sums = np.zeros(panel.n)
+    np.add.at(sums, panel.subject.numpy(), panel.rows.data.y.numpy())
+    often = np.flatnonzero(sizes >= np.quantile(sizes, 0.6))
+    ranked = often[np.argsort(sums[often] / sizes[often], kind="stable")]
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return [panel.ids[j] for j in ranked[places]]
+
+
+def _grid(data: pd.DataFrame, group: str, time: str, subject: Any) -> pd.DataFrame:
+    own = data[data[group] == subject]
+    frame = pd.concat([own.iloc[[-1]]] * POINTS, ignore_index=True)
+    frame[time] = np.linspace(own[time].min(), own[time].max(), POINTS)
+    return frame
+
+
+def _draw(
+    fit: Fit,
+    grid: pd.DataFrame,
+    band: pd.DataFrame,
+    others: dict[str, pd.Series],
+    chosen: list[Any],
+    label: str,
+) -> Figure:
+    from matplotlib.figure import Figure
+
+    time, group = fit.spec.time_name, fit.groups[0]
+    columns = min(3, len(chosen))
+    rows = int(np.ceil(len(chosen) / columns))
+    figure = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    panel = fit.estimate.panel
+    place = {one: j for j, one in enumerate(panel.ids.tolist())}
+    outcome = fit.estimate.model.family.response(panel.rows.data).numpy()
+    for axis, one in zip(axes, chosen, strict=False):
+        here = (grid[group] == one).to_numpy()
+        own = panel.subject.numpy() == place[one]
+        at = grid.loc[here, time]
+        axis.fill_between(
+            at, band.loc[here, "lower"], band.loc[here, "upper"], color=COLOURS[0], alpha=0.18, lw=0
+        )
+        axis.plot(at, band.loc[here, "fit"], color=COLOURS[0], lw=1.8, label=label)
+        for j, (name, values) in enumerate(others.items(), 1):
+            style = {"color": COLOURS[j % len(COLOURS)], "lw": 1.4, "ls": "--"}
+            axis.plot(at, values[here], label=name, **style)
+        axis.plot(panel.rows.time.numpy()[own], outcome[own], "o", color="black", ms=3.5)
+        axis.set_title(f"{group} {one}", fontsize=9)
+    for axis in axes[len(chosen) :]:
+        axis.set_visible(False)
+    figure.supxlabel(str(time))
+    figure.supylabel(fit.formula.split("~")[0].strip())
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def plot_trace(fit: Fit) -> Figure:
+    """ELBO per subject by epoch of the variational stage."""
+    from matplotlib.figure import Figure
+
+    trace = fit.estimate.trace
+    if trace is None:
+        raise ValueError("this fit has no ELBO stage: it was fitted by exact or quadrature ML")
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(np.arange(1, len(trace.elbo) + 1), trace.elbo, color=COLOURS[0], lw=1.2)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel("ELBO per subject")
+    return figure
