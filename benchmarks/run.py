@@ -99,9 +99,7 @@ def profiles() -> None:
         classical = dgmm.mixed_model("y ~ x + ns(t, 4) + (1 + ns(t, 4) | id)", data, verbose=0)
         richer = dgmm.mixed_model("y ~ x + ns(t, 8) + (1 + ns(t, 8) | id)", data, verbose=0)
         start = time.perf_counter()
-        deep = dgmm.mixed_model(
-            "y ~ x + ns(t, 4) + (dnn(ns(t, 4)) | id)", data, seed=1, verbose=0
-        )
+        deep = dgmm.mixed_model("y ~ x + ns(t, 4) + (dnn(ns(t, 4)) | id)", data, seed=1, verbose=0)
         seconds = time.perf_counter() - start
         base, wide, net = (_rmse(fit, data) for fit in (classical, richer, deep))
         held = deep.estimate.held_out
@@ -137,9 +135,7 @@ def hessians() -> None:
     for name, one in (("contraception", fit), ("sleepstudy", slope)):
         done = one.estimate
         for rule in (Quadrature(11), Importance(512)):
-            frozen = freeze(
-                done.model, done.theta, done.observed, rule, np.random.default_rng(0)
-            )
+            frozen = freeze(done.model, done.theta, done.observed, rule, np.random.default_rng(0))
             gap = _gap(frozen, done.theta)
             print(f"{name:16}{rule.describe(done.model.k):60}{gap:.1e}")
     print()

@@ -60,9 +60,9 @@ def mixed_model(
             ``dnn()`` networks and one random part per grouping factor. Two-column outcomes:
             ``cbind(success, failure)`` or ``success / trials``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
-            missing outcome are kept (valid under MAR); rows with a missing covariate are dropped
-            with a counted warning, or refused with ``missing_covariates="error"``.
-        family, link: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.
+            missing outcome are kept (valid under MAR).
+        family: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.
+        link: one of the family's links; its first one by default.
         method: "ml", "reml", "vae" (variational auto-encoder, then polished on the marginal
             likelihood); "auto" is ML without networks, VAE with them.
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
@@ -70,9 +70,13 @@ def mixed_model(
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian", "sandwich" (cluster-robust, no networks) or None.
-        weights, offset: a column name or one value per row; offset in units of the link.
+        weights: prior weights, a column name or one value per row.
+        offset: added to the linear predictor, a column name or one value per row.
+        missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
+            raise an "error".
         starts: number of starts of the deep fit, the best is kept and the spread reported.
         seed: of every random number used.
+        device: "auto" or "cpu".
         verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
         control: rare options, a :class:`dgmm.Control` or a dict of its fields.
 
@@ -85,7 +89,8 @@ def mixed_model(
 
     Example:
         >>> import dgmm
-        >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", dgmm.datasets.load("sleepstudy"))
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
         >>> round(float(fit.loglik()), 3)
         -875.97
 
@@ -257,9 +262,7 @@ def _likelihood(word: str, method: str, deep: bool, design: Design, family: Fami
     _one_of("likelihood", word, LIKELIHOODS)
     gaussian = family.name == "gaussian" and family.link.name == "identity"
     exact = gaussian and not deep
-    k = sum(
-        block.term.latent or len(block.columns.names) for block in design.latents
-    )
+    k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
     if method == "reml" and not (exact and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
     if word == "exact" and (not exact or method == "vae"):
@@ -292,9 +295,9 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
     if done.kl_by_direction is not None and bool((done.kl_by_direction < 0.01).any()):
         dead = int((done.kl_by_direction < 0.01).sum())
         found.append(
-            f"posterior collapse in {dead} of {len(done.kl_by_direction)} latent directions: the encoder "
-            "tells subjects apart no better than the prior there; the model needs fewer latent "
-            "dimensions, or the variance is truly zero"
+            f"posterior collapse in {dead} of {len(done.kl_by_direction)} latent directions: the "
+            "encoder tells subjects apart no better than the prior there; the model needs fewer "
+            "latent dimensions, or the variance is truly zero"
         )
     if done.likelihood == "importance" and done.mc_error > 0.5:
         found.append(

@@ -88,7 +88,10 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
     if not fit.estimate.model.linear:
         notes.append("MixedLM has the networks replaced by linear terms on the same bases")
     return Comparison(
-        fit.formula, _fixed_table(fit, below, model), _random_table(fit, below, model), statistics,
+        fit.formula,
+        _fixed_table(fit, below, model),
+        _random_table(fit, below, model),
+        statistics,
         tuple(notes),
     )
 
@@ -194,7 +197,10 @@ def _held_out(fit: Fit, peer: Estimate, newdata: Any) -> dict[str, list[float]]:
             warnings.simplefilter("ignore")  # given for the design of the fit itself
             classical = Panel.from_design(rebuild(fit.nested_spec, newdata, outcome=True))
     panels = [deep, classical]
-    out: dict[str, list[float]] = {"RMSE, held-out subjects": [], "  later visits given earlier": []}
+    out: dict[str, list[float]] = {
+        "RMSE, held-out subjects": [],
+        "  later visits given earlier": [],
+    }
     for done, panel in zip((fit.estimate, peer), panels, strict=True):
         none = panel.keep(torch.zeros(panel.n_rows, dtype=torch.bool))
         out["RMSE, held-out subjects"].append(_rmse(done, panel, none))

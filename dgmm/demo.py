@@ -1,4 +1,4 @@
-"""The main job on real data: a deep and a classical model of bilirubin in primary biliary cirrhosis."""
+"""The main job on real data: deep and classical models of bilirubin in biliary cirrhosis."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The stages of a fit: independence model, nested (G)LMM, ELBO, polish, final likelihood.
 
-0  linear predictor: Gaussian by profile ML, other families by adaptive quadrature; no network needed
+0  linear predictor: Gaussian by profile ML, other families by adaptive quadrature; no ELBO needed
 1  networks: decoder and encoder set to the nested (G)LMM
 2  ELBO over the observed outcomes, mini-batches of subjects
-3  polish on the marginal log-likelihood, nodes following theta, until the Newton decrement is small
-4  log-likelihood with fresh nodes and its Monte Carlo error; held-out comparison with the nested model
+3  polish on the marginal log-likelihood, nodes following theta, by the Newton decrement
+4  log-likelihood with fresh nodes and its Monte Carlo error; held-out score beside the nested one
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.families import Family
 from dgmm.latent import Normal
-from dgmm.marginal import Importance, NodeRule, Quadrature, freeze, modes
-from dgmm.marginal import exact
+from dgmm.marginal import Importance, NodeRule, Quadrature, exact, freeze, modes
 from dgmm.model import DEFAULT_RIDGE, Model, build_model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -146,7 +145,7 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
 
 
 def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
-    """Independence GLM by iteratively reweighted least squares: unit of eta and eta itself (N_obs,).
+    """Independence GLM by iteratively reweighted least squares: unit of eta, and X beta (N_obs,).
 
     The unit is the residual standard deviation for the identity link, else 1.
     """
@@ -266,9 +265,7 @@ def polish_growing(
             if longer is None:
                 break
             start = modes(polished.frozen)
-            again = freeze(
-                model, polished.theta, observed, longer, np.random.default_rng(0), start
-            )
+            again = freeze(model, polished.theta, observed, longer, np.random.default_rng(0), start)
             value = polished.frozen.value(polished.theta)
             change = abs(again.value(polished.theta) - value)
             if change < 0.01 or control.points is not None:
@@ -338,7 +335,15 @@ def with_encoder(
     schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:
         _, phi, _ = train(
-            model, encoder, theta, phi, observed, schedule, generator, fixed_theta=True, progress=bar
+            model,
+            encoder,
+            theta,
+            phi,
+            observed,
+            schedule,
+            generator,
+            fixed_theta=True,
+            progress=bar,
         )
     bound = evaluate(model, encoder, theta, phi, observed, generator)
     return replace(
@@ -363,16 +368,20 @@ def conclude(
     control, theta = request.control, polished.theta
     if isinstance(rule, Importance):
         rule = replace(rule, draws=control.draws)
-        value, error = fresh_likelihood(
+        each, error = fresh_likelihood(
             model, theta, panel.observed_rows(), rule, request, modes(polished.frozen)
         )
-        value, error = float(value.sum()), error
+        value = float(each.sum())
     else:
         value, error = polished.frozen.value(theta), change
     reached = polished.decrement < control.tolerance
-    messages = () if reached else (
-        f"the Newton decrement is {polished.decrement:.3g} standard errors, not below "
-        f"{control.tolerance:g}: estimates may move by that much; refit with more polish_draws",
+    messages = (
+        ()
+        if reached
+        else (
+            f"the Newton decrement is {polished.decrement:.3g} standard errors, not below "
+            f"{control.tolerance:g}: estimates may move by that much; refit with more polish_draws",
+        )
     )
     return Estimate(
         model,
@@ -423,9 +432,7 @@ class _Trained:
     trace: Trace
 
 
-def fit_deep(
-    model: Model, panel: Panel, eta: Tensor, nested: Design, request: Request
-) -> Estimate:
+def fit_deep(model: Model, panel: Panel, eta: Tensor, nested: Design, request: Request) -> Estimate:
     """Stages 1 to 4 of a model with networks."""
     control = request.control
     classical = replace(request, method="ml", likelihood=nested_likelihood(nested, request))
@@ -519,9 +526,7 @@ def train_deep(
     return _Trained(full, full.absorb(theta, small), encoder, phi, trace)
 
 
-def tied_decoder(
-    model: Model, panel: Panel, below: Estimate, generator: torch.Generator
-) -> Theta:
+def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:
     """theta of the deep model that gives the profiles of the nested fit."""
     ready = below.model.prepare(below.theta)
     target = below.model.mu1(ready, below.panel.rows) - below.panel.rows.offset
@@ -554,7 +559,7 @@ def tied_decoder(
 
 def is_linear_part(name: str) -> bool:
     """beta, extra parameters, linear latent parameters and skips: all but the networks' layers."""
-    return not name.rpartition(".")[2][:1] in ("A", "a")
+    return name.rpartition(".")[2][:1] not in ("A", "a")
 
 
 def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:

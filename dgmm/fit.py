@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from dgmm import natural, prediction, storage
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
@@ -103,9 +104,7 @@ class Fit:
         """
         table = natural.components(self.estimate, self.info, self.groups).table
         sd = {
-            (row.group, row.name1): row.estimate
-            for row in table.itertuples()
-            if pd.isna(row.name2)
+            (row.group, row.name1): row.estimate for row in table.itertuples() if pd.isna(row.name2)
         }
         vcov = [
             row.estimate**2
@@ -316,4 +315,3 @@ def component_name(row: Any) -> str:
     if pd.isna(row.name2):
         return f"sd_{row.name1}|{row.group}"
     return f"cor_{row.name2}.{row.name1}|{row.group}"
-

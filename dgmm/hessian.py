@@ -42,7 +42,9 @@ def central_jacobian(
 ) -> Curvature:
     """The same Hessian from 2 P gradients: column j is (g(x + h_j) - g(x - h_j)) / (2 h_j)."""
     unit = np.diag(step)
-    columns = [(gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)]
+    columns = [
+        (gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)
+    ]
     return _curvature(np.array(columns).T)
 
 

@@ -68,7 +68,9 @@ def information(done: Estimate, kind: str, seed: int, draws: int) -> Information
     boundary, at_zero = find_boundary(done)
     if done.model.linear:
         curvature, form = observed_information(done, at_zero, seed, draws)
-        info, effective, messages = -curvature.matrix, {}, ()
+        info = -curvature.matrix
+        effective: dict[str, float] = {}
+        messages: tuple[str, ...] = ()
     else:
         curvature, info, effective, messages, form = network_information(done, seed, draws)
     vcov, smallest, trouble = _invert(info, at_zero)

@@ -1,6 +1,7 @@
 """The joint density p(y, b) = p(b) p(y | b), on one page.
 
-    b_i ~ N(0, I_k),    eta_ij = offset_ij + mu1(X_ij) + mu2(b_i, T_ij),    y_ij | b_i ~ F(g^-1(eta_ij), sigma)
+    b_i ~ N(0, I_k),   eta_ij = offset_ij + mu1(X_ij) + mu2(b_i, T_ij),
+    y_ij | b_i ~ F(g^-1(eta_ij), sigma)
 
 theta is a dictionary of named tensors on an internal, unit-free scale: the coefficients of
 orthonormal columns ("beta"), the extra parameters of the family ("extra"), the weights of fixed
@@ -166,7 +167,9 @@ class Model:
         """Random part: b (..., n, k) -> (..., n, J)."""
         parts = self._split(b)
         effects = [
-            latent.effect(_own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1])
+            latent.effect(
+                _own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
+            )
             for i, latent in enumerate(self.latents, 1)
         ]
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
@@ -239,8 +242,10 @@ def build_model(design: Design, family: Family, unit: float, ridge: float = DEFA
     p = X.shape[1]
     # orthonormal columns: X basis / unit has mean square 1, so every coefficient is of order one
     _, R = torch.linalg.qr(X, mode="reduced")
-    basis = unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(
-        R, torch.eye(p, dtype=torch.float64), upper=True
+    basis = (
+        unit
+        * math.sqrt(len(X))
+        * torch.linalg.solve_triangular(R, torch.eye(p, dtype=torch.float64), upper=True)
     )
     latents = tuple(build_latent(block, unit) for block in design.latents)
     ridges = tuple(

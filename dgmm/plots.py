@@ -35,6 +35,7 @@ def plot_profiles(
         data: the pandas frame of the fit; covariates of a subject are taken from its last visit.
         subjects: ids to show; by default six, spread evenly from the lowest to the highest mean.
         against: further fits to draw as lines, by name.
+        label: the name of ``fit`` in the legend.
         level: of the band.
 
     Raises:

@@ -11,7 +11,7 @@ from dgmm.model import Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 
-__all__ = ["Anchor", "Moments", "find_modes", "moments", "factor_root", "tracked"]
+__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "tracked"]
 
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""

@@ -180,9 +180,9 @@ def _check_groups(design: Design, wanted: Wanted, history: Any) -> None:
     if wanted.new_groups == "error" and history is None and unknown.any():
         grouping = design.latents[0].grouping
         raise ValueError(
-            f"`{grouping.name}` has {len(np.unique(grouping.labels[unknown]))} levels that were not "
-            f"in the fit, for example {grouping.labels[unknown][0]!r}. Give their past outcomes as "
-            "history=, or allow new_groups='population'."
+            f"`{grouping.name}` has {len(np.unique(grouping.labels[unknown]))} levels that were "
+            f"not in the fit, for example {grouping.labels[unknown][0]!r}. Give their past "
+            "outcomes as history=, or allow new_groups='population'."
         )
 
 

@@ -75,8 +75,8 @@ def sobol_t(n: int, k: int, draws: int, rng: np.random.Generator, df: float = 5.
     u = _shifted_sobol(n, k + 1, draws, rng)
     mixing = special.gammaincinv(df / 2, u[..., :1]) * 2 / df
     e = special.ndtri(u[..., 1:]) / np.sqrt(mixing)
-    constant = special.gammaln((df + k) / 2) - special.gammaln(df / 2) - 0.5 * k * math.log(
-        df * math.pi
+    constant = (
+        special.gammaln((df + k) / 2) - special.gammaln(df / 2) - 0.5 * k * math.log(df * math.pi)
     )
     log_base = constant - 0.5 * (df + k) * np.log1p((e**2).sum(-1) / df)
     return Nodes(torch.from_numpy(e), torch.from_numpy(-math.log(draws) - log_base))

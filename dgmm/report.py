@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,26 +23,28 @@ WIDTH = 80
 class Reportable(Protocol):
     """What the report asks of a fit."""
 
-    formula: str
-    estimate: Estimate
-    request: Request
-    info: Information | None
-    groups: tuple[str, ...]
-    call: dict[str, Any]
-    versions: dict[str, str]
-    messages: tuple[str, ...]
-
-    fixef: Callable[[], pd.Series]
-    coefficients: Callable[[], pd.DataFrame]
-    var_corr: Callable[[], pd.DataFrame]
-    random_profile: Callable[[int], Profile]
-    aic: Callable[[], float]
-    bic: Callable[[], float]
-    deviance: Callable[[], float]
-    df: Callable[[], float]
-    df_residual: Callable[[], float]
-    nobs: Callable[[], int]
-    n_groups: Callable[[], int]
+    @property
+    def formula(self) -> str: ...
+    @property
+    def estimate(self) -> Estimate: ...
+    @property
+    def request(self) -> Request: ...
+    @property
+    def info(self) -> Information | None: ...
+    @property
+    def groups(self) -> tuple[str, ...]: ...
+    @property
+    def messages(self) -> tuple[str, ...]: ...
+    def coefficients(self) -> pd.DataFrame: ...
+    def var_corr(self) -> pd.DataFrame: ...
+    def random_profile(self, term: int = 0) -> Profile: ...
+    def aic(self) -> float: ...
+    def bic(self, n: str = "observations") -> float: ...
+    def deviance(self) -> float: ...
+    def df(self) -> float: ...
+    def df_residual(self) -> float: ...
+    def nobs(self) -> int: ...
+    def n_groups(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -162,9 +163,7 @@ def random_lines(table: pd.DataFrame) -> list[str]:
         correlations = [f"{value:5.2f}" for value in pairs["sdcor"]]
         group = row.group if row.group != last else ""
         last = row.group
-        rows.append(
-            [group, row.name1, number(row.vcov), number(row.sdcor), " ".join(correlations)]
-        )
+        rows.append([group, row.name1, number(row.vcov), number(row.sdcor), " ".join(correlations)])
     return [" " + line for line in _columns(rows, left=(0, 1, 4))]
 
 
@@ -177,9 +176,7 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
             lines += _profile_lines(fit, i)
     missing = done.panel.n_rows - fit.nobs()
     planned = f", {missing} planned with a missing outcome" if missing else ""
-    lines.append(
-        f"Number of obs: {fit.nobs()}{planned}; groups: {fit.groups[0]}, {fit.n_groups()}"
-    )
+    lines.append(f"Number of obs: {fit.nobs()}{planned}; groups: {fit.groups[0]}, {fit.n_groups()}")
     return "\n".join(lines)
 
 
@@ -239,7 +236,9 @@ def network_table(fit: Reportable) -> pd.DataFrame:
             continue
         size = sum(int(np.prod(s)) for s in latent.shapes().values())
         ridge = model.latent_ridge[i - 1]
-        rows.append((latent.label, "random", latent.layers(), size, effective.get(f"latent{i}"), ridge))
+        rows.append(
+            (latent.label, "random", latent.layers(), size, effective.get(f"latent{i}"), ridge)
+        )
     columns = ["term", "part", "layers", "weights", "edf", "ridge"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -258,8 +257,9 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
             verdict = "not clearly different"
         lines.append(
             _wrap(
-                f"Held out ({held.subjects} subjects): log score per subject {held.difference:+.3f} "
-                f"(s.e. {held.standard_error:.3f}) against the nested classical model: {verdict}.",
+                f"Held out ({held.subjects} subjects): log score per subject "
+                f"{held.difference:+.3f} (s.e. {held.standard_error:.3f}) against "
+                f"the nested classical model: {verdict}.",
                 "   ",
             )
         )
@@ -277,7 +277,9 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
 def _encoder_text(fit: Reportable) -> str:
     done = fit.estimate
     encoder, trace = done.encoder, done.trace
-    assert encoder is not None and trace is not None and done.elbo is not None
+    assert encoder is not None
+    assert trace is not None
+    assert done.elbo is not None
     size = sum(int(np.prod(s)) for s in encoder.shapes().values())
     gap = (done.log_likelihood - done.elbo) / done.panel.n
     lines = [

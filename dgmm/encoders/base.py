@@ -2,7 +2,8 @@
 
 Every encoder adds corrections to the same skeleton, the posterior of the model linearised at b = 0,
 
-    u_ij = sqrt(w_ij) T_ij W_1,   h_i = sum_j w_ij r_ij T_ij W_2,   P_i = I + sum_j u_ij u_ij',   m_i = P_i^-1 h_i,
+    u_ij = sqrt(w_ij) T_ij W_1,        h_i = sum_j w_ij r_ij T_ij W_2,
+    P_i  = I + sum_j u_ij u_ij',       m_i = P_i^-1 h_i,
 
 with w the information in eta and r the working residual, both at b = 0 and the current theta.
 It sees residuals, times and covariates, never bare y: with y alone the optimum itself is wrong for
@@ -142,9 +143,7 @@ def adjust(skeletal: Posterior, change: Tensor) -> Posterior:
     row, column = torch.tril_indices(k, k, -1)
     log_diagonal = change[:, k : 2 * k]
     F = torch.diag_embed(log_diagonal.exp())
-    F = F.index_put(
-        (torch.arange(len(F))[:, None], row[None], column[None]), change[:, 2 * k :]
-    )
+    F = F.index_put((torch.arange(len(F))[:, None], row[None], column[None]), change[:, 2 * k :])
     return Posterior(
         skeletal.mean + change[:, :k],
         skeletal.root @ F,

@@ -59,9 +59,7 @@ class Recurrent(Encoder):
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
         rows = torch.cat([pearson(seen), seen.T, seen.covariates], dim=-1)
         state = self._read(phi, rows, seen.mask)
-        return adjust(
-            linearised(phi["W1"], phi["W2"], seen), self.head(part(phi, "head."), state)
-        )
+        return adjust(linearised(phi["W1"], phi["W2"], seen), self.head(part(phi, "head."), state))
 
     def _read(self, phi: Weights, rows: Tensor, mask: Tensor) -> Tensor:
         state = torch.zeros(len(rows), self.hidden, dtype=rows.dtype)

@@ -14,7 +14,11 @@ __all__ = ["Sites"]
 
 @dataclass(frozen=True)
 class Sites(Encoder):
-    """u_ij = skeleton + f(T_ij, r_ij, x_ij), h_i = sum_j (skeleton + f2(.)), m_i = P_i^-1 h_i + f3(P_i^-1 h_i).
+    """The skeleton with learned corrections per row and of the mean,
+
+        u_ij = sqrt(w_ij) {T_ij W_1 + f(T_ij, r_ij, x_ij)},   P_i = I + sum_j u_ij u_ij',
+        h_i  = sum_j {w_ij r_ij T_ij W_2 + sqrt(w_ij) f2(T_ij, r_ij, x_ij)},
+        m_i  = P_i^-1 h_i + f3(P_i^-1 h_i, share observed).
 
     Sums over rows: any number of visits at any times, permutation invariant, no imputation.
     Contains the exact posterior when the decoder is linear Gaussian.

@@ -87,7 +87,7 @@ class Family(ABC):
         return data.y / data.trials
 
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        """Expected information in eta, (d mu / d eta)^2 / var(y): the weight w of Fisher scoring."""
+        """Expected information in eta, (d mu / d eta)^2 / var(y): the weight of Fisher scoring."""
         mu, slope = self.link.inverse(eta), self.link.derivative(eta)
         return slope.square() / self.variance(mu, data, extra)
 

@@ -17,7 +17,7 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Link:
-    """g(mu) = eta. ``log_mean`` and ``log_complement`` are log mu and log(1 - mu) without overflow."""
+    """g(mu) = eta; ``log_mean`` is log mu and ``log_complement`` log(1 - mu), overflow-safe."""
 
     name: str
     forward: Map

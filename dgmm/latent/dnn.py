@@ -30,7 +30,7 @@ class Neural(Latent):
     label: str  # as written in the formula
     names: tuple[str, ...]
     scale: Tensor
-    dim: int  # type: ignore[misc]
+    dim: int
     form: str
     network: Dense
     basis_scale: Tensor  # (r,)

@@ -128,7 +128,7 @@ class Frozen:
     def scores(self, theta: Theta) -> Tensor:
         """Per-subject gradient of l_i, (n, P) in the order of the packing.
 
-        By Fisher's identity, the posterior mean over the nodes of d log p(y_i | b; theta) / d theta.
+        By Fisher's identity, the posterior mean over nodes of d log p(y_i | b; theta) / d theta.
         """
         return subject_scores(self, {name: value.detach() for name, value in theta.items()})
 
@@ -141,7 +141,7 @@ def freeze(
     rng: np.random.Generator,
     start: Tensor | None = None,
 ) -> Frozen:
-    """Anchor the nodes of a rule at the posterior modes under theta; ``start`` (n, k) for Newton."""
+    """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k)."""
     nodes = rule.nodes(model.k, panel.n, rng)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):

@@ -27,7 +27,15 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes
 
-__all__ = ["LogLikelihood", "Pattern", "Profile", "Statistics", "maximise", "per_subject", "statistics"]
+__all__ = [
+    "LogLikelihood",
+    "Pattern",
+    "Profile",
+    "Statistics",
+    "maximise",
+    "per_subject",
+    "statistics",
+]
 
 
 @dataclass(frozen=True)

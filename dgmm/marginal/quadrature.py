@@ -24,7 +24,7 @@ class Quadrature(NodeRule):
     name = "quadrature"
 
     @classmethod
-    def default(cls, k: int) -> "Quadrature":
+    def default(cls, k: int) -> Quadrature:
         """The rule a fit starts with; it grows until the log-likelihood stands still."""
         if k not in START:
             raise ValueError(
@@ -33,7 +33,7 @@ class Quadrature(NodeRule):
             )
         return cls(START[k])
 
-    def longer(self, k: int) -> "Quadrature | None":
+    def longer(self, k: int) -> Quadrature | None:
         """About twice as many points, or None at the longest rule."""
         points = min(2 * self.points + 1, LONGEST[k])
         return Quadrature(points) if points > self.points else None
