@@ -304,6 +304,13 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
             f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
             f"below {4 * done.mc_error:.1f} mean nothing; raise control draws"
         )
+    below = done.nested
+    if below is not None and done.log_likelihood < below.log_likelihood - 2 * done.mc_error - 0.1:
+        found.append(
+            f"the log-likelihood is below that of the nested classical model "
+            f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
+            "raise latent=, lower ridge=, or prefer the classical model"
+        )
     if done.held_out is not None and done.held_out.difference < 0:
         found.append(
             "on held-out subjects the nested classical model predicts at least as well: prefer it "

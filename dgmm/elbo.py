@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 from dgmm.progress import Progress
+from dgmm.quadrature import sobol_gaussian
 
 __all__ = ["Bound", "Schedule", "Trace", "elbo", "evaluate", "train"]
 
@@ -47,6 +49,7 @@ class Bound:
     reconstruction: Tensor
     kl: Tensor
     kl_by_direction: Tensor
+    mc_error: float = math.nan  # of the sum over subjects
 
     @property
     def elbo(self) -> Tensor:
@@ -70,20 +73,25 @@ def evaluate(
     theta: Theta,
     phi: Weights,
     panel: Panel,
-    generator: torch.Generator,
-    pairs: int = 64,
+    seed: int,
+    draws: int = 64,
+    replicates: int = 4,
 ) -> Bound:
-    """The ELBO of every subject, without a gradient."""
-    parts = [torch.zeros(panel.n, dtype=torch.float64) for _ in range(2)]
-    kl_by_direction = torch.zeros(panel.n, model.k, dtype=torch.float64)
-    with torch.no_grad():
+    """The ELBO of every subject by quasi-random draws; error from independent replicates."""
+    reconstruction = torch.zeros(replicates, panel.n, dtype=torch.float64)
+    kl = torch.zeros(panel.n, dtype=torch.float64)
+    by_direction = torch.zeros(panel.n, model.k, dtype=torch.float64)
+    for number in range(replicates):
+        rng = np.random.default_rng([seed, 53, number])
         for block in panel.blocks():
-            draws = _antithetic(pairs, len(block.subjects), model.k, generator)
-            bound = elbo(model, encoder, theta, phi, block, draws)
-            parts[0][block.subjects] = bound.reconstruction
-            parts[1][block.subjects] = bound.kl
-            kl_by_direction[block.subjects] = bound.kl_by_direction
-    return Bound(parts[0], parts[1], kl_by_direction)
+            e = sobol_gaussian(len(block.subjects), model.k, draws, rng)
+            with torch.no_grad():
+                bound = elbo(model, encoder, theta, phi, block, e)
+            reconstruction[number, block.subjects] = bound.reconstruction
+            kl[block.subjects] = bound.kl
+            by_direction[block.subjects] = bound.kl_by_direction
+    error = float(reconstruction.sum(1).std() / math.sqrt(replicates))
+    return Bound(reconstruction.mean(0), kl, by_direction, error)
 
 
 def _antithetic(pairs: int, n: int, k: int, generator: torch.Generator) -> Tensor:

@@ -119,6 +119,7 @@ class Estimate:
     phi: Weights = field(default_factory=dict)
     trace: Trace | None = None
     elbo: float | None = None
+    elbo_error: float = 0.0  # its Monte Carlo standard error
     kl_by_direction: Tensor | None = None  # (k,) mean over subjects
     nested: Estimate | None = None
     held_out: HeldOut | None = None
@@ -345,13 +346,14 @@ def with_encoder(
             fixed_theta=True,
             progress=bar,
         )
-    bound = evaluate(model, encoder, theta, phi, observed, generator)
+    bound = evaluate(model, encoder, theta, phi, observed, request.seed)
     return replace(
         done,
         encoder=encoder,
         phi=phi,
         trace=trace,
         elbo=float(bound.elbo.sum()),
+        elbo_error=bound.mc_error,
         kl_by_direction=bound.kl_by_direction.mean(0),
     )
 

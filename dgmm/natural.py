@@ -147,4 +147,6 @@ def time_profile(done: Estimate, i: int, draws: int = 4096) -> Profile:
         value = latent.effect(weights, b, *rows)[:, 0]
     S = np.cov(value.numpy().T)
     sd = np.sqrt(np.diag(S))
-    return Profile(time[at].numpy(), sd, S / np.outer(sd, sd))
+    with np.errstate(invalid="ignore"):  # no variance at a time, no correlation with it
+        correlation = S / np.outer(sd, sd)
+    return Profile(time[at].numpy(), sd, correlation)

@@ -17,7 +17,7 @@ import torch
 from scipy import special, stats
 from torch import Tensor
 
-__all__ = ["Nodes", "gauss_hermite", "grid", "sobol_normal", "sobol_t"]
+__all__ = ["Nodes", "gauss_hermite", "sobol_gaussian", "sobol_normal", "sobol_t"]
 
 
 class Nodes(NamedTuple):
@@ -48,12 +48,6 @@ def gauss_hermite(k: int, points: int) -> Nodes:
     return _tensor_product(x[keep], np.log(weight[keep]) + 0.5 * x[keep] ** 2, k)
 
 
-def grid(k: int, points: int, half_width: float = 8.5) -> Nodes:
-    """Trapezoid grid on [-half_width, half_width]^k: exact to rounding for smooth densities."""
-    x = np.linspace(-half_width, half_width, points)
-    return _tensor_product(x, np.full(points, math.log(x[1] - x[0])), k)
-
-
 def _shifted_sobol(n: int, dimensions: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """One Sobol set, digitally shifted for each subject: uniforms of shape (draws, n, dimensions).
 
@@ -80,6 +74,11 @@ def sobol_t(n: int, k: int, draws: int, rng: np.random.Generator, df: float = 5.
     )
     log_base = constant - 0.5 * (df + k) * np.log1p((e**2).sum(-1) / df)
     return Nodes(torch.from_numpy(e), torch.from_numpy(-math.log(draws) - log_base))
+
+
+def sobol_gaussian(n: int, k: int, draws: int, rng: np.random.Generator) -> Tensor:
+    """Quasi-random draws from N(0, I_k), new for each subject, shape (draws, n, k)."""
+    return torch.from_numpy(special.ndtri(_shifted_sobol(n, k, draws, rng)))
 
 
 def sobol_normal(k: int, draws: int, seed: int) -> Tensor:

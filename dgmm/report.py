@@ -185,7 +185,8 @@ def _profile_lines(fit: Reportable, i: int) -> list[str]:
     times = [f"{t:.3g}" for t in profile.times]
     rows = [["time", "Std.Dev. of mu2(b, t)", "Corr"]]
     for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):
-        correlations = " ".join(f"{profile.correlation[j, m]:5.2f}" for m in range(j))
+        below = (profile.correlation[j, m] for m in range(j))
+        correlations = " ".join("   NA" if np.isnan(value) else f"{value:5.2f}" for value in below)
         rows.append([time, number(sd), correlations])
     head = (
         f" {fit.groups[i]}: neural random effects of dimension {latent.dim}, b ~ N(0, I); implied "
@@ -284,7 +285,8 @@ def _encoder_text(fit: Reportable) -> str:
     gap = (done.log_likelihood - done.elbo) / done.panel.n
     lines = [
         f"Encoder q(b | y): {encoder.name}, full covariance, {size} weights",
-        f"ELBO {done.elbo:.2f}, a bound: {gap:.3f} nats per subject below the log-likelihood",
+        f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
+        "below logLik",
         f"{trace.epochs} epochs; Newton decrement of the polished parameters "
         f"{done.decrement:.2g} SE; seed {fit.request.seed}",
     ]
