@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from dgmm.design import build_design
-from dgmm.encoding import Columns, dependent_columns
+from dgmm.design.encoding import Columns, dependent_columns
 from dgmm.formula import parse_formula
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgmm.expressions import Evaluator, ExpressionError, names_of, parse_expression
+from dgmm.design.expressions import Evaluator, ExpressionError, names_of, parse_expression
 from dgmm.transforms import Factor
 
 X = np.array([1.0, 2.0, 4.0])

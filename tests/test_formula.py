@@ -18,7 +18,7 @@ from dgmm.formula import (
     split_group,
     update_formula,
 )
-from dgmm.terms import formula_text
+from dgmm.formula.terms import formula_text
 
 EVERYTHING = (
     "y ~ x + C(g) * z + I(x**2) + log(w) + ns(t, 4) + offset(log(n)) "

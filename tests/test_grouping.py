@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from dgmm.grouping import label_rank, learn_grouping, recall_grouping
+from dgmm.design.grouping import label_rank, learn_grouping, recall_grouping
 
 
 def test_levels_keep_their_type_and_sort_naturally():

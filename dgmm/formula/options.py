@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dgmm.grammar import Piece, split
+from dgmm.formula.grammar import Piece, split
 
 _FORMS = ("coefficients", "dense")
 

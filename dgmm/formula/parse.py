@@ -9,8 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dgmm.grammar import (
-    FormulaError,
+from dgmm.formula.grammar import (
     Piece,
     Summand,
     bars,
@@ -23,9 +22,8 @@ from dgmm.grammar import (
     summands,
     whole_piece,
 )
-from dgmm.options import latent_options, network_options, split_arguments
-from dgmm.rewriting import nested_formula, update_formula
-from dgmm.terms import (
+from dgmm.formula.options import latent_options, network_options, split_arguments
+from dgmm.formula.terms import (
     Formula,
     LatentTerm,
     NetworkTerm,
@@ -34,23 +32,10 @@ from dgmm.terms import (
     check_linear,
     intercept_of,
     join_terms,
-    linear_terms,
     linear_text,
-    split_group,
 )
 
-__all__ = [
-    "Formula",
-    "FormulaError",
-    "LatentTerm",
-    "NetworkTerm",
-    "Response",
-    "linear_terms",
-    "nested_formula",
-    "parse_formula",
-    "split_group",
-    "update_formula",
-]
+__all__ = ["parse_formula"]
 
 
 _ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), (?:df ?= ?)?(?P<df>\d+)\)")

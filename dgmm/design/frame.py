@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.encoding import expand
-from dgmm.expressions import ExpressionError, names_of, unknown_column
-from dgmm.formula import Formula, split_group
-from dgmm.grouping import (
+from dgmm.design.encoding import expand
+from dgmm.design.expressions import ExpressionError, names_of, unknown_column
+from dgmm.design.grouping import (
     Grouping,
     GroupingSpecification,
     label_rank,
     learn_grouping,
     recall_grouping,
 )
-from dgmm.specification import Specification, expressions
-from dgmm.variables import Column, Table, read_column, recall_column
+from dgmm.design.specification import Specification, expressions
+from dgmm.design.variables import Column, Table, read_column, recall_column
+from dgmm.formula import Formula, split_group
 
 
 @dataclass(frozen=True)

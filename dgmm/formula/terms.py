@@ -14,7 +14,7 @@ from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import Term
 
-from dgmm.grammar import Piece, Summand, bars, calls_within, plain_name, split, symbols
+from dgmm.formula.grammar import Piece, Summand, bars, calls_within, plain_name, split, symbols
 
 _PARSER = DefaultFormulaParser(include_intercept=False)
 

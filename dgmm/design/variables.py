@@ -11,7 +11,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
-from dgmm.expressions import unknown_column
+from dgmm.design.expressions import unknown_column
 from dgmm.transforms import Factor
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dgmm.expressions import Evaluator, names_of
+from dgmm.design.expressions import Evaluator, names_of
+from dgmm.design.variables import Column
 from dgmm.formula import Response
 from dgmm.transforms import Factor
-from dgmm.variables import Column
 
 
 @dataclass(frozen=True)

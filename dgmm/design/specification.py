@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dgmm.encoding import expand
-from dgmm.expressions import ExpressionError, parse_expression
+from dgmm.design.encoding import expand
+from dgmm.design.expressions import ExpressionError, parse_expression
+from dgmm.design.grouping import GroupingSpecification
+from dgmm.design.variables import Variable
 from dgmm.formula import Formula, FormulaError, parse_formula, split_group
-from dgmm.grouping import GroupingSpecification
 from dgmm.transforms import State
-from dgmm.variables import Variable
 
 _VERSION = 1
 _KINDS = ("number", "boolean", "category")

@@ -15,27 +15,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.encoding import Columns, dependent_columns, encode, single_levels
-from dgmm.expressions import Evaluator, ExpressionError
+from dgmm.design.encoding import Columns, dependent_columns, encode, single_levels
+from dgmm.design.expressions import Evaluator, ExpressionError
+from dgmm.design.frame import Frame, Request, read_frame
+from dgmm.design.grouping import Grouping
+from dgmm.design.response import read_outcome
+from dgmm.design.specification import Specification, block_texts
+from dgmm.design.variables import Table
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
-from dgmm.frame import Frame, Request, read_frame
-from dgmm.grammar import name_text
-from dgmm.grouping import Grouping
-from dgmm.response import read_outcome
-from dgmm.specification import Specification, block_texts
-from dgmm.terms import formula_text
-from dgmm.variables import Table
+from dgmm.formula.grammar import name_text
+from dgmm.formula.terms import formula_text
 
-__all__ = [
-    "Columns",
-    "Design",
-    "Grouping",
-    "LatentBlock",
-    "NetworkBlock",
-    "Specification",
-    "build_design",
-    "rebuild",
-]
+__all__ = ["Design", "LatentBlock", "NetworkBlock", "build_design", "rebuild"]
 
 _MOST_LATENT = 20
 

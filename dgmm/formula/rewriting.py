@@ -5,8 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from dgmm.grammar import Summand, bars, called, name_text, sides, split, summands, whole_piece
-from dgmm.terms import Formula, LatentTerm, formula_text, join_terms, linear_terms
+from dgmm.formula.grammar import (
+    Summand,
+    bars,
+    called,
+    name_text,
+    sides,
+    split,
+    summands,
+    whole_piece,
+)
+from dgmm.formula.terms import Formula, LatentTerm, formula_text, join_terms, linear_terms
 
 
 def nested_formula(formula: Formula) -> Formula:

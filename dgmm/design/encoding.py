@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from dgmm.expressions import Evaluator, ExpressionError, names_of
+from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import linear_terms
 from dgmm.transforms import Factor
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dgmm.grammar import name_text
+from dgmm.formula.grammar import name_text
 from dgmm.transforms import FUNCTIONS, Contrast, Factor, State, Stateful
 
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`([^`]+)`")

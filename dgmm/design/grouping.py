@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.variables import label_key, natural_order, plain_label
+from dgmm.design.variables import label_key, natural_order, plain_label
 
 
 @dataclass(frozen=True)

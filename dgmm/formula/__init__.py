@@ -1,0 +1,29 @@
+"""Text -> Formula: `y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)`. Knows no data.
+
+grammar (pieces of text) -> options, terms (linear algebra) -> rewriting (update, nested) -> parse.
+"""
+
+from dgmm.formula.grammar import FormulaError
+from dgmm.formula.parse import parse_formula
+from dgmm.formula.rewriting import nested_formula, update_formula
+from dgmm.formula.terms import (
+    Formula,
+    LatentTerm,
+    NetworkTerm,
+    Response,
+    linear_terms,
+    split_group,
+)
+
+__all__ = [
+    "Formula",
+    "FormulaError",
+    "LatentTerm",
+    "NetworkTerm",
+    "Response",
+    "linear_terms",
+    "nested_formula",
+    "parse_formula",
+    "split_group",
+    "update_formula",
+]

@@ -1,0 +1,114 @@
+"""Small designs with known answers, shared by the tests of the numerical core."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgmm.design import build_design
+from dgmm.encoders import Encoder, find
+from dgmm.families import find as find_family
+from dgmm.formula import parse_formula
+from dgmm.model import Model, build_model
+from dgmm.panel import Block, Panel
+from dgmm.parameters import Theta
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def frame(n: int = 12, J: int = 5, seed: int = 0, missing: float = 0.0) -> pd.DataFrame:
+    """A small longitudinal frame: y gaussian, z 0/1, count, successes out of size."""
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), J), "t": np.tile(np.arange(J) / J, n)})
+    data["t"] += rng.uniform(0, 0.5 / J, n * J)
+    data["x"] = np.repeat(rng.normal(size=n), J)
+    data["w"] = rng.uniform(0.5, 2.0, n * J)
+    b = rng.normal(size=(n, 2)) @ np.array([[0.8, 0.3], [0.0, 0.6]])
+    eta = 0.3 + 0.5 * data.x - 0.4 * data.t + b[data.id, 0] + b[data.id, 1] * data.t
+    data["y"] = 10 + 2 * eta + rng.normal(size=n * J)
+    data["z"] = (rng.uniform(size=n * J) < 1 / (1 + np.exp(-eta))).astype(float)
+    data["count"] = rng.poisson(np.exp(eta)).astype(float)
+    data["size"] = rng.integers(2, 9, n * J).astype(float)
+    data["hits"] = rng.binomial(data["size"].astype(int), 1 / (1 + np.exp(-eta))).astype(float)
+    gone = rng.uniform(size=n * J) < missing
+    data.loc[gone, ["y", "z", "count", "hits"]] = np.nan
+    return data
+
+
+def build(
+    text: str, data: pd.DataFrame, family: str = "gaussian", unit: float = 1.0, weights: str = ""
+) -> tuple[Model, Panel]:
+    """Model and panel (planned rows included) of a formula."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        design = build_design(parse_formula(text), data, weights=weights or None)
+    chosen, seen = find_family(family), design.observed
+    y, trials, prior = design.y.copy(), design.trials.copy(), design.weights.copy()
+    y[seen], trials[seen], prior[seen] = chosen.read(y[seen], trials[seen], prior[seen])
+    design = replace(design, y=y, trials=trials, weights=prior)
+    return build_model(design, chosen, unit), Panel.from_design(design)
+
+
+def random_theta(model: Model, seed: int = 0, spread: float = 0.3) -> Theta:
+    draws = torch.randn(model.packing.size, generator=generator(seed), dtype=torch.float64)
+    return model.packing.unpack(spread * draws)
+
+
+def skip_matrix(model: Model, theta: Theta) -> Tensor:
+    """Linear part of the latent terms on time bases of unit mean square, (q, k)."""
+    blocks = []
+    for i, latent in enumerate(model.latents, 1):
+        prefix = f"latent{i}."
+        own = {n[len(prefix) :]: v for n, v in theta.items() if n.startswith(prefix)}
+        blocks.append(latent.skip(own) / latent.scale[:, None])
+    return torch.block_diag(*blocks)
+
+
+def encoder_for(model: Model, panel: Panel, word: str) -> Encoder:
+    q = sum(len(latent.names) for latent in model.latents)
+    c = len(model.names) + sum(len(net.names) for net in model.networks)
+    return find(word)(model.k, q, c, int(panel.count.max()))
+
+
+def whole(panel: Panel) -> Block:
+    """All subjects of a panel in one block, in their order."""
+    return panel.block(torch.arange(panel.n))
+
+
+def subject_rows(panel: Panel, i: int) -> slice:
+    first = int(panel.start[i])
+    return slice(first, first + int(panel.count[i]))
+
+
+def linear_gaussian(
+    model: Model, theta: Theta, panel: Panel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Posterior means (n, k), covariances (n, k, k) and l_i (n,) by dense normal algebra."""
+    sigma2 = float(torch.exp(2 * theta["extra"][0]))
+    beta = model.beta(theta)
+    Lambda = torch.block_diag(
+        *(
+            latent.skip({n[8:]: v for n, v in theta.items() if n.startswith(f"latent{i}")})
+            for i, latent in enumerate(model.latents, 1)
+        )
+    )
+    means, covariances, values = [], [], []
+    for i in range(panel.n):
+        rows = panel.rows.take(torch.arange(panel.n_rows)[subject_rows(panel, i)])
+        Z = torch.cat(rows.T, dim=1) @ Lambda
+        residual = rows.data.y - rows.offset - rows.X @ beta
+        V = Z @ Z.T + torch.diag(sigma2 / rows.data.weights)
+        gain = torch.linalg.solve(V, Z).T
+        means.append(gain @ residual)
+        covariances.append(torch.eye(model.k, dtype=V.dtype) - gain @ Z)
+        quadratic = residual @ torch.linalg.solve(V, residual)
+        normal = len(residual) * np.log(2 * np.pi)
+        values.append(-0.5 * (normal + torch.linalg.slogdet(V)[1] + quadratic))
+    return torch.stack(means).numpy(), torch.stack(covariances).numpy(), torch.stack(values).numpy()
