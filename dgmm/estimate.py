@@ -20,10 +20,11 @@ from dgmm.design import Design
 from dgmm.elbo import Schedule, Trace, evaluate, train
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
+from dgmm.evidence import choose_ridge
 from dgmm.families import Family
 from dgmm.latent import Normal
 from dgmm.marginal import Importance, NodeRule, Quadrature, exact, freeze, modes
-from dgmm.model import DEFAULT_RIDGE, Model, build_model
+from dgmm.model import Model, build_model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -38,7 +39,8 @@ class Control:
     """Rare options of a fit; defaults are right for most.
 
     epochs, batch, learning_rate, pairs, kl_anneal, free_bits: the ELBO stage (see Schedule).
-    ridge: penalty on network matrices, on the scale of the whole log-likelihood.
+    ridge: penalty on network matrices, on the scale of the whole log-likelihood; by default
+        chosen by evidence, network by network. ridge= inside a dnn() term comes first.
     draws, replicates: final importance sampling, per subject and independent scrambles.
     polish_draws: draws per subject while polishing; hessian_draws: for standard errors.
     polish_weights: networks with at most this many weights are polished too, others keep the
@@ -54,7 +56,7 @@ class Control:
     pairs: int = 2
     kl_anneal: int = 0
     free_bits: float = 0.0
-    ridge: float = DEFAULT_RIDGE
+    ridge: float | None = None
     draws: int = 512
     polish_draws: int = 128
     polish_weights: int = 0
@@ -515,16 +517,23 @@ def train_deep(
     if start is None:
         theta = tied_decoder(small, panel, below, generator)
         encoder, phi = tied_encoder(small, theta, panel, request.encoder, generator)
-        schedule = control.schedule(panel.n)
+        schedule = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
+        with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
+            theta, phi, _ = train(
+                small, encoder, theta, phi, observed, schedule, generator, progress=bar
+            )
+        small = choose_ridge(small, theta, observed, request.seed)
     else:  # continue a fit to a part of the subjects
         theta, encoder, phi = start.theta, start.encoder, start.phi
+        small = small.with_ridge({name: start.model.ridge_of(name) for name in model.penalised()})
         theta = small.absorb(theta, start.model)
         schedule = control.schedule(panel.n, epochs=max(1, control.epochs // 3))
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
             small, encoder, theta, phi, observed, schedule, generator, progress=bar
         )
-    full = model.with_reference(panel)
+    small = choose_ridge(small, theta, observed, request.seed)
+    full = small.with_reference(panel)
     return _Trained(full, full.absorb(theta, small), encoder, phi, trace)
 
 

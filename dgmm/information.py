@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.evidence import effective_df
 from dgmm.hessian import Curvature, central_hessian, central_jacobian
 from dgmm.latent import Normal
 from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze
@@ -252,10 +253,7 @@ def network_information(
 
 def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
     """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
-    total = expected + torch.diag(kappa)
-    damping = 1e-8 * total.diagonal().max()
-    identity = torch.eye(len(total), dtype=torch.float64)
-    share = torch.linalg.solve(total + damping * identity, expected).diagonal()
+    share = effective_df(expected, kappa)
     edf = {"total": float(share.sum())}
     blocks = [f"dnn{i + 1}." for i in range(len(model.networks))]
     blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if not lat.linear]

@@ -11,6 +11,7 @@ networks ("dnn1.A1") and of latent structures ("latent1.log_diagonal").
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +27,7 @@ from dgmm.parameters import Packing, Theta
 
 __all__ = ["FixedNetwork", "Model", "Reference", "build_model"]
 
-DEFAULT_RIDGE = 10.0
+START_RIDGE = 10.0
 REFERENCE_ROWS = 20_000
 
 
@@ -89,6 +90,7 @@ class Model:
     networks: tuple[FixedNetwork, ...]
     latents: tuple[Latent, ...]
     latent_ridge: tuple[float, ...]
+    open_ridge: frozenset[str]  # networks whose penalty is chosen by evidence
     reference: Reference
 
     # -- sizes and parameters ----------------------------------------------------------------
@@ -118,16 +120,42 @@ class Model:
         """Coefficients of the columns as the user wrote them."""
         return self.basis @ theta["beta"]
 
-    def ridge(self) -> dict[str, float]:
-        """Penalty kappa of every penalised parameter: matrices of networks, nothing else."""
-        kappa = {}
+    def penalised(self) -> dict[str, list[str]]:
+        """Per network ("dnn1", "latent1") its penalised parameters: matrices, nothing else."""
+        found = {}
         for i, network in enumerate(self.networks, 1):
-            for name in network.network.shapes():
-                if name.startswith("A"):
-                    kappa[f"dnn{i}.{name}"] = network.ridge
-        for i, (latent, ridge) in enumerate(zip(self.latents, self.latent_ridge, strict=True), 1):
-            kappa |= {f"latent{i}.{name}": ridge for name in latent.penalised}
-        return kappa
+            matrices = [name for name in network.network.shapes() if name.startswith("A")]
+            found[f"dnn{i}"] = [f"dnn{i}.{name}" for name in matrices]
+        for i, latent in enumerate(self.latents, 1):
+            if latent.penalised:
+                found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]
+        return found
+
+    def ridge_of(self, network: str) -> float:
+        """Penalty kappa of a network by its prefix, "dnn1" or "latent1"."""
+        if network.startswith("dnn"):
+            return self.networks[int(network.removeprefix("dnn")) - 1].ridge
+        return self.latent_ridge[int(network.removeprefix("latent")) - 1]
+
+    def ridge(self) -> dict[str, float]:
+        """Penalty kappa of every penalised parameter."""
+        return {
+            name: self.ridge_of(network)
+            for network, names in self.penalised().items()
+            for name in names
+        }
+
+    def with_ridge(self, kappa: Mapping[str, float]) -> Model:
+        """The model with other penalties for the networks whose penalty is open."""
+        given = {name: value for name, value in kappa.items() if name in self.open_ridge}
+        networks = tuple(
+            replace(network, ridge=given.get(f"dnn{i}", network.ridge))
+            for i, network in enumerate(self.networks, 1)
+        )
+        latents = tuple(
+            given.get(f"latent{i}", ridge) for i, ridge in enumerate(self.latent_ridge, 1)
+        )
+        return replace(self, networks=networks, latent_ridge=latents)
 
     def penalty(self, theta: Theta) -> Tensor:
         """1/2 sum kappa |w|^2 over the penalised weights."""
@@ -236,8 +264,12 @@ def _own(theta: Theta, prefix: str) -> Weights:
     return {n[len(prefix) :]: value for n, value in theta.items() if n.startswith(prefix)}
 
 
-def build_model(design: Design, family: Family, unit: float, ridge: float = DEFAULT_RIDGE) -> Model:
-    """The model of a design; ``unit`` is the scale of the linear predictor (residual SD, or 1)."""
+def build_model(design: Design, family: Family, unit: float, ridge: float | None = None) -> Model:
+    """The model of a design; ``unit`` is the scale of the linear predictor (residual SD, or 1).
+
+    ``ridge`` holds for every network without its own ridge=; None leaves those to the evidence,
+    with START_RIDGE to begin with.
+    """
     X = torch.from_numpy(design.fixed.matrix)
     p = X.shape[1]
     # orthonormal columns: X basis / unit has mean square 1, so every coefficient is of order one
@@ -248,10 +280,14 @@ def build_model(design: Design, family: Family, unit: float, ridge: float = DEFA
         * torch.linalg.solve_triangular(R, torch.eye(p, dtype=torch.float64), upper=True)
     )
     latents = tuple(build_latent(block, unit) for block in design.latents)
+    general = START_RIDGE if ridge is None else ridge
     ridges = tuple(
-        ridge if block.term.ridge is None else float(block.term.ridge) for block in design.latents
+        general if block.term.ridge is None else float(block.term.ridge) for block in design.latents
     )
-    networks = tuple(_fixed_network(design, i, unit, ridge) for i in range(len(design.networks)))
+    networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
+    own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}
+    own |= {f"latent{i}": block.term.ridge for i, block in enumerate(design.latents, 1)}
+    free = frozenset(name for name, given in own.items() if ridge is None and given is None)
     inputs = tuple(torch.from_numpy(block.columns.matrix) for block in design.networks)
     return Model(
         family,
@@ -261,6 +297,7 @@ def build_model(design: Design, family: Family, unit: float, ridge: float = DEFA
         networks,
         latents,
         ridges,
+        free,
         Reference(X, inputs),
     )
 

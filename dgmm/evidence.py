@@ -1,0 +1,52 @@
+"""Ridge penalties chosen by evidence: kappa = edf / |w|^2, network by network.
+
+edf is the trace of (F + kappa S)^-1 F over the layers of the network (intercepts too: they share
+the work of the matrices), |w|^2 over the penalised matrices, F the empirical information
+sum_i s_i s_i' of the marginal likelihood. After MacKay (1992), Neural Computation 4,
+448-472. A network that the data do not need gets a large penalty and falls silent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.marginal import Importance, freeze
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.polish import kappa_vector
+
+__all__ = ["choose_ridge", "effective_df"]
+
+SMALLEST, LARGEST = 0.1, 1000.0
+ROUNDS = 4
+DRAWS = 64
+
+
+def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
+    """diag{(F + kappa S)^-1 F}: the share of each parameter that the data determine, (P,)."""
+    total = information + torch.diag(kappa)
+    damping = 1e-8 * total.diagonal().max()  # rotations of b are flat
+    identity = torch.eye(len(total), dtype=torch.float64)
+    return torch.linalg.solve(total + damping * identity, information).diagonal()
+
+
+def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
+    """The model with the penalty of every network whose ridge the user left open."""
+    rng = np.random.default_rng([seed, 61])
+    frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
+    scores = frozen.scores(theta)
+    information = scores.T @ scores
+    for _ in range(ROUNDS):
+        share = effective_df(information, kappa_vector(model, model.packing))
+        ridge = {}
+        for prefix, names in model.penalised().items():
+            layers = [*names, *(name.replace(".A", ".a") for name in names)]
+            at = model.packing.positions(layers)
+            size = float(sum(theta[name].square().sum() for name in names))
+            wanted = float(share[at].sum()) / max(size, 1e-12)
+            ridge[prefix] = float(np.clip(wanted, SMALLEST, LARGEST))
+        model = model.with_ridge(ridge)
+    return model
