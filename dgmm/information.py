@@ -37,7 +37,7 @@ __all__ = ["Information", "expected_information", "information", "reported_packi
 BOUNDARY = 1e-4
 """A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
 
-STEP = 0.05
+STEP = 0.02
 """Step of the central differences in pilot standard errors."""
 
 

@@ -15,6 +15,9 @@ from dgmm.latent import Latent
 from dgmm.parameters import Theta
 from dgmm.quadrature import sobol_normal
 
+FLAT = 5.0
+"""Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
+
 __all__ = ["Components", "Profile", "beta_vcov", "components", "covariance", "time_profile"]
 
 
@@ -79,6 +82,10 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
         V = torch.where(known[:, None] & known, info.vcov, 0.0)
         touched = (J.abs() > 1e-12)[:, ~known].any(1)
         error = torch.where(touched, torch.nan, (J @ V @ J.T).diagonal().clamp(min=0).sqrt())
+        # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
+        edge = torch.tensor([second is not None for _, _, second in labels], dtype=torch.bool)
+        edge &= value.detach().abs() > FLAT
+        error = torch.where(edge | (error > FLAT), torch.nan, error)
     table = pd.DataFrame(labels, columns=["group", "name1", "name2"])
     table["working"] = value.detach().numpy()
     table["std_error"] = error.detach().numpy()

@@ -215,22 +215,37 @@ def _interval(
         return {"fit": point}
     if info is None:
         raise ValueError("intervals need standard errors; this fit has none (REML, or se=None)")
-    link = _point(done, done.theta, wanted.type, "link", past, target, seed)
-    jacobian = _jacobian(done, info, wanted, past, target, seed)
-    V = torch.nan_to_num(info.vcov, nan=0.0)
-    of_theta = torch.einsum("np,pq,nq->n", jacobian, V, jacobian)
-    # a population mean has no random effect of its own; a new outcome of anyone has
-    of_b = link.variance if wanted.type == "subject" or wanted.interval == "prediction" else 0.0
-    spread = (of_theta + of_b).sqrt()
-    family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))
     if wanted.interval == "prediction":
-        return {"fit": point, **_outcome_interval(done, wanted, link.mean, spread, target, seed)}
-    lower, upper = link.mean - z * spread, link.mean + z * spread
-    if wanted.scale == "response":
-        se = spread * family.link.derivative(link.mean).abs()
-        ends = torch.stack([family.mean(lower), family.mean(upper)])
-        return {"fit": point, "se": se, "lower": ends.min(0).values, "upper": ends.max(0).values}
-    return {"fit": point, "se": spread, "lower": lower, "upper": upper}
+        return {"fit": point, **_outcome_interval(done, info, wanted, past, target, seed)}
+    family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))
+    if wanted.type == "marginal" and wanted.scale == "response":
+        se = _parameter_sd(done, info, wanted.type, "response", past, target, seed)
+        eta = family.link.forward(point)  # symmetric on the link scale, so never out of range
+        spread = se / family.link.derivative(eta).abs()
+    else:
+        eta, spread = _link_spread(done, info, wanted, past, target, seed)
+        se = spread * family.link.derivative(eta).abs()
+    if wanted.scale == "link":
+        return {"fit": point, "se": spread, "lower": eta - z * spread, "upper": eta + z * spread}
+    ends = torch.stack([family.mean(eta - z * spread), family.mean(eta + z * spread)])
+    return {"fit": point, "se": se, "lower": ends.min(0).values, "upper": ends.max(0).values}
+
+
+def _link_spread(
+    done: Estimate,
+    info: Information,
+    wanted: Wanted,
+    past: Panel,
+    target: Panel,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Mean of eta and its standard deviation from parameters and, for a subject, from b."""
+    link = _point(done, done.theta, wanted.type, "link", past, target, seed)
+    of_theta = _parameter_sd(done, info, wanted.type, "link", past, target, seed)
+    # a population mean has no random effect of its own; a new outcome of anyone has
+    if wanted.type == "subject" or wanted.interval == "prediction":
+        return link.mean, (of_theta.square() + link.variance).sqrt()
+    return link.mean, of_theta
 
 
 def _point(
@@ -244,32 +259,42 @@ def _point(
     return Predictive(mean_subject(done, theta, target, scale), population.variance)
 
 
-def _jacobian(
-    done: Estimate, info: Information, wanted: Wanted, past: Panel, target: Panel, seed: int
+def _parameter_sd(
+    done: Estimate,
+    info: Information,
+    type: str,
+    scale: str,
+    past: Panel,
+    target: Panel,
+    seed: int,
 ) -> Tensor:
-    """d E(eta) / d reported parameters by central differences, (N, P_r)."""
+    """Delta method: standard deviation of a mean from the reported parameters, (N,)."""
     x = info.packing.pack(done.theta)
-    step = 0.05 * torch.nan_to_num(info.vcov.diagonal(), nan=0.0).clamp(min=1e-10).sqrt()
-    # the population mean of eta is mu1 whatever the variance components
-    type = "mean_subject" if wanted.type == "marginal" else wanted.type
+    V = torch.nan_to_num(info.vcov, nan=0.0)
+    step = 0.05 * V.diagonal().clamp(min=1e-10).sqrt()
 
     def mean(vector: Tensor) -> Tensor:
         theta = {**done.theta, **info.packing.unpack(vector)}
-        if type == "mean_subject":
-            return mean_subject(done, theta, target, "link")
-        return given_history(done, theta, past, target, "link", seed).mean
+        return _point(done, theta, type, scale, past, target, seed).mean
 
     unit = torch.diag(step)
     columns = [(mean(x + u) - mean(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)]
-    return torch.stack(columns, dim=1)
+    jacobian = torch.stack(columns, dim=1)
+    return torch.einsum("np,pq,nq->n", jacobian, V, jacobian).clamp(min=0).sqrt()
 
 
 def _outcome_interval(
-    done: Estimate, wanted: Wanted, eta: Tensor, spread: Tensor, target: Panel, seed: int
+    done: Estimate,
+    info: Information,
+    wanted: Wanted,
+    past: Panel,
+    target: Panel,
+    seed: int,
 ) -> dict[str, Tensor]:
     """Standard deviation and quantiles of a new outcome, by simulation of eta and y."""
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
+    eta, spread = _link_spread(done, info, wanted, past, target, seed)
     generator = torch.Generator().manual_seed(seed + 41)
     noise = torch.randn(wanted.draws, len(eta), generator=generator, dtype=torch.float64)
     family, extra, data = done.model.family, done.theta["extra"], target.rows.data

@@ -303,8 +303,10 @@ def number(value: float, digits: int = 4) -> str:
     """Four significant digits, fixed notation where it reads well."""
     if not np.isfinite(value):
         return "NA"
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        magnitude = 0 if value == 0 else int(np.floor(np.log10(abs(value))))
+    if abs(value) < 1e-10:  # a variance at its boundary
+        return "0"
+    if 1e-4 <= abs(value) < 1e6:
+        magnitude = int(np.floor(np.log10(abs(value))))
         return f"{value:.{max(0, digits - 1 - magnitude)}f}"
     return f"{value:.{digits - 1}e}"
 

@@ -1,0 +1,102 @@
+"""The variational route of a classical model, and encoders tied to a decoder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dgmm.elbo import Trace, evaluate, train
+from dgmm.encoders import Encoder
+from dgmm.encoders import find as find_encoder
+from dgmm.estimate.finish import conclude, polish_growing
+from dgmm.estimate.records import Estimate, Request
+from dgmm.marginal import NodeRule
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.progress import Progress
+
+__all__ = ["fit_amortised", "skip_matrix", "tied_encoder", "with_encoder"]
+
+
+def fit_amortised(
+    model: Model,
+    panel: Panel,
+    theta: Theta,
+    rule: NodeRule,
+    request: Request,
+    generator: torch.Generator,
+) -> Estimate:
+    """The VAE route of a classical model: encoder tied to the start, ELBO, polish."""
+    observed = panel.observed_rows()
+    encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator)
+    schedule = request.control.schedule(panel.n)
+    with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
+        theta, phi, trace = train(
+            model, encoder, theta, phi, observed, schedule, generator, progress=bar
+        )
+    polished, rule, change = polish_growing(model, theta, panel, rule, request)
+    done = conclude(model, panel, polished, rule, change, request)
+    return with_encoder(done, encoder, phi, trace, request)
+
+
+def tied_encoder(
+    model: Model, theta: Theta, panel: Panel, word: str, generator: torch.Generator
+) -> tuple[Encoder, Weights]:
+    """An encoder that starts at the posterior of the linear part of the decoder."""
+    q = sum(len(latent.names) for latent in model.latents)
+    covariates = len(model.names) + sum(len(net.names) for net in model.networks)
+    planned = int(panel.count.max())
+    encoder = find_encoder(word)(model.k, q, covariates, planned)
+    return encoder, encoder.tied(skip_matrix(model, theta), generator)
+
+
+def skip_matrix(model: Model, theta: Theta) -> Tensor:
+    """The linear part of all latent terms, (q, k), for time bases of unit mean square."""
+    blocks = []
+    for i, latent in enumerate(model.latents, 1):
+        prefix = f"latent{i}."
+        own = {n[len(prefix) :]: v for n, v in theta.items() if n.startswith(prefix)}
+        blocks.append(latent.skip(own) / latent.scale[:, None])
+    return torch.block_diag(*blocks)
+
+
+def with_encoder(
+    done: Estimate, encoder: Encoder, phi: Weights, trace: Trace, request: Request
+) -> Estimate:
+    """Attach the encoder, brought to theta-hat, and its bound there.
+
+    The polish moves theta (and may rotate b), so the skeleton is tied anew and the corrections are
+    trained at fixed theta for a fifth of the epochs.
+    """
+    generator = torch.Generator().manual_seed(request.seed + 5)
+    skip = skip_matrix(done.model, done.theta)
+    phi = {**phi, "W1": skip, "W2": skip.clone()}
+    model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
+    theta = model.absorb(done.theta, done.model)
+    schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))
+    with Progress(request.verbose, schedule.epochs, "encoder") as bar:
+        _, phi, _ = train(
+            model,
+            encoder,
+            theta,
+            phi,
+            observed,
+            schedule,
+            generator,
+            fixed_theta=True,
+            progress=bar,
+        )
+    bound = evaluate(model, encoder, theta, phi, observed, request.seed)
+    return replace(
+        done,
+        encoder=encoder,
+        phi=phi,
+        trace=trace,
+        elbo=float(bound.elbo.sum()),
+        elbo_error=bound.mc_error,
+        kl_by_direction=bound.kl_by_direction.mean(0),
+    )

@@ -1,0 +1,83 @@
+"""Stage 0: models without networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.estimate.amortised import fit_amortised
+from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood, polish_growing
+from dgmm.estimate.pilot import start_theta
+from dgmm.estimate.records import Estimate, Request
+from dgmm.latent import Normal
+from dgmm.marginal import Importance, exact, freeze
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+
+__all__ = ["exact_theta", "fit_exact", "fit_linear", "subject_log_likelihood"]
+
+
+def fit_linear(model: Model, panel: Panel, eta: Tensor, request: Request) -> Estimate:
+    """Stage 0 (or the VAE route) for a classical model."""
+    if request.likelihood == "exact" and request.method != "vae":
+        return fit_exact(model, panel, request)
+    generator = torch.Generator().manual_seed(request.seed)
+    theta = start_theta(model, panel, eta, generator)
+    rule = choose_rule(model, request)
+    if request.method == "vae":
+        return fit_amortised(model, panel, theta, rule, request, generator)
+    polished, rule, change = polish_growing(model, theta, panel, rule, request)
+    return conclude(model, panel, polished, rule, change, request)
+
+
+def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
+    """Profile (restricted) maximum likelihood from sufficient statistics."""
+    stats = exact.statistics(model, panel.observed_rows())
+    profile = exact.maximise(stats, reml=request.method == "reml")
+    theta = exact_theta(model, profile)
+    return Estimate(
+        model,
+        theta,
+        panel,
+        request.method,
+        "exact",
+        None,
+        profile.log_likelihood,
+        0.0,
+        0.0,
+        profile.evaluations,
+        profile.converged,
+        vcov_gls=torch.from_numpy(profile.vcov_gls),
+        messages=() if profile.converged else (f"optimiser: {profile.message}",),
+    )
+
+
+def exact_theta(model: Model, profile: exact.Profile) -> Theta:
+    """theta of a profile."""
+    theta: Theta = {"beta": torch.from_numpy(profile.beta)}
+    first = 0
+    for i, latent in enumerate(model.latents, 1):
+        last = first + latent.dim
+        L = torch.from_numpy(profile.Lambda[first:last, first:last])
+        # a zero on the diagonal (boundary) is held at a value that adds nothing to any sum
+        theta[f"latent{i}.log_diagonal"] = L.diagonal().clamp(min=1e-10).log()
+        if isinstance(latent, Normal) and "below" in latent.shapes():
+            row, column = torch.tril_indices(latent.dim, latent.dim, -1)
+            theta[f"latent{i}.below"] = L[row, column]
+        first = last
+    theta["extra"] = torch.tensor([profile.log_sigma], dtype=torch.float64)
+    return theta
+
+
+def subject_log_likelihood(done: Estimate, panel: Panel, request: Request) -> Tensor:
+    """l_i of an estimate on any panel of the same model, (n,)."""
+    if done.likelihood == "exact":
+        return exact.per_subject(done.model, done.theta, panel)
+    rule = done.rule if done.rule is not None else Importance(request.control.draws)
+    if isinstance(rule, Importance):
+        return fresh_likelihood(done.model, done.theta, panel, rule, request)[0]
+    return freeze(
+        done.model, done.theta, panel, rule, np.random.default_rng(request.seed)
+    ).per_subject(done.theta)

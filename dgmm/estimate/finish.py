@@ -1,0 +1,117 @@
+"""Stages 3 and 4: polish under a growing rule, the final log-likelihood and its error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.estimate.records import Estimate, Request
+from dgmm.marginal import Importance, NodeRule, Quadrature, freeze, modes
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.polish import Polished, polish
+from dgmm.progress import Progress
+
+__all__ = ["choose_rule", "conclude", "fresh_likelihood", "polish_growing"]
+
+
+def choose_rule(model: Model, request: Request) -> NodeRule:
+    """The node rule asked for."""
+    if request.likelihood == "quadrature":
+        points = request.control.points
+        default = Quadrature.default(model.k)
+        return default if points is None else Quadrature(points)
+    return Importance(request.control.draws)
+
+
+def polish_growing(
+    model: Model, theta: Theta, panel: Panel, rule: NodeRule, request: Request
+) -> tuple[Polished, NodeRule, float]:
+    """Polish; with quadrature, repeat with longer rules until the log-likelihood stands still."""
+    observed, control = panel.observed_rows(), request.control
+    with Progress(request.verbose, 12, "marginal likelihood") as bar:
+        polished = polish(model, theta, observed, rule, request.seed, progress=bar)
+        change = 0.0
+        while isinstance(rule, Quadrature):
+            longer = rule.longer(model.k)
+            if longer is None:
+                break
+            start = modes(polished.frozen)
+            again = freeze(model, polished.theta, observed, longer, np.random.default_rng(0), start)
+            value = polished.frozen.value(polished.theta)
+            change = abs(again.value(polished.theta) - value)
+            if change < 0.01 or control.points is not None:
+                break
+            rule = longer
+            polished = polish(
+                model, polished.theta, observed, rule, request.seed, start=start, progress=bar
+            )
+    return polished, rule, change
+
+
+def conclude(
+    model: Model,
+    panel: Panel,
+    polished: Polished,
+    rule: NodeRule,
+    change: float,
+    request: Request,
+) -> Estimate:
+    """Final log-likelihood with fresh nodes and its error."""
+    control, theta = request.control, polished.theta
+    if isinstance(rule, Importance):
+        rule = replace(rule, draws=control.draws)
+        each, error = fresh_likelihood(
+            model, theta, panel.observed_rows(), rule, request, modes(polished.frozen)
+        )
+        value = float(each.sum())
+    else:
+        value, error = polished.frozen.value(theta), change
+    reached = polished.decrement < control.tolerance
+    messages = (
+        ()
+        if reached
+        else (
+            f"the Newton decrement is {polished.decrement:.3g} standard errors, not below "
+            f"{control.tolerance:g}: estimates may move by that much; refit with more polish_draws",
+        )
+    )
+    return Estimate(
+        model,
+        theta,
+        panel,
+        request.method,
+        request.likelihood,
+        rule,
+        value,
+        error,
+        polished.decrement,
+        polished.evaluations,
+        reached,
+        messages=messages,
+    )
+
+
+def fresh_likelihood(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    rule: Importance,
+    request: Request,
+    start: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """l_i from independent scrambles together, and the Monte Carlo error of their sum."""
+    replicates = request.control.replicates
+    values = []
+    for number in range(replicates):
+        rng = np.random.default_rng([request.seed, 71, number])
+        frozen = freeze(model, theta, panel, rule, rng, start)
+        start = modes(frozen)
+        values.append(frozen.per_subject(theta))
+    table = torch.stack(values)
+    error = float(table.sum(1).std() / np.sqrt(replicates))
+    return torch.logsumexp(table, 0) - np.log(replicates), error

@@ -1,0 +1,119 @@
+"""What a fit is asked for and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from dgmm.elbo import Schedule, Trace
+from dgmm.encoders import Encoder
+from dgmm.families import Family
+from dgmm.marginal import NodeRule
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+
+__all__ = ["Control", "Estimate", "HeldOut", "Request"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Rare options of a fit; defaults are right for most.
+
+    epochs, batch, learning_rate, pairs, kl_anneal, free_bits: the ELBO stage (see Schedule).
+    ridge: penalty on network matrices, on the scale of the whole log-likelihood; by default
+        chosen by evidence, network by network. ridge= inside a dnn() term comes first.
+    draws, replicates: final importance sampling, per subject and independent scrambles.
+    polish_draws: draws per subject while polishing; hessian_draws: for standard errors.
+    polish_weights: networks with at most this many weights are polished too, others keep the
+        weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
+    points: quadrature points per dimension, fixed; by default the rule grows until it is right.
+    tolerance: Newton decrement, in standard errors, at which polishing stops.
+    holdout: share of the subjects on which a deep model is compared with its nested model.
+    """
+
+    epochs: int = 300
+    batch: int = 100
+    learning_rate: float = 4e-3
+    pairs: int = 2
+    kl_anneal: int = 0
+    free_bits: float = 0.0
+    ridge: float | None = None
+    draws: int = 512
+    polish_draws: int = 128
+    polish_weights: int = 0
+    replicates: int = 8
+    points: int | None = None
+    tolerance: float = 0.01
+    holdout: float = 0.2
+    hessian_draws: int = 1024
+
+    def schedule(self, n: int, epochs: int | None = None) -> Schedule:
+        """The ELBO schedule for n subjects: at least eight steps in an epoch."""
+        return Schedule(
+            epochs=self.epochs if epochs is None else epochs,
+            batch=int(np.clip(n // 8, 8, self.batch)),
+            learning_rate=self.learning_rate,
+            pairs=self.pairs,
+            kl_anneal=self.kl_anneal,
+            free_bits=self.free_bits,
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, checked."""
+
+    family: Family
+    method: str  # "ml", "reml", "vae"
+    likelihood: str  # "exact", "quadrature", "importance"
+    encoder: str
+    starts: int
+    seed: int
+    verbose: int
+    control: Control
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Log score of the nested and the deep model on subjects that neither was fitted to."""
+
+    subjects: int
+    difference: float  # mean over subjects, deep minus nested
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """theta-hat with the value of the likelihood there and how it was found."""
+
+    model: Model
+    theta: Theta
+    panel: Panel  # all planned rows
+    method: str
+    likelihood: str
+    rule: NodeRule | None  # None when exact
+    log_likelihood: float
+    mc_error: float  # Monte Carlo standard error; quadrature: change under a longer rule
+    decrement: float
+    evaluations: int
+    converged: bool
+    vcov_gls: Tensor | None = None  # internal scale, exact engine only
+    encoder: Encoder | None = None
+    phi: Weights = field(default_factory=dict)
+    trace: Trace | None = None
+    elbo: float | None = None
+    elbo_error: float = 0.0  # its Monte Carlo standard error
+    kl_by_direction: Tensor | None = None  # (k,) mean over subjects
+    nested: Estimate | None = None
+    held_out: HeldOut | None = None
+    start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
+    messages: tuple[str, ...] = ()
+
+    @property
+    def observed(self) -> Panel:
+        """The rows that enter the likelihood."""
+        return self.panel.observed_rows()

@@ -1,0 +1,30 @@
+"""The stages of a fit: independence model, nested (G)LMM, ELBO, polish, final likelihood.
+
+0  linear predictor: Gaussian by profile ML, other families by adaptive quadrature; no ELBO needed
+1  networks: decoder and encoder set to the nested (G)LMM
+2  ELBO over the observed outcomes, mini-batches of subjects
+3  polish on the marginal log-likelihood, nodes following theta, by the Newton decrement
+4  log-likelihood with fresh nodes and its Monte Carlo error; held-out score beside the nested one
+"""
+
+from __future__ import annotations
+
+from dgmm.design import Design
+from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.deep import fit_deep
+from dgmm.estimate.pilot import pilot
+from dgmm.estimate.records import Estimate, Request
+from dgmm.model import build_model
+from dgmm.panel import Panel
+
+__all__ = ["estimate"]
+
+
+def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
+    """Fit the model of a design; ``nested`` is the classical design beneath a deep one."""
+    unit, start = pilot(design, request.family)
+    model = build_model(design, request.family, unit, request.control.ridge)
+    panel = Panel.from_design(design)
+    if nested is None:
+        return fit_linear(model, panel, start, request)
+    return fit_deep(model, panel, start, nested, request)

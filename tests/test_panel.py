@@ -1,0 +1,182 @@
+"""Measurements grouped by subject: every row once, in its place, whatever is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from toys import build, frame, whole
+
+from dgmm.panel import Block, Panel
+
+TEXT = "y ~ x + t + (t | id)"
+
+
+def uneven() -> pd.DataFrame:
+    """Subjects with 1 to 6 rows; some outcomes missing, all of subject 4's."""
+    data = frame(9, 6, seed=1, missing=0.25)
+    data = data[data.groupby("id").cumcount() < 1 + data.id % 6].copy()
+    data.loc[data.id == 4, "y"] = np.nan
+    return data
+
+
+@pytest.fixture
+def panel() -> Panel:
+    return build(TEXT, uneven())[1]
+
+
+def real_rows(block: Block) -> np.ndarray:
+    return block.index[block.mask].numpy()
+
+
+def test_rows_are_those_of_the_frame(panel: Panel) -> None:
+    data = uneven()
+    np.testing.assert_array_equal(panel.ids, np.unique(data.id))
+    assert panel.count.tolist() == data.groupby("id").size().tolist()
+    np.testing.assert_array_equal(panel.rows.data.y.numpy(), data.y.to_numpy())
+    assert torch.equal(panel.observed, ~torch.isnan(panel.rows.data.y))
+    np.testing.assert_array_equal(panel.rows.time.numpy(), data.t.to_numpy())
+    expected = data.groupby("id").cumcount().to_numpy()
+    np.testing.assert_array_equal(panel.rows.occasion.numpy(), expected)
+
+
+@pytest.mark.parametrize("cells", [1, 7, 20, 200_000])
+def test_blocks_cover_every_row_and_subject_once(panel: Panel, cells: int) -> None:
+    for some in (panel, panel.observed_rows()):
+        blocks = list(some.blocks(cells))
+        rows = np.concatenate([real_rows(block) for block in blocks])
+        np.testing.assert_array_equal(np.sort(rows), np.arange(some.n_rows))
+        subjects = torch.cat([block.subjects for block in blocks])
+        np.testing.assert_array_equal(np.sort(subjects.numpy()), np.arange(some.n))
+        for block in blocks:
+            owner = some.subject[block.index][block.mask]
+            expected = block.subjects[:, None].expand_as(block.mask)[block.mask]
+            assert torch.equal(owner, expected)
+
+
+@pytest.mark.parametrize("cells", [12, 30])
+def test_blocks_hold_at_most_the_asked_number_of_cells(panel: Panel, cells: int) -> None:
+    for block in panel.blocks(cells):
+        assert block.mask.numel() <= cells or len(block.subjects) == 1
+
+
+def test_block_pads_with_real_rows(panel: Panel) -> None:
+    block = panel.block(torch.tensor([5, 0]))
+    assert block.mask.sum(1).tolist() == [6, 1]
+    assert block.rows.X.shape == (2, 6, 3)
+    assert torch.isfinite(block.rows.X).all()
+    assert torch.equal(block.rows.T[0], panel.rows.T[0][block.index])
+
+
+def test_observed_rows_keep_all_subjects(panel: Panel) -> None:
+    seen = panel.observed_rows()
+    np.testing.assert_array_equal(seen.ids, panel.ids)
+    assert seen.n_rows == int(panel.observed.sum())
+    assert bool(seen.observed.all())
+    assert torch.equal(seen.rows.X, panel.rows.X[panel.observed])
+    assert torch.equal(seen.subject, panel.subject[panel.observed])
+    assert seen.count[4] == 0  # nothing was seen of subject 4
+    assert torch.equal(seen.rows.occasion, panel.rows.occasion[panel.observed])
+    assert seen.observed_rows() is seen
+
+
+def test_a_subject_without_rows_is_an_empty_line_of_a_block(panel: Panel) -> None:
+    block = whole(panel.observed_rows())
+    assert not bool(block.mask[4].any())
+    alone = panel.observed_rows().block(torch.tensor([4]))
+    assert alone.mask.shape == (1, 1)
+    assert not bool(alone.mask.any())
+
+
+def test_keep_everything_is_the_identity(panel: Panel) -> None:
+    assert panel.keep(torch.ones(panel.n_rows, dtype=torch.bool)) is panel
+
+
+def test_keep_nothing_leaves_blocks_without_real_rows(panel: Panel) -> None:
+    none = panel.keep(torch.zeros(panel.n_rows, dtype=torch.bool))
+    assert (none.n, none.n_rows) == (9, 0)
+    blocks = list(none.blocks())
+    assert sum(len(block.subjects) for block in blocks) == 9
+    assert not any(bool(block.mask.any()) for block in blocks)
+
+
+def test_keep_in_two_steps_is_keep_in_one(panel: Panel) -> None:
+    first = panel.rows.time > 0.2
+    second = panel.rows.X[:, 1] > -0.5
+    once = panel.keep(first & second)
+    twice = panel.keep(first).keep(second[first])
+    assert torch.equal(once.rows.X, twice.rows.X)
+    assert torch.equal(once.start, twice.start)
+    assert torch.equal(once.count, twice.count)
+
+
+def test_select_all_is_the_identity(panel: Panel) -> None:
+    same = panel.select(np.arange(panel.n))
+    assert torch.equal(same.rows.X, panel.rows.X)
+    assert torch.equal(same.start, panel.start)
+    assert torch.equal(same.subject, panel.subject)
+
+
+def test_select_takes_subjects_in_the_order_given(panel: Panel) -> None:
+    chosen = panel.select(np.array([5, 0, 5]))
+    assert chosen.ids.tolist() == [panel.ids[5], panel.ids[0], panel.ids[5]]
+    assert chosen.count.tolist() == [6, 1, 6]
+    expected = torch.cat([panel.rows.X[panel.subject == i] for i in (5, 0, 5)])
+    assert torch.equal(chosen.rows.X, expected)
+    assert chosen.subject.tolist() == [0] * 6 + [1] + [2] * 6
+
+
+def test_select_and_observed_rows_commute(panel: Panel) -> None:
+    subjects = np.array([4, 7, 2])
+    one = panel.select(subjects).observed_rows()
+    other = panel.observed_rows().select(subjects)
+    assert torch.equal(one.rows.X, other.rows.X)
+    assert torch.equal(one.count, other.count)
+    assert torch.equal(one.start, other.start)
+
+
+def test_align_follows_the_ids_and_knows_the_unknown(panel: Panel) -> None:
+    ids = np.array([panel.ids[3], 999, panel.ids[1]])
+    aligned = panel.align(ids)
+    np.testing.assert_array_equal(aligned.ids, ids)
+    assert aligned.count.tolist() == [int(panel.count[3]), 0, int(panel.count[1])]
+    expected = torch.cat([panel.rows.X[panel.subject == i] for i in (3, 1)])
+    assert torch.equal(aligned.rows.X, expected)
+    assert not bool(whole(aligned).mask[1].any())
+
+
+def test_align_to_its_own_ids_is_the_identity(panel: Panel) -> None:
+    same = panel.align(panel.ids)
+    assert torch.equal(same.rows.X, panel.rows.X)
+    assert torch.equal(same.subject, panel.subject)
+    assert torch.equal(same.start, panel.start)
+
+
+def test_align_to_strangers_gives_subjects_without_rows(panel: Panel) -> None:
+    strangers = panel.align(np.array([901, 902]))
+    assert (strangers.n, strangers.n_rows) == (2, 0)
+    blocks = list(strangers.blocks())
+    assert not any(bool(block.mask.any()) for block in blocks)
+
+
+def test_with_outcome_replaces_the_outcome_alone(panel: Panel) -> None:
+    y = torch.arange(panel.n_rows, dtype=torch.float64)
+    y[3] = torch.nan
+    other = panel.with_outcome(y)
+    assert torch.equal(other.rows.data.y.nan_to_num(-1), y.nan_to_num(-1))
+    assert other.observed.sum() == panel.n_rows - 1
+    assert torch.equal(other.rows.data.weights, panel.rows.data.weights)
+    assert other.rows.X is panel.rows.X
+
+
+def test_columns_and_like_are_inverse() -> None:
+    text = "y ~ dnn(x, w, hidden=(3,)) + t + (1 | id) + (dnn(0 + t, basis=poly(t, 2)) | id)"
+    rows = build(text, frame())[1].rows
+    back = rows.like(rows.columns())
+    assert len(back.inputs) == 1
+    assert len(back.T) == len(back.basis) == 2
+    for a, b in zip(rows.columns(), back.columns(), strict=True):
+        assert a is b
+    assert back.data.trials is rows.data.trials
+    assert back.basis[1] is rows.basis[1]

@@ -1,0 +1,124 @@
+"""Node rules against integrals that are known."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dgmm.quadrature import Nodes, gauss_hermite, sobol_gaussian, sobol_normal, sobol_t
+
+DIMENSIONS = [1, 2, 3]
+
+
+def standard_normal(b: Tensor) -> Tensor:
+    k = b.shape[-1]
+    return torch.exp(-0.5 * b.square().sum(-1)) / (2 * math.pi) ** (k / 2)
+
+
+def integral(nodes: Nodes, values: Tensor) -> Tensor:
+    return (nodes.log_weight.exp() * values).sum(0)
+
+
+@pytest.mark.parametrize("k", DIMENSIONS)
+def test_gauss_hermite_is_exact_for_polynomials_under_the_normal(k: int) -> None:
+    points = 6
+    nodes = gauss_hermite(k, points)
+    assert nodes.e.shape == (points**k, 1, k)
+    moment = {0: 1, 2: 1, 4: 3, 6: 15, 8: 105, 10: 945}
+    for powers in product([0, 1, 2, 5, 8, 10], repeat=k):
+        power = torch.tensor(powers, dtype=torch.float64)
+        values = standard_normal(nodes.e) * nodes.e.pow(power).prod(-1)
+        known = math.prod(moment.get(p, 0) for p in powers)
+        assert float(integral(nodes, values)[0]) == pytest.approx(known, rel=1e-10, abs=1e-8)
+
+
+@pytest.mark.parametrize("k", DIMENSIONS)
+def test_gauss_hermite_gives_a_moment_generating_function(k: int) -> None:
+    nodes, a = gauss_hermite(k, 25), torch.linspace(-1.0, 1.2, k, dtype=torch.float64)
+    values = standard_normal(nodes.e) * torch.exp(nodes.e @ a)
+    known = math.exp(0.5 * float(a.square().sum()))
+    assert float(integral(nodes, values)[0]) == pytest.approx(known, rel=1e-10)
+
+
+def test_long_rules_do_not_underflow() -> None:
+    nodes = gauss_hermite(1, 401)
+    assert torch.isfinite(nodes.log_weight).all()
+    total = integral(nodes, standard_normal(nodes.e))
+    assert float(total[0]) == pytest.approx(1.0, abs=1e-10)
+
+
+def test_shared_rules_are_the_same_for_every_subject() -> None:
+    nodes = gauss_hermite(2, 3)
+    assert nodes.rows(torch.tensor([4, 1])) is nodes
+
+
+def test_own_rules_are_picked_by_subject() -> None:
+    nodes = sobol_t(6, 2, 8, np.random.default_rng(1))
+    chosen = nodes.rows(torch.tensor([4, 1]))
+    assert torch.equal(chosen.e, nodes.e[:, [4, 1]])
+    assert torch.equal(chosen.log_weight, nodes.log_weight[:, [4, 1]])
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_sobol_t_integrates_a_shifted_normal(k: int) -> None:
+    n = 60
+    nodes = sobol_t(n, k, 512, np.random.default_rng(2))
+    assert nodes.e.shape == (512, n, k)
+    shift = torch.full((k,), 0.4, dtype=torch.float64)
+    for values, known in (
+        (standard_normal(nodes.e - shift), 1.0),
+        (standard_normal(nodes.e - shift) * nodes.e[..., 0], 0.4),
+        (standard_normal(nodes.e - shift) * nodes.e[..., 0].square(), 1.16),
+    ):
+        estimates = integral(nodes, values)
+        error = float(estimates.std()) / n**0.5
+        assert abs(float(estimates.mean()) - known) < 4 * error
+        independent = (512 * nodes.log_weight.exp() * values).std(0).mean() / 512**0.5
+        assert float(estimates.std()) < 0.8 * float(independent)  # quasi-random draws do better
+
+
+def test_subjects_of_sobol_t_are_independent() -> None:
+    nodes = sobol_t(400, 2, 64, np.random.default_rng(3))
+    estimates = integral(nodes, standard_normal(nodes.e - 0.5))
+    pairs = np.corrcoef(estimates[:200].numpy(), estimates[200:].numpy())[0, 1]
+    assert abs(pairs) < 4 / 200**0.5
+    assert float((estimates[:200] - estimates[200:]).abs().min()) > 0
+
+
+def test_sobol_t_draws_follow_the_t_distribution() -> None:
+    nodes = sobol_t(100, 2, 256, np.random.default_rng(4), df=8.0)
+    # variance of t(8) is 8 / 6; kurtosis makes the error sqrt((E x^4 - var^2) / draws), E x^4 = 8
+    assert float(nodes.e.square().mean()) == pytest.approx(8 / 6, abs=4 * (6.2 / 51200) ** 0.5)
+
+
+def test_same_generator_same_nodes() -> None:
+    first, again, other = (sobol_t(5, 2, 16, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.e, again.e)
+    assert torch.equal(first.log_weight, again.log_weight)
+    assert not torch.equal(first.e, other.e)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_sobol_normal_has_mean_zero_and_identity_covariance(k: int) -> None:
+    e = sobol_normal(k, 1024, seed=20)
+    assert e.shape == (1024, k)
+    assert float(e.mean(0).abs().max()) < 1e-14
+    error = 2**0.5 / 512**0.5  # of a second moment, 512 independent draws
+    covariance = e.T @ e / len(e)
+    assert float((covariance - torch.eye(k, dtype=e.dtype)).abs().max()) < error / 4
+    assert torch.equal(e, sobol_normal(k, 1024, seed=20))
+    assert not torch.equal(e, sobol_normal(k, 1024, seed=21))
+
+
+def test_sobol_gaussian_is_standard_normal_for_every_subject() -> None:
+    e = sobol_gaussian(40, 3, 256, np.random.default_rng(5))
+    assert e.shape == (256, 40, 3)
+    means, squares = e.mean(0), e.square().mean(0)
+    assert abs(float(means.mean())) < 4 * float(means.std()) / 120**0.5
+    assert abs(float(squares.mean()) - 1) < 4 * float(squares.std()) / 120**0.5
+    assert float(means.std()) < 0.5 / 16  # plain draws would give 1 / 16
