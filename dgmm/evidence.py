@@ -3,7 +3,8 @@
 edf is the trace of (F + kappa S)^-1 F over the layers of the network (intercepts too: they share
 the work of the matrices), |w|^2 over the penalised matrices, F the empirical information
 sum_i s_i s_i' of the marginal likelihood. After MacKay (1992), Neural Computation 4,
-448-472. A network that the data do not need gets a large penalty and falls silent.
+448-472. A network
+that the data do not need gets a larger penalty.
 """
 
 from __future__ import annotations
