@@ -1,10 +1,8 @@
 """Ridge penalties chosen by evidence: kappa = edf / |w|^2, network by network.
 
-edf is the trace of (F + kappa S)^-1 F over the layers of the network (intercepts too: they share
-the work of the matrices), |w|^2 over the penalised matrices, F the empirical information
-sum_i s_i s_i' of the marginal likelihood. After MacKay (1992), Neural Computation 4,
-448-472. A network
-that the data do not need gets a larger penalty.
+edf is the trace of (F + kappa S)^-1 F over the penalised weights w of the network, F the empirical
+information sum_i s_i s_i' of the marginal likelihood. After MacKay (1992), Neural Computation 4,
+448-472. A network that the data do not need gets a larger penalty.
 """
 
 from __future__ import annotations
@@ -44,8 +42,7 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
         share = effective_df(information, kappa_vector(model, model.packing))
         ridge = {}
         for prefix, names in model.penalised().items():
-            layers = [*names, *(name.replace(".A", ".a") for name in names)]
-            at = model.packing.positions(layers)
+            at = model.packing.positions(names)
             size = float(sum(theta[name].square().sum() for name in names))
             wanted = float(share[at].sum()) / max(size, 1e-12)
             ridge[prefix] = float(np.clip(wanted, SMALLEST, LARGEST))

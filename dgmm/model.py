@@ -121,11 +121,14 @@ class Model:
         return self.basis @ theta["beta"]
 
     def penalised(self) -> dict[str, list[str]]:
-        """Per network ("dnn1", "latent1") its penalised parameters: matrices, nothing else."""
+        """Per network ("dnn1", "latent1") its penalised parameters: the layers, nothing else.
+
+        Intercepts of hidden units are penalised with the matrices: they place the units on
+        standardised inputs, and left free those of silent units would count as parameters.
+        """
         found = {}
         for i, network in enumerate(self.networks, 1):
-            matrices = [name for name in network.network.shapes() if name.startswith("A")]
-            found[f"dnn{i}"] = [f"dnn{i}.{name}" for name in matrices]
+            found[f"dnn{i}"] = [f"dnn{i}.{name}" for name in network.network.shapes()]
         for i, latent in enumerate(self.latents, 1):
             if latent.penalised:
                 found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]

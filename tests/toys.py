@@ -14,6 +14,7 @@ from dgmm.design import build_design
 from dgmm.encoders import Encoder, find
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula
+from dgmm.marginal.exact import Profile
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
@@ -59,6 +60,16 @@ def build(
 def random_theta(model: Model, seed: int = 0, spread: float = 0.3) -> Theta:
     draws = torch.randn(model.packing.size, generator=generator(seed), dtype=torch.float64)
     return model.packing.unpack(spread * draws)
+
+
+def exact_theta(model: Model, profile: Profile) -> Theta:
+    """theta at the maximum of a profile, for one latent term of full covariance."""
+    L = torch.from_numpy(profile.Lambda)
+    row, column = torch.tril_indices(model.k, model.k, -1)
+    theta = {"beta": torch.from_numpy(profile.beta), "latent1.log_diagonal": L.diagonal().log()}
+    if model.k > 1:
+        theta["latent1.below"] = L[row, column]
+    return {**theta, "extra": torch.tensor([profile.log_sigma], dtype=torch.float64)}
 
 
 def skip_matrix(model: Model, theta: Theta) -> Tensor:

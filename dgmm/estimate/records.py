@@ -24,7 +24,7 @@ class Control:
     """Rare options of a fit; defaults are right for most.
 
     epochs, batch, learning_rate, pairs, kl_anneal, free_bits: the ELBO stage (see Schedule).
-    ridge: penalty on network matrices, on the scale of the whole log-likelihood; by default
+    ridge: penalty on network weights, on the scale of the whole log-likelihood; by default
         chosen by evidence, network by network. ridge= inside a dnn() term comes first.
     draws, replicates: final importance sampling, per subject and independent scrambles.
     polish_draws: draws per subject while polishing; hessian_draws: for standard errors.

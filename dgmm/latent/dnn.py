@@ -69,8 +69,8 @@ class Neural(Latent):
 
     @property
     def penalised(self) -> frozenset[str]:  # type: ignore[override]
-        """Matrices of the network; its intercepts and Lambda are free."""
-        return frozenset(name for name in self.network.shapes() if name.startswith("A"))
+        """The layers of the network; Lambda is free."""
+        return frozenset(self.network.shapes())
 
     def layers(self) -> str:
         return "-".join(str(size) for size in self.network.sizes)
