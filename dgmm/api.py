@@ -102,45 +102,29 @@ def mixed_model(
     parsed = parse_formula(formula, latent_words=_latent_words())
     chosen = find_family(family, link)
     _check_options(method, missing, se, device, starts)
-    settings = _control(control)
-    design = _read(
-        build_design(
-            parsed, data, weights=weights, offset=offset, missing_covariates=missing_covariates
-        ),
-        chosen,
-    )
-    _check_groups(design, chosen)
-    deep = bool(parsed.networks) or any(term.kind != "normal" for term in parsed.latents)
-    nested = _nested(parsed, data, weights, offset, chosen) if deep else None
-    method = _method(method, deep)
-    request = Request(
-        chosen,
-        method,
-        _likelihood(likelihood, method, deep, design, chosen),
-        find_encoder(encoder).name,
-        starts,
-        seed,
-        verbose,
-        settings,
-    )
-    done = estimate(design, nested, request)
-    info = None
-    if se is not None and method != "reml":
-        info = information(done, se, seed, settings.hessian_draws)
     call = {
         "family": chosen.name,
         "link": chosen.link.name,
         "method": method,
         "likelihood": likelihood,
-        "encoder": encoder,
+        "encoder": find_encoder(encoder).name,
         "se": se,
         "weights": weights if isinstance(weights, str) else None,
         "offset": offset if isinstance(offset, str) else None,
         "missing_covariates": missing_covariates,
         "starts": starts,
         "seed": seed,
-        "control": asdict(settings),
+        "control": asdict(_control(control)),
     }
+    columns = {"weights": weights, "offset": offset, "missing_covariates": missing_covariates}
+    design = _read(build_design(parsed, data, **columns), chosen)
+    _check_groups(design, chosen)
+    nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
+    request = _request(call, design, chosen, verbose)
+    done = estimate(design, nested, request)
+    info = None
+    if se is not None and request.method != "reml":
+        info = information(done, se, seed, request.control.hessian_draws)
     return Fit(
         parsed.text,
         design.spec,
@@ -245,12 +229,30 @@ def _check_groups(design: Design, family: Family) -> None:
         )
 
 
-def _nested(parsed: Formula, data: Any, weights: Any, offset: Any, family: Family) -> Design:
+def _is_deep(parsed: Formula) -> bool:
+    return bool(parsed.networks) or any(term.kind != "normal" for term in parsed.latents)
+
+
+def _nested(parsed: Formula, data: Any, columns: dict[str, Any], family: Family) -> Design:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same warnings were given for the design itself
-        return _read(
-            build_design(nested_formula(parsed), data, weights=weights, offset=offset), family
-        )
+        return _read(build_design(nested_formula(parsed), data, **columns), family)
+
+
+def _request(call: dict[str, Any], design: Design, family: Family, verbose: int) -> Request:
+    """The checked options as the estimation takes them, "auto" resolved."""
+    deep = _is_deep(design.formula)
+    method = _method(call["method"], deep)
+    return Request(
+        family,
+        method,
+        _likelihood(call["likelihood"], method, deep, design, family),
+        call["encoder"],
+        call["starts"],
+        call["seed"],
+        verbose,
+        Control(**call["control"]),
+    )
 
 
 def _method(method: str, deep: bool) -> str:

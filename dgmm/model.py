@@ -23,7 +23,7 @@ from dgmm.latent import Latent
 from dgmm.latent import build as build_latent
 from dgmm.networks import Dense, Weights
 from dgmm.panel import Block, Panel, Rows
-from dgmm.parameters import Packing, Theta
+from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["FixedNetwork", "Model", "Reference", "build_model"]
 
@@ -174,17 +174,17 @@ class Model:
         ready = dict(theta)
         for i, network in enumerate(self.networks, 1):
             C = network.columns(self.reference.X)
-            f = network.raw(_own(theta, f"dnn{i}."), self.reference.inputs[i - 1])
+            f = network.raw(part(theta, f"dnn{i}."), self.reference.inputs[i - 1])
             ready[f"dnn{i}.gamma"] = torch.linalg.solve(C.T @ C, C.T @ f)
         for i, latent in enumerate(self.latents, 1):
-            derived = latent.prepare(_own(theta, f"latent{i}."))
+            derived = latent.prepare(part(theta, f"latent{i}."))
             ready |= {f"latent{i}.{name}": value for name, value in derived.items()}
         return ready
 
     def network_effect(self, ready: Theta, i: int, rows: Rows) -> Tensor:
         """The centred, orthogonal output of the i-th (0, 1, ...) fixed network at some rows."""
         network = self.networks[i]
-        f = network.raw(_own(ready, f"dnn{i + 1}."), rows.inputs[i])
+        f = network.raw(part(ready, f"dnn{i + 1}."), rows.inputs[i])
         return f - network.columns(rows.X) @ ready[f"dnn{i + 1}.gamma"]
 
     def mu1(self, ready: Theta, rows: Rows) -> Tensor:
@@ -199,7 +199,7 @@ class Model:
         parts = self._split(b)
         effects = [
             latent.effect(
-                _own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
+                part(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
             )
             for i, latent in enumerate(self.latents, 1)
         ]
@@ -211,7 +211,7 @@ class Model:
         return torch.cat(
             [
                 latent.slope(
-                    _own(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
+                    part(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
                 )
                 for i, latent in enumerate(self.latents, 1)
             ],
@@ -261,10 +261,6 @@ class Model:
 def log_prior(b: Tensor) -> Tensor:
     """log N(b; 0, I) over the last axis."""
     return -0.5 * b.square().sum(-1) - 0.5 * b.shape[-1] * math.log(2 * math.pi)
-
-
-def _own(theta: Theta, prefix: str) -> Weights:
-    return {n[len(prefix) :]: value for n, value in theta.items() if n.startswith(prefix)}
 
 
 def build_model(design: Design, family: Family, unit: float, ridge: float | None = None) -> Model:

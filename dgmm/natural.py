@@ -12,19 +12,13 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.information import Information
 from dgmm.latent import Latent
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.quadrature import sobol_normal
 
 FLAT = 5.0
 """Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
 
 __all__ = ["Components", "Profile", "beta_vcov", "components", "covariance", "time_profile"]
-
-
-def own_weights(theta: Theta, i: int) -> Theta:
-    """The weights of the i-th latent term (0, 1, ...)."""
-    prefix = f"latent{i + 1}."
-    return {n[len(prefix) :]: value for n, value in theta.items() if n.startswith(prefix)}
 
 
 def covariance(latent: Latent, weights: Theta) -> Tensor:
@@ -118,7 +112,7 @@ def _working(done: Estimate, theta: Theta) -> Tensor:
     for i, latent in enumerate(done.model.latents):
         if not latent.linear:
             continue
-        D = covariance(latent, own_weights(theta, i))
+        D = covariance(latent, part(theta, f"latent{i + 1}."))
         sd = D.diagonal().sqrt()
         parts.append(sd.log())
         correlation = D / sd[:, None] / sd
@@ -146,7 +140,7 @@ def time_profile(done: Estimate, i: int, draws: int = 4096) -> Profile:
     order = torch.argsort(torch.nan_to_num(time, nan=0.0), stable=True)
     middle = (time - 0.5 * (time.min() + time.max())).abs().argmin() if len(time) else order[0]
     at = torch.stack([order[0], middle, order[-1]])
-    weights = own_weights(done.theta, i)
+    weights = part(done.theta, f"latent{i + 1}.")
     weights = {**weights, **latent.prepare(weights)}
     b = sobol_normal(latent.dim, draws, seed=11)[:, None, :]
     with torch.no_grad():

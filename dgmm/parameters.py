@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Packing", "Theta"]
+__all__ = ["Packing", "Theta", "part"]
 
 Theta = dict[str, Tensor]
+
+
+def part(theta: Mapping[str, Tensor], prefix: str) -> Theta:
+    """The entries whose names start with ``prefix``, without it."""
+    return {name[len(prefix) :]: v for name, v in theta.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dgmm.design import Design, Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information, find_boundary
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.predictive import Predictive, given_history, marginal, mean_subject, random_effects
 from dgmm.registry import suggestion
 from dgmm.simulate import simulate_panel
@@ -115,9 +115,7 @@ def effect_matrix(done: Estimate) -> tuple[Tensor, list[str]]:
     blocks, names, neural = [], [], 0
     for i, latent in enumerate(done.model.latents, 1):
         if latent.linear:
-            prefix = f"latent{i}."
-            own = {n[len(prefix) :]: v for n, v in done.theta.items() if n.startswith(prefix)}
-            blocks.append(latent.skip(own))
+            blocks.append(latent.skip(part(done.theta, f"latent{i}.")))
             names += list(latent.names)
         else:
             blocks.append(torch.eye(latent.dim, dtype=torch.float64))

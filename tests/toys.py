@@ -33,7 +33,7 @@ def frame(n: int = 12, J: int = 5, seed: int = 0, missing: float = 0.0) -> pd.Da
     data["w"] = rng.uniform(0.5, 2.0, n * J)
     b = rng.normal(size=(n, 2)) @ np.array([[0.8, 0.3], [0.0, 0.6]])
     eta = 0.3 + 0.5 * data.x - 0.4 * data.t + b[data.id, 0] + b[data.id, 1] * data.t
-    data["y"] = 10 + 2 * eta + rng.normal(size=n * J)
+    data["y"] = 1 + 2 * eta + rng.normal(size=n * J)
     data["z"] = (rng.uniform(size=n * J) < 1 / (1 + np.exp(-eta))).astype(float)
     data["count"] = rng.poisson(np.exp(eta)).astype(float)
     data["size"] = rng.integers(2, 9, n * J).astype(float)

@@ -156,8 +156,3 @@ def linearised(W1: Tensor, W2: Tensor, seen: Context) -> Posterior:
     u, h = skeleton(W1, W2, seen)
     identity = torch.eye(u.shape[-1], dtype=u.dtype)
     return Posterior(*from_natural(identity + u.mT @ u, h.sum(1)))
-
-
-def part(phi: Weights, prefix: str) -> Weights:
-    """The weights whose names start with ``prefix``, without it."""
-    return {n[len(prefix) :]: w for n, w in phi.items() if n.startswith(prefix)}

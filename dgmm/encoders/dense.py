@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, part, pearson
+from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, pearson
 from dgmm.networks import Dense as Network
 from dgmm.networks import Weights
+from dgmm.parameters import part
 
 __all__ = ["DenseEncoder"]
 

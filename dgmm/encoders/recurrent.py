@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, part, pearson
+from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, pearson
 from dgmm.networks import Dense, Weights
+from dgmm.parameters import part
 
 __all__ = ["Recurrent"]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dgmm.encoders.base import Context, Encoder, Posterior, from_natural, part, pearson, skeleton
+from dgmm.encoders.base import Context, Encoder, Posterior, from_natural, pearson, skeleton
 from dgmm.networks import Dense, Weights
+from dgmm.parameters import part
 
 __all__ = ["Sites"]
 

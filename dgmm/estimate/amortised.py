@@ -16,7 +16,7 @@ from dgmm.marginal import NodeRule
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.progress import Progress
 
 __all__ = ["fit_amortised", "skip_matrix", "tied_encoder", "with_encoder"]
@@ -58,9 +58,7 @@ def skip_matrix(model: Model, theta: Theta) -> Tensor:
     """The linear part of all latent terms, (q, k), for time bases of unit mean square."""
     blocks = []
     for i, latent in enumerate(model.latents, 1):
-        prefix = f"latent{i}."
-        own = {n[len(prefix) :]: v for n, v in theta.items() if n.startswith(prefix)}
-        blocks.append(latent.skip(own) / latent.scale[:, None])
+        blocks.append(latent.skip(part(theta, f"latent{i}.")) / latent.scale[:, None])
     return torch.block_diag(*blocks)
 
 

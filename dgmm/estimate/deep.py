@@ -22,7 +22,7 @@ from dgmm.marginal import Importance
 from dgmm.model import Model, build_model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.polish import Polished, polish
 from dgmm.progress import Progress
 
@@ -155,8 +155,7 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
         theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
     for i, (latent, old) in enumerate(zip(model.latents, below.model.latents, strict=True), 1):
         prefix = f"latent{i}."
-        own = {n[len(prefix) :]: v for n, v in below.theta.items() if n.startswith(prefix)}
-        skip, T = old.skip(own), seen.T[i - 1]
+        skip, T = old.skip(part(below.theta, prefix)), seen.T[i - 1]
         tied = latent.tied(skip @ skip.T, T.T @ T / len(T), generator)
         theta |= {f"{prefix}{name}": value for name, value in tied.items()}
     theta["extra"] = below.theta["extra"]

@@ -1,0 +1,183 @@
+"""The contract of every latent structure."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from toys import build, frame, generator
+
+from dgmm.latent import Latent
+from dgmm.networks import Weights
+from dgmm.registry import members
+
+TERMS = {
+    "normal": "(t | id)",
+    "normal, one column": "(1 | id)",
+    "normal, diagonal": "(t || id)",
+    "dnn": "(dnn(t, hidden=(6,)) | id)",
+    "dnn, fewer": "(dnn(poly(t, 2), latent=2, hidden=(6,)) | id)",
+    "dnn, richer basis": "(dnn(t, basis=poly(t, 3), hidden=(6,)) | id)",
+    "dnn, dense": "(dnn(t, form='dense', hidden=(6,)) | id)",
+}
+D = torch.tensor([[1.5, 0.4], [0.4, 0.7]], dtype=torch.float64)
+
+
+def made(case: str) -> tuple[Latent, Tensor, Tensor]:
+    """The structure with T and basis as (n, J, .) for the subjects of a small frame."""
+    model, panel = build(f"y ~ t + {TERMS[case]}", frame(8, 5), unit=2.0)
+    T, basis = panel.rows.T[0].reshape(8, 5, -1), panel.rows.basis[0].reshape(8, 5, -1)
+    return model.latents[0], T, basis
+
+
+def noisy(latent: Latent, seed: int = 1) -> Weights:
+    g = generator(seed)
+    return {
+        name: 0.5 * torch.randn(shape, generator=g, dtype=torch.float64)
+        for name, shape in latent.shapes().items()
+    }
+
+
+def draws(latent: Latent, n: int, M: int = 3) -> Tensor:
+    return torch.randn(M, n, latent.dim, generator=generator(2), dtype=torch.float64)
+
+
+def effect(latent: Latent, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+    return latent.effect({**weights, **latent.prepare(weights)}, b, T, basis)
+
+
+def test_every_latent_is_covered() -> None:
+    found = {made(case)[0].name for case in TERMS}
+    assert found == set(members("dgmm.latent", Latent))
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_shapes(case: str) -> None:
+    latent, T, basis = made(case)
+    weights = noisy(latent)
+    b = draws(latent, 8)
+    out = effect(latent, weights, b, T, basis)
+    assert out.shape == (3, 8, 5)
+    assert torch.allclose(out[1], effect(latent, weights, b[1], T, basis), atol=1e-12)
+    ready = {**weights, **latent.prepare(weights)}
+    assert latent.slope(ready, b[0], T, basis).shape == (8, 5, latent.dim)
+    assert latent.skip(weights).shape == (len(latent.names), latent.dim)
+    assert latent.scale.shape == (len(latent.names),)
+    initial = latent.initial(generator())
+    assert {name: tuple(w.shape) for name, w in initial.items()} == latent.shapes()
+    assert latent.penalised <= set(latent.shapes())
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_slope_is_the_jacobian(case: str) -> None:
+    latent, T, basis = made(case)
+    weights = noisy(latent)
+    ready = {**weights, **latent.prepare(weights)}
+    b = draws(latent, 8)[0]
+    for i in (0, 5):
+        t, phi = T[i : i + 1], basis[i : i + 1]
+
+        def one(x: Tensor) -> Tensor:
+            return latent.effect(ready, x[None], t, phi)[0]  # noqa: B023
+
+        expected = torch.autograd.functional.jacobian(one, b[i])
+        assert torch.allclose(latent.slope(ready, b, T, basis)[i], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_effect_has_mean_zero_over_the_prior(case: str) -> None:
+    latent, T, basis = made(case)
+    M = 20_000
+    half = torch.randn(M // 2, 1, latent.dim, generator=generator(4), dtype=torch.float64)
+    b = torch.cat([half, -half])
+    values = effect(latent, noisy(latent), b, T[:1], basis[:1])
+    # antithetic pairs: the error is that of the means of pairs
+    pairs = 0.5 * (values[: M // 2] + values[M // 2 :])
+    error = pairs.std(0) / (M // 2) ** 0.5
+    # the centre itself is an average over a few prior draws (32 in the dense form)
+    size = {"dense": 32, "coefficients": 256}.get(getattr(latent, "form", ""), 10**9)
+    centre = pairs.std(0) / (size / 2) ** 0.5
+    assert (values.mean(0).abs() < 4 * torch.hypot(error, centre) + 1e-12).all()
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_linear_is_said_truly(case: str) -> None:
+    latent, T, basis = made(case)
+    weights, b = noisy(latent), draws(latent, 8)[0]
+    doubled = effect(latent, weights, 2 * b, T, basis)
+    gap = float((doubled - 2 * effect(latent, weights, b, T, basis)).abs().max())
+    assert (gap < 1e-12) == latent.linear
+    assert (latent.layers() == "") == latent.linear
+
+
+@pytest.mark.parametrize("case", ["normal", "dnn", "dnn, dense", "dnn, richer basis"])
+def test_tied_reproduces_the_covariance(case: str) -> None:
+    latent, T, _ = made(case)
+    rows = T.reshape(-1, 2)
+    weights = latent.tied(D, rows.T @ rows / len(rows), generator())
+    skip = latent.skip(weights)
+    assert torch.allclose(skip @ skip.T, D, atol=1e-8)
+
+
+def test_tied_one_column() -> None:
+    latent, T, _ = made("normal, one column")
+    rows = T.reshape(-1, 1)
+    weights = latent.tied(D[:1, :1], rows.T @ rows / len(rows), generator())
+    assert float(latent.skip(weights).square()) == pytest.approx(1.5, abs=1e-8)
+
+
+def test_tied_with_fewer_effects_keeps_the_principal_part() -> None:
+    latent, T, _ = made("dnn, fewer")
+    rows, root = T.reshape(-1, 3), torch.randn(3, 3, generator=generator(6), dtype=torch.float64)
+    gram, full = rows.T @ rows / len(rows), root @ root.T
+    skip = latent.skip(latent.tied(full, gram, generator()))
+    value = torch.linalg.eigvalsh(torch.linalg.cholesky(gram).T @ full @ torch.linalg.cholesky(gram))
+    kept = torch.trace(skip @ skip.T @ gram)
+    assert float(kept) == pytest.approx(float(value[1:].sum()), rel=1e-8)
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_every_parameter_gets_a_gradient(case: str) -> None:
+    latent, T, basis = made(case)
+    weights = {n: w.requires_grad_() for n, w in noisy(latent).items()}
+    effect(latent, weights, draws(latent, 8), T, basis).square().sum().backward()
+    for name, weight in weights.items():
+        assert weight.grad is not None, name
+        assert float(weight.grad.abs().min(0).values.max()) > 0, name
+
+
+def test_diagonal_has_no_covariance() -> None:
+    latent, T, _ = made("normal, diagonal")
+    assert latent.shapes() == {"log_diagonal": (2,)}
+    rows = T.reshape(-1, 2)
+    gram = rows.T @ rows / len(rows)
+    skip = latent.skip(latent.tied(torch.diag(D.diagonal()), gram, generator()))
+    assert torch.allclose(skip @ skip.T, torch.diag(D.diagonal()), atol=1e-8)
+
+
+def test_full_normal_is_lower_triangular_with_a_positive_diagonal() -> None:
+    latent, *_ = made("normal")
+    weights = noisy(latent)
+    L = latent.skip(weights) / latent.scale[:, None]
+    assert float(L[0, 1]) == 0.0
+    assert torch.allclose(L.diagonal(), weights["log_diagonal"].exp())
+    assert float(L[1, 0]) == float(weights["below"][0])
+
+
+def test_scale_puts_columns_on_the_unit_of_the_predictor() -> None:
+    latent, T, _ = made("normal")
+    root = (T * latent.scale).square().mean((0, 1)).sqrt()
+    assert torch.allclose(root, torch.full((2,), 2.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("case", ["dnn", "dnn, dense"])
+def test_only_the_layers_of_the_network_are_penalised(case: str) -> None:
+    assert made(case)[0].penalised == {"A1", "a1", "A2"}
+    assert made("normal")[0].penalised == frozenset()
+
+
+@pytest.mark.parametrize("case", TERMS)
+def test_same_generator_same_start(case: str) -> None:
+    latent, *_ = made(case)
+    first, again = latent.initial(generator(1)), latent.initial(generator(1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
