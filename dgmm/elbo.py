@@ -22,6 +22,11 @@ from dgmm.quadrature import sobol_gaussian
 __all__ = ["Bound", "Schedule", "Trace", "elbo", "evaluate", "train"]
 
 
+SKELETON = frozenset({"W", "c"})
+"""The few weights of an encoder that do the work of many: they learn faster, or the networks
+would learn in their place."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How the ELBO is maximised."""
@@ -29,6 +34,8 @@ class Schedule:
     epochs: int = 300
     batch: int = 100  # subjects
     learning_rate: float = 4e-3
+    skeleton: float = 25.0  # times the learning rate for the skeleton of the encoder
+    skeleton_alone: float = 0.1  # share of the steps before the encoder's networks learn
     pairs: int = 2  # antithetic pairs of draws per subject
     warm_up: float = 0.05  # share of the steps
     kl_anneal: int = 0  # epochs over which the KL weight grows from 0 to 1
@@ -101,12 +108,35 @@ def _antithetic(pairs: int, n: int, k: int, generator: torch.Generator) -> Tenso
     return torch.cat([half, -half])
 
 
-def _rate(step: int, steps: int, warm_up: float) -> float:
-    """Linear warm-up, then cosine decay to zero."""
-    rise = max(1, int(warm_up * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+def _optimiser(
+    theta: Theta, phi: Weights, schedule: Schedule, fixed_theta: bool
+) -> torch.optim.Adam:
+    """Adam with three groups: the skeleton of the encoder, its networks, theta."""
+    groups = (
+        ("skeleton", [w for name, w in phi.items() if name in SKELETON]),
+        ("corrections", [w for name, w in phi.items() if name not in SKELETON]),
+        ("theta", [] if fixed_theta else list(theta.values())),
+    )
+    return torch.optim.Adam(
+        [{"params": weights, "name": name} for name, weights in groups if weights],
+        lr=schedule.learning_rate,
+    )
+
+
+def _set_rates(optimiser: torch.optim.Adam, schedule: Schedule, done: float, steps: int) -> None:
+    """Linear warm-up, then cosine decay to zero; ``done`` is the share of the steps behind."""
+    rise = max(1.0 / steps, schedule.warm_up)
+    if done < rise:
+        share = (done + 1.0 / steps) / rise
+    else:
+        share = 0.5 * (1 + math.cos(math.pi * (done - rise) / max(1.0 / steps, 1 - rise)))
+    for group in optimiser.param_groups:
+        factor = 1.0
+        if group["name"] == "skeleton":
+            factor = schedule.skeleton
+        elif group["name"] == "corrections" and done < schedule.skeleton_alone:
+            factor = 0.0
+        group["lr"] = schedule.learning_rate * factor * min(share, 1.0)
 
 
 @contextmanager
@@ -142,16 +172,14 @@ def train(
     if not fixed_theta:
         theta = {name: value.requires_grad_() for name, value in theta.items()}
     moving = [*phi.values(), *([] if fixed_theta else theta.values())]
-    optimiser = torch.optim.Adam(moving, lr=schedule.learning_rate)
+    optimiser = _optimiser(theta, phi, schedule, fixed_theta)
     batches = max(1, round(panel.n / schedule.batch))
     steps, history, norm = schedule.epochs * batches, [], math.nan
     for epoch in range(schedule.epochs):
         total, order = 0.0, torch.randperm(panel.n, generator=generator)
         weight = min(1.0, (epoch + 1) / schedule.kl_anneal) if schedule.kl_anneal else 1.0
         for number, subjects in enumerate(torch.tensor_split(order, batches)):
-            for group in optimiser.param_groups:
-                rate = _rate(epoch * batches + number, steps, schedule.warm_up)
-                group["lr"] = schedule.learning_rate * rate
+            _set_rates(optimiser, schedule, (epoch * batches + number) / steps, steps)
             block = panel.block(subjects)
             e = _antithetic(schedule.pairs, len(subjects), model.k, generator)
             bound = elbo(model, encoder, theta, phi, block, e)

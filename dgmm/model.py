@@ -92,6 +92,7 @@ class Model:
     latent_ridge: tuple[float, ...]
     open_ridge: frozenset[str]  # networks whose penalty is chosen by evidence
     reference: Reference
+    whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
 
     # -- sizes and parameters ----------------------------------------------------------------
 
@@ -298,7 +299,15 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
         ridges,
         free,
         Reference(X, inputs),
+        _whitener(design),
     )
+
+
+def _whitener(design: Design) -> Tensor:
+    """K, symmetric, with mean (T K)'(T K) = I: time bases of the encoder without collinearity."""
+    T = torch.cat([torch.from_numpy(block.columns.matrix) for block in design.latents], dim=1)
+    value, vector = torch.linalg.eigh(T.T @ T / len(T))
+    return (vector / value.clamp(min=1e-8 * float(value[-1])).sqrt()) @ vector.T
 
 
 def _fixed_network(design: Design, i: int, unit: float, ridge: float) -> FixedNetwork:

@@ -139,9 +139,7 @@ class Panel:
         subject = self.subject[kept]
         count = torch.bincount(subject, minlength=self.n)
         start = torch.cumsum(count, 0) - count
-        # padding repeats a real row, so one stays even when none counts
-        rows = self.rows.take(kept if len(kept) else torch.zeros(1, dtype=torch.long))
-        return Panel(self.ids, subject, start, count, self.observed[kept], rows)
+        return Panel(self.ids, subject, start, count, self.observed[kept], self._rows_at(kept))
 
     def select(self, subjects: np.ndarray | Tensor) -> Panel:
         """A panel of some subjects, in the order given."""
@@ -150,14 +148,12 @@ class Panel:
         start = torch.cumsum(count, 0) - count
         subject = torch.repeat_interleave(torch.arange(len(chosen)), count)
         index = self.start[chosen][subject] + torch.arange(len(subject)) - start[subject]
-        return Panel(
-            self.ids[chosen.numpy()],
-            subject,
-            start,
-            count,
-            self.observed[index],
-            self.rows.take(index),
-        )
+        ids = self.ids[chosen.numpy()]
+        return Panel(ids, subject, start, count, self.observed[index], self._rows_at(index))
+
+    def _rows_at(self, index: Tensor) -> Rows:
+        """Rows at ``index``; padding repeats a real row, so one stays even when none counts."""
+        return self.rows.take(index if len(index) else torch.zeros(1, dtype=torch.long))
 
     def with_outcome(self, y: Tensor) -> Panel:
         """The same measurements with other outcomes (N,)."""
@@ -174,8 +170,6 @@ class Panel:
         where = np.array([place.get(label, -1) for label in ids.tolist()])
         known = np.flatnonzero(where >= 0)
         chosen = self.select(where[known])
-        if not chosen.n_rows:  # padding repeats a real row, so one stays
-            chosen = replace(chosen, rows=self.rows.take(torch.zeros(1, dtype=torch.long)))
         count = torch.zeros(len(ids), dtype=torch.long)
         count[known] = chosen.count
         subject = torch.from_numpy(known)[chosen.subject]

@@ -12,11 +12,11 @@ from toys import (
     generator,
     linear_gaussian,
     random_theta,
-    skip_matrix,
     whole,
 )
 
 from dgmm.encoders import Context, Encoder, Posterior, context, find
+from dgmm.estimate.amortised import skip_matrix
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -63,7 +63,7 @@ def test_skeleton_alone_is_the_exact_posterior_of_a_linear_gaussian_model(
     theta = random_theta(model, 1)
     encoder = encoder_for(model, panel, word)
     phi = encoder.tied(skip_matrix(model, theta), generator())
-    silent = {n: w if n in ("W1", "W2") else torch.zeros_like(w) for n, w in phi.items()}
+    silent = {n: w if n == "W" else torch.zeros_like(w) for n, w in phi.items()}
     q = encoder(silent, seen_of(model, theta, panel))
     mean, covariance, _ = linear_gaussian(model, theta, panel)
     np.testing.assert_allclose(q.mean.numpy(), mean, atol=1e-8)
@@ -76,13 +76,13 @@ def test_tied_starts_near_the_exact_posterior(word: str) -> None:
     encoder = encoder_for(model, panel, word)
     skip = skip_matrix(model, theta)
     tied = encoder.tied(skip, generator())
-    assert torch.equal(tied["W1"], skip)
-    assert torch.equal(tied["W2"], skip)
+    assert torch.equal(tied["W"], skip)
     q = encoder(tied, seen_of(model, theta, panel))
     mean, covariance, _ = linear_gaussian(model, theta, panel)
     p = torch.distributions.MultivariateNormal(torch.from_numpy(mean), torch.from_numpy(covariance))
-    mine = torch.distributions.MultivariateNormal(q.mean, scale_tril=torch.linalg.cholesky(
-        q.root @ q.root.mT))
+    mine = torch.distributions.MultivariateNormal(
+        q.mean, scale_tril=torch.linalg.cholesky(q.root @ q.root.mT)
+    )
     assert float(torch.distributions.kl_divergence(mine, p).max()) < 0.02  # nats per subject
 
 
@@ -94,7 +94,7 @@ def test_initial_follows_shapes_and_generator(word: str) -> None:
     other = encoder.initial(generator(2))
     assert {name: tuple(w.shape) for name, w in phi.items()} == encoder.shapes()
     assert all(torch.equal(phi[name], again[name]) for name in phi)
-    assert not torch.equal(phi["W1"], other["W1"])
+    assert not torch.equal(phi["W"], other["W"])
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -102,7 +102,7 @@ def test_a_subject_without_outcomes_keeps_the_prior_under_the_skeleton(word: str
     model, panel, theta = uneven()
     encoder = encoder_for(model, panel, word)
     phi = encoder.tied(skip_matrix(model, theta), generator())
-    silent = {n: w if n in ("W1", "W2") else torch.zeros_like(w) for n, w in phi.items()}
+    silent = {n: w if n == "W" else torch.zeros_like(w) for n, w in phi.items()}
     q = encoder(silent, seen_of(model, theta, panel))
     assert float(q.mean[4].abs().max()) == 0.0
     assert torch.equal(q.root[4], torch.eye(2, dtype=torch.float64))
@@ -185,8 +185,9 @@ def test_kl_is_that_of_two_normals_and_not_negative(word: str) -> None:
     model, panel, theta = uneven()
     encoder = encoder_for(model, panel, word)
     q = encoder(noisy(encoder), seen_of(model, theta, panel))
-    prior = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=torch.float64),
-                                                   torch.eye(2, dtype=torch.float64))
+    prior = torch.distributions.MultivariateNormal(
+        torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    )
     tril = torch.linalg.cholesky(q.root @ q.root.mT)
     mine = torch.distributions.MultivariateNormal(q.mean, scale_tril=tril)
     known = torch.distributions.kl_divergence(mine, prior)

@@ -131,7 +131,9 @@ def test_tied_with_fewer_effects_keeps_the_principal_part() -> None:
     rows, root = T.reshape(-1, 3), torch.randn(3, 3, generator=generator(6), dtype=torch.float64)
     gram, full = rows.T @ rows / len(rows), root @ root.T
     skip = latent.skip(latent.tied(full, gram, generator()))
-    value = torch.linalg.eigvalsh(torch.linalg.cholesky(gram).T @ full @ torch.linalg.cholesky(gram))
+    value = torch.linalg.eigvalsh(
+        torch.linalg.cholesky(gram).T @ full @ torch.linalg.cholesky(gram)
+    )
     kept = torch.trace(skip @ skip.T @ gram)
     assert float(kept) == pytest.approx(float(value[1:].sum()), rel=1e-8)
 

@@ -139,7 +139,7 @@ def test_quadrature_and_importance_agree_for_other_families(text: str, family: s
     theta = random_theta(model, 4)
     known = frozen_at(model, theta, panel, Quadrature(31)).value(theta)
     longer = frozen_at(model, theta, panel, Quadrature(41)).value(theta)
-    assert known == pytest.approx(longer, abs=1e-6)
+    assert known == pytest.approx(longer, abs=1e-4)
     values = [frozen_at(model, theta, panel, Importance(512), s).value(theta) for s in range(12)]
     assert abs(np.mean(values) - known) < 4 * np.std(values, ddof=1) / 12**0.5
 

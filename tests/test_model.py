@@ -49,7 +49,9 @@ def test_centring_over_some_rows_only() -> None:
 
 def test_absorb_keeps_the_function() -> None:
     model, panel = build(
-        "y ~ x + t + dnn(x, w, hidden=(5,)) + dnn(t, hidden=(3,)) + (t | id)", frame(40, 5), unit=2.0
+        "y ~ x + t + dnn(x, w, hidden=(5,)) + dnn(t, hidden=(3,)) + (t | id)",
+        frame(40, 5),
+        unit=2.0,
     )
     small = model.with_reference(panel, rows=50)
     theta = random_theta(model, 1, 0.7)
@@ -127,9 +129,10 @@ def test_log_joint_is_likelihood_plus_prior_over_real_rows() -> None:
     block, ready = whole(panel), model.prepare(theta)
     b = torch.randn(4, 8, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     eta = model.mu1(ready, panel.rows) + torch.einsum(
-        "nq,mnq->mn", panel.rows.T[0] @ model.latents[0].skip(
-            {n[8:]: v for n, v in theta.items() if n.startswith("latent1")}
-        ), b[:, panel.subject]
+        "nq,mnq->mn",
+        panel.rows.T[0]
+        @ model.latents[0].skip({n[8:]: v for n, v in theta.items() if n.startswith("latent1")}),
+        b[:, panel.subject],
     )
     sd = math.exp(float(theta["extra"][0]))
     rows = torch.from_numpy(stats.norm.logpdf(panel.rows.data.y.numpy(), eta.numpy(), sd))

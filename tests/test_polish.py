@@ -72,9 +72,7 @@ def test_a_maximum_is_recognised_at_once() -> None:
 
 def test_too_few_rounds_are_admitted() -> None:
     model, panel = build("z ~ x + (1 | id)", frame(80, 6, seed=1), "bernoulli")
-    done = polish(
-        model, random_theta(model, 1, 1.0), panel, Quadrature(7), seed=1, rounds=0
-    )
+    done = polish(model, random_theta(model, 1, 1.0), panel, Quadrature(7), seed=1, rounds=0)
     assert not done.converged
     assert done.decrement > 3e-3
 

@@ -114,7 +114,9 @@ def test_tracked_has_the_gradient_of_its_finite_differences(case: str) -> None:
     direction = torch.randn(len(vector), generator=torch.Generator().manual_seed(1)).double()
     h = 1e-5
     up, down = (size((vector + s * h * direction).detach()) for s in (1, -1))
-    assert float(gradient @ direction) == pytest.approx(float((up - down).detach()) / (2 * h), rel=1e-6)
+    assert float(gradient @ direction) == pytest.approx(
+        float((up - down).detach()) / (2 * h), rel=1e-6
+    )
 
 
 def test_factor_root_is_a_root_of_the_inverse() -> None:

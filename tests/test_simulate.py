@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import build, frame, generator, linear_gaussian, random_theta, skip_matrix
+from toys import build, frame, generator, linear_gaussian, random_theta
 
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
 from dgmm.simulate import simulate_panel
+
+
+def design_of(model: Model, panel: Panel, theta: Theta) -> torch.Tensor:
+    """Z = T Lambda of a model with one linear latent term, (N, k)."""
+    own = {n[8:]: v for n, v in theta.items() if n.startswith("latent1")}
+    return panel.rows.T[0] @ model.latents[0].skip(own)
 
 
 def test_simulated_panels_have_the_marginal_mean_and_covariance() -> None:
@@ -17,7 +26,7 @@ def test_simulated_panels_have_the_marginal_mean_and_covariance() -> None:
     y = torch.stack([simulate_panel(model, theta, panel, g) for _ in range(M)]).numpy()
     mean = model.mu1(model.prepare(theta), panel.rows).numpy()
     assert (np.abs(y.mean(0) - mean) < 4 * y.std(0) / M**0.5).all()
-    Z = ((panel.rows.T[0] * model.latents[0].scale) @ skip_matrix(model, theta)).numpy()
+    Z = design_of(model, panel, theta).numpy()
     same = panel.subject.numpy()[:, None] == panel.subject.numpy()
     V = (Z @ Z.T) * same + float(torch.exp(2 * theta["extra"][0])) * np.eye(20)
     found = np.cov(y.T)
@@ -39,7 +48,7 @@ def test_given_effects_fix_the_mean(text: str, family: str) -> None:
     b = torch.randn(panel.n, 2, generator=generator(3), dtype=torch.float64)
     g = generator(4)
     y = torch.stack([simulate_panel(model, theta, panel, g, b) for _ in range(M)])
-    Z = (panel.rows.T[0] * model.latents[0].scale) @ skip_matrix(model, theta)
+    Z = design_of(model, panel, theta)
     eta = model.mu1(model.prepare(theta), panel.rows) + (Z * b[panel.subject]).sum(1)
     mean = model.family.mean(eta) * panel.rows.data.trials
     assert ((y.mean(0) - mean).abs() < 4 * y.std(0) / M**0.5).all()

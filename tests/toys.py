@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from dgmm.design import build_design
 from dgmm.encoders import Encoder, find
@@ -70,16 +69,6 @@ def exact_theta(model: Model, profile: Profile) -> Theta:
     if model.k > 1:
         theta["latent1.below"] = L[row, column]
     return {**theta, "extra": torch.tensor([profile.log_sigma], dtype=torch.float64)}
-
-
-def skip_matrix(model: Model, theta: Theta) -> Tensor:
-    """Linear part of the latent terms on time bases of unit mean square, (q, k)."""
-    blocks = []
-    for i, latent in enumerate(model.latents, 1):
-        prefix = f"latent{i}."
-        own = {n[len(prefix) :]: v for n, v in theta.items() if n.startswith(prefix)}
-        blocks.append(latent.skip(own) / latent.scale[:, None])
-    return torch.block_diag(*blocks)
 
 
 def encoder_for(model: Model, panel: Panel, word: str) -> Encoder:

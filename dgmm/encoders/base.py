@@ -2,7 +2,7 @@
 
 Every encoder adds corrections to the same skeleton, the posterior of the model linearised at b = 0,
 
-    u_ij = sqrt(w_ij) T_ij W_1,        h_i = sum_j w_ij r_ij T_ij W_2,
+    u_ij = e^c_1 sqrt(w_ij) T_ij W,    h_i = e^c_2 sum_j w_ij r_ij T_ij W,
     P_i  = I + sum_j u_ij u_ij',       m_i = P_i^-1 h_i,
 
 with w the information in eta and r the working residual, both at b = 0 and the current theta.
@@ -31,7 +31,7 @@ __all__ = ["Context", "Encoder", "Posterior", "context"]
 class Context(NamedTuple):
     """What the encoder may look at, padded; entries of masked rows are zero."""
 
-    T: Tensor  # (n, J, q) time bases of all latent terms, columns of unit mean square
+    T: Tensor  # (n, J, q) time bases of all latent terms, orthonormal on average
     weight: Tensor  # (n, J) information in eta at b = 0, in units of eta
     residual: Tensor  # (n, J) working residual at b = 0, in units of eta
     covariates: Tensor  # (n, J, c) fixed columns and network inputs, standardised
@@ -85,8 +85,8 @@ class Encoder(ABC):
         """The approximate posterior of the subjects of a context."""
 
     def tied(self, skip: Tensor, generator: torch.Generator) -> Weights:
-        """Start at the posterior of the linear decoder: W_1 = W_2 = ``skip`` (q, k)."""
-        return {**self.initial(generator), "W1": skip.clone(), "W2": skip.clone()}
+        """Start at the posterior of the linear decoder: W = ``skip`` (q, k), c = 0."""
+        return {**self.initial(generator), **skeleton_weights(skip)}
 
 
 def context(model: Model, ready: Theta, block: Block) -> Context:
@@ -97,9 +97,7 @@ def context(model: Model, ready: Theta, block: Block) -> Context:
     unit = model.unit
     weight = model.family.information(rows.data, eta, extra) * unit**2
     residual = model.family.working_residual(rows.data, eta) / unit
-    T = torch.cat(
-        [T * (lat.scale / unit) for T, lat in zip(rows.T, model.latents, strict=True)], dim=-1
-    )
+    T = torch.cat(rows.T, dim=-1) @ model.whitener
     inputs = [
         (x - net.centre) / net.spread for x, net in zip(rows.inputs, model.networks, strict=True)
     ]
@@ -115,11 +113,31 @@ def context(model: Model, ready: Theta, block: Block) -> Context:
     )
 
 
-def skeleton(W1: Tensor, W2: Tensor, seen: Context) -> tuple[Tensor, Tensor]:
-    """u (n, J, k) and the terms of h (n, J, k) of the linearised posterior."""
-    u = seen.weight.sqrt()[..., None] * (seen.T @ W1)
-    h = (seen.weight * seen.residual)[..., None] * (seen.T @ W2)
+def skeleton(phi: Weights, seen: Context) -> tuple[Tensor, Tensor]:
+    """u (n, J, k) and the terms of h (n, J, k) of the linearised posterior.
+
+    W is shared: u alone would leave its sign open, column by column, and training from a random
+    start would have to carry columns through zero.
+    """
+    direction, c = seen.T @ phi["W"], phi["c"].exp()
+    u = c[0] * seen.weight.sqrt()[..., None] * direction
+    h = c[1] * (seen.weight * seen.residual)[..., None] * direction
     return u, h
+
+
+def skeleton_shapes(q: int, k: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of the skeleton."""
+    return {"W": (q, k), "c": (2,)}
+
+
+def skeleton_weights(W: Tensor) -> Weights:
+    """The skeleton of a linear decoder with loadings W."""
+    return {"W": W.clone(), "c": torch.zeros(2, dtype=torch.float64)}
+
+
+def random_skeleton(q: int, k: int, generator: torch.Generator) -> Weights:
+    """A skeleton that knows nothing of the decoder."""
+    return skeleton_weights(0.5 * torch.randn(q, k, generator=generator, dtype=torch.float64))
 
 
 def from_natural(precision: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,8 +169,8 @@ def adjust(skeletal: Posterior, change: Tensor) -> Posterior:
     )
 
 
-def linearised(W1: Tensor, W2: Tensor, seen: Context) -> Posterior:
+def linearised(phi: Weights, seen: Context) -> Posterior:
     """The skeleton alone: the posterior of the model linearised at b = 0."""
-    u, h = skeleton(W1, W2, seen)
+    u, h = skeleton(phi, seen)
     identity = torch.eye(u.shape[-1], dtype=u.dtype)
     return Posterior(*from_natural(identity + u.mT @ u, h.sum(1)))

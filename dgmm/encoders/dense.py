@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, pearson
+from dgmm.encoders.base import (
+    Context,
+    Encoder,
+    Posterior,
+    adjust,
+    linearised,
+    pearson,
+    random_skeleton,
+    skeleton_shapes,
+)
 from dgmm.networks import Dense as Network
 from dgmm.networks import Weights
 from dgmm.parameters import part
@@ -35,18 +44,18 @@ class DenseEncoder(Encoder):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         network = {f"net.{name}": s for name, s in self.network.shapes().items()}
-        return {"W1": (self.q, self.k), "W2": (self.q, self.k), **network}
+        return {**skeleton_shapes(self.q, self.k), **network}
 
     def initial(self, generator: torch.Generator) -> Weights:
-        W = 0.5 * torch.randn(self.q, self.k, generator=generator, dtype=torch.float64)
         network = self.network.initial(generator, last=0.01)
-        return {"W1": W, "W2": W.clone(), **{f"net.{name}": w for name, w in network.items()}}
+        skeleton = random_skeleton(self.q, self.k, generator)
+        return {**skeleton, **{f"net.{name}": w for name, w in network.items()}}
 
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
         subject_level = seen.covariates.sum(1) / seen.mask.sum(1, keepdim=True).clamp(min=1)
         inputs = torch.cat([self._history(seen), subject_level], dim=-1)
         change = self.network(part(phi, "net."), inputs)
-        return adjust(linearised(phi["W1"], phi["W2"], seen), change)
+        return adjust(linearised(phi, seen), change)
 
     def _history(self, seen: Context) -> Tensor:
         rows = torch.cat([pearson(seen), seen.mask[..., None].double(), seen.T], dim=-1)

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from dgmm.encoders.base import Context, Encoder, Posterior, adjust, linearised, pearson
+from dgmm.encoders.base import (
+    Context,
+    Encoder,
+    Posterior,
+    adjust,
+    linearised,
+    pearson,
+    random_skeleton,
+    skeleton_shapes,
+)
 from dgmm.networks import Dense, Weights
 from dgmm.parameters import part
 
@@ -31,8 +40,7 @@ class Recurrent(Encoder):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         inputs, H = 1 + self.q + self.c, self.hidden
         return {
-            "W1": (self.q, self.k),
-            "W2": (self.q, self.k),
+            **skeleton_shapes(self.q, self.k),
             "input": (3 * H, inputs),
             "state": (3 * H, H),
             "bias": (3 * H,),
@@ -46,11 +54,9 @@ class Recurrent(Encoder):
             draws = torch.randn(shapes[name], generator=generator, dtype=torch.float64)
             return spread * draws
 
-        W = normal("W1", 0.5)
         head = self.head.initial(generator, last=0.01)
         return {
-            "W1": W,
-            "W2": W.clone(),
+            **random_skeleton(self.q, self.k, generator),
             "input": normal("input", shapes["input"][1] ** -0.5),
             "state": normal("state", H**-0.5),
             "bias": torch.zeros(3 * H, dtype=torch.float64),
@@ -60,7 +66,7 @@ class Recurrent(Encoder):
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
         rows = torch.cat([pearson(seen), seen.T, seen.covariates], dim=-1)
         state = self._read(phi, rows, seen.mask)
-        return adjust(linearised(phi["W1"], phi["W2"], seen), self.head(part(phi, "head."), state))
+        return adjust(linearised(phi, seen), self.head(part(phi, "head."), state))
 
     def _read(self, phi: Weights, rows: Tensor, mask: Tensor) -> Tensor:
         state = torch.zeros(len(rows), self.hidden, dtype=rows.dtype)

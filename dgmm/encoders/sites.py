@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import torch
 
-from dgmm.encoders.base import Context, Encoder, Posterior, from_natural, pearson, skeleton
+from dgmm.encoders.base import (
+    Context,
+    Encoder,
+    Posterior,
+    from_natural,
+    pearson,
+    random_skeleton,
+    skeleton,
+    skeleton_shapes,
+)
 from dgmm.networks import Dense, Weights
 from dgmm.parameters import part
 
@@ -17,8 +26,8 @@ __all__ = ["Sites"]
 class Sites(Encoder):
     """The skeleton with learned corrections per row and of the mean,
 
-        u_ij = sqrt(w_ij) {T_ij W_1 + f(T_ij, r_ij, x_ij)},   P_i = I + sum_j u_ij u_ij',
-        h_i  = sum_j {w_ij r_ij T_ij W_2 + sqrt(w_ij) f2(T_ij, r_ij, x_ij)},
+        u_ij = sqrt(w_ij) {e^c_1 T_ij W + f(T_ij, r_ij, x_ij)},   P_i = I + sum_j u_ij u_ij',
+        h_i  = sum_j {e^c_2 w_ij r_ij T_ij W + sqrt(w_ij) f2(T_ij, r_ij, x_ij)},
         m_i  = P_i^-1 h_i + f3(P_i^-1 h_i, share observed).
 
     Sums over rows: any number of visits at any times, permutation invariant, no imputation.
@@ -41,9 +50,7 @@ class Sites(Encoder):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {
-            "W1": (self.q, self.k),
-            "W2": (self.q, self.k),
-            "c": (2,),
+            **skeleton_shapes(self.q, self.k),
             **{f"site.{name}": s for name, s in self.site.shapes().items()},
             **{f"correction.{name}": s for name, s in self.correction.shapes().items()},
         }
@@ -51,17 +58,14 @@ class Sites(Encoder):
     def initial(self, generator: torch.Generator) -> Weights:
         site = self.site.initial(generator, last=0.01)
         correction = self.correction.initial(generator, last=0.01)
-        W = 0.5 * torch.randn(self.q, self.k, generator=generator, dtype=torch.float64)
         return {
-            "W1": W,
-            "W2": W.clone(),
-            "c": torch.zeros(2, dtype=torch.float64),
+            **random_skeleton(self.q, self.k, generator),
             **{f"site.{name}": w for name, w in site.items()},
             **{f"correction.{name}": w for name, w in correction.items()},
         }
 
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
-        u, h = skeleton(phi["W1"] * phi["c"][0].exp(), phi["W2"] * phi["c"][1].exp(), seen)
+        u, h = skeleton(phi, seen)
         rows = torch.cat([seen.T, pearson(seen), seen.covariates], dim=-1)
         extra = torch.where(seen.mask[..., None], self.site(part(phi, "site."), rows), 0.0)
         # a site is informative in proportion to the root of its weight

@@ -55,11 +55,9 @@ def tied_encoder(
 
 
 def skip_matrix(model: Model, theta: Theta) -> Tensor:
-    """The linear part of all latent terms, (q, k), for time bases of unit mean square."""
-    blocks = []
-    for i, latent in enumerate(model.latents, 1):
-        blocks.append(latent.skip(part(theta, f"latent{i}.")) / latent.scale[:, None])
-    return torch.block_diag(*blocks)
+    """The linear part of all latent terms, (q, k), for the time bases that the encoder sees."""
+    blocks = [latent.skip(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)]
+    return torch.linalg.solve(model.whitener, torch.block_diag(*blocks)) / model.unit
 
 
 def with_encoder(
@@ -72,7 +70,7 @@ def with_encoder(
     """
     generator = torch.Generator().manual_seed(request.seed + 5)
     skip = skip_matrix(done.model, done.theta)
-    phi = {**phi, "W1": skip, "W2": skip.clone()}
+    phi = {**phi, "W": skip, "c": torch.zeros(2, dtype=torch.float64)}
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
     schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))

@@ -95,7 +95,7 @@ class Family(ABC):
         """(y - mu) / (d mu / d eta): the residual on the scale of eta."""
         slope = self.link.derivative(eta)
         # a flat link (|eta| large) leaves no information on this scale; the sign keeps the side
-        safe = torch.where(slope.abs() < 1e-10, torch.full_like(slope, 1e-10), slope)
+        safe = torch.where(slope.abs() < 1e-10, torch.where(slope < 0, -1e-10, 1e-10), slope)
         return (self.response(data) - self.link.inverse(eta)) / safe
 
     def per_trial(

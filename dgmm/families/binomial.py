@@ -31,9 +31,9 @@ class Binomial(Family):
                 f"family 'binomial' needs 0 <= successes <= trials, found {y[bad]:g} out of "
                 f"{trials[bad]:g}. Write cbind(success, failure) or success / trials."
             )
-        if np.any(np.abs(y - np.round(y)) > 1e-8):
+        if np.any(np.abs(y - np.round(y)) > 1e-8) or np.any(trials != np.round(trials)):
             raise ValueError(
-                "family 'binomial' needs whole numbers of successes. For proportions write "
+                "family 'binomial' needs whole numbers of successes and trials. For proportions write "
                 "success / trials, or give the number of trials as weights=."
             )
         return y, trials, weights

@@ -111,6 +111,8 @@ class Profile:
 
 def statistics(model: Model, panel: Panel) -> Statistics:
     """One pass over the observed rows of a panel."""
+    if not panel.n_rows:
+        raise ValueError("no outcome was observed")
     rows, unit = panel.rows, model.unit
     y = (rows.data.y / rows.data.trials - rows.offset).numpy() / unit
     T = np.concatenate(

@@ -1,0 +1,160 @@
+"""Fitted models, one fit each per session. Tests must not change them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dgmm import Fit, mixed_model
+from dgmm.datasets import load
+
+REFERENCE = Path(__file__).parent / "reference"
+
+FORMULAS = {
+    "sleepstudy": "Reaction ~ Days + (Days | Subject)",
+    "orthodont": "distance ~ age * Sex + (age | Subject)",
+    "math_achieve": "MathAch ~ SES + (SES | School)",
+    "pbcseq": "lbili ~ years * trt + (years | id)",
+    "pbcseq_ns2": "lbili ~ ns(years, 2) * trt + (ns(years, 2) | id)",
+    "cbpp": "cbind(incidence, size - incidence) ~ period + (1 | herd)",
+    "toenail": "y ~ trt * time + (1 | patientID)",
+    "contraception": "y ~ age + I(age**2) + livch + urban + (1 | district)",
+    "epil": "y ~ lbase * trt + lage + V4 + (1 | subject)",
+}
+FAMILIES = {
+    "cbpp": "binomial",
+    "toenail": "bernoulli",
+    "contraception": "bernoulli",
+    "epil": "poisson",
+}
+DEEP = "Reaction ~ Days + (dnn(ns(Days, 2)) | Subject)"
+
+
+def data(name: str) -> pd.DataFrame:
+    """A shipped data set as the stored reference fits used it."""
+    if name.startswith("pbcseq"):
+        frame = load("pbcseq")
+        return frame.assign(
+            years=frame["day"] / 365.25,
+            lbili=np.log(frame["bili"]),
+            trt=frame["trt"].astype("category"),
+        )
+    frame = load(name)
+    if name == "orthodont":
+        levels = pd.CategoricalDtype(["Male", "Female"])
+        return frame.assign(Sex=frame["Sex"].astype(str).astype(levels))
+    if name == "toenail":
+        return frame.assign(
+            y=(frame["outcome"] != "none or mild").astype(float),
+            trt=(frame["treatment"] != "itraconazole").astype(float),
+        )
+    if name == "contraception":
+        return frame.assign(y=(frame["use"] == "Y").astype(float))
+    return frame
+
+
+def reference(file: str, name: str) -> dict[str, Any]:
+    """One entry of a file of stored reference numbers."""
+    entries = json.loads((REFERENCE / f"{file}.json").read_text(encoding="utf-8"))["refs"]
+    return next(entry for entry in entries if entry["id"] == name)
+
+
+def no_slopes() -> pd.DataFrame:
+    """Twelve subjects with levels of their own and one slope, 1/2, in common."""
+    rng = np.random.default_rng(0)
+    time = np.arange(5.0)
+    level, noise = rng.normal(size=(12, 1)), 0.5 * rng.normal(size=(12, 5))
+    centred = time - time.mean()
+    noise -= np.outer(noise @ centred, centred) / (centred @ centred)
+    y = 1 + 0.5 * time + level + noise
+    return pd.DataFrame({"id": np.repeat(np.arange(12), 5), "t": np.tile(time, 12), "y": y.ravel()})
+
+
+@pytest.fixture(scope="session")
+def fit_of() -> Callable[..., Fit]:
+    """``fit_of("cbpp", method="vae")``: the fit of FORMULAS with some options, made once."""
+    made: dict[tuple[Any, ...], Fit] = {}
+
+    def get(name: str, **options: Any) -> Fit:
+        key = (name, *sorted(options.items()))
+        if key not in made:
+            family = FAMILIES.get(name, "gaussian")
+            made[key] = mixed_model(FORMULAS[name], data(name), family=family, verbose=0, **options)
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def sleepstudy(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("sleepstudy")
+
+
+@pytest.fixture(scope="session")
+def sleepstudy_reml(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("sleepstudy", method="reml")
+
+
+@pytest.fixture(scope="session")
+def orthodont(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("orthodont")
+
+
+@pytest.fixture(scope="session")
+def math_achieve(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("math_achieve")
+
+
+@pytest.fixture(scope="session")
+def pbcseq(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("pbcseq")
+
+
+@pytest.fixture(scope="session")
+def cbpp(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("cbpp")
+
+
+@pytest.fixture(scope="session")
+def toenail(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("toenail")
+
+
+@pytest.fixture(scope="session")
+def contraception(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("contraception")
+
+
+@pytest.fixture(scope="session")
+def epil(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("epil")
+
+
+@pytest.fixture(scope="session")
+def cbpp_vae(fit_of: Callable[..., Fit]) -> Fit:
+    return fit_of("cbpp", method="vae", likelihood="importance")
+
+
+@pytest.fixture(scope="session")
+def singular() -> Fit:
+    """No subject has a slope of its own: within each the noise is orthogonal to time."""
+    return mixed_model("y ~ t + (t || id)", no_slopes(), verbose=0)
+
+
+@pytest.fixture(scope="session")
+def deep() -> Fit:
+    """A small deep fit: one neural random part, few epochs."""
+    return mixed_model(DEEP, data("sleepstudy"), control={"epochs": 30, "holdout": 0.0}, verbose=0)
+
+
+@pytest.fixture(params=["sleepstudy", "cbpp", "deep"])
+def any_fit(request: pytest.FixtureRequest) -> Fit:
+    """An exact, a quadrature and a deep fit in turn."""
+    fit: Fit = request.getfixturevalue(request.param)
+    return fit
