@@ -185,7 +185,10 @@ def _control(control: Control | dict[str, Any] | None) -> Control:
         if name not in known:
             hint = suggestion(name, list(known))
             raise ValueError(f"control has no option {name!r}{hint} It has {', '.join(known)}.")
-    return Control(**(control or {}))
+    chosen = Control(**(control or {}))
+    if chosen.points is not None and chosen.points < 3:
+        raise ValueError(f"control points={chosen.points} is too short a rule; use 3 or more")
+    return chosen
 
 
 def _read(design: Design, family: Family) -> Design:
@@ -304,6 +307,12 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
             "encoder tells subjects apart no better than the prior there; the model needs fewer "
             "latent dimensions, or the variance is truly zero"
         )
+    if done.likelihood == "quadrature" and done.mc_error > 0.01:
+        found.append(
+            f"the log-likelihood still changes by {done.mc_error:.2g} under a longer quadrature "
+            "rule: estimates of large variances may be off; raise points, or use "
+            "likelihood='importance'"
+        )
     if done.likelihood == "importance" and done.mc_error > 0.5:
         found.append(
             f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
@@ -316,9 +325,10 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
             f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
             "raise latent=, lower ridge=, or prefer the classical model"
         )
-    if done.held_out is not None and done.held_out.difference < 0:
+    held = done.held_out
+    if held is not None and held.difference < -2 * held.standard_error:
         found.append(
-            "on held-out subjects the nested classical model predicts at least as well: prefer it "
-            "unless there is a reason for the network"
+            "on held-out subjects the nested classical model predicts better: prefer it unless "
+            "there is a reason for the network"
         )
     return tuple(found)

@@ -198,14 +198,14 @@ def _held_out(fit: Fit, peer: Estimate, newdata: Any) -> dict[str, list[float]]:
             classical = Panel.from_design(rebuild(fit.nested_spec, newdata, outcome=True))
     panels = [deep, classical]
     out: dict[str, list[float]] = {
-        "RMSE, held-out subjects": [],
-        "  later visits given earlier": [],
+        "RMSE, held-out, no history": [],
+        "RMSE, held-out, later visits given earlier": [],
     }
     for done, panel in zip((fit.estimate, peer), panels, strict=True):
         none = panel.keep(torch.zeros(panel.n_rows, dtype=torch.bool))
-        out["RMSE, held-out subjects"].append(_rmse(done, panel, none))
+        out["RMSE, held-out, no history"].append(_rmse(done, panel, none))
         early = panel.rows.occasion < (panel.count[panel.subject] + 1) // 2
         past = panel.keep(early & panel.observed)
         later = panel.keep(~early)
-        out["  later visits given earlier"].append(_rmse(done, later, past))
+        out["RMSE, held-out, later visits given earlier"].append(_rmse(done, later, past))
     return out

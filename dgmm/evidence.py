@@ -2,7 +2,8 @@
 
 edf is the trace of (F + kappa S)^-1 F over the penalised weights w of the network, F the empirical
 information sum_i s_i s_i' of the marginal likelihood. After MacKay (1992), Neural Computation 4,
-448-472. A network that the data do not need gets a larger penalty.
+448-472. A network whose weights have less than one degree of freedom together keeps at least the
+penalty it started with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dgmm.marginal import Importance, freeze
-from dgmm.model import Model
+from dgmm.model import START_RIDGE, Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.polish import kappa_vector
@@ -45,6 +46,8 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
             at = model.packing.positions(names)
             size = float(sum(theta[name].square().sum() for name in names))
             wanted = float(share[at].sum()) / max(size, 1e-12)
+            if float(share[at].sum()) < 1.0:  # not needed: nothing should draw it out of silence
+                wanted = max(wanted, START_RIDGE)
             ridge[prefix] = float(np.clip(wanted, SMALLEST, LARGEST))
         model = model.with_ridge(ridge)
     return model

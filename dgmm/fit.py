@@ -150,11 +150,13 @@ class Fit:
         defined up to rotation: read profiles from :meth:`predict` instead. With ``cond_var`` the
         posterior standard deviations follow as further columns ``sd(...)``.
         """
-        return prediction.random_effect_table(self.estimate, self.request.seed, cond_var)
+        table = prediction.random_effect_table(self.estimate, self.request.seed, cond_var)
+        return table.rename_axis(index=self.groups[0])
 
     def coef(self) -> pd.DataFrame:
         """Fixed plus random effects of every subject."""
-        return prediction.subject_coefficients(self.estimate, self.fixef(), self.request.seed)
+        table = prediction.subject_coefficients(self.estimate, self.fixef(), self.request.seed)
+        return table.rename_axis(index=self.groups[0])
 
     # -- likelihood ----------------------------------------------------------------------------
 

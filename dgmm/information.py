@@ -1,9 +1,9 @@
 """Standard errors: the information about theta-hat, and what it gives for reported parameters.
 
-Reported parameters are everything but the weights of networks (and the skip Lambda of a neural
-latent, which is free up to rotation). Without networks the observed information is the
+Reported parameters are everything but networks and the Lambda of a neural latent, which is free up
+to rotation. Without networks the observed information is the
 central-difference Hessian of the marginal log-likelihood at frozen nodes. With networks, writing
-r for reported and w for weights,
+r for all linear parts (Lambda and skips included) and w for the layers of networks,
 
     var(r) = [ H_rr - F_rw (F_ww + kappa S)^-1 F_wr ]^-1,
 
@@ -131,7 +131,8 @@ def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tupl
     part = info[np.ix_(free, free)]
     root = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
     scaled = part / root / root[:, None]
-    smallest = float(np.linalg.eigvalsh(scaled)[0])
+    known = bool(np.all(np.isfinite(scaled)))
+    smallest = float(np.linalg.eigvalsh(scaled)[0]) if known else np.nan
     if not np.isfinite(smallest) or smallest <= 1e-10:
         message = (
             f"the Hessian is not positive definite (smallest scaled eigenvalue {smallest:.2g}): "
@@ -178,8 +179,7 @@ def _pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndar
 
 def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
     """Central differences of the gradient of l at frozen nodes, nodes following theta."""
-    position = frozen.model.packing.positions(packing.shapes)
-    scores = frozen.scores(theta)[:, position]
+    scores = frozen.scores(theta)[:, _positions(frozen.model, packing)]
     # pilot standard errors from the scores; a parameter without information gets a small step
     pilot = (scores.square().sum(0) + 1e-12).rsqrt().clamp(max=1.0).numpy()
 
@@ -219,36 +219,86 @@ def _sandwich(done: Estimate, vcov: np.ndarray, held: np.ndarray, seed: int) -> 
 def network_information(
     done: Estimate, seed: int, draws: int
 ) -> tuple[Curvature, np.ndarray, dict[str, float], tuple[str, ...], str]:
-    """Information about the reported parameters with the weights integrated out."""
+    """Information about all linear parts, the layers of the networks integrated out."""
     model = done.model
-    packing = reported_packing(model)
-    frozen = freeze_at(done, done.theta, done.observed, seed, draws)
+    packing = linear_packing(model)
+    frozen = freeze_at(done, done.theta, done.observed, seed, draws // 2)
     curvature = gradient_hessian(frozen, done.theta, packing)
     expected = expected_information(done, seed)
     kappa = kappa_vector(model, model.packing)
-    r = model.packing.positions(packing.shapes)
+    r = _positions(model, packing)
     rest = torch.ones(model.packing.size, dtype=torch.bool)
     rest[r] = False
     w = torch.nonzero(rest)[:, 0]
-    penalised = expected[w][:, w] + torch.diag(kappa[w])
-    damping = 1e-8 * penalised.diagonal().max()  # rotations of b are flat
-    factor = torch.linalg.cholesky(penalised + damping * torch.eye(len(w), dtype=torch.float64))
+    factor = torch.linalg.cholesky(expected[w][:, w] + torch.diag(kappa[w]))
     half = torch.linalg.solve_triangular(factor, expected[w][:, r], upper=False)
     loss = (half.T @ half).numpy()
     effective = _effective(model, expected, kappa)
-    info = -curvature.matrix - loss
-    form = (
-        "observed information (central differences of the score at frozen nodes), "
-        "network weights integrated out by F + kappa S"
-    )
-    if np.linalg.eigvalsh(info)[0] > 0:
+    flat, size = rotations(model, done.theta, packing), reported_packing(model).size
+    info = reported_information(-curvature.matrix - loss, flat, size)
+    if info is not None:
+        form = (
+            "observed information (central differences of the score at frozen nodes), "
+            "network weights integrated out by F + kappa S"
+        )
         return curvature, info, effective, (), form
-    info = expected[r][:, r].numpy() - loss
+    info = reported_information(expected[r][:, r].numpy() - loss, flat, size)
     message = (
         "the observed information less the part of the network weights is not positive definite; "
         "the expected information was used instead"
     )
+    info = np.full((size, size), np.nan) if info is None else info
     return curvature, info, effective, (message,), "expected information F + kappa S"
+
+
+def linear_packing(model: Model) -> Packing:
+    """Reported parameters first, then the skips: everything but the layers of networks."""
+    layers = {name for names in model.penalised().values() for name in names}
+    reported = list(reported_packing(model).shapes)
+    others = [name for name in model.packing.shapes if name not in layers and name not in reported]
+    return Packing({name: model.packing.shapes[name] for name in [*reported, *others]})
+
+
+def _positions(model: Model, packing: Packing) -> Tensor:
+    """Positions in theta of the entries of a packing, in the order of that packing."""
+    return torch.cat([model.packing.positions([name]) for name in packing.shapes])
+
+
+def rotations(model: Model, theta: Theta, packing: Packing) -> np.ndarray:
+    """Directions of Lambda along which nothing changes, as columns (P, sum k (k - 1) / 2).
+
+    b ~ N(0, I) is invariant under rotation, so Lambda -> Lambda (I + e S) with S antisymmetric, and
+    the first layer of the network alike, leaves the likelihood and the ridge as they are: Lambda S
+    is a null vector of the information about Lambda once the layers are integrated out.
+    """
+    columns = []
+    for i, latent in enumerate(model.latents, 1):
+        if latent.linear:
+            continue
+        name = f"latent{i}.Lambda"
+        for one in range(latent.dim):
+            for two in range(one):
+                S = torch.zeros(latent.dim, latent.dim, dtype=torch.float64)
+                S[one, two], S[two, one] = 1.0, -1.0
+                zero = {n: torch.zeros(shape) for n, shape in packing.shapes.items()}
+                columns.append(packing.pack({**zero, name: theta[name] @ S}))
+    return torch.stack(columns, dim=1).numpy() if columns else np.zeros((packing.size, 0))
+
+
+def reported_information(info: np.ndarray, flat: np.ndarray, size: int) -> np.ndarray | None:
+    """Information about the first ``size`` parameters, the others integrated out, or None.
+
+    The inverse is taken off the ``flat`` directions, on which nothing reported depends; None when
+    what is left is not positive definite.
+    """
+    root = np.sqrt(np.maximum(np.abs(np.diag(info)), 1e-300))
+    scaled = info / root / root[:, None]
+    Z = np.linalg.qr(root[:, None] * flat, mode="complete")[0][:, flat.shape[1] :]
+    inner = Z.T @ scaled @ Z
+    if np.linalg.eigvalsh(inner)[0] <= 1e-10:
+        return None
+    half = Z[:size] / root[:size, None]
+    return np.linalg.inv(half @ np.linalg.solve(inner, half.T))
 
 
 def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
@@ -260,6 +310,10 @@ def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float
     for prefix in blocks:
         names = [n for n in model.packing.shapes if n.startswith(prefix)]
         edf[prefix[:-1]] = float(share[model.packing.positions(names)].sum())
+    for i, latent in enumerate(model.latents, 1):
+        if not latent.linear:  # rotations of b change nothing, whatever the sampled scores say
+            edf[f"latent{i}"] -= latent.dim * (latent.dim - 1) / 2
+            edf["total"] -= latent.dim * (latent.dim - 1) / 2
     return edf
 
 

@@ -16,12 +16,21 @@ __all__ = ["ACTIVATIONS", "Dense", "Weights"]
 
 Weights = dict[str, Tensor]
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
-    "softplus": functional.softplus,
-    "silu": functional.silu,
-    "relu": torch.relu,
+Map = Callable[[Tensor], Tensor]
+
+
+def _silu_slope(x: Tensor) -> Tensor:
+    gate = torch.sigmoid(x)
+    return gate * (1 + x * (1 - gate))
+
+
+ACTIVATIONS: dict[str, tuple[Map, Map]] = {
+    "tanh": (torch.tanh, lambda x: 1 - torch.tanh(x).square()),
+    "softplus": (functional.softplus, torch.sigmoid),
+    "silu": (functional.silu, _silu_slope),
+    "relu": (torch.relu, lambda x: (x > 0).to(x.dtype)),
 }
+"""The activation s and its derivative, by name."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +79,20 @@ class Dense:
 
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        step = ACTIVATIONS[self.activation]
+        step, _ = ACTIVATIONS[self.activation]
         layers = len(self.sizes) - 1
         for layer in range(1, layers + 1):
             x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
             if layer < layers:
                 x = step(x)
         return x
+
+    def jacobian(self, weights: Weights, x: Tensor) -> Tensor:
+        """d f / d x at x (n, inputs): (n, outputs, inputs), layer by layer in closed form."""
+        step, slope = ACTIVATIONS[self.activation]
+        J = weights["A1"].expand(len(x), *weights["A1"].shape)
+        for layer in range(1, len(self.sizes) - 1):
+            x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
+            J = weights[f"A{layer + 1}"] @ (slope(x)[..., None] * J)
+            x = step(x)
+        return J

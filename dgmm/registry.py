@@ -15,9 +15,10 @@ __all__ = ["lookup", "members", "suggestion"]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """'; did you mean ...?' when a known word is near, else the empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """The end of a sentence: '; did you mean ...?' when a known word is near, else '.'."""
+    spelled = {one.lower(): one for one in known}
+    near = difflib.get_close_matches(word.lower(), list(spelled), n=1)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else "."
 
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:

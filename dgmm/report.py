@@ -218,6 +218,9 @@ def _fixed_text(fit: Reportable, table: pd.DataFrame) -> str:
     else:
         form = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
     lines.append(_wrap(f"Standard errors: {form}", "   "))
+    if fit.estimate.model.networks:
+        note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
+        lines.append(_wrap(note, "   "))
     return "\n".join(lines)
 
 

@@ -155,7 +155,10 @@ class _Decoder:
         one = self.known[name]
         wanted = {f.name for f in fields(one)}
         parts = {key: self.decode(entry) for key, entry in content.items() if key in wanted}
-        return one(**parts, **{key: v for key, v in self.given.items() if key in wanted})
+        try:
+            return one(**parts, **{key: v for key, v in self.given.items() if key in wanted})
+        except TypeError as error:
+            raise ValueError(f"the file was written by another version: {error}") from error
 
     def _float(self, content: str) -> float:
         return float(content)

@@ -32,7 +32,9 @@ def format_p(p: float) -> str:
         return "NA"
     if p < 2e-16:
         return "<2e-16"
-    return f"{p:.2e}" if p < 1e-4 else f"{p:.4f}"
+    if p < 1e-4:
+        return f"{p:.2e}"
+    return f"{p:.4f}" if p >= 0.01 else f"{p:.{2 - int(np.floor(np.log10(p)))}f}"
 
 
 def stars(p: float) -> str:

@@ -15,7 +15,7 @@ from dgmm import Control, Fit, FormulaError, mixed_model
 from dgmm.families import find
 
 SLEEP = FORMULAS["sleepstudy"]
-DEEP_SMALL = {"epochs": 4, "holdout": 0.0, "hessian_draws": 64, "draws": 64, "polish_draws": 32}
+DEEP_SMALL = {"epochs": 4, "holdout": 0.0, "draws": 64, "polish_draws": 32}
 
 
 def refused(match: str, formula: str = SLEEP, name: str = "sleepstudy", **options: Any) -> str:
@@ -90,7 +90,7 @@ def test_a_control_record_and_a_dict_are_the_same() -> None:
         mixed_model(FORMULAS["cbpp"], frame, family="binomial", control=control, verbose=0)
         for control in (Control(points=5), {"points": 5})
     ]
-    assert fits[0].loglik() == fits[1].loglik()
+    assert fits[0].loglik().value == pytest.approx(fits[1].loglik().value, abs=1e-10)
     assert "5 points" in str(fits[0].summary())
 
 
@@ -187,7 +187,7 @@ def test_rows_with_a_missing_covariate_are_dropped_with_one_counted_warning() ->
     frame.loc[[3, 17, 90], "Days"] = np.nan
     with pytest.warns(UserWarning, match="3 of 180 rows .*`Days`") as caught:
         fit = mixed_model(SLEEP, frame, verbose=0)
-    assert len(caught) == 1
+    assert [w.category for w in caught].count(UserWarning) == 1
     assert fit.nobs() == 177
     assert len(fit.fitted()) == 177
     assert any("3 of 180 rows" in note for note in fit.messages)
@@ -198,8 +198,8 @@ def test_the_nested_model_of_a_deep_fit_warns_once() -> None:
     frame = data("sleepstudy").astype({"Days": float})
     frame.loc[4, "Days"] = np.nan
     with pytest.warns(UserWarning, match="1 of 180 rows") as caught:
-        mixed_model(DEEP, frame, control=DEEP_SMALL, verbose=0)
-    assert len(caught) == 1
+        mixed_model(DEEP, frame, se=None, control=DEEP_SMALL, verbose=0)
+    assert [w.category for w in caught].count(UserWarning) == 1
 
 
 def variants(frame: pd.DataFrame, group: str) -> dict[str, pd.DataFrame]:
@@ -226,7 +226,7 @@ def variants(frame: pd.DataFrame, group: str) -> dict[str, pd.DataFrame]:
     [
         ("sleepstudy", "Subject", {}),
         ("cbpp", "herd", {"family": "binomial"}),
-        ("deep", "Subject", {"control": DEEP_SMALL}),
+        ("deep", "Subject", {"control": DEEP_SMALL, "se": None}),
     ],
 )
 def test_order_and_type_of_the_ids_do_not_matter(
@@ -242,7 +242,8 @@ def test_order_and_type_of_the_ids_do_not_matter(
     for label, fit in fits.items():
         assert float(fit.loglik()) == pytest.approx(float(first.loglik()), abs=1e-10), label
         np.testing.assert_allclose(fit.fixef(), first.fixef(), rtol=1e-10, err_msg=label)
-        np.testing.assert_allclose(fit.std_errors(), first.std_errors(), rtol=1e-10)
+        if fit.info is not None:
+            np.testing.assert_allclose(fit.std_errors(), first.std_errors(), rtol=1e-8)
         by_row = fit.fitted().loc[first.fitted().index]
         np.testing.assert_allclose(by_row, first.fitted(), rtol=1e-10, err_msg=label)
         ours = fit.ranef().set_axis([str(label) for label in fit.ranef().index])

@@ -108,7 +108,7 @@ def build_design(
         raise _located(error, formula.text) from error
     _check_latents(design)
     for message in design.messages:
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warnings.warn(message, UserWarning, stacklevel=3)
     return replace(design, messages=(*design.messages, *_notes(design)))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.elbo import Trace, train
+from dgmm.elbo import Schedule, Trace, train
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder, with_encoder
 from dgmm.estimate.classical import fit_linear, subject_log_likelihood
@@ -108,31 +108,52 @@ def hold_out(
 def train_deep(
     model: Model, panel: Panel, below: Estimate, request: Request, start: _Trained | None
 ) -> _Trained:
-    """Stages 1 and 2: tie decoder and encoder to the nested model, then the ELBO."""
+    """Stages 1 and 2: tie decoder and encoder to the nested model, then the ELBO.
+
+    Half of the epochs under the starting ridge, half under the one of the evidence; a fit to a
+    part of the subjects is continued for a third.
+    """
     generator = torch.Generator().manual_seed(request.seed)
-    observed, control = panel.observed_rows(), request.control
-    small = model.with_reference(panel, rows=2000)
+    control, small = request.control, model.with_reference(panel, rows=2000)
+    half = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
     if start is None:
         theta = tied_decoder(small, panel, below, generator)
         encoder, phi = tied_encoder(small, theta, panel, request.encoder, generator)
-        schedule = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
-        with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
-            theta, phi, _ = train(
-                small, encoder, theta, phi, observed, schedule, generator, progress=bar
-            )
-        small = choose_ridge(small, theta, observed, request.seed)
-    else:  # continue a fit to a part of the subjects
-        theta, encoder, phi = start.theta, start.encoder, start.phi
+        state = _Trained(small, theta, encoder, phi, Trace((), 0.0, 0))
+        state = _segment(state, panel, half, request, generator)
+        schedule = replace(half, kl_anneal=0)
+    else:
         small = small.with_ridge({name: start.model.ridge_of(name) for name in model.penalised()})
-        theta = small.absorb(theta, start.model)
-        schedule = control.schedule(panel.n, epochs=max(1, control.epochs // 3))
+        state = replace(start, model=small, theta=small.absorb(start.theta, start.model))
+        schedule = replace(half, epochs=max(1, control.epochs // 3), kl_anneal=0)
+    state = _segment(state, panel, schedule, request, generator)
+    full = state.model.with_reference(panel)
+    return replace(state, model=full, theta=full.absorb(state.theta, state.model))
+
+
+def _segment(
+    state: _Trained,
+    panel: Panel,
+    schedule: Schedule,
+    request: Request,
+    generator: torch.Generator,
+) -> _Trained:
+    """Some epochs, then the ridge by evidence."""
+    observed = panel.observed_rows()
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
-            small, encoder, theta, phi, observed, schedule, generator, progress=bar
+            state.model,
+            state.encoder,
+            state.theta,
+            state.phi,
+            observed,
+            schedule,
+            generator,
+            progress=bar,
         )
-    small = choose_ridge(small, theta, observed, request.seed)
-    full = small.with_reference(panel)
-    return _Trained(full, full.absorb(theta, small), encoder, phi, trace)
+    trace = Trace(state.trace.elbo + trace.elbo, trace.gradient, state.trace.epochs + trace.epochs)
+    model = choose_ridge(state.model, theta, observed, request.seed)
+    return _Trained(model, theta, state.encoder, phi, trace)
 
 
 def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:

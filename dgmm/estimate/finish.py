@@ -77,7 +77,7 @@ def conclude(
         if reached
         else (
             f"the Newton decrement is {polished.decrement:.3g} standard errors, not below "
-            f"{control.tolerance:g}: estimates may move by that much; refit with more polish_draws",
+            f"{control.tolerance:g}: estimates may still move by that much",
         )
     )
     return Estimate(

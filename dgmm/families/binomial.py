@@ -33,8 +33,8 @@ class Binomial(Family):
             )
         if np.any(np.abs(y - np.round(y)) > 1e-8) or np.any(trials != np.round(trials)):
             raise ValueError(
-                "family 'binomial' needs whole numbers of successes and trials. For proportions write "
-                "success / trials, or give the number of trials as weights=."
+                "family 'binomial' needs whole numbers of successes and trials. For proportions "
+                "write success / trials, or give the number of trials as weights=."
             )
         return y, trials, weights
 

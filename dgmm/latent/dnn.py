@@ -128,6 +128,10 @@ class Neural(Latent):
         return self.network(weights, inputs)[..., 0]
 
     def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+        if self.form == "coefficients":
+            J = self.basis_scale[:, None] * self.network.jacobian(weights, b)
+            return T @ self.skip(weights) + basis @ J
+
         def along(direction: Tensor) -> Tensor:
             tangent = direction.expand_as(b)
             return torch.func.jvp(lambda x: self.effect(weights, x, T, basis), (b,), (tangent,))[1]

@@ -9,6 +9,7 @@ function of theta with an exact gradient, accurate because the nodes follow the 
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -208,5 +209,7 @@ def _lane_gradients(
     cells = b.shape[0] * block.mask.shape[1] * 64
     chunk = max(1, CELLS * 4 // cells)
     gradient = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims, chunk_size=chunk)
-    result: dict[str, Tensor] = gradient(ready, block.mask, b, weight, *columns)
+    with warnings.catch_warnings():  # torch tells of slow paths (probit), nothing is wrong
+        warnings.filterwarnings("ignore", message=".*performance drop.*")
+        result: dict[str, Tensor] = gradient(ready, block.mask, b, weight, *columns)
     return result

@@ -1,0 +1,386 @@
+"""Fit: identities between its methods, row order, update, singular fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import FAMILIES, FORMULAS, data
+from scipy import stats
+
+from dgmm import Fit, mixed_model
+
+SLEEP = FORMULAS["sleepstudy"]
+
+
+# -- likelihood ------------------------------------------------------------------------------------
+
+
+def test_information_criteria(any_fit: Fit) -> None:
+    assert any_fit.deviance() == -2 * float(any_fit.loglik())
+    assert any_fit.aic() == pytest.approx(any_fit.deviance() + 2 * any_fit.df(), rel=1e-14)
+    assert any_fit.bic() == pytest.approx(
+        any_fit.deviance() + np.log(any_fit.nobs()) * any_fit.df(), rel=1e-14
+    )
+    assert any_fit.bic(n="subjects") == pytest.approx(
+        any_fit.deviance() + np.log(any_fit.n_groups()) * any_fit.df(), rel=1e-14
+    )
+    assert any_fit.df_residual() == any_fit.nobs() - any_fit.df()
+    with pytest.raises(ValueError, match="'observations' or 'subjects', not 'rows'"):
+        any_fit.bic(n="rows")
+
+
+def test_log_likelihood_record(any_fit: Fit) -> None:
+    found = any_fit.loglik()
+    assert found.df == any_fit.df()
+    assert found.nobs == any_fit.nobs()
+    assert float(found) == found.value
+    assert f"{found.value:.4f}" in str(found)
+    assert ("Monte Carlo" in str(found)) == (found.likelihood == "importance")
+
+
+def test_parameters_are_counted(sleepstudy: Fit, cbpp: Fit, singular: Fit) -> None:
+    assert sleepstudy.df() == 2 + 3 + 1
+    assert cbpp.df() == 4 + 1
+    assert singular.df() == 2 + 2 + 1
+
+
+def test_effective_degrees_of_freedom_lie_between_reported_and_all(deep: Fit) -> None:
+    assert 3 < deep.df() < deep.estimate.model.packing.size
+    assert deep.info is not None
+    assert sum(value for name, value in deep.info.effective.items() if name != "total") < deep.df()
+
+
+# -- fixed part ------------------------------------------------------------------------------------
+
+
+def test_standard_errors_and_the_wald_table(any_fit: Fit) -> None:
+    V, table = any_fit.vcov(), any_fit.coefficients()
+    np.testing.assert_allclose(V, V.T, rtol=1e-12)
+    assert np.linalg.eigvalsh(V.to_numpy())[0] > 0
+    np.testing.assert_allclose(any_fit.std_errors() ** 2, np.diag(V), rtol=1e-12)
+    pd.testing.assert_series_equal(table["Estimate"], any_fit.fixef())
+    np.testing.assert_allclose(table["z value"] * table["Std. Error"], table["Estimate"])
+    np.testing.assert_allclose(
+        table["Pr(>|z|)"], 2 * stats.norm.sf(table["z value"].abs()), rtol=1e-12
+    )
+    assert list(V.index) == list(V.columns) == list(any_fit.fixef().index)
+
+
+def test_vcov_kinds(sleepstudy: Fit, sleepstudy_reml: Fit, cbpp: Fit) -> None:
+    pd.testing.assert_frame_equal(sleepstudy.vcov(), sleepstudy.vcov(kind="hessian"))
+    pd.testing.assert_frame_equal(sleepstudy_reml.vcov(), sleepstudy_reml.vcov(kind="gls"))
+    with pytest.raises(ValueError, match="'default', 'hessian' or 'gls', not 'robust'"):
+        sleepstudy.vcov(kind="robust")
+    with pytest.raises(ValueError, match="REML, or se=None.*kind='gls'"):
+        sleepstudy_reml.vcov(kind="hessian")
+    with pytest.raises(ValueError, match="kind='hessian'"):
+        cbpp.vcov(kind="gls")
+
+
+def test_a_sandwich_is_not_called_a_hessian() -> None:
+    fit = mixed_model(FORMULAS["orthodont"], data("orthodont"), se="sandwich", verbose=0)
+    plain = mixed_model(FORMULAS["orthodont"], data("orthodont"), verbose=0)
+    assert not np.allclose(fit.std_errors(), plain.std_errors(), rtol=1e-3)
+    try:
+        found = fit.std_errors(kind="hessian")
+    except ValueError as error:
+        assert "sandwich" in str(error)
+    else:
+        np.testing.assert_allclose(found, plain.std_errors(), rtol=1e-6)
+
+
+def test_no_standard_errors_on_request() -> None:
+    frame, formula = data("cbpp"), FORMULAS["cbpp"]
+    fit = mixed_model(formula, frame, family="binomial", se=None, verbose=0)
+    assert fit.std_errors().isna().all()
+    assert fit.confint().isna().all(axis=None)
+    assert "NA" in str(fit.summary())
+
+
+# -- random part -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sleepstudy", "orthodont", "cbpp", "pbcseq_ns2"])
+def test_variances_are_squares_and_covariances_products(
+    name: str, fit_of: Callable[..., Fit]
+) -> None:
+    table = fit_of(name).var_corr()
+    single = table[table["name2"].isna()]
+    np.testing.assert_allclose(single["vcov"], single["sdcor"] ** 2, rtol=1e-12)
+    sd = single.set_index("name1")["sdcor"]
+    pairs = table[table["name2"].notna()]
+    product = pairs["sdcor"] * sd[pairs["name1"]].to_numpy() * sd[pairs["name2"]].to_numpy()
+    np.testing.assert_allclose(pairs["vcov"], product, rtol=1e-12)
+    assert pairs["sdcor"].abs().le(1).all()
+    assert len(pairs) == (len(single) - 1) * (len(single) - 2) // 2
+
+
+def test_sigma_is_the_residual_row(sleepstudy: Fit, deep: Fit, cbpp: Fit) -> None:
+    for fit in (sleepstudy, deep):
+        residual = fit.var_corr().set_index("group").loc["Residual", "sdcor"]
+        assert fit.sigma() == pytest.approx(residual, rel=1e-12)
+    assert cbpp.sigma() == 1.0
+    assert "Residual" not in set(cbpp.var_corr()["group"])
+
+
+@pytest.mark.parametrize("name", ["sleepstudy", "cbpp"])
+def test_coef_is_fixed_plus_random(name: str, fit_of: Callable[..., Fit]) -> None:
+    fit = fit_of(name)
+    random, total = fit.ranef(), fit.coef()
+    assert len(random) == len(total) == fit.n_groups()
+    for column in total:
+        expected = fit.fixef()[column] + (random[column] if column in random else 0.0)
+        np.testing.assert_allclose(total[column], expected, rtol=1e-12)
+
+
+def test_a_random_slope_without_a_fixed_one_has_its_own_column() -> None:
+    frame = data("sleepstudy")
+    fit = mixed_model("Reaction ~ 1 + (Days | Subject)", frame, verbose=0)
+    assert list(fit.coef().columns) == ["(Intercept)", "Days"]
+    np.testing.assert_allclose(fit.coef()["Days"], fit.ranef()["Days"])
+
+
+def test_conditional_standard_deviations(sleepstudy: Fit) -> None:
+    with_sd = sleepstudy.ranef(cond_var=True)
+    pd.testing.assert_frame_equal(with_sd[["(Intercept)", "Days"]], sleepstudy.ranef())
+    # lme4's condVar of the REML fit is 12.07 and 2.31; the ML ones are closed form
+    done = sleepstudy.var_corr()["vcov"].to_numpy()
+    D = np.array([[done[0], done[2]], [done[2], done[1]]])
+    T = np.column_stack([np.ones(10), np.arange(10)])
+    posterior = np.linalg.inv(np.linalg.inv(D) + T.T @ T / sleepstudy.sigma() ** 2)
+    expected = np.tile(np.sqrt(np.diag(posterior)), (18, 1))
+    np.testing.assert_allclose(with_sd[["sd((Intercept))", "sd(Days)"]], expected, rtol=1e-8)
+
+
+def test_best_linear_predictors(sleepstudy: Fit) -> None:
+    frame, done = data("sleepstudy"), sleepstudy.var_corr()["vcov"].to_numpy()
+    D = np.array([[done[0], done[2]], [done[2], done[1]]])
+    for subject, own in frame.groupby("Subject", observed=True):
+        T = np.column_stack([np.ones(len(own)), own["Days"]])
+        V = T @ D @ T.T + sleepstudy.sigma() ** 2 * np.eye(len(own))
+        b = D @ T.T @ np.linalg.solve(V, own["Reaction"] - T @ sleepstudy.fixef())
+        np.testing.assert_allclose(sleepstudy.ranef().loc[subject], b, rtol=1e-8, atol=1e-8)
+
+
+def test_a_neural_random_part_has_coordinates_and_no_coef(deep: Fit) -> None:
+    assert list(deep.ranef().columns) == ["b1", "b2", "b3"]
+    with pytest.raises(ValueError, match="neural.*predict"):
+        deep.coef()
+    profile = deep.random_profile()
+    np.testing.assert_allclose(profile.times, [0, 4, 9])
+    np.testing.assert_allclose(np.diag(profile.correlation), 1.0)
+    assert (profile.sd > 5).all()
+    assert (profile.sd < 120).all()
+
+
+# -- intervals -------------------------------------------------------------------------------------
+
+
+def test_intervals_contain_the_estimates(any_fit: Fit) -> None:
+    bounds = any_fit.confint()
+    components = any_fit.var_corr()["sdcor"].to_numpy()
+    estimates = np.concatenate([any_fit.fixef(), components])
+    assert (bounds["2.5 %"].to_numpy() < estimates).all()
+    assert (bounds["97.5 %"].to_numpy() > estimates).all()
+    wider = any_fit.confint(0.99)
+    assert list(wider.columns) == ["0.5 %", "99.5 %"]
+    assert (wider["0.5 %"].to_numpy() < bounds["2.5 %"].to_numpy()).all()
+
+
+def test_intervals_of_coefficients_are_symmetric_and_of_components_positive(
+    sleepstudy: Fit,
+) -> None:
+    bounds = sleepstudy.confint()
+    z = stats.norm.ppf(0.975)
+    half = (bounds["97.5 %"] - bounds["2.5 %"]) / 2
+    np.testing.assert_allclose(half[["(Intercept)", "Days"]], z * sleepstudy.std_errors())
+    names = ["sd_(Intercept)|Subject", "sd_Days|Subject", "sigma"]
+    assert (bounds.loc[names] > 0).all(axis=None)
+    assert bounds.loc["cor_Days.(Intercept)|Subject"].abs().lt(1).all()
+    table = sleepstudy.var_corr()
+    middle = np.sqrt(bounds.loc[names].prod(axis=1))
+    np.testing.assert_allclose(middle, table[table["name2"].isna()]["sdcor"], rtol=1e-10)
+
+
+def test_a_level_is_a_probability(sleepstudy: Fit) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1, not 95"):
+        sleepstudy.confint(95)
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+
+def outcome(fit: Fit, frame: pd.DataFrame) -> pd.Series:
+    if "incidence" in frame:
+        return frame["incidence"] / frame["size"]
+    return frame[fit.formula.split(" ~ ")[0]].astype(float)
+
+
+def test_fitted_and_residuals_add_up(any_fit: Fit) -> None:
+    frame = data("cbpp" if "herd" in any_fit.formula else "sleepstudy")
+    total = any_fit.fitted() + any_fit.residuals()
+    np.testing.assert_allclose(total, outcome(any_fit, frame), rtol=1e-10, atol=1e-12)
+    assert list(total.index) == list(frame.index)
+
+
+def test_pearson_residuals(sleepstudy: Fit, cbpp: Fit) -> None:
+    scaled = sleepstudy.residuals() / sleepstudy.sigma()
+    np.testing.assert_allclose(sleepstudy.residuals("pearson"), scaled, rtol=1e-12)
+    mu, size = cbpp.fitted(), data("cbpp")["size"]
+    np.testing.assert_allclose(
+        cbpp.residuals("pearson"), cbpp.residuals() / np.sqrt(mu * (1 - mu) / size), rtol=1e-10
+    )
+    with pytest.raises(ValueError, match="'deviance' is not one of response, pearson"):
+        sleepstudy.residuals("deviance")
+
+
+def test_fitted_on_the_link_scale(cbpp: Fit, sleepstudy: Fit) -> None:
+    np.testing.assert_allclose(sleepstudy.fitted("link"), sleepstudy.fitted(), rtol=1e-12)
+    link = cbpp.fitted("link")
+    # E g^-1(eta) is not g^-1(E eta), yet close for one effect with a small posterior variance
+    assert np.abs(1 / (1 + np.exp(-link)) - cbpp.fitted()).max() < 0.02
+    assert not np.allclose(1 / (1 + np.exp(-link)), cbpp.fitted(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sleepstudy", "cbpp"])
+def test_results_follow_the_rows_of_the_users_frame(name: str, fit_of: Callable[..., Fit]) -> None:
+    frame = data(name)
+    mixed = frame.sample(frac=1, random_state=4)
+    mixed.index = [f"row {label}" for label in mixed.index]
+    fit = mixed_model(FORMULAS[name], mixed, family=FAMILIES.get(name, "gaussian"), verbose=0)
+    expected = fit_of(name)
+    assert list(fit.fitted().index) == list(mixed.index)
+    order = [int(label.removeprefix("row ")) for label in mixed.index]
+    np.testing.assert_allclose(fit.fitted(), expected.fitted().loc[order], rtol=1e-9)
+    np.testing.assert_allclose(fit.residuals(), expected.residuals().loc[order], atol=1e-8)
+    np.testing.assert_allclose(fit.predict()["fit"], fit.fitted(), rtol=1e-12)
+    assert list(fit.predict().index) == list(mixed.index)
+    assert list(fit.simulate(1, seed=2).index) == list(mixed.index)
+
+
+def test_repeated_row_labels_stay_in_place(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy").set_axis([0] * 180)
+    fit = mixed_model(SLEEP, frame, verbose=0)
+    np.testing.assert_allclose(fit.fitted(), sleepstudy.fitted(), rtol=1e-10)
+    np.testing.assert_allclose(fit.predict()["fit"], sleepstudy.fitted(), rtol=1e-10)
+
+
+# -- simulation ------------------------------------------------------------------------------------
+
+
+def test_simulated_outcomes_have_the_moments_of_the_model(sleepstudy: Fit) -> None:
+    draws = sleepstudy.simulate(400, seed=5)
+    assert draws.shape == (180, 400)
+    assert list(draws.columns[:2]) == ["sim_1", "sim_2"]
+    frame, vc = data("sleepstudy"), sleepstudy.var_corr()["vcov"]
+    mean = sleepstudy.fixef()["(Intercept)"] + sleepstudy.fixef()["Days"] * frame["Days"]
+    variance = vc[0] + vc[1] * frame["Days"] ** 2 + 2 * vc[2] * frame["Days"] + vc[3]
+    score = (draws.mean(axis=1) - mean) / np.sqrt(variance / 400)
+    assert score.abs().max() < 4.5  # 180 correlated normal scores
+    spread = draws.to_numpy().std(axis=1, ddof=1) ** 2 / variance
+    assert np.abs(spread - 1).max() < 4.5 * np.sqrt(2 / 399)
+
+
+def test_simulation_is_seeded_and_can_keep_the_subjects(sleepstudy: Fit) -> None:
+    pd.testing.assert_frame_equal(sleepstudy.simulate(3, seed=1), sleepstudy.simulate(3, seed=1))
+    assert not sleepstudy.simulate(1, seed=1).equals(sleepstudy.simulate(1, seed=2))
+    kept = sleepstudy.simulate(300, seed=1, condition_on_data=True)
+    error = (kept.mean(axis=1) - sleepstudy.fitted()) / (sleepstudy.sigma() / np.sqrt(300))
+    assert error.abs().max() < 4.5
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        sleepstudy.simulate(0, seed=1)
+
+
+def test_simulated_counts_stay_within_their_trials(cbpp: Fit) -> None:
+    draws = cbpp.simulate(50, seed=3)
+    assert (draws >= 0).all(axis=None)
+    assert draws.le(data("cbpp")["size"], axis=0).all(axis=None)
+    assert (draws == draws.round()).all(axis=None)
+
+
+# -- update ----------------------------------------------------------------------------------------
+
+
+def test_update_of_the_formula(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy")
+    fit = sleepstudy.update(". ~ . + I(Days**2)", frame)
+    direct = mixed_model("Reaction ~ Days + I(Days**2) + (Days | Subject)", frame, verbose=0)
+    assert fit.loglik() == direct.loglik()
+    assert fit.fixef().index[-1] == "I(Days ** 2)"
+    back = fit.update(". ~ . - I(Days**2)", frame)
+    assert back.loglik().value == pytest.approx(sleepstudy.loglik().value, abs=1e-10)
+
+
+def test_update_keeps_the_other_arguments(cbpp: Fit, sleepstudy: Fit) -> None:
+    frame = data("cbpp")
+    fit = cbpp.update(". ~ . - period", frame)
+    assert fit.call == cbpp.call
+    assert list(fit.fixef().index) == ["(Intercept)"]
+    probit = cbpp.update(data=frame, link="probit")
+    assert probit.call["link"] == "probit"
+    reml = sleepstudy.update(data=data("sleepstudy"), method="reml")
+    assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
+    weighted = data("sleepstudy").assign(w=np.tile([1.0, 3.0], 90))
+    first = mixed_model(SLEEP, weighted, weights="w", verbose=0)
+    assert first.update(data=weighted).loglik() == first.loglik()
+
+
+def test_update_needs_data(sleepstudy: Fit) -> None:
+    with pytest.raises(ValueError, match="needs data="):
+        sleepstudy.update(". ~ . + x")
+
+
+# -- singular fits ---------------------------------------------------------------------------------
+
+
+def test_a_singular_fit_says_so(singular: Fit, sleepstudy: Fit) -> None:
+    assert singular.is_singular()
+    assert singular.boundary() == ("t",)
+    assert not sleepstudy.is_singular()
+    assert sleepstudy.boundary() == ()
+    text = str(singular.summary())
+    assert "boundary (singular) fit" in text
+    assert "`t`" in text
+    assert "boundary" not in str(sleepstudy.summary())
+
+
+def test_a_singular_fit_stays_usable(singular: Fit) -> None:
+    assert singular.std_errors().notna().all()
+    bounds = singular.confint()
+    assert bounds.loc["sd_t|id"].isna().all()
+    assert bounds.drop("sd_t|id").notna().all(axis=None)
+    assert singular.fixef()["t"] == pytest.approx(0.5, abs=1e-8)
+    assert singular.var_corr().set_index("name1").loc["t", "sdcor"] < 1e-4
+    assert singular.ranef()["t"].abs().max() < 1e-6
+
+
+def test_the_advice_does_not_propose_what_the_formula_has(singular: Fit) -> None:
+    assert "use ||" not in " ".join(singular.messages)
+
+
+def test_a_correlation_with_nothing_is_missing() -> None:
+    from conftest import no_slopes
+
+    table = mixed_model("y ~ t + (t | id)", no_slopes(), verbose=0).var_corr()
+    pair = table[table["name2"].notna()].iloc[0]
+    assert np.isnan(pair["sdcor"])  # lme4 prints NaN
+
+
+@pytest.mark.parametrize(("family", "seed"), [("bernoulli", 0), ("bernoulli", 1), ("poisson", 3)])
+@pytest.mark.parametrize("term", ["(t | id)", "(t || id)"])
+def test_a_glmm_without_any_random_effect(family: str, seed: int, term: str) -> None:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(40), 6), "t": np.tile(np.arange(6) / 6, 40)})
+    eta = -0.2 + 0.5 * frame["t"]
+    if family == "bernoulli":
+        frame["y"] = (rng.uniform(size=240) < 1 / (1 + np.exp(-eta))).astype(float)
+    else:
+        frame["y"] = rng.poisson(np.exp(eta)).astype(float)
+    fit = mixed_model(f"y ~ t + {term}", frame, family=family, verbose=0)
+    inner = mixed_model("y ~ t + (1 | id)", frame, family=family, verbose=0)
+    assert float(fit.loglik()) > float(inner.loglik()) - 1e-3  # the larger model
+    assert fit.estimate.converged
+    assert fit.std_errors().notna().all()

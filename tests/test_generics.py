@@ -1,0 +1,80 @@
+"""Every generic is a function that calls the method of the same name."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import data
+
+import dgmm
+from dgmm import Fit, generics
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "bic": {"n": "subjects"},
+    "confint": {"level": 0.8},
+    "fitted": {"scale": "link"},
+    "predict": {"type": "marginal"},
+    "ranef": {"cond_var": True},
+    "residuals": {"type": "pearson"},
+    "simulate": {"nsim": 2, "seed": 3},
+    "std_errors": {"kind": "gls"},
+    "vcov": {"kind": "gls"},
+}
+PLAIN = sorted(set(generics.__all__) - {"save", "update", "summary"})
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_function_gives_what_the_method_gives(name: str, sleepstudy: Fit) -> None:
+    options = ARGUMENTS.get(name, {})
+    ours = getattr(dgmm, name)(sleepstudy, **options)
+    theirs = getattr(sleepstudy, name)(**options)
+    if isinstance(ours, pd.DataFrame):
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    elif isinstance(ours, pd.Series):
+        pd.testing.assert_series_equal(ours, theirs, check_exact=True)
+    else:
+        assert ours == theirs
+
+
+def test_summary_update_and_save(sleepstudy: Fit, tmp_path: Path) -> None:
+    assert str(dgmm.summary(sleepstudy)) == str(sleepstudy.summary())
+    changed = dgmm.update(sleepstudy, data=data("sleepstudy"), method="reml")
+    assert float(dgmm.loglik(changed)) == pytest.approx(-871.814136, abs=1e-5)
+    dgmm.save(sleepstudy, tmp_path / "fit")
+    assert dgmm.load(tmp_path / "fit").loglik() == sleepstudy.loglik()
+
+
+def test_every_method_has_its_function_and_every_function_its_method() -> None:
+    methods = {
+        name
+        for name, member in inspect.getmembers(Fit, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    # these have no generic in R
+    assert methods - set(generics.__all__) == {
+        "boundary",
+        "coefficients",
+        "df",
+        "random_profile",
+    }
+    assert set(generics.__all__) <= methods
+    assert set(generics.__all__) <= set(dgmm.__all__)
+    for name in generics.__all__:
+        assert getattr(dgmm, name).__name__ == name
+        assert f"fit.{name}" in inspect.getdoc(getattr(dgmm, name))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", generics.__all__)
+def test_anything_else_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"{name}\(\) needs a fit from mixed_model\(\), not int"):
+        getattr(generics, name)(3)
+
+
+def test_a_frame_is_no_fit() -> None:
+    for name in ("update", "simulate", "confint"):
+        with pytest.raises(TypeError, match="needs a fit from mixed_model.*DataFrame"):
+            getattr(generics, name)(pd.DataFrame({"a": [1]}))

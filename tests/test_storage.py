@@ -1,0 +1,226 @@
+"""Saved fits: the same in a fresh process, tampered files refused, nothing executed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import data
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import dgmm
+from dgmm import Fit, load
+
+FRESH = """
+import sys
+import dgmm
+fit = dgmm.load(sys.argv[1])
+new = dgmm.datasets.load(sys.argv[2]).head(30)
+fit.predict(new).to_json(sys.argv[3] + ".known", double_precision=15)
+group = fit.groups[0]
+fit.predict(new.assign(**{group: "somebody"}), interval="confidence").to_json(
+    sys.argv[3] + ".new", double_precision=15
+)
+fit.simulate(1, seed=4).to_json(sys.argv[3] + ".draws", double_precision=15)
+print(fit.summary())
+"""
+
+
+def frame_of(fit: Fit) -> str:
+    return "cbpp" if "herd" in fit.formula else "sleepstudy"
+
+
+def content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """JSON header and tensors of a saved fit."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return json.loads(file.metadata()["dgmm"]), tensors
+
+
+def rewrite(path: Path, header: dict[str, Any] | str, tensors: dict[str, Any]) -> None:
+    text = header if isinstance(header, str) else json.dumps(header)
+    save_file(tensors, path, metadata={"dgmm": text})
+
+
+# -- round trip ------------------------------------------------------------------------------------
+
+
+def test_a_fresh_process_finds_the_same_fit(any_fit: Fit, tmp_path: Path) -> None:
+    path, out = tmp_path / "fit.dgmm", tmp_path / "out"
+    any_fit.save(path)
+    name = frame_of(any_fit)
+    root = str(Path(dgmm.__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", FRESH, str(path), name, str(out)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": root},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == str(any_fit.summary()) + "\n"
+    new = data(name).head(30)
+    fresh = new.assign(**{any_fit.groups[0]: "somebody"})
+    for suffix, expected in (
+        ("known", any_fit.predict(new)),
+        ("new", any_fit.predict(fresh, interval="confidence")),
+        ("draws", any_fit.simulate(1, seed=4)),
+    ):
+        found = pd.read_json(f"{out}.{suffix}", precise_float=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_every_method_agrees_after_loading(any_fit: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "fit.dgmm"
+    any_fit.save(path)
+    fit = load(path)
+    assert fit.loglik() == any_fit.loglik()
+    assert fit.call == any_fit.call
+    assert fit.versions == any_fit.versions
+    assert fit.messages == any_fit.messages
+    pd.testing.assert_series_equal(fit.fixef(), any_fit.fixef(), check_exact=True)
+    pd.testing.assert_frame_equal(fit.vcov(), any_fit.vcov(), check_exact=True)
+    pd.testing.assert_frame_equal(fit.var_corr(), any_fit.var_corr())
+    pd.testing.assert_frame_equal(fit.confint(), any_fit.confint())
+    pd.testing.assert_series_equal(fit.fitted(), any_fit.fitted(), rtol=1e-12)
+    pd.testing.assert_series_equal(fit.residuals(), any_fit.residuals(), rtol=1e-9, atol=1e-12)
+    pd.testing.assert_frame_equal(fit.ranef(), any_fit.ranef(), rtol=1e-9, check_index_type=False)
+
+
+def test_a_loaded_fit_can_be_updated_and_saved_again(sleepstudy: Fit, tmp_path: Path) -> None:
+    sleepstudy.save(tmp_path / "one")
+    fit = load(tmp_path / "one")
+    reml = fit.update(data=data("sleepstudy"), method="reml")
+    assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
+    fit.save(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_row_labels_and_ids_keep_their_types(tmp_path: Path) -> None:
+    frame = data("sleepstudy")
+    when = pd.date_range("2020-01-01", periods=180, freq="h")
+    for index in (pd.Index(np.arange(180) + 0.5), pd.Index([f"r{j}" for j in range(180)]), when):
+        one = frame.set_axis(index).assign(Subject=frame["Subject"].astype(int).to_numpy())
+        fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", one, verbose=0)
+        fit.save(tmp_path / "fit")
+        again = load(tmp_path / "fit")
+        assert list(again.fitted().index) == list(fit.fitted().index) == list(index)
+        assert list(again.ranef().index) == list(fit.ranef().index)
+        np.testing.assert_allclose(again.predict(one)["fit"], fit.fitted(), rtol=1e-12)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*nothing\.dgmm"):
+        load(tmp_path / "nothing.dgmm")
+
+
+def test_a_file_of_another_kind(tmp_path: Path, sleepstudy: Fit) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    header, tensors = content(path)
+    rewrite(path, {**header, "format": "dgmm fit, format 99"}, tensors)
+    with pytest.raises(ValueError, match="not a file written by fit.save"):
+        load(path)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="not a file written by fit.save"):
+        load(path)
+    path.write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not a file written by fit.save"):
+        load(path)
+
+
+def test_an_unknown_class_is_not_built(tmp_path: Path, sleepstudy: Fit) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    header, tensors = content(path)
+    text = json.dumps(header)
+    for name in ("Popen", "os.system", "subprocess.Popen", "Fit.__class__"):
+        rewrite(path, text.replace('"class": "Model"', f'"class": "{name}"'), tensors)
+        with pytest.raises(ValueError, match=f"unknown part '{name}'"):
+            load(path)
+
+
+def test_an_unknown_marker_is_refused_in_words(tmp_path: Path, sleepstudy: Fit) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    header, tensors = content(path)
+    for marker in ("decode", "record", "_class__", "code"):
+        text = json.dumps(header).replace('{"array":', f'{{"{marker}":', 1)
+        rewrite(path, text, tensors)
+        with pytest.raises(ValueError, match=marker):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "Days.__class__",
+        "().__class__.__base__.__subclasses__()",
+        "__import__('os').getcwd()",
+        "Days[0]",
+        "(lambda: Days)()",
+        "open('x')",
+    ],
+)
+def test_a_formula_that_would_run_code_is_refused(
+    harm: str, tmp_path: Path, sleepstudy: Fit
+) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    header, tensors = content(path)
+    changed = tampered(header["fit"], harm)
+    assert changed > 0
+    rewrite(path, header, tensors)
+    with pytest.raises(ValueError):  # noqa: PT011 - the words depend on the expression
+        load(path).predict(data("sleepstudy"))
+
+
+def tampered(value: Any, harm: str) -> int:
+    """Put ``harm`` in place of the fixed effect Days wherever the file speaks of expressions."""
+    if isinstance(value, dict):
+        if "specification" in value:
+            text = json.dumps(value["specification"])
+            new = text.replace("1 + Days", json.dumps(f"1 + {harm}")[1:-1])
+            value["specification"] = json.loads(new)
+            return int(new != text)
+        return sum(tampered(entry, harm) for entry in value.values())
+    if isinstance(value, list):
+        return sum(tampered(entry, harm) for entry in value)
+    return 0
+
+
+def test_no_pickle_anywhere(tmp_path: Path, any_fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    import torch
+
+    def never(*args: Any, **options: Any) -> Any:
+        raise AssertionError("pickle was used")
+
+    for owner, names in (
+        (pickle, ("load", "loads", "dump", "dumps", "Unpickler", "Pickler")),
+        (torch, ("load", "save")),
+    ):
+        for name in names:
+            monkeypatch.setattr(owner, name, never)
+    path = tmp_path / "fit.dgmm"
+    any_fit.save(path)
+    assert load(path).loglik() == any_fit.loglik()
+    # an eight byte length, then JSON: the layout of safetensors, which holds numbers only
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + size])
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    assert max(ends) == len(raw) - 8 - size
+    assert not raw.startswith((b"\x80", b"PK"))
