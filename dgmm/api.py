@@ -101,7 +101,9 @@ def mixed_model(
     """
     parsed = parse_formula(formula, latent_words=_latent_words())
     chosen = find_family(family, link)
-    _check_options(method, missing, se, device, starts)
+    _check_options(method, missing, se, device)
+    _whole("starts", starts, 1)
+    _whole("seed", seed, 0)
     call = {
         "family": chosen.name,
         "link": chosen.link.name,
@@ -168,27 +170,29 @@ def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> N
         raise ValueError(f"{name}={value!r} is not available{hint} Use {', '.join(words)}.{later}")
 
 
-def _check_options(method: str, missing: str, se: str | None, device: str, starts: int) -> None:
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is a whole number, at least {least}, not {value!r}")
+
+
+def _check_options(method: str, missing: str, se: str | None, device: str) -> None:
     _one_of("method", method, METHODS)
     _one_of("missing", missing, ("observed",))
     _one_of("se", se, STANDARD_ERRORS)
     _one_of("device", device, ("auto", "cpu"))
-    if starts < 1:
-        raise ValueError(f"starts is the number of starts, at least 1, not {starts!r}")
 
 
 def _control(control: Control | dict[str, Any] | None) -> Control:
     if isinstance(control, Control):
         return control
+    if control is not None and not isinstance(control, dict):
+        raise TypeError(f"control is a dgmm.Control or a dict of its options, not {control!r}")
     known = Control.__dataclass_fields__
     for name in control or {}:
         if name not in known:
             hint = suggestion(name, list(known))
             raise ValueError(f"control has no option {name!r}{hint} It has {', '.join(known)}.")
-    chosen = Control(**(control or {}))
-    if chosen.points is not None and chosen.points < 3:
-        raise ValueError(f"control points={chosen.points} is too short a rule; use 3 or more")
-    return chosen
+    return Control(**(control or {}))
 
 
 def _read(design: Design, family: Family) -> Design:
@@ -221,6 +225,12 @@ def _check_groups(design: Design, family: Family) -> None:
         raise ValueError(
             f"the formula has {len(names)} grouping factors ({listed}); the engines here handle "
             f"one. Keep the one that matters, for example (1 | {names[0]})."
+        )
+    y = design.y[design.observed] / design.trials[design.observed]
+    if np.all(y == y[0]):
+        raise ValueError(
+            f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
+            "there is nothing to explain"
         )
     effects = sum(len(block.columns.names) for block in design.latents)
     levels = len(np.unique(design.latents[0].grouping.codes[design.observed]))
@@ -296,9 +306,11 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
     names = find_boundary(done)[0]
     if names:
         listed = ", ".join(f"`{name}`" for name in names)
+        correlated = any("below" in latent.shapes() for latent in done.model.latents)
         found.append(
             f"boundary (singular) fit: the variance of {listed} beyond the other random effects is "
-            "estimated as zero. The fixed effects are usable; drop the term or use || to simplify"
+            "estimated as zero. The fixed effects are usable; drop the term"
+            + (" or use || to simplify" if correlated else "")
         )
     if done.kl_by_direction is not None and bool((done.kl_by_direction < 0.01).any()):
         dead = int((done.kl_by_direction < 0.01).sum())

@@ -70,13 +70,14 @@ class Fit:
     def vcov(self, kind: str = "default") -> pd.DataFrame:
         """Covariance matrix of the linear coefficients.
 
-        kind: "hessian" (observed information, the default of ML fits), "gls" (lme4's
-        (sum X'V^-1 X)^-1, the default of REML fits), for Gaussian linear models.
+        kind: "default" is the form named in the summary (what se= asked for; "gls" after REML;
+        missing values after se=None); "hessian" the inverse observed information; "gls" lme4's
+        (sum X'V^-1 X)^-1, for Gaussian linear models.
         """
         if kind not in ("default", "hessian", "gls"):
             raise ValueError(f"kind is 'default', 'hessian' or 'gls', not {kind!r}")
-        if kind == "default":
-            kind = "gls" if self.info is None else "hessian"
+        if kind == "default" and self.info is None:
+            kind = "gls" if self.estimate.method == "reml" else "none"
         if kind == "hessian" and self.info is None:
             raise ValueError("this fit has no Hessian (REML, or se=None); use kind='gls'")
         names = list(self.estimate.model.names)

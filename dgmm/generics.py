@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dgmm.fit import Fit
+
 __all__ = [
     "aic",
     "bic",
@@ -34,7 +36,7 @@ __all__ = [
 
 def _generic(name: str, sentence: str) -> Callable[..., Any]:
     def generic(fit: Any, *args: Any, **options: Any) -> Any:
-        if not hasattr(type(fit), name):
+        if not isinstance(fit, Fit):
             raise TypeError(f"{name}() needs a fit from mixed_model(), not {type(fit).__name__}")
         return getattr(fit, name)(*args, **options)
 

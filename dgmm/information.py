@@ -37,7 +37,7 @@ __all__ = ["Information", "expected_information", "information", "reported_packi
 BOUNDARY = 1e-4
 """A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
 
-STEP = 0.02
+STEP = 0.005
 """Step of the central differences in pilot standard errors."""
 
 
@@ -47,6 +47,7 @@ class Information:
 
     packing: Packing
     vcov: Tensor  # (P_r, P_r), NaN for parameters held at a boundary
+    inverse_hessian: Tensor  # (P_r, P_r), the same unless a sandwich was asked for
     form: str
     smallest_eigenvalue: float  # of the information, scaled to unit diagonal
     asymmetry: float
@@ -76,6 +77,7 @@ def information(done: Estimate, kind: str, seed: int, draws: int) -> Information
         curvature, info, effective, messages, form = network_information(done, seed, draws)
     vcov, smallest, trouble = _invert(info, at_zero)
     packing = reported_packing(done.model)
+    inverse = vcov
     if kind == "sandwich":
         if not done.model.linear:
             raise ValueError("se='sandwich' is for models without dnn(); use se='hessian'")
@@ -83,6 +85,7 @@ def information(done: Estimate, kind: str, seed: int, draws: int) -> Information
     return Information(
         packing,
         torch.from_numpy(vcov),
+        torch.from_numpy(inverse),
         form,
         smallest,
         curvature.asymmetry,

@@ -29,7 +29,9 @@ def covariance(latent: Latent, weights: Theta) -> Tensor:
 
 def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray:
     """Covariance of the linear coefficients as written by the user, (p, p)."""
-    basis = done.model.basis
+    basis, p = done.model.basis, len(done.model.names)
+    if kind == "none":
+        return np.full((p, p), np.nan)
     if kind == "gls":
         if done.vcov_gls is None:
             raise ValueError(
@@ -39,8 +41,7 @@ def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray
         inner = done.vcov_gls
     else:
         assert info is not None
-        p = len(done.model.names)
-        inner = info.vcov[:p, :p]
+        inner = (info.inverse_hessian if kind == "hessian" else info.vcov)[:p, :p]
     return (basis @ inner @ basis.T).numpy()
 
 
@@ -85,7 +86,17 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
     table["std_error"] = error.detach().numpy()
     pairs = table["name2"].notna()
     table["estimate"] = np.where(pairs, np.tanh(table["working"]), np.exp(table["working"]))
+    for at in np.flatnonzero(pairs):  # a correlation with an effect that is zero is none
+        one = table["group"] == table.at[at, "group"]
+        ends = table["name1"].isin([table.at[at, "name1"], table.at[at, "name2"]])
+        if (table.loc[one & ends & ~pairs, "estimate"] < 1e-8 * unit_scale(done)).any():
+            table.loc[at, "estimate"] = np.nan
     return Components(table)
+
+
+def unit_scale(done: Estimate) -> float:
+    """The smallest scale of a random effect: what a standard deviation is compared with."""
+    return min(float(latent.scale.min()) for latent in done.model.latents if latent.linear)
 
 
 def _labels(done: Estimate, groups: tuple[str, ...]) -> list[tuple[str, str, str | None]]:

@@ -60,12 +60,28 @@ class _Surface:
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         theta = {**self.theta, **self.packing.unpack(torch.from_numpy(vector))}
-        value, gradient = self.frozen.value_and_gradient(theta)
+        try:
+            value, gradient = self.frozen.value_and_gradient(theta)
+        except torch.linalg.LinAlgError:  # a step too far: P is no longer finite
+            return 1e300, np.zeros_like(vector)
         slope = self.packing.pack(gradient).numpy() - self.kappa * vector
         total = value - 0.5 * float(self.kappa @ vector**2)
         if not np.isfinite(total):
             return 1e300, np.zeros_like(vector)
         return -total, -slope
+
+
+def _damping(packing: Packing) -> Tensor:
+    """A weak prior on variance parameters, whose standard error is unbounded at the boundary.
+
+    On the log scale a variance of zero is infinitely far: a standard error above 10 means flat.
+    """
+    return packing.pack(
+        {
+            name: torch.full(shape, 0.01 if name.startswith("latent") else 0.0).double()
+            for name, shape in packing.shapes.items()
+        }
+    )
 
 
 def _metric(scores: Tensor, kappa: Tensor, floor: float) -> np.ndarray:
@@ -100,6 +116,7 @@ def polish(
     position = model.packing.positions(packing.shapes)
     kappa = kappa_vector(model, packing)
     floor = 1e-10 if model.linear else 1e-3
+    damping = _damping(packing)
     path, used, decrement = [], 0, np.inf
     for number in range(rounds + 1):
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
@@ -107,7 +124,7 @@ def polish(
         x = packing.pack(theta).numpy()
         surface = _Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
-        factor = _metric(frozen.scores(theta)[:, position], kappa, floor)
+        factor = _metric(frozen.scores(theta)[:, position], kappa + damping, floor)
         whitened = np.linalg.solve(factor, slope)
         decrement = float(np.linalg.norm(whitened))
         path.append(-value)

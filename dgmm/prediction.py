@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from dgmm.design import Design, Specification, rebuild
+from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information, find_boundary
 from dgmm.panel import Panel
@@ -50,6 +50,8 @@ class Wanted:
                 words = [str(word) for word in known]
                 hint = suggestion(str(value), words)
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
+        if self.draws < 1:
+            raise ValueError(f"draws is a number of draws, at least 1, not {self.draws!r}")
         if not 0 < self.level < 1:
             raise ValueError(f"level is a probability between 0 and 1, not {self.level!r}")
 
@@ -159,10 +161,11 @@ def predict(
         labels = pd.Series(index, index=rows)
     else:
         design = rebuild(spec, newdata, outcome=False)
-        _check_groups(design, wanted, history)
         target, rows, size = Panel.from_design(design), design.rows, len(newdata)
         labels = pd.Series(design.index, index=rows)
     past = _history(done, spec, target, history)
+    if wanted.new_groups == "error":
+        _refuse_unknown(spec, target, past, history is None)
     columns = _interval(done, info, wanted, past, target, seed)
     frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
     if newdata is None:
@@ -173,14 +176,16 @@ def predict(
     return frame if original is None or callable(original) else frame.set_axis(original, axis=0)
 
 
-def _check_groups(design: Design, wanted: Wanted, history: Any) -> None:
-    unknown = design.latents[0].grouping.codes < 0 if design.latents else np.zeros(0, dtype=bool)
-    if wanted.new_groups == "error" and history is None and unknown.any():
-        grouping = design.latents[0].grouping
+def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: bool) -> None:
+    """new_groups="error": subjects without any outcome behind their prediction."""
+    empty = target.ids[(past.count == 0).numpy()]
+    if len(empty):
+        group = spec.parsed().latents[0].group
+        where = "the fit" if of_fit else "history"
         raise ValueError(
-            f"`{grouping.name}` has {len(np.unique(grouping.labels[unknown]))} levels that were "
-            f"not in the fit, for example {grouping.labels[unknown][0]!r}. Give their past "
-            "outcomes as history=, or allow new_groups='population'."
+            f"`{group}` has {len(empty)} levels without outcomes in {where}, for example "
+            f"{empty[0]!r}. Give their past outcomes as history=, or allow "
+            "new_groups='population'."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,11 @@ class Predictive(NamedTuple):
 
     mean: Tensor
     variance: Tensor
+
+
+def subject_keys(panel: Panel) -> list[int]:
+    """A number for every id, so that predictions of a subject do not depend on the other rows."""
+    return [zlib.crc32(str(one).encode()) for one in panel.ids.tolist()]
 
 
 def given_history(
@@ -52,7 +58,8 @@ def given_history(
         return Predictive(mean, variance)
     rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
     assert rule is not None
-    frozen = freeze(model, theta, history, rule, np.random.default_rng([seed, 37]))
+    rng = np.random.default_rng([seed, 37])
+    frozen = freeze(model, theta, history, rule, rng, keys=subject_keys(history))
     for block, b, terms in frozen.weighted_nodes(ready):
         rows = target.block(block.subjects)
         with torch.no_grad():
@@ -108,7 +115,8 @@ def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, T
         return mean, covariance
     rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
     assert rule is not None
-    frozen = freeze(model, done.theta, history, rule, np.random.default_rng([seed, 37]))
+    rng = np.random.default_rng([seed, 37])
+    frozen = freeze(model, done.theta, history, rule, rng, keys=subject_keys(history))
     for block, b, terms in frozen.weighted_nodes(model.prepare(done.theta)):
         found = moments(b, terms)
         mean[block.subjects] = found.mean

@@ -10,6 +10,7 @@ where lw_m is the log weight of the node minus the log base density at e_m.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,13 @@ def gauss_hermite(k: int, points: int) -> Nodes:
     return _tensor_product(x[keep], np.log(weight[keep]) + 0.5 * x[keep] ** 2, k)
 
 
-def _shifted_sobol(n: int, dimensions: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+def _shifted_sobol(
+    n: int,
+    dimensions: int,
+    draws: int,
+    rng: np.random.Generator,
+    keys: Sequence[int] | None = None,
+) -> np.ndarray:
     """One Sobol set, digitally shifted for each subject: uniforms of shape (draws, n, dimensions).
 
     A set shared by all subjects makes their errors add up; the digital shift (exclusive or of the
@@ -57,16 +64,27 @@ def _shifted_sobol(n: int, dimensions: int, draws: int, rng: np.random.Generator
     bits = 30
     engine = stats.qmc.Sobol(dimensions, scramble=True, bits=bits, rng=rng)
     base = (engine.random(draws) * 2**bits).astype(np.int64)
-    shift = rng.integers(0, 2**bits, size=(n, dimensions), dtype=np.int64)
+    if keys is None:
+        shift = rng.integers(0, 2**bits, size=(n, dimensions), dtype=np.int64)
+    else:  # the draws of a subject do not depend on who else is there
+        rows = [np.random.default_rng([97, key]).integers(0, 2**bits, dimensions) for key in keys]
+        shift = np.array(rows, dtype=np.int64).reshape(n, dimensions)
     return (np.bitwise_xor(base[:, None, :], shift[None]) + 0.5) / 2**bits
 
 
-def sobol_t(n: int, k: int, draws: int, rng: np.random.Generator, df: float = 5.0) -> Nodes:
+def sobol_t(
+    n: int,
+    k: int,
+    draws: int,
+    rng: np.random.Generator,
+    df: float = 5.0,
+    keys: Sequence[int] | None = None,
+) -> Nodes:
     """Quasi-random draws from the k-variate t with ``df`` degrees of freedom, new for each subject.
 
     Uses k + 1 Sobol dimensions; draws should be a power of two.
     """
-    u = _shifted_sobol(n, k + 1, draws, rng)
+    u = _shifted_sobol(n, k + 1, draws, rng, keys)
     mixing = special.gammaincinv(df / 2, u[..., :1]) * 2 / df
     e = special.ndtri(u[..., 1:]) / np.sqrt(mixing)
     constant = (

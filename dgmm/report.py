@@ -160,7 +160,7 @@ def random_lines(table: pd.DataFrame) -> list[str]:
     last = None
     for row in singles.itertuples():
         pairs = table[(table["group"] == row.group) & (table["name2"] == row.name1)]
-        correlations = [f"{value:5.2f}" for value in pairs["sdcor"]]
+        correlations = ["  NaN" if np.isnan(v) else f"{v:5.2f}" for v in pairs["sdcor"]]
         group = row.group if row.group != last else ""
         last = row.group
         rows.append([group, row.name1, number(row.vcov), number(row.sdcor), " ".join(correlations)])
@@ -215,6 +215,8 @@ def _fixed_text(fit: Reportable, table: pd.DataFrame) -> str:
     lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
     if fit.info is not None:
         form = fit.info.form
+    elif fit.estimate.method != "reml":
+        form = "not asked for (se=None)"
     else:
         form = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
     lines.append(_wrap(f"Standard errors: {form}", "   "))

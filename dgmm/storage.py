@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -76,12 +77,16 @@ def load(path: Path, fit_class: type[Any], **given: Any) -> Any:
     """Read a fit; ``given`` fields are not stored in files (callables)."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    other = f"{str(path)!r} is not a file written by fit.save() of this version"
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(other) from error
     content = json.loads(metadata.get("dgmm", "{}"))
     if content.get("format") != FORMAT:
-        raise ValueError(f"{str(path)!r} is not a file written by fit.save() of this version")
+        raise ValueError(other)
     known = known_classes() | {fit_class.__name__: fit_class}
     return _Decoder(tensors, known, given).decode(content["fit"])
 
@@ -147,7 +152,18 @@ class _Decoder:
             return find_family(content, dict(rest)["link"])
         if kind == "specification":
             return Specification.from_json(content)
-        return getattr(self, f"_{kind}")(content)
+        readers: dict[str, Callable[[Any], Any]] = {
+            "float": float,
+            "tensor": self.tensors.__getitem__,
+            "array": lambda key: self.tensors[key].numpy(),
+            "labels": self._labels,
+            "dict": lambda pairs: {key: self.decode(entry) for key, entry in pairs},
+            "observations": lambda parts: Observations(*map(self.decode, parts)),
+            "tuple": lambda parts: tuple(map(self.decode, parts)),
+        }
+        if kind not in readers:
+            raise ValueError(f"the file has an unknown entry {kind!r}; it will not be read")
+        return readers[kind](content)
 
     def _record(self, name: str, content: dict[str, Any]) -> Any:
         if name not in self.known:
@@ -160,25 +176,7 @@ class _Decoder:
         except TypeError as error:
             raise ValueError(f"the file was written by another version: {error}") from error
 
-    def _float(self, content: str) -> float:
-        return float(content)
-
-    def _tensor(self, content: str) -> Tensor:
-        return self.tensors[content]
-
-    def _array(self, content: str) -> np.ndarray:
-        return self.tensors[content].numpy()
-
     def _labels(self, content: list[Any]) -> np.ndarray:
         out = np.empty(len(content), dtype=object)
         out[:] = [self.decode(entry) for entry in content]
         return out
-
-    def _dict(self, content: list[list[Any]]) -> dict[Any, Any]:
-        return {key: self.decode(entry) for key, entry in content}
-
-    def _observations(self, content: list[Any]) -> Observations:
-        return Observations(*(self.decode(entry) for entry in content))
-
-    def _tuple(self, content: list[Any]) -> tuple[Any, ...]:
-        return tuple(self.decode(entry) for entry in content)

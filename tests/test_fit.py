@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FAMILIES, FORMULAS, data
+from conftest import FAMILIES, FORMULAS, data, no_slopes
 from scipy import stats
 
 from dgmm import Fit, mixed_model
@@ -146,7 +146,6 @@ def test_a_random_slope_without_a_fixed_one_has_its_own_column() -> None:
 def test_conditional_standard_deviations(sleepstudy: Fit) -> None:
     with_sd = sleepstudy.ranef(cond_var=True)
     pd.testing.assert_frame_equal(with_sd[["(Intercept)", "Days"]], sleepstudy.ranef())
-    # lme4's condVar of the REML fit is 12.07 and 2.31; the ML ones are closed form
     done = sleepstudy.var_corr()["vcov"].to_numpy()
     D = np.array([[done[0], done[2]], [done[2], done[1]]])
     T = np.column_stack([np.ones(10), np.arange(10)])
@@ -362,8 +361,6 @@ def test_the_advice_does_not_propose_what_the_formula_has(singular: Fit) -> None
 
 
 def test_a_correlation_with_nothing_is_missing() -> None:
-    from conftest import no_slopes
-
     table = mixed_model("y ~ t + (t | id)", no_slopes(), verbose=0).var_corr()
     pair = table[table["name2"].notna()].iloc[0]
     assert np.isnan(pair["sdcor"])  # lme4 prints NaN

@@ -30,7 +30,7 @@ def test_value_is_the_formula_written_out(activation: str, bias: bool) -> None:
     network = Dense((3, 4, 5, 2), activation, bias)
     weights = network.initial(generator(1))
     x = torch.randn(7, 6, 3, generator=generator(2), dtype=torch.float64)
-    step = ACTIVATIONS[activation]
+    step = ACTIVATIONS[activation][0]
     first = step(x @ weights["A1"].T + weights["a1"])
     second = step(first @ weights["A2"].T + weights["a2"])
     last = second @ weights["A3"].T + (weights["a3"] if bias else 0.0)

@@ -200,12 +200,6 @@ def test_prediction_intervals_of_counts_are_counts(epil: Fit) -> None:
     assert inside > 0.75  # Poisson is too narrow for these counts, as the literature says
 
 
-def test_trials_in_newdata_count_for_new_outcomes(cbpp: Fit) -> None:
-    own = cbpp.predict(interval="prediction")
-    again = cbpp.predict(data("cbpp"), interval="prediction")
-    np.testing.assert_allclose(again["se"], own["se"], rtol=0.2)
-
-
 def test_same_seed_same_interval(sleepstudy: Fit) -> None:
     first = sleepstudy.predict(interval="prediction", seed=1)
     pd.testing.assert_frame_equal(first, sleepstudy.predict(interval="prediction", seed=1))

@@ -56,7 +56,7 @@ def test_unknown_word_names_the_nearest_and_lists_all() -> None:
 
 
 def test_word_without_neighbour_gets_no_suggestion() -> None:
-    assert suggestion("zzzz", ["gaussian", "poisson"]) == ""
+    assert suggestion("zzzz", ["gaussian", "poisson"]) == "."
     with pytest.raises(ValueError, match="Available: dense, recurrent, sites") as caught:
         lookup("dgmm.encoders", Encoder, "zzzz", "encoder")
     assert "did you mean" not in str(caught.value)

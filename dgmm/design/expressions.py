@@ -114,7 +114,8 @@ def _check_call(name: str, keywords: list[ast.keyword], text: str) -> None:
         hint = f" Did you mean {near[0]}()?" if near else ""
         raise ExpressionError(
             f"`{text}`: there is no function {name}().{hint} A formula may call "
-            + ", ".join(key for key, value in FUNCTIONS.items() if callable(value)),
+            + ", ".join(key for key, value in FUNCTIONS.items() if callable(value))
+            + "; networks are dnn(...) terms of their own",
             name,
         )
     if any(keyword.arg is None for keyword in keywords):

@@ -51,6 +51,33 @@ class Control:
     holdout: float = 0.2
     hessian_draws: int = 1024
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("epochs", 1),
+            ("batch", 1),
+            ("pairs", 1),
+            ("kl_anneal", 0),
+            ("draws", 8),
+            ("polish_draws", 8),
+            ("polish_weights", 0),
+            ("replicates", 2),
+            ("hessian_draws", 16),
+            ("points", 3),
+        ):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and value >= least
+            if not (whole or (name == "points" and value is None)):
+                raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
+        for name, low, high in (
+            ("learning_rate", 0.0, 1.0),
+            ("tolerance", 0.0, 1.0),
+            ("holdout", -1e-300, 0.9),
+            ("free_bits", -1e-300, np.inf),
+        ):
+            if not low < getattr(self, name) < high:
+                value = getattr(self, name)
+                raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
+
     def schedule(self, n: int, epochs: int | None = None) -> Schedule:
         """The ELBO schedule for n subjects: at least eight steps in an epoch."""
         return Schedule(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -37,8 +37,10 @@ class NodeRule(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def nodes(self, k: int, n: int, rng: np.random.Generator) -> Nodes:
-        """The table for n subjects and k latent dimensions."""
+    def nodes(
+        self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
+    ) -> Nodes:
+        """The table for n subjects and k latent dimensions; ``keys`` seed subject by subject."""
 
     @property
     @abstractmethod
@@ -141,9 +143,10 @@ def freeze(
     rule: NodeRule,
     rng: np.random.Generator,
     start: Tensor | None = None,
+    keys: Sequence[int] | None = None,
 ) -> Frozen:
     """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k)."""
-    nodes = rule.nodes(model.k, panel.n, rng)
+    nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):
         first = None if start is None else start[block.subjects]

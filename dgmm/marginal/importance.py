@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +25,10 @@ class Importance(NodeRule):
 
     name = "importance"
 
-    def nodes(self, k: int, n: int, rng: np.random.Generator) -> Nodes:
-        return sobol_t(n, k, self.draws, rng, self.df)
+    def nodes(
+        self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
+    ) -> Nodes:
+        return sobol_t(n, k, self.draws, rng, self.df, keys)
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,9 @@ class Quadrature(NodeRule):
         points = min(2 * self.points + 1, LONGEST[k])
         return Quadrature(points) if points > self.points else None
 
-    def nodes(self, k: int, n: int, rng: np.random.Generator) -> Nodes:
+    def nodes(
+        self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
+    ) -> Nodes:
         return gauss_hermite(k, self.points)
 
     @property
