@@ -1,6 +1,6 @@
 """Coverage of Wald intervals for a linear coefficient beside a network: `python coverage.py 100`.
 
-    y_ij = 0.5 x_i + sin(2 z_ij) + b_i + e_ij,   x correlated with sin(2 z),   200 subjects x 5
+y_ij = 0.5 x_i + sin(2 z_ij) + b_i + e_ij,   x correlated with sin(2 z),   200 subjects x 5
 """
 
 from __future__ import annotations

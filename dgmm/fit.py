@@ -162,9 +162,9 @@ class Fit:
     # -- likelihood ----------------------------------------------------------------------------
 
     def df(self) -> float:
-        """Parameters: all of them, or effective degrees of freedom with networks."""
-        if self.info is not None and "total" in self.info.effective:
-            return self.info.effective["total"]
+        """Parameters: all, or effective degrees of freedom with networks (NaN if se=None)."""
+        if not self.estimate.model.linear:
+            return float("nan") if self.info is None else self.info.effective["total"]
         return float(reported_packing(self.estimate.model).size)
 
     def loglik(self) -> LogLik:
@@ -245,14 +245,16 @@ class Fit:
         """Predictions for the rows of ``newdata`` (default: the rows of the fit).
 
         type:
-            "subject"       E{h(eta) | the subject's observed outcomes}; the data of the fit, or
-                            ``history`` (past rows of the same ids, known or new) when given. A
-                            subject without any outcome has its prior: the population average
+            "subject"       E{h(eta) | the subject's observed outcomes}: those of the fit, or
+                            those of ``history`` (past rows of the same ids, known or new), which
+                            takes the place of the data of the fit for every subject. Without any
+                            outcome the prior stands: the population average
             "mean_subject"  h(mu1), the subject whose random part is zero
             "marginal"      E h(eta) over subjects
         scale: "response" (h = g^-1) or "link" (h the identity).
         interval: "confidence" for the expected value (parameters and random effects; network
-            weights held), "prediction" for a new outcome (adds the family's own variation).
+            weights held), "prediction" for a new outcome (adds the family's own variation; for
+            binomial outcomes of ``newdata``, one trial).
         new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
         Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.

@@ -109,6 +109,8 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
         key = f"latent{i}.log_diagonal"
         diagonal = done.theta[key].exp()
         zero = diagonal < BOUNDARY * max(float(diagonal.max()), sigma_unit(done))
+        if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
+            zero |= diagonal < 10 * BOUNDARY
         held[key] = zero.double()
         names += [latent.names[j] for j in torch.nonzero(zero)[:, 0]]
         if "below" in latent.shapes():

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information
 from dgmm.natural import Profile
@@ -31,6 +32,8 @@ class Reportable(Protocol):
     def request(self) -> Request: ...
     @property
     def info(self) -> Information | None: ...
+    @property
+    def spec(self) -> Specification: ...
     @property
     def groups(self) -> tuple[str, ...]: ...
     @property
@@ -144,7 +147,8 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
     if done.likelihood == "importance":
         lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
     if done.likelihood == "quadrature":
-        lines.append(f"logLik changes by {done.mc_error:.1g} under a longer rule")
+        change = f"by {done.mc_error:.1g}" if done.mc_error > 1e-6 else "by less than 1e-6"
+        lines.append(f"logLik changes {change} under a longer rule")
     if not done.model.linear:
         lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
     return "\n".join(lines)
@@ -183,7 +187,7 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
 def _profile_lines(fit: Reportable, i: int) -> list[str]:
     latent, profile = fit.estimate.model.latents[i], fit.random_profile(i)
     times = [f"{t:.3g}" for t in profile.times]
-    rows = [["time", "Std.Dev. of mu2(b, t)", "Corr"]]
+    rows = [[fit.spec.time_name or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
     for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):
         below = (profile.correlation[j, m] for m in range(j))
         correlations = " ".join("   NA" if np.isnan(value) else f"{value:5.2f}" for value in below)
@@ -253,7 +257,7 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     rows = [list(table.columns)]
     for row in table.itertuples(index=False):
         edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
-        rows.append([row.term, row.part, row.layers, str(row.weights), edf, f"{row.ridge:g}"])
+        rows.append([row.term, row.part, row.layers, str(row.weights), edf, f"{row.ridge:.3g}"])
     lines = ["Networks (read through predictions; weights have no tests):"]
     lines += [" " + line for line in _columns(rows, left=(0, 1, 2))]
     held = fit.estimate.held_out
@@ -287,7 +291,7 @@ def _encoder_text(fit: Reportable) -> str:
     assert trace is not None
     assert done.elbo is not None
     size = sum(int(np.prod(s)) for s in encoder.shapes().values())
-    gap = (done.log_likelihood - done.elbo) / done.panel.n
+    gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
     lines = [
         f"Encoder q(b | y): {encoder.name}, full covariance, {size} weights",
         f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "

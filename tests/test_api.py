@@ -240,11 +240,9 @@ def test_order_and_type_of_the_ids_do_not_matter(
         for label, changed in variants(frame, group).items()
     }
     first = fits.pop("as it comes")
-    # the matrices are the same bits; sums in vector units may still differ in the last digit,
-    # which some hundred gradient steps carry on
-    near = 1e-7 if name == "deep" else 1e-10
+    near = 1e-10
     for label, fit in fits.items():
-        assert float(fit.loglik()) == pytest.approx(float(first.loglik()), rel=1e-10), label
+        assert float(fit.loglik()) == pytest.approx(float(first.loglik()), abs=1e-10), label
         np.testing.assert_allclose(fit.fixef(), first.fixef(), rtol=near, err_msg=label)
         if fit.info is not None:
             np.testing.assert_allclose(fit.std_errors(), first.std_errors(), rtol=1e-7)
@@ -252,7 +250,7 @@ def test_order_and_type_of_the_ids_do_not_matter(
         np.testing.assert_allclose(by_row, first.fitted(), rtol=near, err_msg=label)
         ours = fit.ranef().set_axis([str(label) for label in fit.ranef().index])
         theirs = first.ranef().set_axis([str(label) for label in first.ranef().index])
-        np.testing.assert_allclose(ours.loc[theirs.index], theirs, rtol=1e-6, atol=near)
+        np.testing.assert_allclose(ours.loc[theirs.index], theirs, rtol=1e-8, atol=near)
 
 
 def test_polars_gives_the_same_fit(sleepstudy: Fit) -> None:
@@ -262,22 +260,24 @@ def test_polars_gives_the_same_fit(sleepstudy: Fit) -> None:
         | {name: frame[name].to_list() for name in ["Reaction", "Days"]}
     )
     fit = mixed_model(SLEEP, lazy, verbose=0)
-    assert fit.loglik() == sleepstudy.loglik()
+    assert float(fit.loglik()) == pytest.approx(float(sleepstudy.loglik()), abs=1e-9)
     pd.testing.assert_series_equal(fit.fixef(), sleepstudy.fixef(), rtol=1e-12)
     np.testing.assert_allclose(fit.predict(lazy)["fit"], sleepstudy.fitted(), rtol=1e-10)
 
 
 def test_a_dict_of_columns_is_taken(sleepstudy: Fit) -> None:
     columns = {name: column.to_numpy() for name, column in data("sleepstudy").items()}
-    assert mixed_model(SLEEP, columns, verbose=0).loglik() == sleepstudy.loglik()
+    assert float(mixed_model(SLEEP, columns, verbose=0).loglik()) == pytest.approx(
+        float(sleepstudy.loglik()), abs=1e-9
+    )
     refused("data frame|list", data=[1, 2])
 
 
 def test_same_seed_same_numbers_other_seed_other_numbers(deep: Fit) -> None:
     options = {"control": {"epochs": 30, "holdout": 0.0}, "verbose": 0}
     again = mixed_model(DEEP, data("sleepstudy"), **options)
-    assert float(again.loglik()) == pytest.approx(float(deep.loglik()), rel=1e-10)
-    pd.testing.assert_series_equal(again.fixef(), deep.fixef(), rtol=1e-7)
+    assert again.loglik() == deep.loglik()
+    pd.testing.assert_series_equal(again.fixef(), deep.fixef(), check_exact=True)
     assert str(again.summary()) == str(deep.summary())
     other = mixed_model(DEEP, data("sleepstudy"), seed=1, **options)
     assert other.loglik() != deep.loglik()
@@ -299,8 +299,8 @@ def test_weights_as_column_and_as_array_are_the_same() -> None:
     by_name = mixed_model(SLEEP, frame, weights="w", verbose=0)
     shuffled = frame.sample(frac=1, random_state=1)
     by_value = mixed_model(SLEEP, shuffled, weights=shuffled["w"].to_numpy(), verbose=0)
-    assert by_name.loglik() == by_value.loglik()
-    assert by_name.loglik() != mixed_model(SLEEP, frame, verbose=0).loglik()
+    assert float(by_name.loglik()) == pytest.approx(float(by_value.loglik()), abs=1e-9)
+    assert abs(float(by_name.loglik()) - float(mixed_model(SLEEP, frame, verbose=0).loglik())) > 1
 
 
 def test_an_offset_moves_the_intercept_by_itself(epil: Fit) -> None:

@@ -84,12 +84,7 @@ def test_a_sandwich_is_not_called_a_hessian() -> None:
     fit = mixed_model(FORMULAS["orthodont"], data("orthodont"), se="sandwich", verbose=0)
     plain = mixed_model(FORMULAS["orthodont"], data("orthodont"), verbose=0)
     assert not np.allclose(fit.std_errors(), plain.std_errors(), rtol=1e-3)
-    try:
-        found = fit.std_errors(kind="hessian")
-    except ValueError as error:
-        assert "sandwich" in str(error)
-    else:
-        np.testing.assert_allclose(found, plain.std_errors(), rtol=1e-6)
+    np.testing.assert_allclose(fit.std_errors(kind="hessian"), plain.std_errors(), rtol=1e-8)
 
 
 def test_no_standard_errors_on_request() -> None:
@@ -132,7 +127,7 @@ def test_coef_is_fixed_plus_random(name: str, fit_of: Callable[..., Fit]) -> Non
     random, total = fit.ranef(), fit.coef()
     assert len(random) == len(total) == fit.n_groups()
     for column in total:
-        expected = fit.fixef()[column] + (random[column] if column in random else 0.0)
+        expected = fit.fixef()[column] + random.get(column, 0.0)
         np.testing.assert_allclose(total[column], expected, rtol=1e-12)
 
 
@@ -307,7 +302,7 @@ def test_update_of_the_formula(sleepstudy: Fit) -> None:
     frame = data("sleepstudy")
     fit = sleepstudy.update(". ~ . + I(Days**2)", frame)
     direct = mixed_model("Reaction ~ Days + I(Days**2) + (Days | Subject)", frame, verbose=0)
-    assert fit.loglik() == direct.loglik()
+    assert float(fit.loglik()) == pytest.approx(float(direct.loglik()), abs=1e-9)
     assert fit.fixef().index[-1] == "I(Days ** 2)"
     back = fit.update(". ~ . - I(Days**2)", frame)
     assert back.loglik().value == pytest.approx(sleepstudy.loglik().value, abs=1e-10)
@@ -324,7 +319,9 @@ def test_update_keeps_the_other_arguments(cbpp: Fit, sleepstudy: Fit) -> None:
     assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
     weighted = data("sleepstudy").assign(w=np.tile([1.0, 3.0], 90))
     first = mixed_model(SLEEP, weighted, weights="w", verbose=0)
-    assert first.update(data=weighted).loglik() == first.loglik()
+    assert float(first.update(data=weighted).loglik()) == pytest.approx(
+        float(first.loglik()), abs=1e-9
+    )
 
 
 def test_update_needs_data(sleepstudy: Fit) -> None:

@@ -17,7 +17,7 @@ from dgmm.parameters import part
 
 
 def natural_log_likelihood(fit: Fit, x: Tensor) -> Tensor:
-    """Dense Gaussian log-likelihood in beta, log SDs, atanh correlation and log sigma themselves."""
+    """Dense Gaussian log-likelihood in beta, log SDs, atanh correlation and log sigma."""
     rows, panel, p = fit.estimate.observed.rows, fit.estimate.observed, len(fit.fixef())
     sd, rho, sigma = x[p : p + 2].exp(), torch.tanh(x[p + 2]), x[p + 3].exp()
     one = torch.ones((), dtype=torch.float64)
