@@ -337,6 +337,12 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
             f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
             "raise latent=, lower ridge=, or prefer the classical model"
         )
+    for network, edf in (info.effective if info is not None else {}).items():
+        if network != "total" and edf > done.panel.n / 2:
+            found.append(
+                f"a network has {edf:.0f} effective parameters for {done.panel.n} subjects: it "
+                "will follow their noise; raise its ridge= or take fewer hidden units"
+            )
     held = done.held_out
     if held is not None and held.difference < -2 * held.standard_error:
         found.append(

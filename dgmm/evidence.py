@@ -21,6 +21,7 @@ from dgmm.polish import kappa_vector
 __all__ = ["choose_ridge", "effective_df"]
 
 SMALLEST, LARGEST = 0.1, 1000.0
+FEWEST = 50
 ROUNDS = 4
 DRAWS = 64
 
@@ -34,7 +35,13 @@ def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
 
 
 def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
-    """The model with the penalty of every network whose ridge the user left open."""
+    """The model with the penalty of every network whose ridge the user left open.
+
+    With fewer than ``FEWEST`` subjects the empirical information is of too low a rank to judge by,
+    and the starting penalty stays.
+    """
+    if panel.n < FEWEST:
+        return model
     rng = np.random.default_rng([seed, 61])
     frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
     scores = frozen.scores(theta)
