@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.evidence import effective_df
-from dgmm.hessian import Curvature, central_hessian, central_jacobian
+from dgmm.hessian import Curvature, central_hessian, central_jacobian, invert
 from dgmm.latent import Normal
 from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze
 from dgmm.model import Model
@@ -145,8 +145,7 @@ def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tupl
             "estimates are not at a maximum"
         )
         return vcov, smallest, (message,)
-    inverse = np.linalg.inv(scaled) / root / root[:, None]
-    vcov[np.ix_(free, free)] = 0.5 * (inverse + inverse.T)
+    vcov[np.ix_(free, free)] = invert(part)
     return vcov, smallest, ()
 
 

@@ -42,11 +42,6 @@ class NodeRule(ABC):
     ) -> Nodes:
         """The table for n subjects and k latent dimensions; ``keys`` seed subject by subject."""
 
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Nodes per subject and dimension (quadrature) or draws per subject."""
-
     @abstractmethod
     def count(self, k: int) -> int:
         """Nodes per subject."""

@@ -30,10 +30,6 @@ class Importance(NodeRule):
     ) -> Nodes:
         return sobol_t(n, k, self.draws, rng, self.df, keys)
 
-    @property
-    def size(self) -> int:
-        return self.draws
-
     def count(self, k: int) -> int:
         return self.draws
 

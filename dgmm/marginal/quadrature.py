@@ -44,10 +44,6 @@ class Quadrature(NodeRule):
     ) -> Nodes:
         return gauss_hermite(k, self.points)
 
-    @property
-    def size(self) -> int:
-        return self.points
-
     def count(self, k: int) -> int:
         return self.points**k
 
