@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.marginal import Importance, freeze
+from dgmm.marginal import Frozen, Importance, freeze
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes, moments
@@ -31,6 +31,14 @@ class Predictive(NamedTuple):
 def subject_keys(panel: Panel) -> list[int]:
     """A number for every id, so that predictions of a subject do not depend on the other rows."""
     return [zlib.crc32(str(one).encode()) for one in panel.ids.tolist()]
+
+
+def _posterior(done: Estimate, theta: Theta, history: Panel, seed: int) -> Frozen:
+    """Nodes around the modes of b | y, by the rule of the fit (fewer draws if it samples)."""
+    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
+    assert rule is not None
+    rng = np.random.default_rng([seed, 37])
+    return freeze(done.model, theta, history, rule, rng, keys=subject_keys(history))
 
 
 def given_history(
@@ -56,11 +64,7 @@ def given_history(
             mean[rows.index[rows.mask]] = eta[rows.mask]
             variance[rows.index[rows.mask]] = spread[rows.mask]
         return Predictive(mean, variance)
-    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
-    assert rule is not None
-    rng = np.random.default_rng([seed, 37])
-    frozen = freeze(model, theta, history, rule, rng, keys=subject_keys(history))
-    for block, b, terms in frozen.weighted_nodes(ready):
+    for block, b, terms in _posterior(done, theta, history, seed).weighted_nodes(ready):
         rows = target.block(block.subjects)
         with torch.no_grad():
             weight = torch.softmax(terms, 0)
@@ -113,10 +117,7 @@ def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, T
             mean[block.subjects] = anchor.mode
             covariance[block.subjects] = anchor.covariance
         return mean, covariance
-    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
-    assert rule is not None
-    rng = np.random.default_rng([seed, 37])
-    frozen = freeze(model, done.theta, history, rule, rng, keys=subject_keys(history))
+    frozen = _posterior(done, done.theta, history, seed)
     for block, b, terms in frozen.weighted_nodes(model.prepare(done.theta)):
         found = moments(b, terms)
         mean[block.subjects] = found.mean

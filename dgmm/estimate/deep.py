@@ -46,7 +46,7 @@ class _Trained:
     trace: Trace
 
 
-def fit_deep(model: Model, panel: Panel, eta: Tensor, nested: Design, request: Request) -> Estimate:
+def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
     """Stages 1 to 4 of a model with networks."""
     control = request.control
     classical = replace(request, method="ml", likelihood=nested_likelihood(nested, request))

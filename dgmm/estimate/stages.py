@@ -27,4 +27,4 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
     panel = Panel.from_design(design)
     if nested is None:
         return fit_linear(model, panel, start, request)
-    return fit_deep(model, panel, start, nested, request)
+    return fit_deep(model, panel, nested, request)
