@@ -223,15 +223,15 @@ class Model:
         """log p(y_i | b_i): b (..., n, k) -> (..., n), over the real rows of the block."""
         rows = block.rows
         eta = self.mu1(ready, rows) + self.mu2(ready, b, rows)
-        density = self.family.log_density(rows.data, eta, self.extra(ready))
+        density = self.family.log_density(rows.data, eta, self.extra(ready, rows))
         return torch.where(block.mask, density, 0.0).sum(-1)
 
     def log_joint(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
         """log p(y_i, b_i) = log p(y_i | b_i) + log N(b_i; 0, I)."""
         return self.log_likelihood(ready, b, block) + log_prior(b)
 
-    def extra(self, ready: Theta) -> Extra:
-        """Extra parameters of the family."""
+    def extra(self, ready: Theta, rows: Rows) -> Extra:
+        """Extra parameters of the family, (R,) or row by row."""
         return ready["extra"]
 
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:

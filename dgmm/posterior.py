@@ -52,7 +52,9 @@ def _precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
     rows = block.rows
     J = model.slope(ready, b, rows)
     eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
-    W = torch.where(block.mask, model.family.information(rows.data, eta, model.extra(ready)), 0.0)
+    W = torch.where(
+        block.mask, model.family.information(rows.data, eta, model.extra(ready, rows)), 0.0
+    )
     return torch.eye(model.k, dtype=b.dtype) + J.mT @ (W[..., None] * J)
 
 

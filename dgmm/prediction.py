@@ -80,7 +80,9 @@ def residuals(done: Estimate, type: str, seed: int) -> np.ndarray:
     raw = done.model.family.response(data) - mu
     if type == "response":
         return raw.numpy()
-    variance = done.model.family.variance(mu, data, done.theta["extra"])
+    eta = torch.from_numpy(fitted(done, "link", seed))
+    extra = done.model.extra(done.theta, done.panel.rows)
+    variance = done.model.family.variance(eta, data, extra)
     return (raw / variance.sqrt()).numpy()
 
 
@@ -223,14 +225,17 @@ def _interval(
     family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))
     if wanted.type == "marginal" and wanted.scale == "response":
         se = _parameter_sd(done, info, wanted.type, "response", past, target, seed)
-        eta = family.link.forward(point)  # symmetric on the link scale, so never out of range
-        spread = se / family.link.derivative(eta).abs()
-    else:
-        eta, spread = _link_spread(done, info, wanted, past, target, seed)
-        se = spread * family.link.derivative(eta).abs()
+        scale = family.mean_link  # symmetric on this scale, so never out of range
+        eta = scale.forward(point)
+        spread = se / scale.derivative(eta).abs()
+        ends = torch.stack([scale.inverse(eta + side * spread) for side in (-z, z)])
+        return {"fit": point, "se": se, "lower": ends.min(0).values, "upper": ends.max(0).values}
+    eta, spread = _link_spread(done, info, wanted, past, target, seed)
     if wanted.scale == "link":
         return {"fit": point, "se": spread, "lower": eta - z * spread, "upper": eta + z * spread}
-    ends = torch.stack([family.mean(eta - z * spread), family.mean(eta + z * spread)])
+    extra = done.model.extra(done.theta, target.rows)
+    se = spread * family.mean_slope(eta, extra).abs()
+    ends = torch.stack([family.mean(eta + side * spread, extra) for side in (-z, z)])
     return {"fit": point, "se": se, "lower": ends.min(0).values, "upper": ends.max(0).values}
 
 
@@ -300,7 +305,8 @@ def _outcome_interval(
     eta, spread = _link_spread(done, info, wanted, past, target, seed)
     generator = torch.Generator().manual_seed(seed + 41)
     noise = torch.randn(wanted.draws, len(eta), generator=generator, dtype=torch.float64)
-    family, extra, data = done.model.family, done.theta["extra"], target.rows.data
+    family, data = done.model.family, target.rows.data
+    extra = done.model.extra(done.theta, target.rows)
     y = family.simulate(eta + spread * noise, data, extra, generator) / data.trials
     tail = (1 - wanted.level) / 2
     ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)

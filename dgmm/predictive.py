@@ -70,7 +70,7 @@ def given_history(
             weight = torch.softmax(terms, 0)
             value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
             if scale == "response":
-                value = model.family.mean(value)
+                value = model.family.mean(value, model.extra(ready, rows.rows))
             first = torch.einsum("mn,mnj->nj", weight, value)
             second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
         mean[rows.index[rows.mask]] = first[rows.mask]
@@ -83,7 +83,8 @@ def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Ten
     with torch.no_grad():
         ready = done.model.prepare(theta)
         eta = done.model.mu1(ready, target.rows)
-        return done.model.family.mean(eta) if scale == "response" else eta
+        extra = done.model.extra(ready, target.rows)
+        return done.model.family.mean(eta, extra) if scale == "response" else eta
 
 
 def marginal(
@@ -100,7 +101,7 @@ def marginal(
             wide = b.expand(draws, len(block.subjects), model.k)
             value = model.mu1(ready, block.rows) + model.mu2(ready, wide, block.rows)
             if scale == "response":
-                value = model.family.mean(value)
+                value = model.family.mean(value, model.extra(ready, block.rows))
             mean[block.index[block.mask]] = value.mean(0)[block.mask]
             variance[block.index[block.mask]] = value.var(0)[block.mask]
     return Predictive(mean, variance)

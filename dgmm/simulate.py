@@ -29,6 +29,8 @@ def simulate_panel(
             eta = model.mu1(ready, block.rows) + model.mu2(
                 ready, effects[block.subjects], block.rows
             )
-            draw = model.family.simulate(eta, block.rows.data, model.extra(ready), generator)
+            draw = model.family.simulate(
+                eta, block.rows.data, model.extra(ready, block.rows), generator
+            )
             y[block.index[block.mask]] = draw[block.mask]
     return y

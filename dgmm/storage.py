@@ -110,7 +110,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {"dict": [[key, _encode(entry, tensors)] for key, entry in value.items()]}
     if isinstance(value, Family):
-        return {"family": value.name, "link": value.link.name}
+        return {"family": value.name, "options": _encode(value.options(), tensors)}
     if isinstance(value, Specification):
         return {"specification": value.to_json()}
     if isinstance(value, Observations):
@@ -149,7 +149,7 @@ class _Decoder:
             return self._record(value["class"], value["fields"])
         (kind, content), *rest = value.items()
         if kind == "family":
-            return find_family(content, dict(rest)["link"])
+            return find_family(content, **self.decode(dict(rest)["options"]))
         if kind == "specification":
             return Specification.from_json(content)
         readers: dict[str, Callable[[Any], Any]] = {

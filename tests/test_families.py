@@ -85,11 +85,11 @@ def test_mean_is_the_inverse_link_and_variance_is_right(case: tuple[str, str]) -
     family, eta, data, probability = enumerated(case)
     response = family.response(data)
     mean = (probability * response).sum(0)
-    assert torch.allclose(mean, family.mean(eta), atol=1e-8)
-    assert torch.equal(family.mean(eta), family.link.inverse(eta))
+    assert torch.allclose(mean, family.mean(eta, extra_of(family)), atol=1e-8)
+    assert torch.equal(family.mean(eta, extra_of(family)), family.link.inverse(eta))
     variance = (probability * (response - mean).square()).sum(0)
     one = Observations(*(column[0] for column in data))
-    stated = family.variance(mean, one, extra_of(family))
+    stated = family.variance(eta, one, extra_of(family))
     assert torch.allclose(variance, stated, atol=1e-8)
 
 
@@ -117,7 +117,7 @@ def test_information_times_working_residual_is_the_score(
     (score,) = torch.autograd.grad(value, eta)
     with torch.no_grad():
         information = family.information(data, eta, extra_of(family))
-        found = information * family.working_residual(data, eta)
+        found = information * family.working_residual(data, eta, extra_of(family))
     assert torch.allclose(found, score, rtol=1e-8)
 
 
@@ -129,7 +129,12 @@ def test_prior_weights_multiply_the_log_density(case: tuple[str, str]) -> None:
     weighted = family.log_density(observations(family, y, 2.5), eta, extra_of(family))
     if family.name == "gaussian":  # a weight divides the variance instead
         sd = math.exp(-0.4) / math.sqrt(2.5)
-        plain = torch.from_numpy(stats.norm.logpdf(y.numpy(), family.mean(eta).numpy(), sd)) / 2.5
+        plain = (
+            torch.from_numpy(
+                stats.norm.logpdf(y.numpy(), family.mean(eta, extra_of(family)).numpy(), sd)
+            )
+            / 2.5
+        )
     assert torch.allclose(weighted, 2.5 * plain, rtol=1e-12)
 
 
@@ -145,7 +150,7 @@ def test_score_is_finite_far_out(case: tuple[str, str]) -> None:
         assert torch.isfinite(value).all(), (y, value)
         assert torch.isfinite(score).all(), (y, score)
         with torch.no_grad():
-            assert torch.isfinite(family.working_residual(data, eta)).all()
+            assert torch.isfinite(family.working_residual(data, eta, extra_of(family))).all()
             information = family.information(data, eta, extra_of(family))
         assert torch.isfinite(information).all()
         assert (information >= 0).all()
@@ -159,11 +164,11 @@ def test_simulated_outcomes_have_the_mean_and_the_variance(case: tuple[str, str]
     y = family.simulate(eta, data, extra_of(family), generator(3))
     assert y.shape == (M, 3)
     drawn = family.response(data._replace(y=y))
-    mean = family.mean(eta[0])
+    mean = family.mean(eta[0], extra_of(family))
     error = drawn.std(0) / M**0.5
     assert ((drawn.mean(0) - mean).abs() < 4 * error).all()
     square = (drawn - mean).square()
-    variance = family.variance(mean, data, extra_of(family))
+    variance = family.variance(eta[0], data, extra_of(family))
     assert ((square.mean(0) - variance).abs() < 4 * square.std(0) / M**0.5).all()
 
 

@@ -91,12 +91,12 @@ class Encoder(ABC):
 
 def context(model: Model, ready: Theta, block: Block) -> Context:
     """What the encoder sees of a block at the current theta."""
-    rows, extra = block.rows, model.extra(ready)
+    rows, extra = block.rows, model.extra(ready, block.rows)
     mask = block.mask
     eta = model.mu1(ready, rows)
     unit = model.unit
     weight = model.family.information(rows.data, eta, extra) * unit**2
-    residual = model.family.working_residual(rows.data, eta) / unit
+    residual = model.family.working_residual(rows.data, eta, extra) / unit
     T = torch.cat(rows.T, dim=-1) @ model.whitener
     inputs = [
         (x - net.centre) / net.spread for x, net in zip(rows.inputs, model.networks, strict=True)

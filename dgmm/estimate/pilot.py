@@ -27,8 +27,8 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     eta = family.link.forward(family.start_mean(data))
     extra = family.start_extra(data, family.start_mean(data))
     for _ in range(25):
-        weight = family.information(data, eta, torch.zeros_like(extra)).clamp(min=1e-8)
-        target = eta - offset + family.working_residual(data, eta)
+        weight = family.information(data, eta, extra).clamp(min=1e-8)
+        target = eta - offset + family.working_residual(data, eta, extra)
         root = weight.sqrt()
         beta = torch.linalg.lstsq(X * root[:, None], (target * root)[:, None]).solution[:, 0]
         new = offset + X @ beta
@@ -36,7 +36,7 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
         eta = new.clamp(-30, 30) if family.link.name != "identity" else new
         if done:
             break
-    residual = family.response(data) - family.mean(eta)
+    residual = family.response(data) - family.link.inverse(eta)
     identity = family.link.name == "identity"
     unit = float(residual.square().mean().sqrt()) if identity else 1.0
     return (unit if unit > 0 else 1.0), eta - offset
@@ -53,6 +53,6 @@ def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Genera
         theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
     for i, latent in enumerate(model.latents, 1):
         theta |= {f"latent{i}.{n}": v for n, v in latent.initial(generator).items()}
-    mu = model.family.mean(eta + observed.rows.offset)
+    mu = model.family.link.inverse(eta + observed.rows.offset)
     theta["extra"] = model.family.start_extra(observed.rows.data, mu)
     return theta

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from dgmm.families.links import LINKS, Link
 from dgmm.registry import suggestion
 
-__all__ = ["Extra", "Family", "Observations"]
+__all__ = ["Derivatives", "Extra", "Family", "ImpossibleOutcome", "Observations", "refuse"]
 
 Extra = Tensor
-"""Extra parameters of a family on the unconstrained scale, shape (len(family.extra),)."""
+"""Extra parameters of a family on the unconstrained scale: (R,), or (R, ..., J) row by row."""
 
 
 class Observations(NamedTuple):
@@ -26,17 +26,32 @@ class Observations(NamedTuple):
     weights: Tensor
 
 
+class Derivatives(NamedTuple):
+    """log p(y | eta) and its first three derivatives in eta, elementwise."""
+
+    value: Tensor
+    first: Tensor
+    second: Tensor
+    third: Tensor
+
+
 class Family(ABC):
     """F(g^-1(eta), sigma): the distribution of y given the random effects.
 
-    A final subclass declares ``name``, ``links`` (the first one is the default) and ``extra``
-    (unconstrained names of further parameters, such as ``log_sigma``) and writes five methods.
-    Every method broadcasts: ``eta`` may carry draws in front, shape (M, n, J).
+    A final subclass declares ``name``, ``links`` (the first one is the default) and ``extra``, the
+    unconstrained names of further parameters: ``log_sigma`` is reported as sigma, ``logit_zero`` as
+    zero, any other name as it is. It writes six methods; the others follow from them, and a family
+    whose mean is not g^-1(eta), or which knows a closed form, says so by its own version.
+
+    Every method broadcasts: ``eta`` may carry draws in front, shape (M, n, J), and an entry of
+    ``extra`` is a number or, with dispersion= or zi=, one value per row: never index it by shape.
     """
 
     name: ClassVar[str]
     links: ClassVar[tuple[str, ...]]
-    extra: ClassVar[tuple[str, ...]] = ()
+    extra: tuple[str, ...] = ()
+    dispersion: ClassVar[str | None] = None  # the entry of ``extra`` that dispersion= models
+    bounded: ClassVar[bool] = False  # takes bounds=(a, b)
 
     def __init__(self, link: str | None = None) -> None:
         word = link or self.links[0]
@@ -53,7 +68,7 @@ class Family(ABC):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observed outcomes, trials and weights as the family counts them.
 
-        Raises ValueError in words when an outcome is impossible under the family.
+        Raises ImpossibleOutcome, naming the row, when an outcome is impossible under the family.
         """
 
     @abstractmethod
@@ -61,8 +76,8 @@ class Family(ABC):
         """log p(y | eta, extra), prior weights included, elementwise."""
 
     @abstractmethod
-    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
-        """var(y | mu) of the outcome as a mean (a proportion for binomial counts)."""
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        """var(y | eta) of the outcome as a mean (a proportion for binomial counts)."""
 
     @abstractmethod
     def simulate(
@@ -72,15 +87,33 @@ class Family(ABC):
 
     @abstractmethod
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
-        """Starting values of ``extra`` given pilot means."""
+        """Starting values of ``extra``, (R,), given pilot values of g^-1(eta)."""
 
     @abstractmethod
     def start_mean(self, data: Observations) -> Tensor:
-        """A pilot mean for every row, inside the range of g."""
+        """A pilot value of g^-1(eta) for every row, inside the range of g."""
 
-    def mean(self, eta: Tensor) -> Tensor:
-        """E(y | eta) = g^-1(eta); for counts out of trials, the probability."""
+    # -- what follows, unless a family knows better --------------------------------------------
+
+    def fitted_to(self, y: np.ndarray) -> Family:
+        """The family once the outcomes are known (an ordinal family counts its categories)."""
+        return self
+
+    def mean(self, eta: Tensor, extra: Extra) -> Tensor:
+        """E(y | eta), g^-1(eta) by default; for counts out of trials, the probability."""
         return self.link.inverse(eta)
+
+    def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
+        """d E(y | eta) / d eta, elementwise."""
+        point = eta.detach().requires_grad_()
+        with torch.enable_grad():
+            total = self.mean(point, extra).sum()
+        return torch.autograd.grad(total, point)[0]
+
+    @property
+    def mean_link(self) -> Link:
+        """The link on whose scale an interval of E(y) stays inside the range of the mean."""
+        return self.link
 
     def response(self, data: Observations) -> Tensor:
         """The outcome on the scale of its mean (y, or y / trials)."""
@@ -88,15 +121,34 @@ class Family(ABC):
 
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """Expected information in eta, (d mu / d eta)^2 / var(y): the weight of Fisher scoring."""
-        mu, slope = self.link.inverse(eta), self.link.derivative(eta)
-        return slope.square() / self.variance(mu, data, extra)
+        return self.link.derivative(eta).square() / self.variance(eta, data, extra)
 
-    def working_residual(self, data: Observations, eta: Tensor) -> Tensor:
+    def working_residual(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """(y - mu) / (d mu / d eta): the residual on the scale of eta."""
         slope = self.link.derivative(eta)
         # a flat link (|eta| large) leaves no information on this scale; the sign keeps the side
         safe = torch.where(slope.abs() < 1e-10, torch.where(slope < 0, -1e-10, 1e-10), slope)
         return (self.response(data) - self.link.inverse(eta)) / safe
+
+    def derivatives(self, data: Observations, eta: Tensor, extra: Extra) -> Derivatives | None:
+        """Closed derivatives of the log-density in eta, or None: then autograd takes them."""
+        return None
+
+    def natural(self, extra: Extra) -> Tensor:
+        """The extra parameters on the scale on which they are reported, (R,)."""
+        if not self.extra:
+            return extra
+        return torch.stack(
+            [_NATURAL[_prefix(n)](v) for n, v in zip(self.extra, extra, strict=True)]
+        )
+
+    def natural_names(self) -> tuple[str, ...]:
+        """Names of the reported extra parameters: ``sigma`` for ``log_sigma``."""
+        return tuple(name.removeprefix(f"{_prefix(name)}_") for name in self.extra)
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that make this family again, as plain values."""
+        return {"link": self.link.name}
 
     def per_trial(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
@@ -106,3 +158,25 @@ class Family(ABC):
 
     def __repr__(self) -> str:
         return f"{self.name}(link={self.link.name!r})"
+
+
+class ImpossibleOutcome(ValueError):
+    """An outcome outside the support of a family; ``row`` is its position among the outcomes."""
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def refuse(bad: np.ndarray, message: str) -> None:
+    """Raise ImpossibleOutcome for the first row where ``bad`` (N,) is true."""
+    if bad.any():
+        raise ImpossibleOutcome(message, int(np.flatnonzero(bad)[0]))
+
+
+_NATURAL = {"log": torch.exp, "logit": torch.sigmoid, "": lambda v: v}
+
+
+def _prefix(name: str) -> str:
+    word = name.split("_")[0]
+    return word if word in _NATURAL and word != name else ""

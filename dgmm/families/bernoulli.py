@@ -39,13 +39,14 @@ class Bernoulli(Family):
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         return data.weights * log_odds_terms(self.link, data.y, 1 - data.y, eta)
 
-    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        mu = self.link.inverse(eta)
         return (mu * (1 - mu)).clamp(min=1e-12) / data.weights
 
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
     ) -> Tensor:
-        return torch.bernoulli(self.mean(eta), generator=generator)
+        return torch.bernoulli(self.link.inverse(eta), generator=generator)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
         return torch.zeros(0, dtype=mu.dtype)

@@ -43,13 +43,14 @@ class Binomial(Family):
         choose = torch.lgamma(data.trials + 1) - torch.lgamma(y + 1) - torch.lgamma(failures + 1)
         return data.weights * (choose + log_odds_terms(self.link, y, failures, eta))
 
-    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        mu = self.link.inverse(eta)
         return (mu * (1 - mu)).clamp(min=1e-12) / (data.weights * data.trials)
 
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
     ) -> Tensor:
-        mu, trials = torch.broadcast_tensors(self.mean(eta), data.trials)
+        mu, trials = torch.broadcast_tensors(self.link.inverse(eta), data.trials)
         return torch.binomial(trials.contiguous(), mu.contiguous(), generator=generator)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:

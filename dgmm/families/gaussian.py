@@ -19,6 +19,7 @@ class Gaussian(Family):
     name = "gaussian"
     links = ("identity", "log", "inverse")
     extra = ("log_sigma",)
+    dispersion = "log_sigma"
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
@@ -26,18 +27,18 @@ class Gaussian(Family):
         return self.per_trial(y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        scaled = (self.response(data) - self.mean(eta)) * torch.exp(-extra[0])
+        scaled = (self.response(data) - self.link.inverse(eta)) * torch.exp(-extra[0])
         constant = 0.5 * (torch.log(data.weights) - math.log(2 * math.pi)) - extra[0]
         return constant - 0.5 * data.weights * scaled.square()
 
-    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
-        return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(mu)
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(eta)
 
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
     ) -> Tensor:
         noise = torch.randn(eta.shape, generator=generator, dtype=eta.dtype)
-        return self.mean(eta) + noise * self.variance(eta, data, extra).sqrt()
+        return self.link.inverse(eta) + noise * self.variance(eta, data, extra).sqrt()
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
         mean_square = (data.weights * (self.response(data) - mu).square()).mean()

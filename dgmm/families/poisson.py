@@ -31,15 +31,17 @@ class Poisson(Family):
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         log_mean = self.link.log_mean(eta)
-        return data.weights * (data.y * log_mean - self.mean(eta) - torch.lgamma(data.y + 1))
+        return data.weights * (
+            data.y * log_mean - self.link.inverse(eta) - torch.lgamma(data.y + 1)
+        )
 
-    def variance(self, mu: Tensor, data: Observations, extra: Extra) -> Tensor:
-        return mu.clamp(min=1e-12) / data.weights
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        return self.link.inverse(eta).clamp(min=1e-12) / data.weights
 
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
     ) -> Tensor:
-        return torch.poisson(self.mean(eta), generator=generator)
+        return torch.poisson(self.link.inverse(eta), generator=generator)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
         return torch.zeros(0, dtype=mu.dtype)
