@@ -12,7 +12,7 @@ from torch import Tensor
 from dgmm.families.links import LINKS, Link
 from dgmm.registry import suggestion
 
-__all__ = ["Derivatives", "Extra", "Family", "ImpossibleOutcome", "Observations", "refuse"]
+__all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "refuse"]
 
 Extra = Tensor
 """Extra parameters of a family on the unconstrained scale: (R,), or (R, ..., J) row by row."""
@@ -68,7 +68,7 @@ class Family(ABC):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Observed outcomes, trials and weights as the family counts them.
 
-        Raises ImpossibleOutcome, naming the row, when an outcome is impossible under the family.
+        Raises OutcomeError, naming the row, when an outcome is impossible under the family.
         """
 
     @abstractmethod
@@ -160,7 +160,7 @@ class Family(ABC):
         return f"{self.name}(link={self.link.name!r})"
 
 
-class ImpossibleOutcome(ValueError):
+class OutcomeError(ValueError):
     """An outcome outside the support of a family; ``row`` is its position among the outcomes."""
 
     def __init__(self, message: str, row: int) -> None:
@@ -169,9 +169,9 @@ class ImpossibleOutcome(ValueError):
 
 
 def refuse(bad: np.ndarray, message: str) -> None:
-    """Raise ImpossibleOutcome for the first row where ``bad`` (N,) is true."""
+    """Raise OutcomeError for the first row where ``bad`` (N,) is true."""
     if bad.any():
-        raise ImpossibleOutcome(message, int(np.flatnonzero(bad)[0]))
+        raise OutcomeError(message, int(np.flatnonzero(bad)[0]))
 
 
 _NATURAL = {"log": torch.exp, "logit": torch.sigmoid, "": lambda v: v}
