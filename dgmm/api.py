@@ -26,7 +26,7 @@ from dgmm.versions import versions
 __all__ = ["load", "mixed_model"]
 
 METHODS = ("auto", "ml", "reml", "vae")
-LIKELIHOODS = ("auto", "exact", "quadrature", "importance")
+LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", None)
 MOST_QUADRATURE = 3
 
@@ -66,7 +66,9 @@ def mixed_model(
         method: "ml", "reml", "vae" (variational auto-encoder, then polished on the marginal
             likelihood); "auto" is ML without networks, VAE with them.
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
-            effects), "importance" (any); "auto" takes the first that applies.
+            effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
+            (any), "laplace" (any, without networks: an approximation, fast); "auto" takes the
+            first of the first three that applies.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian", "sandwich" (cluster-robust, no networks) or None.
@@ -287,6 +289,11 @@ def _likelihood(word: str, method: str, deep: bool, design: Design, family: Fami
         raise ValueError(
             "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
             "effects fitted by method='ml' or 'reml'; use 'quadrature' or 'importance'"
+        )
+    if word == "laplace" and (deep or method == "vae"):
+        raise ValueError(
+            "likelihood='laplace' is for models without dnn() fitted by method='ml'; use "
+            "'importance', which is the likelihood itself"
         )
     if word == "quadrature" and k > MOST_QUADRATURE:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Curvature", "central_hessian", "central_jacobian", "invert"]
+__all__ = ["Curvature", "central_hessian", "central_jacobian", "curvature_of", "invert"]
 
 
 class Curvature(NamedTuple):
@@ -34,7 +34,7 @@ def central_hessian(f: Callable[[np.ndarray], float], x: np.ndarray, step: np.nd
             up = f(x + unit[j] + unit[k]) + f(x - unit[j] - unit[k])
             down = f(x + unit[j] - unit[k]) + f(x - unit[j] + unit[k])
             H[j, k] = H[k, j] = (up - down) / (4 * step[j] * step[k])
-    return _curvature(H)
+    return curvature_of(H)
 
 
 def central_jacobian(
@@ -45,10 +45,11 @@ def central_jacobian(
     columns = [
         (gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)
     ]
-    return _curvature(np.array(columns).T)
+    return curvature_of(np.array(columns).T)
 
 
-def _curvature(H: np.ndarray) -> Curvature:
+def curvature_of(H: np.ndarray) -> Curvature:
+    """A Hessian made symmetric, with what tells whether it can be trusted."""
     largest = np.abs(H).max() if H.size else 1.0
     asymmetry = float(np.abs(H - H.T).max() / largest) if H.size else 0.0
     H = 0.5 * (H + H.T)

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.estimate.climb import likelihood_at
 from dgmm.evidence import effective_df
-from dgmm.hessian import Curvature, central_hessian, central_jacobian, invert
+from dgmm.hessian import Curvature, central_hessian, central_jacobian, curvature_of, invert
 from dgmm.latent import Normal
-from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze
+from dgmm.marginal import Frozen, Importance, Laplace, NodeRule, Quadrature, exact, freeze
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
@@ -39,6 +40,9 @@ BOUNDARY = 1e-4
 
 STEP = 0.005
 """Step of the central differences in pilot standard errors."""
+
+LAPLACE_STEP = 0.02
+"""The same for the closed gradient of the Laplace approximation, whose modes are iterated."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +167,38 @@ def observed_information(
         value = exact.LogLikelihood(stats)
         step = _pilot_steps(value, x)
         return central_hessian(value, x, step), "observed information, central differences"
+    if done.rule is not None and not isinstance(done.rule, Importance):
+        return _classical_information(done)
     frozen = freeze_at(done, done.theta, done.observed, seed, draws)
     return gradient_hessian(frozen, done.theta, packing), (
         "observed information, central differences of the score at frozen nodes"
     )
+
+
+def _classical_information(done: Estimate) -> tuple[Curvature, str]:
+    """Louis's identity at quadrature nodes; central differences of the exact gradient for Laplace.
+
+    On the scale of theta, whose diagonal of Lambda is logged.
+    """
+    assert done.rule is not None
+    engine = likelihood_at(done.model, done.observed, done.rule)
+    x = engine.vector(done.theta)
+    here = engine.value_and_gradient(x, scores=True)
+    slope = engine.working_slope(x)
+    if isinstance(done.rule, Laplace):
+        assert here.scores is not None
+        pilot = 1 / np.sqrt((here.scores**2).sum(0) + 1e-12)
+        step = LAPLACE_STEP * np.minimum(pilot, 1.0)
+        H = central_jacobian(lambda at: engine.value_and_gradient(at).gradient, x, step).matrix
+        form = "observed information of the Laplace approximation, central differences of the score"
+    else:
+        H = -engine.information(x)
+        form = "observed information at the quadrature nodes (Louis's identity)"
+    H = slope[:, None] * H * slope
+    first = len(done.model.names)
+    logged = first + np.flatnonzero(engine.pattern.on_diagonal)
+    H[logged, logged] += here.gradient[logged] * x[logged]
+    return curvature_of(H), form
 
 
 def _pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
@@ -208,13 +240,24 @@ def freeze_at(done: Estimate, theta: Theta, panel: Panel, seed: int, draws: int)
 
 def _sandwich(done: Estimate, vcov: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
     """H^-1 (sum_i s_i s_i') H^-1 over the free parameters."""
-    frozen = freeze_at(done, done.theta, done.observed, seed, 1024)
-    position = done.model.packing.positions(reported_packing(done.model).shapes)
-    scores = frozen.scores(done.theta)[:, position].numpy()[:, ~held]
+    scores = _reported_scores(done, seed)[:, ~held]
     free = np.ix_(~held, ~held)
     robust = np.full_like(vcov, np.nan)
     robust[free] = vcov[free] @ (scores.T @ scores) @ vcov[free]
     return robust
+
+
+def _reported_scores(done: Estimate, seed: int) -> np.ndarray:
+    """Gradients of every l_i in the reported parameters, (n, P_r)."""
+    if done.rule is not None and not isinstance(done.rule, Importance):
+        engine = likelihood_at(done.model, done.observed, done.rule)
+        x = engine.vector(done.theta)
+        found = engine.value_and_gradient(x, scores=True).scores
+        assert found is not None
+        return found * engine.working_slope(x)
+    frozen = freeze_at(done, done.theta, done.observed, seed, 1024)
+    position = done.model.packing.positions(reported_packing(done.model).shapes)
+    return frozen.scores(done.theta)[:, position].numpy()
 
 
 # -- networks ------------------------------------------------------------------------------------

@@ -234,6 +234,19 @@ class Model:
         """Extra parameters of the family, (R,) or row by row."""
         return ready["extra"]
 
+    @property
+    def extra_sizes(self) -> tuple[int, ...]:
+        """Coefficients of every extra parameter, 1 where it is one number."""
+        return (1,) * len(self.family.extra)
+
+    def extra_designs(self, rows: Rows) -> list[Tensor | None]:
+        """Per extra parameter its columns (..., c), None where it is one number."""
+        return [None] * len(self.family.extra)
+
+    def predictor_of_columns(self) -> list[int]:
+        """For every column of all T: 0 where it enters eta, r where the r-th extra parameter."""
+        return [0 for latent in self.latents for _ in latent.names]
+
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:
         return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
 

@@ -35,7 +35,10 @@ def refused(match: str, formula: str = SLEEP, name: str = "sleepstudy", **option
 OPTIONS = [
     ({"method": "mle"}, "method='mle'|did you mean 'ml'|auto, ml, reml, vae"),
     ({"method": "REML"}, "method='REML'|auto, ml, reml, vae"),
-    ({"likelihood": "laplace"}, "likelihood='laplace'|auto, exact, quadrature, importance"),
+    (
+        {"likelihood": "laplas"},
+        "did you mean 'laplace'|auto, exact, laplace, quadrature, importance",
+    ),
     ({"encoder": "site"}, "'site'|did you mean 'sites'|dense, recurrent, sites"),
     ({"se": "robust"}, "se='robust'|hessian, sandwich, None"),
     ({"missing": "saem"}, "missing='saem'|observed"),

@@ -10,16 +10,18 @@ from torch import Tensor
 from dgmm.elbo import Trace, evaluate, train
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
-from dgmm.estimate.finish import conclude, polish_growing
+from dgmm.estimate.climb import climb
+from dgmm.estimate.finish import conclude
 from dgmm.estimate.records import Estimate, Request
-from dgmm.marginal import NodeRule
+from dgmm.marginal import Importance, NodeRule
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
+from dgmm.polish import polish
 from dgmm.progress import Progress
 
-__all__ = ["fit_amortised", "skip_matrix", "tied_encoder", "with_encoder"]
+__all__ = ["fit_amortised", "maximise", "skip_matrix", "tied_encoder", "with_encoder"]
 
 
 def fit_amortised(
@@ -38,9 +40,19 @@ def fit_amortised(
         theta, phi, trace = train(
             model, encoder, theta, phi, observed, schedule, generator, progress=bar
         )
-    polished, rule, change = polish_growing(model, theta, panel, rule, request)
-    done = conclude(model, panel, polished, rule, change, request)
+    done = maximise(model, panel, theta, rule, request)
     return with_encoder(done, encoder, phi, trace, request)
+
+
+def maximise(
+    model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Request
+) -> Estimate:
+    """The maximum of the marginal likelihood of a classical model from a starting theta."""
+    if not isinstance(rule, Importance):
+        return climb(model, panel, theta, rule, request)
+    with Progress(request.verbose, 12, "marginal likelihood") as bar:
+        polished = polish(model, theta, panel.observed_rows(), rule, request.seed, progress=bar)
+    return conclude(model, panel, polished, rule, request)
 
 
 def tied_encoder(

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.estimate.amortised import fit_amortised
-from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood, polish_growing
+from dgmm.estimate.amortised import fit_amortised, maximise
+from dgmm.estimate.finish import choose_rule, fresh_likelihood
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Estimate, Request
 from dgmm.latent import Normal
@@ -28,8 +28,7 @@ def fit_linear(model: Model, panel: Panel, eta: Tensor, request: Request) -> Est
     rule = choose_rule(model, request)
     if request.method == "vae":
         return fit_amortised(model, panel, theta, rule, request, generator)
-    polished, rule, change = polish_growing(model, theta, panel, rule, request)
-    return conclude(model, panel, polished, rule, change, request)
+    return maximise(model, panel, theta, rule, request)
 
 
 def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:

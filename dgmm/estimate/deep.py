@@ -65,7 +65,7 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
         reached.append((trained, polish_deep(trained, panel, replace(request, seed=seed))))
     best = max(range(len(reached)), key=lambda j: reached[j][1].path[-1])
     trained, polished = reached[best]
-    done = conclude(trained.model, panel, polished, choose_rule(model, request), 0.0, request)
+    done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     spread = tuple(run.path[-1] for _, run in reached)
     return replace(done, nested=below, held_out=held_out, start_spread=spread)

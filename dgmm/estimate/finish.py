@@ -1,4 +1,4 @@
-"""Stages 3 and 4: polish under a growing rule, the final log-likelihood and its error."""
+"""Stages 3 and 4: the node rule, the final log-likelihood and its error."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate.records import Estimate, Request
-from dgmm.marginal import Importance, NodeRule, Quadrature, freeze, modes
+from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature, freeze, modes
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.polish import Polished, polish
-from dgmm.progress import Progress
+from dgmm.polish import Polished
 
-__all__ = ["choose_rule", "conclude", "fresh_likelihood", "polish_growing"]
+__all__ = ["choose_rule", "conclude", "fresh_likelihood"]
 
 
 def choose_rule(model: Model, request: Request) -> NodeRule:
     """The node rule asked for."""
+    if request.likelihood == "laplace":
+        return Laplace()
     if request.likelihood == "quadrature":
         points = request.control.points
         default = Quadrature.default(model.k)
@@ -28,37 +29,11 @@ def choose_rule(model: Model, request: Request) -> NodeRule:
     return Importance(request.control.draws)
 
 
-def polish_growing(
-    model: Model, theta: Theta, panel: Panel, rule: NodeRule, request: Request
-) -> tuple[Polished, NodeRule, float]:
-    """Polish; with quadrature, repeat with longer rules until the log-likelihood stands still."""
-    observed, control = panel.observed_rows(), request.control
-    with Progress(request.verbose, 12, "marginal likelihood") as bar:
-        polished = polish(model, theta, observed, rule, request.seed, progress=bar)
-        change = 0.0
-        while isinstance(rule, Quadrature):
-            longer = rule.longer(model.k)
-            if longer is None:
-                break
-            start = modes(polished.frozen)
-            again = freeze(model, polished.theta, observed, longer, np.random.default_rng(0), start)
-            value = polished.frozen.value(polished.theta)
-            change = abs(again.value(polished.theta) - value)
-            if change < 0.01 or control.points is not None:
-                break
-            rule = longer
-            polished = polish(
-                model, polished.theta, observed, rule, request.seed, start=start, progress=bar
-            )
-    return polished, rule, change
-
-
 def conclude(
     model: Model,
     panel: Panel,
     polished: Polished,
     rule: NodeRule,
-    change: float,
     request: Request,
 ) -> Estimate:
     """Final log-likelihood with fresh nodes and its error."""
@@ -70,7 +45,7 @@ def conclude(
         )
         value = float(each.sum())
     else:
-        value, error = polished.frozen.value(theta), change
+        value, error = polished.frozen.value(theta), 0.0
     reached = polished.decrement < control.tolerance
     messages = (
         ()

@@ -13,40 +13,51 @@ from dgmm.parameters import Theta
 
 __all__ = ["pilot", "start_theta"]
 
+LARGEST_ETA = 30.0
+
 
 def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     """Independence GLM by iteratively reweighted least squares: unit of eta, and X beta (N_obs,).
 
     The unit is the residual standard deviation for the identity link, else 1.
     """
-    seen = torch.from_numpy(design.observed)
-    X = torch.from_numpy(design.fixed.matrix)[seen]
-    offset = torch.from_numpy(design.offset)[seen]
-    rows = Panel.from_design(design).rows.take(torch.nonzero(seen)[:, 0])
-    data = rows.data
-    eta = family.link.forward(family.start_mean(data))
-    extra = family.start_extra(data, family.start_mean(data))
+    seen = torch.nonzero(torch.from_numpy(design.observed))[:, 0]
+    rows = Panel.from_design(design).rows.take(seen)
+    data, offset = rows.data, rows.offset
+    identity = family.link.name == "identity"
+    start = family.start_mean(data)
+    eta = family.link.forward(start)
+    extra = family.start_extra(data, start)
     for _ in range(25):
         weight = family.information(data, eta, extra).clamp(min=1e-8)
         target = eta - offset + family.working_residual(data, eta, extra)
-        root = weight.sqrt()
-        beta = torch.linalg.lstsq(X * root[:, None], (target * root)[:, None]).solution[:, 0]
-        new = offset + X @ beta
-        done = bool((new - eta).abs().max() < 1e-8 * (1 + new.abs().max()))
-        eta = new.clamp(-30, 30) if family.link.name != "identity" else new
+        new = offset + rows.X @ _least_squares(rows.X, weight, target)
+        if not identity:
+            new = new.clamp(-LARGEST_ETA, LARGEST_ETA)
+        done = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
+        eta = new
         if done:
             break
     residual = family.response(data) - family.link.inverse(eta)
-    identity = family.link.name == "identity"
     unit = float(residual.square().mean().sqrt()) if identity else 1.0
     return (unit if unit > 0 else 1.0), eta - offset
+
+
+def _least_squares(X: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """(X'WX)^-1 X'W target from the normal equations, columns scaled; good enough to start."""
+    weighted = X * weight[:, None]
+    A, c = weighted.T @ X, weighted.T @ target
+    scale = A.diagonal().clamp(min=1e-300).sqrt()
+    scaled = torch.linalg.lstsq(A / scale / scale[:, None], (c / scale)[:, None], driver="gelsd")
+    solution: Tensor = scaled.solution[:, 0] / scale
+    return solution
 
 
 def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Generator) -> Theta:
     """theta of the independence model with modest random effects."""
     observed = panel.observed_rows()
-    beta = torch.linalg.lstsq(observed.rows.X @ model.basis, eta[:, None]).solution[:, 0]
-    theta: Theta = {"beta": beta}
+    X = observed.rows.X @ model.basis
+    theta: Theta = {"beta": _least_squares(X, torch.ones_like(eta), eta)}
     for i, network in enumerate(model.networks, 1):
         weights = network.network.initial(generator, last=0.02)
         weights["skip"] = torch.zeros(len(network.linear), dtype=torch.float64)

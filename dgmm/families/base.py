@@ -130,9 +130,19 @@ class Family(ABC):
         safe = torch.where(slope.abs() < 1e-10, torch.where(slope < 0, -1e-10, 1e-10), slope)
         return (self.response(data) - self.link.inverse(eta)) / safe
 
-    def derivatives(self, data: Observations, eta: Tensor, extra: Extra) -> Derivatives | None:
-        """Closed derivatives of the log-density in eta, or None: then autograd takes them."""
+    def derivatives(
+        self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
+    ) -> Derivatives | None:
+        """Closed derivatives of the log-density in eta, or None: then autograd takes them.
+
+        ``order`` 2 promises that value and third are not looked at, 1 only value and first are:
+        what is not looked at may be any tensor.
+        """
         return None
+
+    def constant(self, data: Observations) -> Tensor:
+        """The part of log p without eta that the value of closed derivatives leaves out."""
+        return torch.zeros_like(data.y)
 
     def natural(self, extra: Extra) -> Tensor:
         """The extra parameters on the scale on which they are reported, (R,)."""

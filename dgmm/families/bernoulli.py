@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.base import Derivatives, Extra, Family, Observations
 from dgmm.families.links import Link
 
 __all__ = ["Bernoulli", "log_odds_terms"]
@@ -16,6 +17,25 @@ def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tens
     """y log mu + failures log(1 - mu) from log-probabilities that stay finite."""
     assert link.log_complement is not None
     return y * link.log_mean(eta) + failures * link.log_complement(eta)
+
+
+def logistic_derivatives(
+    y: Tensor, trials: Tensor, weights: Tensor, eta: Tensor, order: int
+) -> Derivatives:
+    """y eta - m log(1 + e^eta), times the weights, and its derivatives.
+
+    With p = 1 / (1 + e^-eta): w (y - m p), -w m p (1 - p), -w m p (1 - p)(1 - 2 p).
+    """
+    p = torch.sigmoid(eta)
+    scale = weights * trials
+    first = weights * y - scale * p
+    second = third = value = first
+    if order != 2:
+        value = weights * (y * eta) - scale * softplus(eta)
+    if order > 1:
+        second = -scale * (p * (1 - p))
+        third = second * (1 - 2 * p) if order > 2 else second
+    return Derivatives(value, first, second, third)
 
 
 class Bernoulli(Family):
@@ -38,6 +58,13 @@ class Bernoulli(Family):
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         return data.weights * log_odds_terms(self.link, data.y, 1 - data.y, eta)
+
+    def derivatives(
+        self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
+    ) -> Derivatives | None:
+        if self.link.name != "logit":
+            return None
+        return logistic_derivatives(data.y, data.trials, data.weights, eta, order)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations
-from dgmm.families.bernoulli import log_odds_terms
+from dgmm.families.base import Derivatives, Extra, Family, Observations
+from dgmm.families.bernoulli import log_odds_terms, logistic_derivatives
 
 __all__ = ["Binomial"]
 
@@ -39,9 +39,18 @@ class Binomial(Family):
         return y, trials, weights
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        y, failures = data.y, data.trials - data.y
-        choose = torch.lgamma(data.trials + 1) - torch.lgamma(y + 1) - torch.lgamma(failures + 1)
-        return data.weights * (choose + log_odds_terms(self.link, y, failures, eta))
+        terms = log_odds_terms(self.link, data.y, data.trials - data.y, eta)
+        return data.weights * (_log_choose(data) + terms)
+
+    def derivatives(
+        self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
+    ) -> Derivatives | None:
+        if self.link.name != "logit":
+            return None
+        return logistic_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def constant(self, data: Observations) -> Tensor:
+        return data.weights * _log_choose(data)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)
@@ -58,3 +67,9 @@ class Binomial(Family):
 
     def start_mean(self, data: Observations) -> Tensor:
         return (data.y + 0.5) / (data.trials + 1)
+
+
+def _log_choose(data: Observations) -> Tensor:
+    """log C(m, y)."""
+    y, m = data.y, data.trials
+    return torch.lgamma(m + 1) - torch.lgamma(y + 1) - torch.lgamma(m - y + 1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.base import Derivatives, Extra, Family, Observations
 
 __all__ = ["Poisson"]
 
@@ -34,6 +34,19 @@ class Poisson(Family):
         return data.weights * (
             data.y * log_mean - self.link.inverse(eta) - torch.lgamma(data.y + 1)
         )
+
+    def derivatives(
+        self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
+    ) -> Derivatives | None:
+        if self.link.name != "log":
+            return None
+        mean = data.weights * torch.exp(eta)
+        count = data.weights * data.y
+        value = count * eta - mean if order != 2 else mean
+        return Derivatives(value, count - mean, -mean, -mean)
+
+    def constant(self, data: Observations) -> Tensor:
+        return -data.weights * torch.lgamma(data.y + 1)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).clamp(min=1e-12) / data.weights

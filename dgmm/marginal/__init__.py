@@ -1,7 +1,18 @@
-"""log p(y; theta): exact, by quadrature, by importance sampling. One rule per file."""
+"""log p(y; theta): exact, Laplace, by quadrature, by importance sampling. One rule per file."""
 
 from dgmm.marginal.base import Frozen, NodeRule, freeze, modes
+from dgmm.marginal.classical import ClassicalLikelihood
 from dgmm.marginal.importance import Importance
+from dgmm.marginal.laplace import Laplace
 from dgmm.marginal.quadrature import Quadrature
 
-__all__ = ["Frozen", "Importance", "NodeRule", "Quadrature", "freeze", "modes"]
+__all__ = [
+    "ClassicalLikelihood",
+    "Frozen",
+    "Importance",
+    "Laplace",
+    "NodeRule",
+    "Quadrature",
+    "freeze",
+    "modes",
+]

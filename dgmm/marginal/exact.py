@@ -21,11 +21,14 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
+from dgmm.cholesky import backward, cholesky, forward
 from dgmm.latent import Normal
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes
+
+RESTARTS = 4
 
 __all__ = [
     "LogLikelihood",
@@ -137,36 +140,6 @@ def statistics(model: Model, panel: Panel) -> Statistics:
     return Statistics(A, B, z @ z.T, len(y), constant, unit, log_det, Pattern.of(latents))
 
 
-# -- small Cholesky factors over the last axis ---------------------------------------------------
-
-
-def _cholesky(M: np.ndarray) -> np.ndarray:
-    """Lower factors of M (k, k, n); a non-positive pivot becomes NaN."""
-    k = len(M)
-    L = np.zeros_like(M)
-    for j in range(k):
-        L[j, j] = np.sqrt(M[j, j] - (L[j, :j] ** 2).sum(0))
-        for i in range(j + 1, k):
-            L[i, j] = (M[i, j] - (L[i, :j] * L[j, :j]).sum(0)) / L[j, j]
-    return L
-
-
-def _forward(L: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """L^-1 B for L (k, k, n), B (k, c, n)."""
-    X = np.empty_like(B)
-    for i in range(len(L)):
-        X[i] = (B[i] - (L[i, :i, None] * X[:i]).sum(0)) / L[i, i]
-    return X
-
-
-def _backward(L: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """L'^-1 B."""
-    X = np.empty_like(B)
-    for i in reversed(range(len(L))):
-        X[i] = (B[i] - (L[i + 1 :, i, None] * X[i + 1 :]).sum(0)) / L[i, i]
-    return X
-
-
 def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.ndarray:
     """Lambda X or Lambda'X over the trailing axes of X (q, ...)."""
     return np.tensordot(Lambda.T if transpose else Lambda, X, axes=1)
@@ -189,8 +162,8 @@ def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
     M = _times(Lambda, AL, transpose=True)
     q = len(M)
     M[np.arange(q), np.arange(q)] += 1
-    L = _cholesky(M)
-    K = _forward(L, _times(Lambda, stats.B, transpose=True))
+    L = cholesky(M)
+    K = forward(L, _times(Lambda, stats.B, transpose=True))
     flat = K.transpose(0, 2, 1).reshape(-1, K.shape[1])
     S = stats.C - flat.T @ flat
     return _Pieces(AL, L, K, S, 2 * float(np.log(L[np.arange(q), np.arange(q)]).sum()))
@@ -208,16 +181,16 @@ def _deviance(
     rss = float(pieces.S[p, p] - Sxy @ beta)
     df = stats.N - p if reml else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + pieces.log_det + stats.constant
-    inverse = _backward(pieces.L, _forward(pieces.L, _identity_like(pieces.L)))
+    inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
     gradient = 2 * np.einsum("ijn,jkn->ik", pieces.AL, inverse)
     v = np.append(-beta, 1.0)
     g = np.einsum("qcn,c->qn", stats.B, v)
-    w = _backward(pieces.L, np.einsum("kcn,c->kn", pieces.K, v)[:, None])[:, 0]
+    w = backward(pieces.L, np.einsum("kcn,c->kn", pieces.K, v)[:, None])[:, 0]
     residual = g - np.einsum("qkn,kn->qn", pieces.AL, w)
     gradient -= 2 * (df / rss) * (residual @ w.T)
     if reml:
         value += 2 * float(np.log(np.diag(factor)).sum()) - 2 * stats.log_det_basis
-        W = _backward(pieces.L, pieces.K[:, :p])
+        W = backward(pieces.L, pieces.K[:, :p])
         weighted = np.einsum("kpn,pr->krn", W, np.linalg.inv(Sxx))
         rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", pieces.AL, W)
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
@@ -230,37 +203,67 @@ def _identity_like(L: np.ndarray) -> np.ndarray:
 
 
 def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = None) -> Profile:
-    """Maximum likelihood (or REML) by L-BFGS-B on the free entries, the diagonal kept >= 0.
+    """Maximum likelihood (or REML) over the free entries of Lambda, of either sign.
 
-    The deviance is divided by N, so that tolerances mean the same for every sample size.
+    The deviance is even in every column of Lambda, so a bound at zero would hold the search there
+    though the optimum lies elsewhere; instead the search is free, and begins again with a larger
+    entry wherever the diagonal came near zero, until that no longer helps.
     """
     pattern = stats.pattern
     x = np.where(pattern.on_diagonal, 1.0, 0.0) if start is None else start
-    bounds = [(0.0, None) if d else (None, None) for d in pattern.on_diagonal]
+    found = _descend(stats, reml, x)
+    used = int(found.nfev)
+    for _ in range(RESTARTS):
+        low = near_zero(pattern, found.x)
+        if not low.any():
+            break
+        again = _descend(stats, reml, np.where(low, 0.5, found.x))
+        used += int(again.nfev)
+        if not again.fun < found.fun - 1e-9:
+            break
+        found = again
+    x = _settled(stats, reml, found.x)
+    value, gradient, pieces, beta, rss = _deviance(x, stats, reml)
+    df = stats.N - stats.p if reml else stats.N
+    sigma2 = rss / df
+    Lambda = pattern.fill(x)
+    Lambda = Lambda * np.where(np.diag(Lambda) < 0, -1.0, 1.0)
+    return Profile(
+        beta,
+        Lambda * math.sqrt(sigma2),
+        0.5 * math.log(sigma2) + math.log(stats.unit),
+        -0.5 * value,
+        sigma2 * np.linalg.inv(pieces.S[: stats.p, : stats.p]),
+        used,
+        bool(np.all(np.abs(gradient) < 1e-3)) or bool(found.success),
+        str(found.message),
+    )
+
+
+def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
+    """Diagonal entries of Lambda that are small beside the largest entry, (E,) bool."""
+    largest = max(1.0, float(np.abs(entries).max()))
+    return pattern.on_diagonal & (np.abs(entries) < 0.01 * largest)
+
+
+def _descend(stats: Statistics, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:
+    """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size."""
 
     def scaled(entries: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient, *_ = _deviance(entries, stats, reml)
         return value / stats.N, gradient / stats.N
 
     options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
-    found = optimize.minimize(
-        scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-    )
-    value, gradient, pieces, beta, rss = _deviance(found.x, stats, reml)
-    df = stats.N - stats.p if reml else stats.N
-    sigma2 = rss / df
-    free = ~(pattern.on_diagonal & (found.x <= 0))
-    flat = bool(np.all(np.abs(gradient[free]) < 1e-3))
-    return Profile(
-        beta,
-        pattern.fill(found.x) * math.sqrt(sigma2),
-        0.5 * math.log(sigma2) + math.log(stats.unit),
-        -0.5 * value,
-        sigma2 * np.linalg.inv(pieces.S[: stats.p, : stats.p]),
-        int(found.nfev),
-        flat or bool(found.success),
-        str(found.message),
-    )
+    return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", options=options)
+
+
+def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
+    """Diagonal entries that are zero but for rounding, set to zero where that costs nothing."""
+    zero = np.where(near_zero(stats.pattern, x), 0.0, x)
+    if (zero == x).all():
+        return x
+    cost = _deviance(zero, stats, reml)[0] - _deviance(x, stats, reml)[0]
+    return zero if cost < 1e-7 else x
 
 
 class LogLikelihood:

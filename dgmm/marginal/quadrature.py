@@ -12,8 +12,12 @@ from dgmm.quadrature import Nodes, gauss_hermite
 
 __all__ = ["Quadrature"]
 
-START = {1: 25, 2: 11, 3: 7}
-LONGEST = {1: 201, 2: 41, 3: 21}
+LADDER = {
+    1: (9, 15, 25, 41, 67, 111, 201),
+    2: (7, 11, 17, 27, 41),
+    3: (5, 7, 11, 17),
+}
+"""Points per dimension that a growing rule goes through."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,16 @@ class Quadrature(NodeRule):
     @classmethod
     def default(cls, k: int) -> Quadrature:
         """The rule a fit starts with; it grows until the log-likelihood stands still."""
-        if k not in START:
+        if k not in LADDER:
             raise ValueError(
                 f"likelihood='quadrature' needs at most 3 random effects per subject, this model "
                 f"has {k}. Use likelihood='importance'."
             )
-        return cls(START[k])
+        return cls(LADDER[k][0])
 
     def longer(self, k: int) -> Quadrature | None:
-        """About twice as many points, or None at the longest rule."""
-        points = min(2 * self.points + 1, LONGEST[k])
-        return Quadrature(points) if points > self.points else None
+        """The next longer rule, or None at the longest one."""
+        return next((Quadrature(m) for m in LADDER[k] if m > self.points), None)
 
     def nodes(
         self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None

@@ -1,0 +1,117 @@
+"""Classical models without a closed likelihood: Laplace first, then quadrature that grows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dgmm.ascent import Ascent, ascend
+from dgmm.estimate.records import Estimate, Request
+from dgmm.marginal import ClassicalLikelihood, Laplace, NodeRule, Quadrature
+from dgmm.marginal.exact import near_zero
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.progress import Progress
+
+__all__ = ["climb", "likelihood_at"]
+
+ENOUGH = 0.01
+"""The rule has grown enough when a longer one moves the log-likelihood by less."""
+
+
+def climb(model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Request) -> Estimate:
+    """Maximise the Laplace approximation, then the quadrature if that is the ``rule``.
+
+    Every longer rule starts where the shorter one ended. The rule that confirms its predecessor
+    within 0.01 is the one that is kept, so the error of the log-likelihood is far below that.
+    """
+    observed = panel.observed_rows()
+    with Progress(request.verbose, 12, "marginal likelihood") as bar:
+
+        def report(number: int, decrement: float) -> None:
+            bar.update(number, elbo=None, gradient=decrement)
+
+        engine = likelihood_at(model, observed, Laplace())
+        target = request.control.tolerance / 100
+        first = target if isinstance(rule, Laplace) else 0.1
+        found = ascend(engine, engine.vector(theta), tolerance=first, report=report)
+        found = _off_the_boundary(engine, found, first)
+        used, change = engine.evaluations, 0.0
+        if isinstance(rule, Quadrature):
+            fixed = request.control.points is not None
+            engine = _moved(engine, observed, rule)
+            found = ascend(engine, found.x, tolerance=target, report=report)
+            used += found.evaluations
+            longer = rule.longer(model.k)
+            while longer is not None:
+                trial = _moved(engine, observed, longer)
+                change = abs(trial.value(found.x) - found.value)
+                if fixed:
+                    break
+                rule, engine = longer, trial
+                found = ascend(engine, found.x, tolerance=target, report=report)
+                used += found.evaluations
+                if change < ENOUGH:
+                    break
+                longer = rule.longer(model.k)
+    return _concluded(engine, panel, found, rule, change, used, request)
+
+
+def likelihood_at(model: Model, observed: Panel, rule: NodeRule) -> ClassicalLikelihood:
+    """The marginal likelihood of a classical model under a rule without random nodes."""
+    nodes = rule.nodes(model.k, observed.n, np.random.default_rng(0))
+    return ClassicalLikelihood(model, observed, nodes)
+
+
+def _off_the_boundary(engine: ClassicalLikelihood, found: Ascent, tolerance: float) -> Ascent:
+    """Begin again with a larger entry where the diagonal of Lambda came near zero, if that helps.
+
+    l is even in every column of Lambda: zero is a stationary point whether or not it is the best.
+    """
+    first = engine.sizes[0]
+    inside = slice(first, first + engine.sizes[1])
+    low = near_zero(engine.pattern, found.x[inside])
+    if not low.any():
+        return found
+    x = found.x.copy()
+    x[inside] = np.where(low, 0.5, x[inside])
+    again = ascend(engine, x, tolerance=tolerance)
+    return again if again.value > found.value + 1e-6 else found
+
+
+def _moved(engine: ClassicalLikelihood, observed: Panel, rule: NodeRule) -> ClassicalLikelihood:
+    """The likelihood under another rule, its modes where the last ones were."""
+    other = likelihood_at(engine.model, observed, rule)
+    other.modes[:] = engine.modes
+    return other
+
+
+def _concluded(
+    engine: ClassicalLikelihood,
+    panel: Panel,
+    found: Ascent,
+    rule: NodeRule,
+    change: float,
+    used: int,
+    request: Request,
+) -> Estimate:
+    tolerance = request.control.tolerance
+    reached = found.decrement < tolerance
+    message = (
+        f"the Newton decrement is {found.decrement:.3g} standard errors, not below "
+        f"{tolerance:g}: estimates may still move by that much"
+    )
+    return Estimate(
+        engine.model,
+        engine.theta(found.x),
+        panel,
+        request.method,
+        rule.name,
+        rule,
+        found.value,
+        change,
+        found.decrement,
+        used,
+        reached,
+        messages=() if reached else (message,),
+    )
