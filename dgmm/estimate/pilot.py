@@ -28,10 +28,11 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
+    Q, _ = torch.linalg.qr(rows.X)
     for _ in range(25):
         weight = family.information(data, eta, extra).clamp(min=1e-8)
         target = eta - offset + family.working_residual(data, eta, extra)
-        new = offset + rows.X @ _least_squares(rows.X, weight, target)
+        new = offset + Q @ _least_squares(Q, weight / weight.max(), target)
         if not identity:
             new = new.clamp(-LARGEST_ETA, LARGEST_ETA)
         done = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
@@ -44,12 +45,11 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
 
 
 def _least_squares(X: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    """(X'WX)^-1 X'W target from the normal equations, columns scaled; good enough to start."""
+    """(X'WX)^-1 X'W target from the normal equations, for orthonormal columns."""
     weighted = X * weight[:, None]
     A, c = weighted.T @ X, weighted.T @ target
-    scale = A.diagonal().clamp(min=1e-300).sqrt()
-    scaled = torch.linalg.lstsq(A / scale / scale[:, None], (c / scale)[:, None], driver="gelsd")
-    solution: Tensor = scaled.solution[:, 0] / scale
+    ridge = 1e-12 * A.diagonal().max() * torch.eye(len(A), dtype=A.dtype)
+    solution: Tensor = torch.linalg.solve(A + ridge, c)
     return solution
 
 
