@@ -18,7 +18,7 @@ from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.families import Family
 from dgmm.families import find as find_family
 from dgmm.fit import Fit
-from dgmm.formula import Formula, nested_formula, parse_formula, update_formula
+from dgmm.formula import Formula, nested_formula, parse_formula, update_formula, with_part
 from dgmm.information import Information, find_boundary, information
 from dgmm.registry import suggestion
 from dgmm.versions import versions
@@ -42,6 +42,8 @@ def mixed_model(
     encoder: str = "sites",
     missing: str = "observed",
     se: str | None = "hessian",
+    zi: str | None = None,
+    dispersion: str | None = None,
     weights: Any = None,
     offset: Any = None,
     missing_covariates: str = "drop",
@@ -72,6 +74,11 @@ def mixed_model(
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian", "sandwich" (cluster-robust, no networks) or None.
+        zi: a formula for the probability of a structural zero, on the logit scale, such as
+            ``"~ z + (1 | id)"``; makes a count family zero-inflated, and models the zeros of a
+            hurdle family.
+        dispersion: a formula such as ``"~ x"`` for the dispersion parameter of the family on its
+            log scale (log sigma of a Gaussian outcome).
         weights: prior weights, a column name or one value per row.
         offset: added to the linear predictor, a column name or one value per row.
         missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
@@ -102,6 +109,8 @@ def mixed_model(
         Willemsen, deep mixed-effects models by variational auto-encoders (slides).
     """
     parsed = parse_formula(formula, latent_words=_latent_words())
+    for name, text in (("zi", zi), ("dispersion", dispersion)):
+        parsed = parsed if text is None else with_part(parsed, name, text)
     chosen = find_family(family, link)
     _check_options(method, missing, se, device)
     _whole("starts", starts, 1)
@@ -113,6 +122,8 @@ def mixed_model(
         "likelihood": likelihood,
         "encoder": find_encoder(encoder).name,
         "se": se,
+        "zi": zi,
+        "dispersion": dispersion,
         "weights": weights if isinstance(weights, str) else None,
         "offset": offset if isinstance(offset, str) else None,
         "missing_covariates": missing_covariates,
@@ -280,8 +291,10 @@ def _method(method: str, deep: bool) -> str:
 
 def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
     _one_of("likelihood", word, LIKELIHOODS)
+    if method == "vae" and any(block.term.target for block in design.latents):
+        raise ValueError("random effects in zi= need a model without dnn() and method='ml'")
     gaussian = family.name == "gaussian" and family.link.name == "identity"
-    exact = gaussian and not deep
+    exact = gaussian and not deep and not design.parts
     k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
     if method == "reml" and not (exact and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")

@@ -80,6 +80,15 @@ class FixedNetwork:
 
 
 @dataclass(frozen=True)
+class PartPredictor:
+    """The linear predictor of an extra parameter of the family: "zi" or "dispersion"."""
+
+    name: str
+    position: int  # of the parameter in family.extra
+    names: tuple[str, ...]  # its columns
+
+
+@dataclass(frozen=True)
 class Model:
     """Everything fixed before estimation; ``theta`` holds everything estimated."""
 
@@ -89,6 +98,8 @@ class Model:
     unit: float  # scale of the linear predictor
     networks: tuple[FixedNetwork, ...]
     latents: tuple[Latent, ...]
+    parts: tuple[PartPredictor, ...]
+    targets: tuple[int, ...]  # per latent: 0 enters eta, r the r-th extra parameter
     latent_ridge: tuple[float, ...]
     open_ridge: frozenset[str]  # networks whose penalty is chosen by evidence
     reference: Reference
@@ -114,7 +125,7 @@ class Model:
             shapes |= {f"dnn{i}.{name}": s for name, s in network.shapes().items()}
         for i, latent in enumerate(self.latents, 1):
             shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
-        shapes["extra"] = (len(self.family.extra),)
+        shapes["extra"] = (sum(self.extra_sizes),)
         return Packing(shapes)
 
     def beta(self, theta: Theta) -> Tensor:
@@ -199,53 +210,88 @@ class Model:
         """Random part: b (..., n, k) -> (..., n, J)."""
         parts = self._split(b)
         effects = [
-            latent.effect(
-                part(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
-            )
-            for i, latent in enumerate(self.latents, 1)
+            self._effect(ready, i, parts[i], rows)
+            for i, target in enumerate(self.targets)
+            if target == 0
         ]
+        if not effects:
+            return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
+
+    def _effect(self, ready: Theta, i: int, b: Tensor, rows: Rows) -> Tensor:
+        """Contribution of the i-th (0, 1, ...) latent to its predictor."""
+        weights = part(ready, f"latent{i + 1}.")
+        return self.latents[i].effect(weights, b, rows.T[i], rows.basis[i])
 
     def slope(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
         """d eta / d b at b (n, k): (n, J, k)."""
-        parts = self._split(b)
-        return torch.cat(
-            [
-                latent.slope(
-                    part(ready, f"latent{i}."), parts[i - 1], rows.T[i - 1], rows.basis[i - 1]
-                )
-                for i, latent in enumerate(self.latents, 1)
-            ],
-            dim=-1,
-        )
+        slopes = []
+        for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
+            weights = part(ready, f"latent{i + 1}.")
+            slope = latent.slope(weights, inner, rows.T[i], rows.basis[i])
+            slopes.append(slope if self.targets[i] == 0 else torch.zeros_like(slope))
+        return torch.cat(slopes, dim=-1)
 
     def log_likelihood(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
         """log p(y_i | b_i): b (..., n, k) -> (..., n), over the real rows of the block."""
         rows = block.rows
         eta = self.mu1(ready, rows) + self.mu2(ready, b, rows)
-        density = self.family.log_density(rows.data, eta, self.extra(ready, rows))
+        density = self.family.log_density(rows.data, eta, self.extra(ready, rows, b))
         return torch.where(block.mask, density, 0.0).sum(-1)
 
     def log_joint(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
         """log p(y_i, b_i) = log p(y_i | b_i) + log N(b_i; 0, I)."""
         return self.log_likelihood(ready, b, block) + log_prior(b)
 
-    def extra(self, ready: Theta, rows: Rows) -> Extra:
-        """Extra parameters of the family, (R,) or row by row."""
-        return ready["extra"]
+    def extra(self, ready: Theta, rows: Rows, b: Tensor | None = None) -> Extra:
+        """Extra parameters of the family: (R,), or (R, ..., J) when a part models one of them.
+
+        Without ``b`` the random effects of the parts are at their mean, zero.
+        """
+        if not self.parts:
+            return ready["extra"]
+        values = []
+        columns = self.extra_designs(rows)
+        for r, coefficient in enumerate(torch.split(ready["extra"], list(self.extra_sizes))):
+            design = columns[r]
+            value = coefficient[0] if design is None else design @ coefficient
+            if b is not None:
+                for i, inner in enumerate(self._split(b)):
+                    if self.targets[i] == r + 1:
+                        value = value + self._effect(ready, i, inner, rows)
+            values.append(value)
+        return torch.stack(torch.broadcast_tensors(*values))
 
     @property
     def extra_sizes(self) -> tuple[int, ...]:
         """Coefficients of every extra parameter, 1 where it is one number."""
-        return (1,) * len(self.family.extra)
+        sizes = [1] * len(self.family.extra)
+        for one in self.parts:
+            sizes[one.position] = len(one.names)
+        return tuple(sizes)
 
     def extra_designs(self, rows: Rows) -> list[Tensor | None]:
         """Per extra parameter its columns (..., c), None where it is one number."""
-        return [None] * len(self.family.extra)
+        designs: list[Tensor | None] = [None] * len(self.family.extra)
+        for one, Z in zip(self.parts, rows.Z, strict=True):
+            designs[one.position] = Z
+        return designs
+
+    def spread_extra(self, start: Tensor, rows: Rows) -> Tensor:
+        """theta["extra"] at which every row has the extra parameters ``start`` (R,)."""
+        coefficients = []
+        for value, Z in zip(start, self.extra_designs(rows), strict=True):
+            if Z is None:
+                coefficients.append(value.reshape(1))
+            else:
+                constant = value.expand(len(Z), 1).clone()
+                coefficients.append(torch.linalg.lstsq(Z, constant).solution[:, 0])
+        return torch.cat(coefficients) if coefficients else start
 
     def predictor_of_columns(self) -> list[int]:
         """For every column of all T: 0 where it enters eta, r where the r-th extra parameter."""
-        return [0 for latent in self.latents for _ in latent.names]
+        pairs = zip(self.latents, self.targets, strict=True)
+        return [target for latent, target in pairs for _ in latent.names]
 
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:
         return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
@@ -300,6 +346,11 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
     own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}
     own |= {f"latent{i}": block.term.ridge for i, block in enumerate(design.latents, 1)}
+    parts = tuple(
+        PartPredictor(name, _modelled(family, name), tuple(columns.names))
+        for name, columns in design.parts.items()
+    )
+    where = {"": 0, **{one.name: one.position + 1 for one in parts}}
     free = frozenset(name for name, given in own.items() if ridge is None and given is None)
     inputs = tuple(torch.from_numpy(block.columns.matrix) for block in design.networks)
     return Model(
@@ -309,11 +360,22 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
         unit,
         networks,
         latents,
+        parts,
+        tuple(where[block.term.target] for block in design.latents),
         ridges,
         free,
         Reference(X, inputs),
         _whitener(design),
     )
+
+
+def _modelled(family: Family, part: str) -> int:
+    """Position of the extra parameter that zi= or dispersion= is about."""
+    parameter = "logit_zero" if part == "zi" else family.dispersion
+    if parameter is None or parameter not in family.extra:
+        what = "zero-inflation" if part == "zi" else "dispersion parameter"
+        raise ValueError(f"{part}= models the {what} of a family; {family.name!r} has none")
+    return family.extra.index(parameter)
 
 
 def _whitener(design: Design) -> Tensor:

@@ -30,6 +30,7 @@ class Rows:
     inputs: tuple[Tensor, ...]  # per dnn() term on the fixed side, (N, r)
     T: tuple[Tensor, ...]  # per latent term, (N, q)
     basis: tuple[Tensor, ...]  # per latent term, (N, r): coefficient basis phi
+    Z: tuple[Tensor, ...]  # per part of the formula ("zi", "dispersion"), (N, c)
     time: Tensor  # (N,)
     occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
 
@@ -42,6 +43,7 @@ class Rows:
             tuple(block[index] for block in self.inputs),
             tuple(block[index] for block in self.T),
             tuple(block[index] for block in self.basis),
+            tuple(block[index] for block in self.Z),
             self.time[index],
             self.occasion[index],
         )
@@ -49,19 +51,21 @@ class Rows:
     def columns(self) -> tuple[Tensor, ...]:
         """All tensors in one flat tuple, for functions mapped over subjects."""
         fixed = (*self.data, self.offset, self.X, self.time, self.occasion)
-        return (*fixed, *self.inputs, *self.T, *self.basis)
+        return (*fixed, *self.inputs, *self.T, *self.basis, *self.Z)
 
     def like(self, columns: tuple[Tensor, ...]) -> Rows:
         """Rows of this structure from such a tuple."""
         y, trials, weights, offset, X, time, occasion, *rest = columns
         first, second = len(self.inputs), len(self.inputs) + len(self.T)
+        third = second + len(self.basis)
         return Rows(
             Observations(y, trials, weights),
             offset,
             X,
             tuple(rest[:first]),
             tuple(rest[first:second]),
-            tuple(rest[second:]),
+            tuple(rest[second:third]),
+            tuple(rest[third:]),
             time,
             occasion,
         )
@@ -115,6 +119,7 @@ class Panel:
             tuple(tensor(block.columns.matrix) for block in design.networks),
             tuple(tensor(block.columns.matrix) for block in design.latents),
             tuple(tensor(block.matrix) for block in basis),
+            tuple(tensor(columns.matrix) for columns in design.parts.values()),
             tensor(np.asarray(design.time, dtype=float)),
             tensor(np.arange(len(subject)) - start[subject]),
         )

@@ -53,7 +53,7 @@ def _precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
     J = model.slope(ready, b, rows)
     eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
     W = torch.where(
-        block.mask, model.family.information(rows.data, eta, model.extra(ready, rows)), 0.0
+        block.mask, model.family.information(rows.data, eta, model.extra(ready, rows, b)), 0.0
     )
     return torch.eye(model.k, dtype=b.dtype) + J.mT @ (W[..., None] * J)
 

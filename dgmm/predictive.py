@@ -70,7 +70,7 @@ def given_history(
             weight = torch.softmax(terms, 0)
             value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
             if scale == "response":
-                value = model.family.mean(value, model.extra(ready, rows.rows))
+                value = model.family.mean(value, model.extra(ready, rows.rows, b))
             first = torch.einsum("mn,mnj->nj", weight, value)
             second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
         mean[rows.index[rows.mask]] = first[rows.mask]
@@ -101,7 +101,7 @@ def marginal(
             wide = b.expand(draws, len(block.subjects), model.k)
             value = model.mu1(ready, block.rows) + model.mu2(ready, wide, block.rows)
             if scale == "response":
-                value = model.family.mean(value, model.extra(ready, block.rows))
+                value = model.family.mean(value, model.extra(ready, block.rows, wide))
             mean[block.index[block.mask]] = value.mean(0)[block.mask]
             variance[block.index[block.mask]] = value.var(0)[block.mask]
     return Predictive(mean, variance)

@@ -26,11 +26,8 @@ def simulate_panel(
         effects = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         for block in panel.blocks():
-            eta = model.mu1(ready, block.rows) + model.mu2(
-                ready, effects[block.subjects], block.rows
-            )
-            draw = model.family.simulate(
-                eta, block.rows.data, model.extra(ready, block.rows), generator
-            )
+            b, rows = effects[block.subjects], block.rows
+            eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
+            draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
             y[block.index[block.mask]] = draw[block.mask]
     return y

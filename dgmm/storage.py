@@ -28,7 +28,7 @@ from dgmm.families import find as find_family
 from dgmm.information import Information
 from dgmm.latent import Latent
 from dgmm.marginal import NodeRule
-from dgmm.model import FixedNetwork, Model, Reference
+from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
 from dgmm.networks import Dense
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Packing
@@ -47,6 +47,7 @@ OWN = (
     Model,
     Packing,
     Panel,
+    PartPredictor,
     Reference,
     Request,
     Rows,

@@ -61,6 +61,7 @@ class Design:
     fixed: Columns  # X (N, p)
     networks: tuple[NetworkBlock, ...]
     latents: tuple[LatentBlock, ...]
+    parts: dict[str, Columns]  # columns of "zi" and "dispersion"
     time: np.ndarray  # (N,) the first numeric variable of the first T, NaN when there is none
     time_name: str | None
     ratio: bool  # the outcome was written `a / b`: y = a, trials = b
@@ -166,6 +167,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
             LatentBlock(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping)
             for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True))
         ),
+        parts={part.name: blocks[part.name] for part in formula.parts},
         time=frame.time,
         time_name=frame.time_name,
         ratio=formula.response.kind == "ratio",
@@ -194,6 +196,7 @@ def _remember(
         time_name=frame.time_name,
         weights=frame.weights_name,
         offset=frame.offset_name,
+        parts={part.name: part.text for part in formula.parts},
         offset_array=frame.offset_array,
     )
 
@@ -230,13 +233,16 @@ def _independent(
         dependent = {} if key.startswith("network") else dependent_columns(block)
         kept[key] = tuple(name for name in block.names if name not in dependent)
         if dependent:
-            where = "fixed terms" if key == "fixed" else _latent_text(formula, key)
+            where = _block_text(formula, key)
             messages.append(_dropped(dependent, where))
     return kept, tuple(messages)
 
 
-def _latent_text(formula: Formula, key: str) -> str:
-    return formula.latents[int(key.split()[1])].text
+def _block_text(formula: Formula, key: str) -> str:
+    if key == "fixed":
+        return "fixed terms"
+    kind, *number = key.split()
+    return formula.latents[int(number[0])].text if number else f"{kind}= formula"
 
 
 def _dropped(dependent: dict[str, list[str]], where: str) -> str:

@@ -11,7 +11,7 @@ from dgmm.design.encoding import expand
 from dgmm.design.expressions import ExpressionError, parse_expression
 from dgmm.design.grouping import GroupingSpecification
 from dgmm.design.variables import Variable
-from dgmm.formula import Formula, FormulaError, parse_formula, split_group
+from dgmm.formula import Formula, FormulaError, parse_formula, split_group, with_part
 from dgmm.transforms import State
 
 _VERSION = 1
@@ -32,11 +32,15 @@ class Specification:
     time_name: str | None = None
     weights: str | None = None
     offset: str | None = None
+    parts: dict[str, str] = field(default_factory=dict)  # "zi", "dispersion"
     offset_array: bool = False  # the fit had an offset that no column of new data can supply
 
     def parsed(self) -> Formula:
         """Return the formula, taken apart again."""
-        return parse_formula(self.formula, latent_words=self.latent_words)
+        formula = parse_formula(self.formula, latent_words=self.latent_words)
+        for name, text in self.parts.items():
+            formula = with_part(formula, name, text)
+        return formula
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; floats survive exactly."""
@@ -63,6 +67,8 @@ def block_texts(formula: Formula) -> Iterator[tuple[str, str, bool]]:
         yield f"latent {k}", latent.terms, False
         if latent.basis is not None:
             yield f"basis {k}", latent.basis, False
+    for part in formula.parts:
+        yield part.name, part.fixed, False
 
 
 def expressions(formula: Formula) -> Iterator[str]:
@@ -86,6 +92,7 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
         time_name=_optional(record["time_name"]),
         weights=_optional(record["weights"]),
         offset=_optional(record["offset"]),
+        parts={_text(k): _text(text) for k, text in record.get("parts", {}).items()},
         offset_array=bool(record["offset_array"]),
     )
     formula = spec.parsed()

@@ -73,7 +73,11 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
 
 def nested_likelihood(nested: Design, request: Request) -> str:
     """The likelihood of the nested classical model."""
-    if request.family.name == "gaussian" and request.family.link.name == "identity":
+    if (
+        not nested.parts
+        and request.family.name == "gaussian"
+        and request.family.link.name == "identity"
+    ):
         return "exact"
     k = sum(len(block.columns.names) for block in nested.latents)
     return "quadrature" if k <= 2 else "importance"

@@ -65,5 +65,6 @@ def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Genera
     for i, latent in enumerate(model.latents, 1):
         theta |= {f"latent{i}.{n}": v for n, v in latent.initial(generator).items()}
     mu = model.family.link.inverse(eta + observed.rows.offset)
-    theta["extra"] = model.family.start_extra(observed.rows.data, mu)
+    start = model.family.start_extra(observed.rows.data, mu)
+    theta["extra"] = model.spread_extra(start, observed.rows)
     return theta

@@ -4,12 +4,13 @@ grammar (pieces of text) -> options, terms (linear algebra) -> rewriting (update
 """
 
 from dgmm.formula.grammar import FormulaError
-from dgmm.formula.parse import parse_formula
+from dgmm.formula.parse import parse_formula, with_part
 from dgmm.formula.rewriting import nested_formula, update_formula
 from dgmm.formula.terms import (
     Formula,
     LatentTerm,
     NetworkTerm,
+    Part,
     Response,
     linear_terms,
     split_group,
@@ -20,10 +21,12 @@ __all__ = [
     "FormulaError",
     "LatentTerm",
     "NetworkTerm",
+    "Part",
     "Response",
     "linear_terms",
     "nested_formula",
     "parse_formula",
     "split_group",
     "update_formula",
+    "with_part",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dgmm.formula.grammar import (
+    FormulaError,
     Piece,
     Summand,
     bars,
@@ -27,6 +28,7 @@ from dgmm.formula.terms import (
     Formula,
     LatentTerm,
     NetworkTerm,
+    Part,
     Response,
     check_algebra,
     check_linear,
@@ -35,7 +37,7 @@ from dgmm.formula.terms import (
     linear_text,
 )
 
-__all__ = ["parse_formula"]
+__all__ = ["parse_formula", "with_part"]
 
 
 _ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), (?:df ?= ?)?(?P<df>\d+)\)")
@@ -66,6 +68,27 @@ def parse_formula(text: str, *, latent_words: Sequence[str] = ("dnn",)) -> Formu
     check_algebra(fixed, whole)
     return Formula(
         whole.text, _response(left), fixed, tuple(networks), tuple(latents), tuple(offsets)
+    )
+
+
+def with_part(formula: Formula, name: str, text: str) -> Formula:
+    """Add a second predictor, `zi="~ z + (1 | id)"` or `dispersion="~ x"`, to a formula."""
+    right = text.strip().removeprefix("~").strip()
+    if "~" in right or not right:
+        raise FormulaError(f"{name}= is a formula without outcome, as in {name}='~ x'", text, 0)
+    try:
+        part = parse_formula(f"{name} ~ {right}")
+    except FormulaError as error:
+        raise ValueError(f"{name}={text!r}: {error}") from error
+    if part.networks or part.offsets or any(term.kind != "normal" for term in part.latents):
+        raise FormulaError(f"{name}= has linear terms only, no dnn() and no offset()", text, 0)
+    if part.latents and name != "zi":
+        raise FormulaError(f"{name}= has no random effects; only zi= may have them", text, 0)
+    latents = tuple(replace(term, target=name) for term in part.latents)
+    return replace(
+        formula,
+        latents=(*formula.latents, *latents),
+        parts=(*formula.parts, Part(name, right, part.fixed)),
     )
 
 

@@ -33,13 +33,13 @@ def nested_formula(formula: Formula) -> Formula:
                 present.add(str(term))
                 fixed = f"{fixed} + {written}"
     nested = Formula("", formula.response, fixed, (), latents, formula.offsets)
-    return replace(nested, text=formula_text(nested))
+    return replace(nested, text=formula_text(nested), parts=formula.parts)
 
 
 def _as_normal(term: LatentTerm) -> LatentTerm:
     bar = "||" if term.covariance == "diagonal" else "|"
     text = f"({term.terms} {bar} {term.group})"
-    return LatentTerm(text, "normal", term.terms, term.group, term.covariance)
+    return LatentTerm(text, "normal", term.terms, term.group, term.covariance, target=term.target)
 
 
 def update_formula(old: str, new: str) -> str:

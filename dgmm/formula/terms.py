@@ -54,6 +54,16 @@ class LatentTerm:
     form: str | None = None
     basis: str | None = None
     ridge: float | None = None
+    target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters
+
+
+@dataclass(frozen=True)
+class Part:
+    """`zi="~ z + (1 | id)"`: the fixed terms of a predictor other than that of the mean."""
+
+    name: str  # "zi" or "dispersion"
+    text: str
+    fixed: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class Formula:
     networks: tuple[NetworkTerm, ...] = ()
     latents: tuple[LatentTerm, ...] = ()
     offsets: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
 
 
 def linear_terms(text: str) -> list[Term]:
@@ -80,7 +91,7 @@ def formula_text(formula: Formula) -> str:
         formula.fixed,
         *(term.text for term in formula.networks),
         *(f"offset({text})" for text in formula.offsets),
-        *(term.text for term in formula.latents),
+        *(term.text for term in formula.latents if not term.target),
     ]
     return f"{formula.response.text} ~ {' + '.join(parts)}"
 
