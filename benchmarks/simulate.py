@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-__all__ = ["linear_profiles", "random_slopes", "sigmoid_profiles"]
+__all__ = ["classical", "linear_profiles", "random_slopes", "sigmoid_profiles"]
 
 
 def random_slopes(n: int, visits: int, seed: int) -> pd.DataFrame:
@@ -49,3 +49,22 @@ def sigmoid_profiles(n: int, visits: int, seed: int) -> pd.DataFrame:
     frame["mu"] = 0.6 * u[:, 0] + 0.25 * frame["x"] + step
     frame["y"] = frame["mu"] + rng.normal(0, 0.5, len(frame))
     return frame
+
+
+def classical(n: int, visits: int, family: str, seed: int) -> pd.DataFrame:
+    """Outcomes of y ~ t * g + x with a random intercept, and a slope unless they are binary."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(n), visits)
+    t = np.tile(np.linspace(0, 1, visits), n)
+    g = np.repeat(rng.integers(0, 2, n), visits).astype(float)
+    x = rng.normal(size=n * visits)
+    b = rng.normal(size=(n, 2)) @ np.array([[0.6, 0.15], [0.0, 0.4]])
+    slope = 0.0 if family == "bernoulli" else b[subject, 1] * t
+    eta = 0.2 + 0.5 * t - 0.3 * g + 0.2 * t * g + 0.2 * x + b[subject, 0] + slope
+    if family == "gaussian":
+        y = eta + rng.normal(size=len(eta))
+    elif family == "bernoulli":
+        y = (rng.uniform(size=len(eta)) < 1 / (1 + np.exp(-eta))).astype(float)
+    else:
+        y = rng.poisson(np.exp(eta)).astype(float)
+    return pd.DataFrame({"id": subject, "t": t, "g": g, "x": x, "y": y})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dgmm.ascent import Ascent, ascend
@@ -18,6 +20,9 @@ __all__ = ["climb", "likelihood_at"]
 ENOUGH = 0.01
 """The rule has grown enough when a longer one moves the log-likelihood by less."""
 
+NEAR = 0.05
+"""Decrement, in standard errors, at which a rule that is not the last one is left."""
+
 
 def climb(model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Request) -> Estimate:
     """Maximise the Laplace approximation, then the quadrature if that is the ``rule``.
@@ -31,30 +36,46 @@ def climb(model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Req
         def report(number: int, decrement: float) -> None:
             bar.update(number, elbo=None, gradient=decrement)
 
+        def reach(at: ClassicalLikelihood, x: np.ndarray, tolerance: float) -> Ascent:
+            return ascend(at, x, tolerance=tolerance, report=report)
+
         engine = likelihood_at(model, observed, Laplace())
         target = request.control.tolerance / 100
-        first = target if isinstance(rule, Laplace) else 0.1
-        found = ascend(engine, engine.vector(theta), tolerance=first, report=report)
-        found = _off_the_boundary(engine, found, first)
+        growing = isinstance(rule, Quadrature)
+        found = reach(engine, engine.vector(theta), NEAR if growing else target)
+        found = _off_the_boundary(engine, found, NEAR if growing else target)
         used, change = engine.evaluations, 0.0
         if isinstance(rule, Quadrature):
-            fixed = request.control.points is not None
-            engine = _moved(engine, observed, rule)
-            found = ascend(engine, found.x, tolerance=target, report=report)
-            used += found.evaluations
-            longer = rule.longer(model.k)
-            while longer is not None:
-                trial = _moved(engine, observed, longer)
-                change = abs(trial.value(found.x) - found.value)
-                if fixed:
-                    break
-                rule, engine = longer, trial
-                found = ascend(engine, found.x, tolerance=target, report=report)
-                used += found.evaluations
-                if change < ENOUGH:
-                    break
-                longer = rule.longer(model.k)
+            engine, rule, change, more = _grow(engine, observed, rule, found.x, request, reach)
+            found = reach(engine, more.x, target)
+            used += engine.evaluations + more.evaluations
     return _concluded(engine, panel, found, rule, change, used, request)
+
+
+def _grow(
+    engine: ClassicalLikelihood,
+    observed: Panel,
+    rule: Quadrature,
+    x: np.ndarray,
+    request: Request,
+    reach: Callable[[ClassicalLikelihood, np.ndarray, float], Ascent],
+) -> tuple[ClassicalLikelihood, Quadrature, float, Ascent]:
+    """The likelihood under a rule that a longer one confirmed, near its maximum."""
+    engine = _moved(engine, observed, rule)
+    found = reach(engine, x, NEAR)
+    longer, used, change = rule.longer(engine.model.k), found.evaluations, 0.0
+    while longer is not None:
+        trial = _moved(engine, observed, longer)
+        change = abs(trial.value(found.x) - engine.value(found.x))
+        if request.control.points is not None:
+            break
+        rule, engine = longer, trial
+        if change < ENOUGH:
+            break
+        found = reach(engine, found.x, NEAR)
+        used += found.evaluations
+        longer = rule.longer(engine.model.k)
+    return engine, rule, change, found._replace(evaluations=used)
 
 
 def likelihood_at(model: Model, observed: Panel, rule: NodeRule) -> ClassicalLikelihood:
