@@ -13,7 +13,9 @@ import os
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[variable] = "1"  # before the libraries start their threads
 
+import contextlib
 import importlib.util
+import io
 import shutil
 import subprocess
 import sys
@@ -99,12 +101,8 @@ def with_gpboost(data: pd.DataFrame, family: str) -> float:
         **slopes,
     )  # fmt: skip
     model.fit(y=data["y"].to_numpy(), X=X)
-    with open(os.devnull, "w") as nowhere:
-        kept, sys.stdout = sys.stdout, nowhere
-        try:
-            model.summary()
-        finally:
-            sys.stdout = kept
+    with contextlib.redirect_stdout(io.StringIO()):
+        model.summary()
     return -float(model.get_current_neg_log_likelihood())
 
 
@@ -172,10 +170,9 @@ def table(family: str, n: int) -> None:
     print(f"{family}, {n:,} subjects x 20 visits: {FORMULA[family]}")
     runs, rows = RUNS.get(n, 3), {}
     for name, call in contestants(family, n).items():
-        slow = name in ("statsmodels", "mixedlm") or (name == "gpboost" and family != "bernoulli")
-        repeats = (
-            1 if (slow and n > 800 and family != "gaussian") or name == "statsmodels" else runs
-        )
+        quick = family == "gaussian" or name.startswith("dgmm") or n <= 800
+        quick |= name == "gpboost" and family == "bernoulli"
+        repeats = runs if quick and name != "statsmodels" else 1
         rows[name] = timed(lambda call=call: call(data), repeats)  # type: ignore[misc]
     if shutil.which("Rscript") is not None:
         rows["lme4"] = with_lme4(data, family, min(runs, 3))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dgmm import latent as latent_folder
 from dgmm import storage
@@ -21,6 +22,7 @@ from dgmm.fit import Fit
 from dgmm.formula import Formula, nested_formula, parse_formula, update_formula, with_part
 from dgmm.information import Information, find_boundary, information
 from dgmm.registry import suggestion
+from dgmm.separation import find_separation
 from dgmm.versions import versions
 
 __all__ = ["load", "mixed_model"]
@@ -29,6 +31,8 @@ METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", None)
 MOST_QUADRATURE = 3
+SUSPICIOUS = 5.0
+"""Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
 
 
 def mixed_model(
@@ -136,7 +140,8 @@ def mixed_model(
     _check_groups(design, chosen)
     nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
     request = _request(call, design, chosen, verbose)
-    done = estimate(design, nested, request)
+    done = _estimate(design, nested, request)
+    apart = _separation_messages(design, done)
     info = None
     if se is not None and request.method != "reml":
         info = information(done, se, seed, request.control.hessian_draws)
@@ -151,7 +156,7 @@ def mixed_model(
         design.rows,
         call,
         versions(),
-        (*design.messages, *done.messages, *_statistical_messages(done, info)),
+        (*design.messages, *done.messages, *apart, *_statistical_messages(done, info)),
         None if nested is None else nested.spec,
         refit,
     )
@@ -226,6 +231,51 @@ def _read(design: Design, family: Family) -> Design:
     return replace(design, y=columns[0], trials=columns[1], weights=columns[2])
 
 
+def _estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
+    try:
+        return estimate(design, nested, request)
+    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+        y, X = design.y[design.observed], design.fixed
+        ranges = ", ".join(
+            f"`{name}` {low:.3g} to {high:.3g}"
+            for name, low, high in zip(X.names, X.matrix.min(0), X.matrix.max(0), strict=True)
+            if name != "(Intercept)"
+        )
+        raise ValueError(
+            f"the likelihood cannot be calculated ({error}). Look for values out of scale: the "
+            f"outcome `{design.formula.response.text}` runs from {y.min():.3g} to {y.max():.3g}"
+            + (f"; {ranges}" if ranges else "")
+        ) from error
+
+
+def _separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
+    """Infinite coefficients are looked for when one is suspiciously large, and named."""
+    model, rows = done.model, done.observed.rows
+    extremes = model.family.extremes(rows.data)
+    effect = model.beta(done.theta).detach().abs() * rows.X.std(0, correction=0)
+    if extremes is None or not bool((effect > SUSPICIOUS).any()):
+        return ()
+    found = find_separation(rows.X.numpy(), *(side.numpy() for side in extremes))
+    if found is None:
+        return ()
+    named = ", ".join(
+        f"`{model.names[j]}`" for j in found.columns if model.names[j] != "(Intercept)"
+    )
+    outcome = f"`{design.formula.response.text}`"
+    if found.complete:
+        raise ValueError(
+            f"{named} separates the outcome {outcome} completely: every row is predicted without "
+            "error and the coefficients are infinite. Leave the variable out, or look for an "
+            "outcome coded into it"
+        )
+    return (
+        f"separation: in part of the rows {named} decides the outcome {outcome}, so its "
+        "coefficient is infinite and its standard error and z test mean nothing; the other "
+        "estimates are usable. Merge categories, leave the variable out, or test it by anova() of "
+        "the models with and without it",
+    )
+
+
 def _check_groups(design: Design, family: Family) -> None:
     names = list(dict.fromkeys(block.grouping.name for block in design.latents))
     if not names:
@@ -248,7 +298,7 @@ def _check_groups(design: Design, family: Family) -> None:
     effects = sum(len(block.columns.names) for block in design.latents)
     levels = len(np.unique(design.latents[0].grouping.codes[design.observed]))
     seen = int(design.observed.sum())
-    if family.name == "gaussian" and seen <= levels * effects:
+    if not family.repeats and not design.ratio and seen <= levels * effects:
         raise ValueError(
             f"{seen} observed outcomes cannot tell {effects} random effects for each of {levels} "
             f"levels of `{names[0]}` from the residual; use fewer random effects"

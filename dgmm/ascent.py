@@ -99,13 +99,13 @@ def ascend(
         here = objective.value_and_gradient(x, scores=True)
         used += 1
         assert here.scores is not None
+        if not (np.isfinite(here.value) and np.isfinite(here.scores).all()):
+            raise FloatingPointError("the log-likelihood is not finite at the starting values")
         back = _back(objective, x, here.scores)
         decrement = float(np.linalg.norm(back.T @ here.gradient))
         path.append(here.value)
         if report is not None:
             report(number, decrement)
-        if not np.isfinite(decrement):
-            break
         if decrement < tolerance or number == rounds:
             break
         surface = _Whitened(objective, x, back)

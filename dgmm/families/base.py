@@ -51,6 +51,7 @@ class Family(ABC):
     links: ClassVar[tuple[str, ...]]
     extra: tuple[str, ...] = ()
     dispersion: ClassVar[str | None] = None  # the entry of ``extra`` that dispersion= models
+    repeats: ClassVar[bool] = True  # one outcome per subject can show more variance than F has
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
 
     def __init__(self, link: str | None = None) -> None:
@@ -94,6 +95,13 @@ class Family(ABC):
         """A pilot value of g^-1(eta) for every row, inside the range of g."""
 
     # -- what follows, unless a family knows better --------------------------------------------
+
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        """Where the outcome is the least, and where the greatest, possible one, if there is any.
+
+        Such outcomes push a coefficient to infinity when they are all that a covariate shows.
+        """
+        return None
 
     def fitted_to(self, y: np.ndarray) -> Family:
         """The family once the outcomes are known (an ordinal family counts its categories)."""

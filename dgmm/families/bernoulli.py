@@ -43,6 +43,7 @@ class Bernoulli(Family):
 
     name = "bernoulli"
     links = ("logit", "probit", "cloglog")
+    repeats = False
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
@@ -65,6 +66,9 @@ class Bernoulli(Family):
         if self.link.name != "logit":
             return None
         return logistic_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        return data.y == 0, data.y == data.trials
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

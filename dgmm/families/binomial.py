@@ -52,6 +52,9 @@ class Binomial(Family):
     def constant(self, data: Observations) -> Tensor:
         return data.weights * _log_choose(data)
 
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        return data.y == 0, data.y == data.trials
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)
         return (mu * (1 - mu)).clamp(min=1e-12) / (data.weights * data.trials)

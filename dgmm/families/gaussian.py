@@ -20,6 +20,7 @@ class Gaussian(Family):
     links = ("identity", "log", "inverse")
     extra = ("log_sigma",)
     dispersion = "log_sigma"
+    repeats = False
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

@@ -485,7 +485,8 @@ class ClassicalLikelihood:
         omega = [torch.zeros(slab.shape, dtype=torch.float64) for _ in fixed]
         to_Lambda = np.zeros((k, k, n))
         for terms, nodes, found in self._at_nodes(slab, fixed, Lambda, b, 1):
-            weight = np.exp(terms - height)
+            with np.errstate(over="ignore"):  # a mode not found: the step is refused
+                weight = np.exp(terms - height)
             mass += weight.sum(0)
             wide = torch.from_numpy(weight)[:, None]
             weighted = [wide * g for g in found.first]
