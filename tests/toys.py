@@ -12,7 +12,7 @@ import torch
 from dgmm.design import build_design
 from dgmm.encoders import Encoder, find
 from dgmm.families import find as find_family
-from dgmm.formula import parse_formula
+from dgmm.formula import parse_formula, with_part
 from dgmm.marginal.exact import Profile
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Panel
@@ -43,12 +43,20 @@ def frame(n: int = 12, J: int = 5, seed: int = 0, missing: float = 0.0) -> pd.Da
 
 
 def build(
-    text: str, data: pd.DataFrame, family: str = "gaussian", unit: float = 1.0, weights: str = ""
+    text: str,
+    data: pd.DataFrame,
+    family: str = "gaussian",
+    unit: float = 1.0,
+    weights: str = "",
+    parts: dict[str, str] | None = None,
 ) -> tuple[Model, Panel]:
     """Model and panel (planned rows included) of a formula."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        design = build_design(parse_formula(text), data, weights=weights or None)
+        formula = parse_formula(text)
+        for name, part in (parts or {}).items():
+            formula = with_part(formula, name, part)
+        design = build_design(formula, data, weights=weights or None)
     chosen, seen = find_family(family), design.observed
     y, trials, prior = design.y.copy(), design.trials.copy(), design.weights.copy()
     y[seen], trials[seen], prior[seen] = chosen.read(y[seen], trials[seen], prior[seen])

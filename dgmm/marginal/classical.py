@@ -53,7 +53,7 @@ CELLS = 40_000
 NEWTON_STEPS = 60
 CAREFUL_AFTER = 6
 LARGEST_STEP = 3.0
-SETTLED = 1e-5  # Newton decrement before the last step: quadratic convergence leaves about 1e-10
+SETTLED = 1e-8  # Newton decrement before the last step: quadratic convergence does the rest
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Maximisation in standard-error units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dgmm.ascent import Evaluation, ascend
+
+
+class Quadratic:
+    """l(x) = -1/2 (x - m)'A(x - m) with scores of two hundred subjects that sum to its gradient."""
+
+    def __init__(self, scale: np.ndarray) -> None:
+        rng = np.random.default_rng(0)
+        noise = rng.normal(size=(200, len(scale)))
+        noise -= noise.mean(0)
+        self.noise = noise * np.sqrt(scale / 200)
+        self.A = self.noise.T @ self.noise
+        self.m = np.arange(len(scale), dtype=float)
+
+    def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+        gradient = -self.A @ (x - self.m)
+        each = self.noise + gradient / 200
+        value = -0.5 * float((x - self.m) @ self.A @ (x - self.m))
+        return Evaluation(value, gradient, each if scores else None)
+
+    def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+        return np.zeros_like(x)
+
+
+def test_badly_scaled_parameters_take_a_few_steps() -> None:
+    surface = Quadratic(np.array([1e-6, 1.0, 1e8]))
+    start = np.array([3000.0, -4.0, 2.001])
+    found = ascend(surface, start, tolerance=1e-6)
+    np.testing.assert_allclose(found.x, surface.m, atol=1e-2, rtol=1e-6)
+    assert found.decrement < 1e-6
+    assert found.evaluations < 25
+
+
+def test_the_decrement_is_in_standard_errors() -> None:
+    surface = Quadratic(np.array([4.0]))
+    se = 1 / np.sqrt(surface.A[0, 0])
+    found = ascend(surface, surface.m + 0.5 * se, tolerance=1.0)
+    assert found.decrement == pytest.approx(0.5, rel=0.01)
+
+
+def test_an_overflow_at_the_start_is_said() -> None:
+    class Broken(Quadratic):
+        def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+            return Evaluation(np.nan, np.zeros(1), np.zeros((1, 1)))
+
+    with pytest.raises(FloatingPointError, match="not finite at the starting values"):
+        ascend(Broken(np.ones(1)), np.zeros(1), tolerance=1e-3)
