@@ -6,7 +6,7 @@
 """
 
 from dgmm import datasets
-from dgmm.api import load, mixed_model
+from dgmm.api import lm_list, load, mixed_model
 from dgmm.comparison import compare
 from dgmm.estimate import Control
 from dgmm.families import Family
@@ -14,19 +14,26 @@ from dgmm.fit import Fit
 from dgmm.formula import FormulaError
 from dgmm.generics import (
     aic,
+    anova,
     bic,
+    bootstrap,
     coef,
     confint,
     deviance,
     df_residual,
+    drop1,
     fitted,
     fixef,
+    icc,
+    influence,
     is_singular,
     loglik,
     n_groups,
     nobs,
     predict,
+    r2,
     ranef,
+    refit,
     residuals,
     save,
     sigma,
@@ -46,23 +53,31 @@ __all__ = [
     "Fit",
     "FormulaError",
     "aic",
+    "anova",
     "bic",
+    "bootstrap",
     "coef",
     "compare",
     "confint",
     "datasets",
     "deviance",
     "df_residual",
+    "drop1",
     "fitted",
     "fixef",
+    "icc",
+    "influence",
     "is_singular",
+    "lm_list",
     "load",
     "loglik",
     "mixed_model",
     "n_groups",
     "nobs",
     "predict",
+    "r2",
     "ranef",
+    "refit",
     "residuals",
     "save",
     "sigma",

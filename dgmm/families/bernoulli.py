@@ -23,6 +23,7 @@ class Bernoulli(Family):
 
     name = "bernoulli"
     links = ("logit", "probit", "cloglog")
+    threshold = True
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
