@@ -20,7 +20,7 @@ from dgmm.inference.explained import explained
 from dgmm.inference.influential import influence_table
 from dgmm.inference.likelihood_ratio import compare_nested
 from dgmm.inference.nesting import Candidate
-from dgmm.inference.profile import profile_interval
+from dgmm.inference.profile import check_profile, profile_interval
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
 from dgmm.inference.restricted import restricted_information
 from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
@@ -284,6 +284,7 @@ class Fit:
             return wald.loc[names]
         if method == "profile":
             done = self.estimate
+            check_profile(done)
             if done.method == "reml":
                 done = self.fit_outcome(self, None, method="ml").estimate
             at = dict(zip(wald.index, targets(done), strict=True))

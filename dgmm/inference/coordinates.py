@@ -74,6 +74,14 @@ class Coordinates:
             out[self.start(i) : self.start(i) + len(order)] = True
         return out
 
+    def units(self) -> np.ndarray:
+        """A sensible size of every standard deviation, 1 for partial correlations."""
+        out = np.ones(self.size)
+        for i, (latent, order) in enumerate(zip(self.latents, self.orders, strict=True)):
+            first = self.start(i)
+            out[first : first + len(order)] = latent.scale.numpy()[list(order)]
+        return out
+
     def roots(self, vector: Tensor) -> list[Tensor]:
         """Per part a square root of D, (q, q), rows in the order of the formula."""
         found = []

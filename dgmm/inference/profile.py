@@ -19,18 +19,11 @@ from dgmm.inference.coordinates import EDGE
 from dgmm.inference.surfaces import Constrained, Target, surface_of
 from dgmm.marginal import Importance
 
-__all__ = ["profile_interval"]
+__all__ = ["check_profile", "profile_interval"]
 
 
-def profile_interval(
-    done: Estimate, target: Target, wald: tuple[float, float], level: float, seed: int = 0
-) -> tuple[float, float]:
-    """Both ends of a profile interval; ``wald`` (NaN allowed) is where the search begins.
-
-    Raises:
-        ValueError: for networks and Monte Carlo likelihoods, or when a profile finds a higher
-            log-likelihood than the fit.
-    """
+def check_profile(done: Estimate) -> None:
+    """Raise ValueError for fits without a profile: networks and Monte Carlo likelihoods."""
     if not done.model.linear:
         raise ValueError(
             "a profile of a model with dnn() would have to choose the ridge anew at every point; "
@@ -42,6 +35,18 @@ def profile_interval(
             "likelihood='importance'; use method='bootstrap', or likelihood='quadrature' with at "
             "most three random effects"
         )
+
+
+def profile_interval(
+    done: Estimate, target: Target, wald: tuple[float, float], level: float, seed: int = 0
+) -> tuple[float, float]:
+    """Both ends of a profile interval; ``wald`` (NaN allowed) is where the search begins.
+
+    Raises:
+        ValueError: as check_profile(), or when a profile finds a higher log-likelihood than the
+            fit.
+    """
+    check_profile(done)
     surface = surface_of(done, target, seed)
     top = surface.maximum(surface.estimate)
     z = float(stats.norm.ppf(0.5 + level / 2))

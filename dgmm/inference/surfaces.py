@@ -134,8 +134,8 @@ def _random_box(
 ) -> tuple[np.ndarray, list[tuple[float | None, float | None]]]:
     """Scales and bounds of the standard deviations and partial correlations."""
     deviation = layout.coordinates.is_deviation()
-    floor = 0.05 * float(values[deviation].max(initial=1e-8))
-    scale = np.where(deviation, np.maximum(values, floor), 1.0)
+    # a standard deviation estimated as zero is measured in units of the linear predictor
+    scale = np.where(deviation, np.maximum(values, 0.1 * layout.coordinates.units()), 1.0)
     bounds: list[tuple[float | None, float | None]] = [
         (0.0, None) if one else (-EDGE, EDGE) for one in deviation
     ]

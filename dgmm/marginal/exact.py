@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+LIFT = 0.1
+"""Diagonal entries of Lambda below this are tried again from here."""
+
+
 @dataclass(frozen=True)
 class Pattern:
     """The free entries of a block diagonal, lower triangular Lambda, in the order of theta.
@@ -242,10 +246,17 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
         value, gradient, *_ = _deviance(entries, stats, reml)
         return value / stats.N, gradient / stats.N
 
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
-    found = optimize.minimize(
-        scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options
-    )
+    def descend(x: np.ndarray) -> optimize.OptimizeResult:
+        options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
+        return optimize.minimize(
+            scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options
+        )
+
+    found = descend(x)
+    zero = pattern.on_diagonal & (found.x < LIFT)
+    if zero.any():  # the gradient vanishes at zero even where a positive variance is better
+        again = descend(np.where(zero, LIFT, found.x))
+        found = again if again.fun < found.fun else found
     value, gradient, pieces, beta, rss = _deviance(found.x, stats, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
