@@ -371,6 +371,9 @@ class Fit:
         if others:
             if L is not None or df is not None:
                 raise ValueError("L= and df= belong to Wald tests of one fit; give one fit only")
+            for one in others:
+                if not isinstance(one, Fit):
+                    raise TypeError(f"anova() compares fits of mixed_model(), not {one!r}")
             start = self.request.seed if seed is None else seed
 
             def simulated(small: Candidate, big: Candidate, value: float) -> tuple[float, int]:

@@ -85,6 +85,7 @@ def test_a_sandwich_is_not_called_a_hessian() -> None:
     plain = mixed_model(FORMULAS["orthodont"], data("orthodont"), verbose=0)
     assert not np.allclose(fit.std_errors(), plain.std_errors(), rtol=1e-3)
     np.testing.assert_allclose(fit.std_errors(kind="hessian"), plain.std_errors(), rtol=1e-8)
+    pd.testing.assert_frame_equal(plain.vcov(kind="sandwich"), fit.vcov(), rtol=1e-8)
 
 
 def test_no_standard_errors_on_request() -> None:

@@ -35,7 +35,7 @@ class Anova:
             shown[""] = [stars(v) if np.isfinite(v) else "" for v in self.table[last]]
         parts = [self.title, shown.to_string()]
         parts += [textwrap.fill(f"* {note}", 88, subsequent_indent="  ") for note in self.notes]
-        return "\n".join(parts)
+        return "\n".join(line.rstrip() for part in parts for line in part.splitlines())
 
     __repr__ = __str__
 

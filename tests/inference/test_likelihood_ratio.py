@@ -130,6 +130,8 @@ def test_generalized_models_are_tested_too(cbpp: Fit) -> None:
     assert found["Pr(>Chisq)"] == pytest.approx(stats.chi2.sf(found["Chisq"], 3), rel=1e-10)
     with pytest.raises(ValueError, match="belong to Wald tests of one fit"):
         smaller.anova(cbpp, L={"period2": 1})
+    with pytest.raises(TypeError, match="compares fits of mixed_model.*not 3"):
+        cbpp.anova(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
