@@ -15,6 +15,7 @@ from dgmm import natural, prediction, storage
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.inference.contrasts import coefficient_table, hypothesis, term_tests, wald_test
+from dgmm.inference.drop_effects import drop_effects
 from dgmm.inference.drop_terms import drop_terms
 from dgmm.inference.explained import explained
 from dgmm.inference.influential import influence_table
@@ -394,6 +395,21 @@ class Fit:
         A term within a higher interaction stays, as in R; columns are left out as they are coded.
         """
         return drop_terms(self.estimate, self.request, self.terms, self.df())
+
+    def ranova(self) -> Anova:
+        """AIC and likelihood-ratio test of every random effect that can be left out.
+
+            2 (l - l_without) ~ 1/2 chi2(q) + 1/2 chi2(q + 1)
+
+        q is the number of effects that it is correlated with. The last random effect is tested
+        against independent observations. An intercept stays while its part has slopes. Columns
+        of a basis such as ns() are left out one by one: for the whole term compare two fits by
+        :meth:`anova`.
+
+        References:
+            Self and Liang (1987), J. American Statistical Association 82, 605-610.
+        """
+        return drop_effects(self.estimate, self.request, self.groups, self.df())
 
     def influence(self) -> pd.DataFrame:
         """Cook's distance and dfbetas of every subject, by one step from the fit.

@@ -28,6 +28,7 @@ __all__ = [
     "predict",
     "r2",
     "ranef",
+    "ranova",
     "refit",
     "residuals",
     "save",
@@ -72,6 +73,7 @@ nobs = _generic("nobs", "Number of observed outcomes.")
 predict = _generic("predict", "Predictions for known and new subjects.")
 r2 = _generic("r2", "Marginal and conditional R2.")
 ranef = _generic("ranef", "Random effects E(b | y) of every subject.")
+ranova = _generic("ranova", "Single deletions of random effects.")
 refit = _generic("refit", "The same model for another outcome of the same rows.")
 residuals = _generic("residuals", "Observed minus fitted outcomes.")
 save = _generic("save", "Write the fit to a file that loads without executing code.")

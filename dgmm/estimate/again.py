@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
+from dgmm.latent import Normal
 from dgmm.model import Model, Reference
 from dgmm.panel import Panel
 
-__all__ = ["refit_estimate", "refit_without"]
+__all__ = ["refit_estimate", "refit_without", "refit_without_effect"]
 
 
 def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
@@ -47,6 +48,25 @@ def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estim
     beta = torch.linalg.lstsq(panel.observed_rows().rows.X, eta[:, None]).solution
     start = (panel.observed_rows().rows.X @ beta)[:, 0]
     return fit_linear(smaller, panel, start, replace(request, verbose=0))
+
+
+def refit_without_effect(done: Estimate, request: Request, term: int, effect: int) -> Estimate:
+    """Fit again without one random effect (position) of one random part; others must remain."""
+    model, rows = done.model, done.panel.rows
+    latent = model.latents[term]
+    assert isinstance(latent, Normal)
+    kept = [j for j in range(latent.dim) if j != effect]
+    latents, ridges = list(model.latents), list(model.latent_ridge)
+    T, basis = list(rows.T), list(rows.basis)
+    if kept:
+        names = tuple(latent.names[j] for j in kept)
+        latents[term] = replace(latent, names=names, scale=latent.scale[kept])
+        T[term], basis[term] = T[term][:, kept], T[term][:, kept]
+    else:
+        del latents[term], ridges[term], T[term], basis[term]
+    smaller = replace(model, latents=tuple(latents), latent_ridge=tuple(ridges))
+    panel = replace(done.panel, rows=replace(rows, T=tuple(T), basis=tuple(basis)))
+    return fit_linear(smaller, panel, _start(done, panel), replace(request, verbose=0))
 
 
 def _start(done: Estimate, panel: Panel) -> Tensor:

@@ -2,5 +2,6 @@
 
 likelihood_ratio (nesting, mixtures), contrasts (Wald tests), satterthwaite and restricted (on
 gaussian, the differentiable likelihood), profile (on surfaces and coordinates), replicates (the
-bootstrap), influential, explained (R2, ICC), drop_terms, subject_fits; tables prints tests.
+bootstrap), influential, explained (R2, ICC), drop_terms, drop_effects, subject_fits; tables prints
+tests.
 """
