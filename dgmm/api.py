@@ -16,16 +16,26 @@ from dgmm import storage
 from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
+from dgmm.estimate.again import refit_estimate
 from dgmm.families import Family
 from dgmm.families import find as find_family
 from dgmm.fit import Fit
-from dgmm.formula import Formula, nested_formula, parse_formula, update_formula, with_part
+from dgmm.formula import (
+    Formula,
+    grouped_formula,
+    nested_formula,
+    parse_formula,
+    update_formula,
+    with_part,
+)
+from dgmm.inference.subject_fits import SubjectFits, subject_fits
 from dgmm.information import Information, find_boundary, information
+from dgmm.panel import Panel
 from dgmm.registry import suggestion
 from dgmm.separation import find_separation
 from dgmm.versions import versions
 
-__all__ = ["load", "mixed_model"]
+__all__ = ["lm_list", "load", "mixed_model"]
 
 METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
@@ -158,19 +168,92 @@ def mixed_model(
         versions(),
         (*design.messages, *done.messages, *apart, *_statistical_messages(done, info)),
         None if nested is None else nested.spec,
-        refit,
+        design.fixed.terms,
+        fit_again,
+        fit_outcome,
     )
 
 
-def refit(fit: Fit, formula: str | None, data: Any, changes: dict[str, Any]) -> Fit:
+def fit_again(fit: Fit, formula: str | None, data: Any, changes: dict[str, Any]) -> Fit:
     """mixed_model() again with some arguments changed: the work of ``fit.update``."""
     text = fit.formula if formula is None else update_formula(fit.formula, formula)
     return mixed_model(text, data, **{**fit.call, **changes})
 
 
+def fit_outcome(fit: Fit, y: Any, method: str | None = None) -> Fit:
+    """The model of a fit for another outcome (None: the same): the work of ``fit.refit``."""
+    panel, family = fit.estimate.panel, fit.estimate.model.family
+    request = fit.request if method is None else replace(fit.request, method=method)
+    new = panel.rows.data.y
+    if y is not None:
+        values = np.asarray(y, dtype=float)
+        if values.shape != (panel.n_rows,):
+            raise ValueError(
+                f"refit() needs one outcome for each of the {panel.n_rows} rows of the fit, in the "
+                f"order of fitted(); it got an array of shape {values.shape}"
+            )
+        canonical = np.empty(panel.n_rows)
+        canonical[np.argsort(fit.rows, kind="stable")] = values
+        seen, data = ~np.isnan(canonical), panel.rows.data
+        trials, weights = data.trials.numpy()[seen], data.weights.numpy()[seen]
+        canonical[seen] = family.read(canonical[seen], trials, weights)[0]
+        new = torch.from_numpy(canonical)
+    done = refit_estimate(fit.estimate, request, new)
+    info = None
+    if fit.call["se"] is not None and request.method != "reml":
+        draws = request.control.hessian_draws
+        info = information(done, fit.call["se"], request.seed, draws)
+    messages = (*done.messages, *_statistical_messages(done, info))
+    call = {**fit.call, "method": request.method}
+    return replace(fit, estimate=done, request=request, info=info, messages=messages, call=call)
+
+
+def lm_list(
+    formula: str,
+    data: Any,
+    *,
+    family: str | Family = "gaussian",
+    link: str | None = None,
+    weights: Any = None,
+    offset: Any = None,
+) -> SubjectFits:
+    """Fit the same (generalized) linear model to every subject on its own.
+
+        eta_ij = offset_ij + x_ij'beta_i
+
+    Args:
+        formula: ``y ~ x | id``, or the formula of a mixed model, whose fixed part is then taken.
+        data: a data frame, one row per measurement.
+        family: as in :func:`dgmm.mixed_model`.
+        link: one of the family's links.
+        weights: prior weights, a column name or one value per row.
+        offset: added to the linear predictor, likewise.
+
+    Returns:
+        A record with ``coefficients`` and ``std_errors`` (a row per subject), ``counts``, and the
+        pooled ``sigma``. A subject whose data do not determine its coefficients has missing ones.
+
+    Example:
+        >>> import dgmm
+        >>> fits = dgmm.lm_list("Reaction ~ Days | Subject", dgmm.datasets.load("sleepstudy"))
+        >>> fits.coefficients.loc["308"].round(3).to_list()
+        [244.193, 21.765]
+
+    References:
+        Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 4.1.
+    """
+    parsed = parse_formula(grouped_formula(formula), latent_words=_latent_words())
+    if _is_deep(parsed):
+        raise ValueError("lm_list() is for linear terms; leave out dnn()")
+    chosen = find_family(family, link)
+    design = _read(build_design(parsed, data, weights=weights, offset=offset), chosen)
+    group = design.latents[0].grouping.name
+    return subject_fits(Panel.from_design(design), chosen, list(design.fixed.names), group)
+
+
 def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
-    fit: Fit = storage.load(Path(path), Fit, refit=refit)
+    fit: Fit = storage.load(Path(path), Fit, fit_again=fit_again, fit_outcome=fit_outcome)
     return fit
 
 
@@ -391,8 +474,8 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
         )
     if done.likelihood == "quadrature" and done.mc_error > 0.01:
         found.append(
-            f"the log-likelihood still changes by {done.mc_error:.2g} under a longer quadrature "
-            "rule: estimates of large variances may be off; raise points, or use "
+            f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
+            "rules: estimates of large variances may be off; raise points, or use "
             "likelihood='importance'"
         )
     if done.likelihood == "importance" and done.mc_error > 0.5:

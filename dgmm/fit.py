@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,22 @@ import pandas as pd
 from dgmm import natural, prediction, storage
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
-from dgmm.information import Information, reported_packing
+from dgmm.inference.contrasts import coefficient_table, hypothesis, term_tests, wald_test
+from dgmm.inference.drop_effects import drop_effects
+from dgmm.inference.drop_terms import drop_terms
+from dgmm.inference.explained import explained
+from dgmm.inference.influential import influence_table
+from dgmm.inference.likelihood_ratio import compare_nested
+from dgmm.inference.nesting import Candidate
+from dgmm.inference.profile import check_profile, profile_interval
+from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
+from dgmm.inference.restricted import restricted_information
+from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
+from dgmm.inference.surfaces import targets
+from dgmm.inference.tables import Anova
+from dgmm.information import Information, information, reported_packing
+from dgmm.natural import component_name
+from dgmm.registry import suggestion
 from dgmm.report import Summary, summarise
 from dgmm.wald import intervals, wald_table
 
@@ -24,7 +40,9 @@ class LogLik(NamedTuple):
     """Marginal log-likelihood: ``float(loglik)`` is its value."""
 
     value: float
-    mc_error: float  # Monte Carlo standard error; for quadrature the change under a longer rule
+    mc_error: (
+        float  # Monte Carlo standard error; for quadrature the change between the last two rules
+    )
     df: float
     nobs: int
     likelihood: str
@@ -57,7 +75,9 @@ class Fit:
     versions: dict[str, str]
     messages: tuple[str, ...]
     nested_spec: Specification | None  # of the classical model beneath a deep one
-    refit: Callable[..., Fit]  # mixed_model() for update()
+    terms: tuple[str, ...]  # (p,) term of the formula that each linear coefficient belongs to
+    fit_again: Callable[..., Fit]  # mixed_model() for update()
+    fit_outcome: Callable[..., Fit]  # the same model for another outcome, for refit()
 
     # -- fixed part ----------------------------------------------------------------------------
 
@@ -72,16 +92,24 @@ class Fit:
 
         kind: "default" is the form named in the summary (what se= asked for; "gls" after REML;
         missing values after se=None); "hessian" the inverse observed information; "gls" lme4's
-        (sum X'V^-1 X)^-1, for Gaussian linear models.
+        (sum X'V^-1 X)^-1, for Gaussian linear models; "sandwich" robust to what the model says
+        about the dependence within subjects (many subjects needed; no networks, no REML).
         """
-        if kind not in ("default", "hessian", "gls"):
-            raise ValueError(f"kind is 'default', 'hessian' or 'gls', not {kind!r}")
+        if kind not in ("default", "hessian", "gls", "sandwich"):
+            known = "'default', 'hessian', 'gls' or 'sandwich'"
+            raise ValueError(f"kind is {known}, not {kind!r}")
         if kind == "default" and self.info is None:
             kind = "gls" if self.estimate.method == "reml" else "none"
         if kind == "hessian" and self.info is None:
             raise ValueError("this fit has no Hessian (REML, or se=None); use kind='gls'")
         names = list(self.estimate.model.names)
-        matrix = natural.beta_vcov(self.estimate, self.info, kind)
+        info = self.info
+        if kind == "sandwich":
+            if self.estimate.method == "reml":
+                raise ValueError("kind='sandwich' is for maximum likelihood; refit by method='ml'")
+            draws = self.request.control.hessian_draws
+            info, kind = information(self.estimate, kind, self.request.seed, draws), "default"
+        matrix = natural.beta_vcov(self.estimate, info, kind)
         return pd.DataFrame(matrix, index=names, columns=names)
 
     def std_errors(self, kind: str = "default") -> pd.Series:
@@ -90,9 +118,17 @@ class Fit:
         with np.errstate(invalid="ignore"):
             return pd.Series(np.sqrt(np.diag(V)), index=V.index, name="Std. Error")
 
-    def coefficients(self) -> pd.DataFrame:
-        """The Wald table of the linear coefficients."""
-        return wald_table(self.fixef(), self.std_errors())
+    def coefficients(self, df: str | None = None) -> pd.DataFrame:
+        """The Wald table of the linear coefficients.
+
+        df: None for z tests, "satterthwaite" for t tests with the GLS standard errors (Gaussian
+            linear models), as lmerTest.
+        """
+        moments = self._moments(df)
+        if moments is None:
+            return wald_table(self.fixef(), self.std_errors())
+        error = self.std_errors(kind="gls")
+        return coefficient_table(self.fixef(), error, moments, np.eye(len(error)))
 
     # -- random part ---------------------------------------------------------------------------
 
@@ -103,7 +139,7 @@ class Fit:
         log SD or atanh correlation). A neural latent has no such table: its implied standard
         deviations over time are in the summary and in :meth:`random_profile`.
         """
-        table = natural.components(self.estimate, self.info, self.groups).table
+        table = natural.components(self.estimate, self._information(), self.groups).table
         sd = {
             (row.group, row.name1): row.estimate for row in table.itertuples() if pd.isna(row.name2)
         }
@@ -199,20 +235,269 @@ class Fit:
         """Observed outcomes minus parameters."""
         return self.nobs() - self.df()
 
-    def confint(self, level: float = 0.95) -> pd.DataFrame:
-        """Wald intervals: coefficients on their own scale, standard deviations on the log scale,
+    # -- tests and intervals -------------------------------------------------------------------
 
-        correlations on the atanh scale; network weights have none.
+    def confint(
+        self,
+        level: float = 0.95,
+        *,
+        method: str = "wald",
+        parm: str | Sequence[str] | None = None,
+        nsim: int = 500,
+        seed: int | None = None,
+        workers: int = 1,
+        path: str | Path | None = None,
+    ) -> pd.DataFrame:
+        """Confidence intervals of coefficients, standard deviations, correlations and sigma.
+
+            wald:       theta_j +- z se_j, with log(sd) and atanh(correlation) for theta
+            profile:    {v : 2 [l(theta-hat) - max l(theta; theta_j = v)] <= z^2}
+            bootstrap:  percentiles of estimates from outcomes simulated from the fit
+
+        Args:
+            level: probability that the interval covers.
+            method: "wald", "profile" (classical models, exact or quadrature likelihood; of the ML
+                likelihood for REML fits, as in lme4) or "bootstrap" (classical models).
+            parm: names of rows to calculate; all by default.
+            nsim: replicates of the bootstrap; 1000 or more for a report.
+            seed: of the bootstrap; by default that of the fit.
+            workers: processes of the bootstrap, one thread each.
+            path: CSV file in which the bootstrap keeps its replicates; after an interruption the
+                same call goes on where it ended.
+
+        Raises:
+            ValueError: an unknown name or method, or a method that the fit does not allow.
+
+        Example:
+            >>> import dgmm
+            >>> sleep = dgmm.datasets.load("sleepstudy")
+            >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
+            >>> fit.confint(method="profile", parm="Days").round(2).to_numpy().tolist()
+            [[7.36, 13.58]]
+
+        References:
+            Bates, Maechler, Bolker and Walker (2015), J. Statistical Software 67(1), section 5.1;
+            Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
         """
+        if method not in ("wald", "profile", "bootstrap"):
+            raise ValueError(f"method is 'wald', 'profile' or 'bootstrap', not {method!r}")
+        wald = self._wald_intervals(level)
+        names = self._chosen(parm, list(wald.index))
+        if method == "wald":
+            return wald.loc[names]
+        if method == "profile":
+            done = self.estimate
+            check_profile(done)
+            if done.method == "reml":
+                done = self.fit_outcome(self, None, method="ml").estimate
+            at = dict(zip(wald.index, targets(done), strict=True))
+            ends = [
+                profile_interval(done, at[name], tuple(wald.loc[name]), level) for name in names
+            ]
+            return pd.DataFrame(ends, index=names, columns=wald.columns)
+        found = self.bootstrap(nsim, seed=seed, workers=workers, path=path)
+        if found.failed:
+            warnings.warn(
+                f"{len(found.failed)} of {nsim} bootstrap replicates could not be fitted and are "
+                f"left out, the first because: {found.failed[0]}",
+                UserWarning,
+                stacklevel=2,
+            )
+        table = pd.DataFrame(found.intervals(level), index=wald.index, columns=wald.columns)
+        return table.loc[names]
+
+    def bootstrap(
+        self,
+        nsim: int = 500,
+        *,
+        seed: int | None = None,
+        workers: int = 1,
+        path: str | Path | None = None,
+    ) -> Replicates:
+        """Estimates from ``nsim`` simulated and refitted outcomes; see :meth:`confint`.
+
+        The record has ``values``, a frame with one row per replicate, and ``failed``, the reasons
+        why others could not be fitted.
+        """
+        return bootstrap(
+            self.estimate,
+            self.request,
+            self.groups,
+            list(self._wald_intervals(0.95).index),
+            nsim=nsim,
+            seed=self.request.seed if seed is None else seed,
+            workers=workers,
+            path=None if path is None else Path(path),
+        )
+
+    def anova(
+        self,
+        *others: Fit,
+        L: Any = None,
+        df: str | None = None,
+        nsim: int | None = None,
+        seed: int | None = None,
+        workers: int = 1,
+    ) -> Anova:
+        """Test terms, a linear hypothesis, or nested models against each other.
+
+            terms, L beta = 0:  (L b)'(L V L')^-1 (L b) ~ chi2(r), or F(r, df)
+            nested models:      2 (l_1 - l_0) ~ chi2, or a mixture of chi2 for a variance
+
+        Args:
+            others: further fits; all are sorted by their parameters and each is tested against
+                the one before it. One more random effect beside q correlated ones has the null
+                distribution 1/2 chi2(q) + 1/2 chi2(q + 1).
+            L: a dict {coefficient: factor}, a list of coefficients that are zero together, or an
+                array (r, p). Without it and without others, one test per term.
+            df: "satterthwaite" for F (or t) tests of Gaussian linear models.
+            nsim: replicates of a parametric bootstrap in place of the chi2 distributions.
+            seed: of that bootstrap; by default that of the fit.
+            workers: processes of that bootstrap.
+
+        Raises:
+            ValueError: fits of different data, REML fits with different fixed parts, models that
+                are not nested or have networks; the message says what differs.
+
+        Example:
+            >>> import dgmm
+            >>> sleep = dgmm.datasets.load("sleepstudy")
+            >>> big = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
+            >>> small = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", sleep)
+            >>> small.anova(big).table.loc["model 2", "null"]
+            '0.5 chi2(1) + 0.5 chi2(2)'
+
+        References:
+            Stram and Lee (1994), Biometrics 50, 1171-1177; Fai and Cornelius (1996), J.
+            Statistical Computation and Simulation 54, 363-378.
+        """
+        if others:
+            if L is not None or df is not None:
+                raise ValueError("L= and df= belong to Wald tests of one fit; give one fit only")
+            for one in others:
+                if not isinstance(one, Fit):
+                    raise TypeError(f"anova() compares fits of mixed_model(), not {one!r}")
+            start = self.request.seed if seed is None else seed
+
+            def simulated(small: Candidate, big: Candidate, value: float) -> tuple[float, int]:
+                assert nsim is not None
+                return ratio_p_value(small, big, value, nsim=nsim, seed=start, workers=workers)
+
+            candidates = [fit._candidate() for fit in (self, *others)]
+            return compare_nested(candidates, None if nsim is None else simulated)
+        moments = self._moments(df)
+        V = self.vcov(kind="default" if moments is None else "gls").to_numpy()
+        if L is None:
+            return term_tests(self.fixef(), V, self.terms, moments)
+        return wald_test(self.fixef(), V, hypothesis(L, self.estimate.model.names), moments)
+
+    def drop1(self) -> Anova:
+        """AIC and likelihood-ratio test of every term of the fixed part that can be left out.
+
+        A term within a higher interaction stays, as in R; columns are left out as they are coded.
+        """
+        return drop_terms(self.estimate, self.request, self.terms, self.df())
+
+    def ranova(self) -> Anova:
+        """AIC and likelihood-ratio test of every random effect that can be left out.
+
+            2 (l - l_without) ~ 1/2 chi2(q) + 1/2 chi2(q + 1)
+
+        q is the number of effects that it is correlated with. The last random effect is tested
+        against independent observations. An intercept stays while its part has slopes. Columns
+        of a basis such as ns() are left out one by one: for the whole term compare two fits by
+        :meth:`anova`.
+
+        References:
+            Self and Liang (1987), J. American Statistical Association 82, 605-610.
+        """
+        return drop_effects(self.estimate, self.request, self.groups, self.df())
+
+    def influence(self) -> pd.DataFrame:
+        """Cook's distance and dfbetas of every subject, by one step from the fit.
+
+            Cook's distance = d'V^-1 d / p,   dfbetas = d / se,   d = beta-hat - beta(-i)
+
+        References:
+            Cook (1977), Technometrics 19, 15-18; Pregibon (1981), Annals of Statistics 9, 705-724.
+        """
+        V, names = self.vcov().to_numpy(), list(self.estimate.model.names)
+        table = influence_table(self.estimate, V, names, self.request.seed)
+        return table.rename_axis(index=self.groups[0])
+
+    def icc(self, form: str = "lognormal") -> pd.Series:
+        """Intraclass correlation, v_b / (v_b + v_e) adjusted and v_b / (v_f + v_b + v_e) not.
+
+        v_f, v_b, v_e: variances of the fixed part, of the random part (mean over the rows when
+        there are random slopes) and of the residual, on the scale of the linear predictor. form:
+        of v_e under a log link, "lognormal", "trigamma" or "delta".
+
+        References:
+            Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
+        """
+        v = explained(self.estimate, form)
+        total = v.random + v.residual
+        values = {"adjusted": v.random / total, "unadjusted": v.random / (v.fixed + total)}
+        return pd.Series(values, name="ICC")
+
+    def r2(self, form: str = "lognormal") -> pd.Series:
+        """R2 of the fixed part (marginal) and of both parts (conditional).
+
+            marginal = v_f / (v_f + v_b + v_e),   conditional = (v_f + v_b) / (v_f + v_b + v_e)
+
+        The variances are those of :meth:`icc`.
+
+        References:
+            Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4, 133-142; random
+            slopes: Johnson (2014), same journal 5, 944-946.
+        """
+        v = explained(self.estimate, form)
+        total = v.fixed + v.random + v.residual
+        values = {"marginal": v.fixed / total, "conditional": (v.fixed + v.random) / total}
+        return pd.Series(values, name="R2")
+
+    def refit(self, y: Any) -> Fit:
+        """The same model fitted to another outcome of the same rows.
+
+        y: one value per row of :meth:`fitted`, in that order, missing where not observed; for
+            binomial outcomes the number of successes.
+        """
+        return self.fit_outcome(self, y)
+
+    def _wald_intervals(self, level: float) -> pd.DataFrame:
         fixed = self.fixef()
         bounds = intervals(fixed.to_numpy(), self.std_errors().to_numpy(), level)
-        table = natural.components(self.estimate, self.info, self.groups).table
+        table = natural.components(self.estimate, self._information(), self.groups).table
         inner = intervals(table["working"].to_numpy(), table["std_error"].to_numpy(), level)
         is_pair = table["name2"].notna().to_numpy()[:, None]
         outer = np.where(is_pair, np.tanh(inner), np.exp(inner))
         names = [*fixed.index, *(component_name(row) for row in table.itertuples())]
         percent = [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
         return pd.DataFrame(np.vstack([bounds, outer]), index=names, columns=percent)
+
+    def _chosen(self, parm: str | Sequence[str] | None, known: list[str]) -> list[str]:
+        names = known if parm is None else [parm] if isinstance(parm, str) else list(parm)
+        for name in names:
+            if name not in known:
+                hint = suggestion(str(name), known)
+                raise ValueError(f"there is no parameter {name!r}{hint} Known: {', '.join(known)}.")
+        return names
+
+    def _information(self) -> Information | None:
+        """That of the fit; of the restricted likelihood after REML."""
+        if self.info is None and self.estimate.method == "reml" and self.call["se"] is not None:
+            return restricted_information(self.estimate)
+        return self.info
+
+    def _moments(self, df: str | None) -> Satterthwaite | None:
+        if df not in (None, "satterthwaite"):
+            raise ValueError(f"df is None (z tests) or 'satterthwaite', not {df!r}")
+        return None if df is None else satterthwaite(self.estimate)
+
+    def _candidate(self) -> Candidate:
+        return Candidate(
+            self.formula, self.estimate, self.request, self.rows, self.df(), self.nobs()
+        )
 
     # -- predictions ---------------------------------------------------------------------------
 
@@ -262,7 +547,14 @@ class Fit:
         wanted = prediction.Wanted(type, scale, interval, level, new_groups, draws)
         random = self.request.seed if seed is None else seed
         return prediction.predict(
-            self.estimate, self.info, self.spec, wanted, newdata, history, self._order(), random
+            self.estimate,
+            self._information(),
+            self.spec,
+            wanted,
+            newdata,
+            history,
+            self._order(),
+            random,
         )
 
     def simulate(
@@ -279,9 +571,12 @@ class Fit:
 
     # -- reports and files ---------------------------------------------------------------------
 
-    def summary(self) -> Summary:
-        """The report; ``print`` it, or read its tables."""
-        return summarise(self)
+    def summary(self, df: str | None = None) -> Summary:
+        """The report; ``print`` it, or read its tables.
+
+        df: "satterthwaite" for t tests of the coefficients, see :meth:`coefficients`.
+        """
+        return summarise(self, df)
 
     def update(self, formula: str | None = None, data: Any = None, **changes: Any) -> Fit:
         """Refit with a new formula (dots stand for the old sides) or other arguments.
@@ -290,7 +585,7 @@ class Fit:
         """
         if data is None:
             raise ValueError("update() needs data=: a fit does not keep a copy of the data frame")
-        return self.refit(self, formula, data, changes)
+        return self.fit_again(self, formula, data, changes)
 
     def save(self, path: str | Path) -> None:
         """Write the fit to one file (safetensors and JSON); ``dgmm.load`` reads it back."""
@@ -311,12 +606,3 @@ class Fit:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         series = pd.Series(values, index=self._labels(), name=name)
         return series.iloc[np.argsort(self.rows, kind="stable")]
-
-
-def component_name(row: Any) -> str:
-    """sd_(Intercept)|Subject, cor_Days.(Intercept)|Subject, sigma: as lme4 names them."""
-    if row.group == "Residual":
-        return "sigma"
-    if pd.isna(row.name2):
-        return f"sd_{row.name1}|{row.group}"
-    return f"cor_{row.name2}.{row.name1}|{row.group}"

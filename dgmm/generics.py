@@ -9,19 +9,27 @@ from dgmm.fit import Fit
 
 __all__ = [
     "aic",
+    "anova",
     "bic",
+    "bootstrap",
     "coef",
     "confint",
     "deviance",
     "df_residual",
+    "drop1",
     "fitted",
     "fixef",
+    "icc",
+    "influence",
     "is_singular",
     "loglik",
     "n_groups",
     "nobs",
     "predict",
+    "r2",
     "ranef",
+    "ranova",
+    "refit",
     "residuals",
     "save",
     "sigma",
@@ -46,19 +54,27 @@ def _generic(name: str, sentence: str) -> Callable[..., Any]:
 
 
 aic = _generic("aic", "Akaike's information criterion.")
+anova = _generic("anova", "Tests of terms, of linear hypotheses, of nested models.")
 bic = _generic("bic", "Schwarz's criterion, with the n that is stated.")
+bootstrap = _generic("bootstrap", "Estimates from simulated and refitted outcomes.")
 coef = _generic("coef", "Coefficients of every subject: fixed plus random effects.")
-confint = _generic("confint", "Wald confidence intervals.")
+confint = _generic("confint", "Confidence intervals: Wald, profile likelihood or bootstrap.")
 deviance = _generic("deviance", "Minus twice the log-likelihood.")
 df_residual = _generic("df_residual", "Residual degrees of freedom.")
+drop1 = _generic("drop1", "Single term deletions of the fixed part.")
 fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
 fixef = _generic("fixef", "Linear fixed effects.")
+icc = _generic("icc", "Intraclass correlation.")
+influence = _generic("influence", "Cook's distance and dfbetas of every subject.")
 is_singular = _generic("is_singular", "True when a variance is estimated at its boundary.")
 loglik = _generic("loglik", "Marginal log-likelihood with its Monte Carlo error.")
 n_groups = _generic("n_groups", "Number of subjects.")
 nobs = _generic("nobs", "Number of observed outcomes.")
 predict = _generic("predict", "Predictions for known and new subjects.")
+r2 = _generic("r2", "Marginal and conditional R2.")
 ranef = _generic("ranef", "Random effects E(b | y) of every subject.")
+ranova = _generic("ranova", "Single deletions of random effects.")
+refit = _generic("refit", "The same model for another outcome of the same rows.")
 residuals = _generic("residuals", "Observed minus fitted outcomes.")
 save = _generic("save", "Write the fit to a file that loads without executing code.")
 sigma = _generic("sigma", "Residual standard deviation.")

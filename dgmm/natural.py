@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,15 @@ from dgmm.quadrature import sobol_normal
 FLAT = 5.0
 """Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
 
-__all__ = ["Components", "Profile", "beta_vcov", "components", "covariance", "time_profile"]
+__all__ = [
+    "Components",
+    "Profile",
+    "beta_vcov",
+    "component_name",
+    "components",
+    "covariance",
+    "time_profile",
+]
 
 
 def covariance(latent: Latent, weights: Theta) -> Tensor:
@@ -92,6 +101,15 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
         if (table.loc[one & ends & ~pairs, "estimate"] < 1e-8 * unit_scale(done)).any():
             table.loc[at, "estimate"] = np.nan
     return Components(table)
+
+
+def component_name(row: Any) -> str:
+    """sd_(Intercept)|Subject, cor_Days.(Intercept)|Subject, sigma: as lme4 names them."""
+    if row.group == "Residual":
+        return "sigma"
+    if pd.isna(row.name2):
+        return f"sd_{row.name1}|{row.group}"
+    return f"cor_{row.name2}.{row.name1}|{row.group}"
 
 
 def unit_scale(done: Estimate) -> float:

@@ -219,7 +219,7 @@ def _interval(
     if wanted.interval is None:
         return {"fit": point}
     if info is None:
-        raise ValueError("intervals need standard errors; this fit has none (REML, or se=None)")
+        raise ValueError("intervals need standard errors; this fit has none (se=None)")
     if wanted.interval == "prediction":
         return {"fit": point, **_outcome_interval(done, info, wanted, past, target, seed)}
     family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))

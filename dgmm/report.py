@@ -38,7 +38,7 @@ class Reportable(Protocol):
     def groups(self) -> tuple[str, ...]: ...
     @property
     def messages(self) -> tuple[str, ...]: ...
-    def coefficients(self) -> pd.DataFrame: ...
+    def coefficients(self, df: str | None = None) -> pd.DataFrame: ...
     def var_corr(self) -> pd.DataFrame: ...
     def random_profile(self, term: int = 0) -> Profile: ...
     def aic(self) -> float: ...
@@ -80,9 +80,9 @@ class Summary:
         )
 
 
-def summarise(fit: Reportable) -> Summary:
-    """Collect the tables and lay them out."""
-    coefficients, random = fit.coefficients(), fit.var_corr()
+def summarise(fit: Reportable, df: str | None = None) -> Summary:
+    """Collect the tables and lay them out; ``df`` is that of the coefficients."""
+    coefficients, random = fit.coefficients(df), fit.var_corr()
     statistics = fit_statistics(fit)
     networks = network_table(fit)
     sections = [
@@ -144,11 +144,12 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
     done = fit.estimate
     shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in statistics.items()]
     lines = [*_columns([list(statistics.index), shown])]
+    lines.append(f"BIC with n = {fit.nobs()} observations")
     if done.likelihood == "importance":
         lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
     if done.likelihood == "quadrature":
         change = f"by {done.mc_error:.1g}" if done.mc_error > 1e-6 else "by less than 1e-6"
-        lines.append(f"logLik changes {change} under a longer rule")
+        lines.append(f"logLik changes {change} between the last two rules")
     if not done.model.linear:
         lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
     return "\n".join(lines)
@@ -203,26 +204,32 @@ def _profile_lines(fit: Reportable, i: int) -> list[str]:
 
 
 def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
-    """Coefficients with z and p as R prints them."""
-    rows = [["", "Estimate", "Std. Error", "z value", "Pr(>|z|)", ""]]
+    """Coefficients with z (or df and t) and p as R prints them."""
+    with_df = "df" in table
+    ratio, tail = ("t value", "Pr(>|t|)") if with_df else ("z value", "Pr(>|z|)")
+    rows = [["", "Estimate", "Std. Error", *(["df"] * with_df), ratio, tail, ""]]
     estimates = _decimals(table["Estimate"], table["Std. Error"])
     errors = _decimals(table["Std. Error"], table["Std. Error"])
     for (name, row), estimate, error in zip(table.iterrows(), estimates, errors, strict=True):
-        p = float(row["Pr(>|z|)"])
-        z = f"{row['z value']:.2f}" if np.isfinite(row["z value"]) else "NA"
-        rows.append([f"{prefix}{name}", estimate, error, z, format_p(p), stars(p)])
-    return _columns(rows, left=(0, 5))
+        p = float(row[tail])
+        z = f"{row[ratio]:.2f}" if np.isfinite(row[ratio]) else "NA"
+        df = [f"{row['df']:.2f}"] if with_df else []
+        rows.append([f"{prefix}{name}", estimate, error, *df, z, format_p(p), stars(p)])
+    return _columns(rows, left=(0, len(rows[0]) - 1))
 
 
 def _fixed_text(fit: Reportable, table: pd.DataFrame) -> str:
     lines = ["Fixed effects:", *fixed_lines(table), "---"]
     lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
-    if fit.info is not None:
+    gls = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
+    if "df" in table:
+        form = f"{gls}; degrees of freedom by Satterthwaite's approximation"
+    elif fit.info is not None:
         form = fit.info.form
     elif fit.estimate.method != "reml":
         form = "not asked for (se=None)"
     else:
-        form = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
+        form = gls
     lines.append(_wrap(f"Standard errors: {form}", "   "))
     if fit.estimate.model.networks:
         note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"

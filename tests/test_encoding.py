@@ -52,9 +52,9 @@ def test_dependent_columns_are_judged_on_their_own_scale():
     X = rng.normal(size=(50, 3)) * [1e8, 1.0, 1e-8]
     names = ("a", "b", "c", "d")
     none = (frozenset[str](),) * 4
-    free = Columns(np.column_stack([X, rng.normal(size=50)]), names, none)
+    free = Columns(np.column_stack([X, rng.normal(size=50)]), names, none, names)
     assert dependent_columns(free) == {}
-    tied = Columns(np.column_stack([X, 1e-8 * X[:, 0] + 1e8 * X[:, 2]]), names, none)
+    tied = Columns(np.column_stack([X, 1e-8 * X[:, 0] + 1e8 * X[:, 2]]), names, none, names)
     assert dependent_columns(tied) == {"d": ["a", "c"]}
     nearly = X[:, 1] + 1e-6 * rng.normal(size=50)
-    assert dependent_columns(Columns(np.column_stack([X, nearly]), names, none)) == {}
+    assert dependent_columns(Columns(np.column_stack([X, nearly]), names, none, names)) == {}

@@ -72,7 +72,7 @@ def test_standard_errors_and_the_wald_table(any_fit: Fit) -> None:
 def test_vcov_kinds(sleepstudy: Fit, sleepstudy_reml: Fit, cbpp: Fit) -> None:
     pd.testing.assert_frame_equal(sleepstudy.vcov(), sleepstudy.vcov(kind="hessian"))
     pd.testing.assert_frame_equal(sleepstudy_reml.vcov(), sleepstudy_reml.vcov(kind="gls"))
-    with pytest.raises(ValueError, match="'default', 'hessian' or 'gls', not 'robust'"):
+    with pytest.raises(ValueError, match="'default', 'hessian', 'gls' or 'sandwich', not 'robust'"):
         sleepstudy.vcov(kind="robust")
     with pytest.raises(ValueError, match="REML, or se=None.*kind='gls'"):
         sleepstudy_reml.vcov(kind="hessian")
@@ -85,6 +85,7 @@ def test_a_sandwich_is_not_called_a_hessian() -> None:
     plain = mixed_model(FORMULAS["orthodont"], data("orthodont"), verbose=0)
     assert not np.allclose(fit.std_errors(), plain.std_errors(), rtol=1e-3)
     np.testing.assert_allclose(fit.std_errors(kind="hessian"), plain.std_errors(), rtol=1e-8)
+    pd.testing.assert_frame_equal(plain.vcov(kind="sandwich"), fit.vcov(), rtol=1e-8)
 
 
 def test_no_standard_errors_on_request() -> None:

@@ -12,8 +12,10 @@ from conftest import data
 
 import dgmm
 from dgmm import Fit, generics
+from dgmm.inference.tables import Anova
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "anova": {"L": {"Days": 1.0}},
     "bic": {"n": "subjects"},
     "confint": {"level": 0.8},
     "fitted": {"scale": "link"},
@@ -24,7 +26,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "std_errors": {"kind": "gls"},
     "vcov": {"kind": "gls"},
 }
-PLAIN = sorted(set(generics.__all__) - {"save", "update", "summary"})
+PLAIN = sorted(set(generics.__all__) - {"bootstrap", "refit", "save", "update", "summary"})
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -34,6 +36,8 @@ def test_the_function_gives_what_the_method_gives(name: str, sleepstudy: Fit) ->
     theirs = getattr(sleepstudy, name)(**options)
     if isinstance(ours, pd.DataFrame):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    elif isinstance(ours, Anova):
+        assert str(ours) == str(theirs)
     elif isinstance(ours, pd.Series):
         pd.testing.assert_series_equal(ours, theirs, check_exact=True)
     else:
@@ -46,6 +50,13 @@ def test_summary_update_and_save(sleepstudy: Fit, tmp_path: Path) -> None:
     assert float(dgmm.loglik(changed)) == pytest.approx(-871.814136, abs=1e-5)
     dgmm.save(sleepstudy, tmp_path / "fit")
     assert dgmm.load(tmp_path / "fit").loglik() == sleepstudy.loglik()
+
+
+def test_refit_and_bootstrap(sleepstudy: Fit) -> None:
+    y = data("sleepstudy")["Reaction"]
+    assert float(dgmm.refit(sleepstudy, y).loglik()) == float(sleepstudy.refit(y).loglik())
+    ours, theirs = dgmm.bootstrap(sleepstudy, 2, seed=1), sleepstudy.bootstrap(2, seed=1)
+    pd.testing.assert_frame_equal(ours.values, theirs.values, check_exact=True)
 
 
 def test_every_method_has_its_function_and_every_function_its_method() -> None:

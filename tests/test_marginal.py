@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -272,3 +273,20 @@ def test_frozen_likelihood_is_repeatable() -> None:
     )
     assert first == again
     assert first != other
+
+
+def test_a_small_variance_is_not_taken_for_zero() -> None:
+    # balanced one-way layout: tau^2 = max(0, (SSB / n - SSW / (n (J - 1))) / J), many near zero
+    n, J, positive = 15, 4, 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        y = 0.35 * rng.normal(size=(n, 1)) + rng.normal(size=(n, J))
+        table = pd.DataFrame({"id": np.repeat(np.arange(n), J), "y": y.ravel()})
+        model, panel = build("y ~ 1 + (1 | id)", table)
+        found = exact.maximise(exact.statistics(model, panel))
+        within = ((y - y.mean(1, keepdims=True)) ** 2).sum() / (n * (J - 1))
+        between = J * ((y.mean(1) - y.mean()) ** 2).sum() / n
+        tau = np.sqrt(max(0.0, (between - within) / J))
+        assert float(found.Lambda[0, 0]) == pytest.approx(tau, abs=1e-4)
+        positive += tau > 0
+    assert 10 < positive < 40

@@ -270,7 +270,15 @@ def test_a_column_that_is_not_there(sleepstudy: Fit) -> None:
         sleepstudy.predict(new, history=new)
 
 
-def test_intervals_need_standard_errors(sleepstudy_reml: Fit) -> None:
-    with pytest.raises(ValueError, match="need standard errors.*REML, or se=None"):
-        sleepstudy_reml.predict(interval="confidence")
-    assert sleepstudy_reml.predict()["fit"].notna().all()
+def test_intervals_need_standard_errors() -> None:
+    fit = mixed_model(FORMULAS["sleepstudy"], data("sleepstudy"), se=None, verbose=0)
+    with pytest.raises(ValueError, match="need standard errors"):
+        fit.predict(interval="confidence")
+    assert fit.predict()["fit"].notna().all()
+
+
+def test_reml_fits_have_intervals(sleepstudy_reml: Fit) -> None:
+    bounds = sleepstudy_reml.predict(type="mean_subject", interval="confidence")
+    V = sleepstudy_reml.vcov().to_numpy()
+    X = np.column_stack([np.ones(180), data("sleepstudy")["Days"]])
+    np.testing.assert_allclose(bounds["se"], np.sqrt(np.einsum("np,pq,nq->n", X, V, X)), rtol=1e-6)

@@ -26,6 +26,7 @@ class Columns:
     matrix: np.ndarray  # (N, p) float64
     names: tuple[str, ...]
     variables: tuple[frozenset[str], ...]
+    terms: tuple[str, ...]  # (p,) the term each column belongs to, as `a:b`
 
     def select(self, names: Sequence[str]) -> Columns:
         """Return the columns of these names, in this order."""
@@ -36,6 +37,7 @@ class Columns:
             np.ascontiguousarray(self.matrix[:, places]),
             tuple(names),
             tuple(self.variables[place] for place in places),
+            tuple(self.terms[place] for place in places),
         )
 
 
@@ -73,6 +75,7 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
     columns = [np.ones((size, 1))] if terms.intercept else []
     names = ["(Intercept)"] if terms.intercept else []
     variables: list[frozenset[str]] = [frozenset()] if terms.intercept else []
+    owners = list(names)
     for place, term in enumerate(terms.terms):
         earlier = [set(other) for other in terms.terms[:place]]
         atoms = []
@@ -84,8 +87,10 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
         columns.append(matrix)
         names += labels
         variables += [used] * len(labels)
+        owners += [":".join(term)] * len(labels)
     matrix = np.column_stack(columns) if columns else np.empty((size, 0))
-    return Columns(np.ascontiguousarray(matrix, dtype=np.float64), tuple(names), tuple(variables))
+    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+    return Columns(matrix, tuple(names), tuple(variables), tuple(owners))
 
 
 def single_levels(text: str, evaluator: Evaluator, size: int) -> list[str]:

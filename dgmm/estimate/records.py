@@ -124,7 +124,7 @@ class Estimate:
     likelihood: str
     rule: NodeRule | None  # None when exact
     log_likelihood: float
-    mc_error: float  # Monte Carlo standard error; quadrature: change under a longer rule
+    mc_error: float  # Monte Carlo standard error; quadrature: change between two rules
     decrement: float
     evaluations: int
     converged: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,6 +17,10 @@ __all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "re
 
 Extra = Tensor
 """Extra parameters of a family on the unconstrained scale: (R,), or (R, ..., J) row by row."""
+
+
+THRESHOLD = {"logit": math.pi**2 / 3, "probit": 1.0, "cloglog": math.pi**2 / 6}
+"""Variance of the standard logistic, normal and extreme value distribution."""
 
 
 class Observations(NamedTuple):
@@ -53,6 +58,7 @@ class Family(ABC):
     dispersion: ClassVar[str | None] = None  # the entry of ``extra`` that dispersion= models
     repeats: ClassVar[bool] = True  # one outcome per subject can show more variance than F has
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
+    threshold: ClassVar[bool] = False  # y says whether a latent variable exceeds a threshold
 
     def __init__(self, link: str | None = None) -> None:
         word = link or self.links[0]
@@ -167,6 +173,25 @@ class Family(ABC):
     def options(self) -> dict[str, Any]:
         """The arguments that make this family again, as plain values."""
         return {"link": self.link.name}
+
+    def link_variance(
+        self, mu: Tensor, data: Observations, extra: Extra, form: str = "lognormal"
+    ) -> Tensor:
+        """var(y | mu) carried to the scale of eta: the residual variance in R2 and ICC.
+
+        A threshold family has that of its latent variable: pi^2 / 3 (logit), 1 (probit), pi^2 / 6
+        (cloglog). Otherwise var(y | mu) (d eta / d mu)^2 by the delta method; under a log link,
+        with r = var(y | mu) / mu^2, by ``form`` "lognormal" log(1 + r), "trigamma" psi_1(1 / r), or
+        "delta" r. Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
+        """
+        if self.threshold:
+            return torch.full_like(mu, THRESHOLD[self.link.name])
+        eta = self.link.forward(mu)
+        spread = self.variance(eta, data, extra)
+        if self.link.name == "log" and form != "delta":
+            ratio = spread / mu.square()
+            return torch.log1p(ratio) if form == "lognormal" else torch.polygamma(1, 1 / ratio)
+        return spread / self.link.derivative(eta).square()
 
     def per_trial(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

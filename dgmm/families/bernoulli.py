@@ -44,6 +44,7 @@ class Bernoulli(Family):
     name = "bernoulli"
     links = ("logit", "probit", "cloglog")
     repeats = False
+    threshold = True
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

@@ -17,6 +17,7 @@ class Binomial(Family):
 
     name = "binomial"
     links = ("logit", "probit", "cloglog")
+    threshold = True
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

@@ -5,7 +5,7 @@ grammar (pieces of text) -> options, terms (linear algebra) -> rewriting (update
 
 from dgmm.formula.grammar import FormulaError
 from dgmm.formula.parse import parse_formula, with_part
-from dgmm.formula.rewriting import nested_formula, update_formula
+from dgmm.formula.rewriting import grouped_formula, nested_formula, update_formula
 from dgmm.formula.terms import (
     Formula,
     LatentTerm,
@@ -23,6 +23,7 @@ __all__ = [
     "NetworkTerm",
     "Part",
     "Response",
+    "grouped_formula",
     "linear_terms",
     "nested_formula",
     "parse_formula",

@@ -1,4 +1,4 @@
-"""Formulas made from formulas: the nested classical model, and R's update()."""
+"""Formulas made from formulas: the nested classical model, R's update() and lmList()."""
 
 from __future__ import annotations
 
@@ -60,6 +60,17 @@ def update_formula(old: str, new: str) -> str:
             terms.append(change)
     right = join_terms(terms) or "1"
     return f"{left} ~ {right}"
+
+
+def grouped_formula(text: str) -> str:
+    """Return `y ~ x | id` as `y ~ x + (1 | id)`; a formula with a random part stays as it is."""
+    left, right = sides(whole_piece(text))
+    parts = [part for _, part in split(right, "|")]
+    if len(parts) == 1:
+        return text
+    if len(parts) > 2 or not all(part.text for part in parts):
+        raise right.error("one bar with a side each: `y ~ terms | group`")
+    return f"{left.text} ~ {parts[0].text} + (1 | {parts[1].text})"
 
 
 def _without(terms: list[Summand], change: Summand) -> list[Summand]:

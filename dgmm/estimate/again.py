@@ -1,0 +1,82 @@
+"""The same model fitted again: to other outcomes, or with fewer linear columns.
+
+Everything that refits (bootstrap, refit(), drop1()) comes through here, so there is one place that
+knows how a classical model is fitted.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.records import Estimate, Request
+from dgmm.latent import Normal
+from dgmm.model import Model, Reference
+from dgmm.panel import Panel
+
+__all__ = ["refit_estimate", "refit_without", "refit_without_effect"]
+
+
+def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
+    """Fit the model of ``done`` to outcomes y (N,) of its planned rows, NaN where missing."""
+    if not done.model.linear:
+        raise ValueError(
+            "a model with dnn() is not refitted to other outcomes: its ridge and its start depend "
+            "on the data. Call mixed_model() on a frame with the new outcome."
+        )
+    panel = done.panel.with_outcome(y)
+    return fit_linear(done.model, panel, _start(done, panel), replace(request, verbose=0))
+
+
+def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estimate:
+    """Fit again without some columns of X (positions)."""
+    kept = [j for j in range(len(done.model.names)) if j not in dropped]
+    model, X = done.model, done.panel.rows.X
+    rows = replace(done.panel.rows, X=X[:, kept])
+    panel = replace(done.panel, rows=rows)
+    smaller = replace(
+        model,
+        names=tuple(model.names[j] for j in kept),
+        basis=_orthonormal(rows.X, model.unit),
+        reference=Reference(model.reference.X[:, kept], model.reference.inputs),
+    )
+    eta = _start(done, done.panel)
+    beta = torch.linalg.lstsq(panel.observed_rows().rows.X, eta[:, None]).solution
+    start = (panel.observed_rows().rows.X @ beta)[:, 0]
+    return fit_linear(smaller, panel, start, replace(request, verbose=0))
+
+
+def refit_without_effect(done: Estimate, request: Request, term: int, effect: int) -> Estimate:
+    """Fit again without one random effect (position) of one random part; others must remain."""
+    model, rows = done.model, done.panel.rows
+    latent = model.latents[term]
+    assert isinstance(latent, Normal)
+    kept = [j for j in range(latent.dim) if j != effect]
+    latents, ridges = list(model.latents), list(model.latent_ridge)
+    T, basis = list(rows.T), list(rows.basis)
+    if kept:
+        names = tuple(latent.names[j] for j in kept)
+        latents[term] = replace(latent, names=names, scale=latent.scale[kept])
+        T[term], basis[term] = T[term][:, kept], T[term][:, kept]
+    else:
+        del latents[term], ridges[term], T[term], basis[term]
+    smaller = replace(model, latents=tuple(latents), latent_ridge=tuple(ridges))
+    panel = replace(done.panel, rows=replace(rows, T=tuple(T), basis=tuple(basis)))
+    return fit_linear(smaller, panel, _start(done, panel), replace(request, verbose=0))
+
+
+def _start(done: Estimate, panel: Panel) -> Tensor:
+    """X beta-hat at the observed rows, (N_obs,)."""
+    model: Model = done.model
+    return panel.observed_rows().rows.X @ model.beta(done.theta).detach()
+
+
+def _orthonormal(X: Tensor, unit: float) -> Tensor:
+    """basis with mean square of X basis / unit equal to one."""
+    _, R = torch.linalg.qr(X, mode="reduced")
+    eye = torch.eye(X.shape[1], dtype=torch.float64)
+    return unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(R, eye, upper=True)

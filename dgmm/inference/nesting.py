@@ -1,0 +1,178 @@
+"""Is one mixed model nested in another, and what lies between them?
+
+A random part is a set of independent blocks, each with a free covariance over the span of its
+columns: (t | id) is one block of two columns, (t || id) two blocks of one. Blocks with the same
+span are the same; what is left decides the null distribution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dgmm.estimate import Estimate, Request
+from dgmm.inference.mixtures import Mixture
+
+__all__ = ["Candidate", "check_same_data", "null_distribution"]
+
+TOLERANCE = 1e-6
+"""A column whose residual on others is below this share of its length lies in their span."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fitted model as a comparison sees it."""
+
+    label: str  # formula
+    estimate: Estimate
+    request: Request
+    rows: np.ndarray  # (N,) positions in the user's frame
+    df: float
+    nobs: int
+
+    @property
+    def order(self) -> np.ndarray:
+        """Rows with an outcome, in the order of the user's frame."""
+        seen = np.flatnonzero(self.estimate.panel.observed.numpy())
+        return seen[np.argsort(self.rows[seen], kind="stable")]
+
+    @property
+    def X(self) -> np.ndarray:
+        """Linear fixed columns, (N, p)."""
+        return self.estimate.panel.rows.X.numpy()[self.order]
+
+    def blocks(self) -> list[np.ndarray]:
+        """Columns of the independent random blocks, (N, q) each."""
+        found = []
+        for latent, T in zip(self.estimate.model.latents, self.estimate.panel.rows.T, strict=True):
+            columns = T.numpy()[self.order]
+            if "below" in latent.shapes():
+                found.append(columns)
+            else:
+                found += [columns[:, [j]] for j in range(columns.shape[1])]
+        return found
+
+
+def inside(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which columns lie in the span of others, (c,) bool."""
+    length = np.linalg.norm(columns, axis=0)
+    scaled = columns / np.where(length > 0, length, 1.0)
+    if not others.shape[1]:
+        return length == 0
+    size = np.linalg.norm(others, axis=0)
+    basis = others / np.where(size > 0, size, 1.0)
+    rest = scaled - basis @ np.linalg.lstsq(basis, scaled, rcond=None)[0]
+    return np.linalg.norm(rest, axis=0) < TOLERANCE
+
+
+# -- the data ------------------------------------------------------------------------------------
+
+
+def check_same_data(one: Candidate, two: Candidate) -> None:
+    """Raise ValueError naming what differs between the data of two fits."""
+    a, b = one.estimate, two.estimate
+    names = f"`{one.label}` and `{two.label}`"
+    if one.nobs != two.nobs:
+        raise ValueError(
+            f"the fits use {one.nobs} and {two.nobs} observed outcomes ({names}): a likelihood "
+            "ratio needs the same rows. Fit both to the rows that are complete in all variables."
+        )
+    first, second = one.order, two.order
+    columns = (a.panel.rows.data, b.panel.rows.data)
+    pairs = {
+        "rows": (one.rows[first], two.rows[second]),
+        "outcomes": (columns[0].y.numpy()[first], columns[1].y.numpy()[second]),
+        "numbers of trials": (columns[0].trials.numpy()[first], columns[1].trials.numpy()[second]),
+        "prior weights": (columns[0].weights.numpy()[first], columns[1].weights.numpy()[second]),
+        "offsets": (a.panel.rows.offset.numpy()[first], b.panel.rows.offset.numpy()[second]),
+    }
+    for what, (left, right) in pairs.items():
+        different = ~np.isclose(left, right, rtol=1e-12, atol=0.0)
+        if different.any():
+            raise ValueError(
+                f"the {what} differ in {int(different.sum())} of {one.nobs} places ({names}): "
+                "log-likelihoods of different data cannot be compared"
+            )
+    families = [
+        f"{done.model.family.name} with {done.model.family.link.name} link" for done in (a, b)
+    ]
+    if families[0] != families[1]:
+        raise ValueError(
+            f"the families differ ({families[0]}; {families[1]}): neither model is nested in the "
+            "other. Compare aic()."
+        )
+    left, right = a.panel.subject.numpy()[first], b.panel.subject.numpy()[second]
+    groups = [len(np.unique(left)), len(np.unique(right))]
+    if groups[0] != groups[1] or len(set(zip(left, right, strict=True))) != groups[0]:
+        raise ValueError(
+            f"the fits group the rows differently ({groups[0]} and {groups[1]} groups; {names}): "
+            "neither model is nested in the other. Compare aic()."
+        )
+
+
+# -- the models ----------------------------------------------------------------------------------
+
+
+def null_distribution(small: Candidate, big: Candidate) -> Mixture:
+    """Distribution of 2 (l_big - l_small) when the small model holds.
+
+    Raises:
+        ValueError: when the small model is not nested in the big one, naming what it has that the
+            other has not.
+    """
+    missing = ~inside(small.X, big.X)
+    if missing.any():
+        listed = ", ".join(
+            f"`{name}`"
+            for name, out in zip(small.estimate.model.names, missing, strict=True)
+            if out
+        )
+        raise ValueError(
+            f"`{small.label}` is not nested in `{big.label}`: the fixed part of the latter does "
+            f"not contain {listed}. Compare aic(), or fit a model that contains both."
+        )
+    fixed = big.X.shape[1] - small.X.shape[1]
+    ours, theirs = _unmatched(small.blocks(), big.blocks())
+    for block in ours:
+        if not any(inside(block, other).all() for other in theirs):
+            raise ValueError(
+                f"the random part of `{small.label}` is not nested in that of `{big.label}`: an "
+                "effect, or a correlation, of the former is absent from the latter. Compare aic()."
+            )
+    extra = sum(_parameters(t) for t in theirs) - sum(_parameters(t) for t in ours)
+    if not theirs:
+        return Mixture((fixed,))
+    if len(theirs) == 1:
+        q, more = sum(block.shape[1] for block in ours), theirs[0].shape[1]
+        if more == q:  # covariances between effects that both models have: no boundary
+            return Mixture((fixed + extra,))
+        if more == q + 1 and len(ours) <= 1:
+            return Mixture((fixed + q, fixed + q + 1))
+    return Mixture(
+        (fixed + extra,),
+        "several variances are tested at once: their null distribution is no simple mixture. "
+        f"chi2({fixed + extra}) is conservative (p too large); for an exact test give nsim= "
+        "(parametric bootstrap)",
+    )
+
+
+def _parameters(block: np.ndarray) -> int:
+    q = block.shape[1]
+    return q * (q + 1) // 2
+
+
+def _unmatched(
+    ours: list[np.ndarray], theirs: list[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Blocks of either model without a block of the same span in the other."""
+    rest, open_ = [], list(theirs)
+    for block in ours:
+        for j, other in enumerate(open_):
+            same = block.shape[1] == other.shape[1] and inside(block, other).all()
+            if same:
+                del open_[j]
+                break
+        else:
+            rest.append(block)
+    return rest, open_

@@ -1,0 +1,107 @@
+"""Which models are nested, and the null distribution between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import data
+
+from dgmm import Fit, mixed_model
+from dgmm.inference.nesting import inside, null_distribution
+
+
+@pytest.fixture(scope="module")
+def sleep() -> pd.DataFrame:
+    return data("sleepstudy").assign(half=lambda d: (d["Days"] > 4).astype(float))
+
+
+@pytest.fixture(scope="module")
+def fit(sleep: pd.DataFrame) -> Callable[[str], Fit]:
+    made: dict[str, Fit] = {}
+
+    def get(right: str) -> Fit:
+        if right not in made:
+            made[right] = mixed_model(f"Reaction ~ {right}", sleep, se=None, verbose=0)
+        return made[right]
+
+    return get
+
+
+PAIRS = [
+    ("1 + (1 | Subject)", "Days + (1 | Subject)", "chi2(1)"),
+    ("Days + (1 | Subject)", "Days + (Days | Subject)", "0.5 chi2(1) + 0.5 chi2(2)"),
+    ("1 + (1 | Subject)", "Days + (Days | Subject)", "0.5 chi2(2) + 0.5 chi2(3)"),
+    ("Days + (1 | Subject)", "Days + (Days || Subject)", "0.5 chi2(0) + 0.5 chi2(1)"),
+    ("1 + (1 | Subject)", "Days + (Days || Subject)", "0.5 chi2(1) + 0.5 chi2(2)"),
+    ("Days + (Days || Subject)", "Days + (Days | Subject)", "chi2(1)"),
+    (
+        "Days + (1 | Subject) + (0 + Days | Subject)",
+        "Days + (Days | Subject)",
+        "chi2(1)",
+    ),
+    ("Days + (Days | Subject)", "Days + (Days + half | Subject)", "0.5 chi2(2) + 0.5 chi2(3)"),
+    ("Days + (1 | Subject)", "Days + (Days + half | Subject)", "chi2(5)"),
+    ("Days + (1 | Subject)", "Days + (Days + half || Subject)", "chi2(2)"),
+    # the same span in other coordinates
+    ("Days + (I(Days - 4) | Subject)", "half + Days + (Days | Subject)", "chi2(1)"),
+]
+
+
+@pytest.mark.parametrize(("small", "big", "null"), PAIRS)
+def test_null_distributions(small: str, big: str, null: str, fit: Callable[[str], Fit]) -> None:
+    found = null_distribution(fit(small)._candidate(), fit(big)._candidate())
+    assert str(found) == null
+    several = null in ("chi2(5)", "chi2(2)")
+    assert ("no simple mixture" in found.remark) == several
+    assert ("nsim=" in found.remark) == several
+
+
+def test_what_is_not_nested_is_named(fit: Callable[[str], Fit]) -> None:
+    with pytest.raises(ValueError, match="does not contain `Days`.*aic"):
+        fit("Days + (1 | Subject)").anova(fit("half + (Days | Subject)"))
+    with pytest.raises(ValueError, match="random part of .* is not nested"):
+        fit("Days + (0 + half | Subject)").anova(fit("Days + (Days | Subject)"))
+    # a correlation is absent
+    with pytest.raises(ValueError, match="a correlation"):
+        fit("Days + (Days | Subject)").anova(fit("Days + (Days + half + I(Days**2)|| Subject)"))
+    with pytest.raises(ValueError, match="5 parameters each"):
+        fit("Days + (Days || Subject)").anova(fit("Days + half + (1 | Subject)"))
+
+
+def test_other_data_are_refused(fit: Callable[[str], Fit], sleep: pd.DataFrame) -> None:
+    small, formula = fit("1 + (1 | Subject)"), "Reaction ~ Days + (1 | Subject)"
+
+    def other(frame: pd.DataFrame, text: str = formula, **options: object) -> Fit:
+        return mixed_model(text, frame, verbose=0, se=None, **options)  # type: ignore[arg-type]
+
+    with pytest.raises(ValueError, match="180 and 179 observed outcomes"):
+        small.anova(other(sleep.iloc[1:]))
+    shifted = sleep.assign(Reaction=lambda d: d["Reaction"] + (d["Days"] == 3))
+    with pytest.raises(ValueError, match="outcomes differ in 18 of 180"):
+        small.anova(other(shifted))
+    with pytest.raises(ValueError, match="outcomes differ in 180 of 180"):
+        small.anova(other(sleep, "log(Reaction) ~ Days + (1 | Subject)"))
+    with pytest.raises(ValueError, match="group the rows differently.*18 and 10 groups"):
+        small.anova(other(sleep, "Reaction ~ Days + (1 | Days)"))
+    with pytest.raises(ValueError, match="prior weights differ"):
+        small.anova(other(sleep.assign(w=2.0), weights="w"))
+    with pytest.raises(ValueError, match="families differ.*gaussian with log link"):
+        small.anova(other(sleep, link="log"))
+
+
+def test_the_order_of_rows_does_not_matter(sleep: pd.DataFrame) -> None:
+    # another covariate changes the canonical order of the rows inside a fit
+    frame = sleep.assign(z=np.random.default_rng(0).normal(size=180)).sample(frac=1, random_state=1)
+    small = mixed_model("Reaction ~ 1 + (1 | Subject)", frame, verbose=0)
+    big = mixed_model("Reaction ~ z + (1 | Subject)", frame, verbose=0)
+    assert small.anova(big).table.loc["model 2", "Df"] == 1
+
+
+def test_spans() -> None:
+    X = np.column_stack([np.ones(5), np.arange(5.0), np.arange(5.0) ** 2])
+    assert inside(1e6 * X[:, :2] @ [[1.0], [2.0]], X).all()
+    assert not inside(X[:, 2:], X[:, :2]).any()
+    assert not inside(X[:, :1], np.zeros((5, 0))).any()

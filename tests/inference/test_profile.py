@@ -1,0 +1,93 @@
+"""Profile intervals: numbers of lme4, boundaries, the two engines against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import FORMULAS, data
+from scipy import stats
+
+from dgmm import Fit, mixed_model
+
+# Bates, Maechler, Bolker and Walker (2015), section 5.1: confint() of the ML fit by lme4
+LME4 = {
+    "sd_(Intercept)|Subject": (14.3814, 37.7160),
+    "cor_Days.(Intercept)|Subject": (-0.4815, 0.6850),
+    "sd_Days|Subject": (3.8012, 8.7534),
+    "sigma": (22.8983, 28.8580),
+    "(Intercept)": (237.6807, 265.1295),
+    "Days": (7.3587, 13.5759),
+}
+
+
+def test_sleepstudy_as_lme4(sleepstudy: Fit) -> None:
+    found = sleepstudy.confint(method="profile")
+    for name, ends in LME4.items():
+        np.testing.assert_allclose(found.loc[name], ends, rtol=2e-4)
+    assert list(found.index) == list(sleepstudy.confint().index)
+
+
+def test_reml_fits_are_profiled_by_ml(sleepstudy_reml: Fit) -> None:
+    found = sleepstudy_reml.confint(method="profile", parm=["Days", "sigma"])
+    np.testing.assert_allclose(found.loc["Days"], LME4["Days"], rtol=2e-4)
+    np.testing.assert_allclose(found.loc["sigma"], LME4["sigma"], rtol=2e-4)
+
+
+def test_boundaries(singular: Fit) -> None:
+    found = singular.confint(method="profile")
+    assert found.loc["sd_t|id", "2.5 %"] == 0.0
+    assert 0 < found.loc["sd_t|id", "97.5 %"] < 0.2
+    assert found.notna().all(axis=None)
+
+
+def test_a_small_variance_reaches_zero() -> None:
+    # estimate inside, zero not excluded
+    rng = np.random.default_rng(3)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(15), 4)})
+    frame["y"] = 0.35 * rng.normal(size=15)[frame["id"]] + rng.normal(size=60)
+    fit = mixed_model("y ~ 1 + (1 | id)", frame, verbose=0)
+    assert not fit.is_singular()
+    low, high = fit.confint(method="profile", parm="sd_(Intercept)|id").iloc[0]
+    assert low == 0.0
+    assert high > fit.var_corr()["sdcor"][0]
+
+
+def test_an_interval_is_the_set_of_values_not_rejected() -> None:
+    # y ~ 1: profile of the mean with tau, sigma free, against refits with the mean as an offset
+    frame = data("sleepstudy")
+    fit = mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
+    ends = fit.confint(0.9, method="profile", parm="Days").iloc[0]
+    for value in ends:
+        moved = frame.assign(o=value * frame["Days"])
+        held = mixed_model("Reaction ~ 1 + (1 | Subject)", moved, offset="o", verbose=0)
+        ratio = 2 * (float(fit.loglik()) - float(held.loglik()))
+        assert ratio == pytest.approx(stats.chi2.ppf(0.9, 1), abs=1e-3)
+
+
+def test_nodes_give_what_the_exact_likelihood_gives(sleepstudy: Fit) -> None:
+    numerical = mixed_model(
+        FORMULAS["sleepstudy"], data("sleepstudy"), likelihood="quadrature", verbose=0
+    )
+    names = ["Days", "sd_Days|Subject", "cor_Days.(Intercept)|Subject", "sigma"]
+    ours = numerical.confint(method="profile", parm=names)
+    theirs = sleepstudy.confint(method="profile", parm=names)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
+
+
+def test_a_generalized_model(cbpp: Fit) -> None:
+    # lme4 (Laplace), confint(gm1): period2 -1.609 -0.407; sd 0.346 1.100
+    found = cbpp.confint(method="profile", parm=["period2", "sd_(Intercept)|herd"])
+    np.testing.assert_allclose(found.loc["period2"], [-1.609, -0.407], atol=0.02)
+    np.testing.assert_allclose(found.loc["sd_(Intercept)|herd"], [0.346, 1.100], atol=0.02)
+
+
+def test_refusals(cbpp_vae: Fit, deep: Fit, sleepstudy: Fit) -> None:
+    with pytest.raises(ValueError, match="Monte Carlo error.*bootstrap"):
+        cbpp_vae.confint(method="profile")
+    with pytest.raises(ValueError, match=r"dnn\(\).*wald"):
+        deep.confint(method="profile")
+    with pytest.raises(ValueError, match="no parameter 'days'"):
+        sleepstudy.confint(method="profile", parm="days")
+    with pytest.raises(ValueError, match="'wald', 'profile' or 'bootstrap', not 'boot'"):
+        sleepstudy.confint(method="boot")
