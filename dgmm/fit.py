@@ -40,7 +40,7 @@ class LogLik(NamedTuple):
     """Marginal log-likelihood: ``float(loglik)`` is its value."""
 
     value: float
-    mc_error: (
+    mc_error: float  # Monte Carlo standard error; quadrature: change between the last two rules
         float  # Monte Carlo standard error; for quadrature the change between the last two rules
     )
     df: float

@@ -29,7 +29,8 @@ def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
             "on the data. Call mixed_model() on a frame with the new outcome."
         )
     panel = done.panel.with_outcome(y)
-    return fit_linear(done.model, panel, _start(done, panel), replace(request, verbose=0))
+    quiet = replace(request, verbose=0)
+    return fit_linear(done.model, panel, _start(done, panel), quiet, theta=done.theta)
 
 
 def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estimate:
@@ -56,15 +57,17 @@ def refit_without_effect(done: Estimate, request: Request, term: int, effect: in
     latent = model.latents[term]
     assert isinstance(latent, Normal)
     kept = [j for j in range(latent.dim) if j != effect]
-    latents, ridges = list(model.latents), list(model.latent_ridge)
+    latents, ridges, targets = list(model.latents), list(model.latent_ridge), list(model.targets)
     T, basis = list(rows.T), list(rows.basis)
     if kept:
         names = tuple(latent.names[j] for j in kept)
         latents[term] = replace(latent, names=names, scale=latent.scale[kept])
         T[term], basis[term] = T[term][:, kept], T[term][:, kept]
     else:
-        del latents[term], ridges[term], T[term], basis[term]
-    smaller = replace(model, latents=tuple(latents), latent_ridge=tuple(ridges))
+        del latents[term], ridges[term], targets[term], T[term], basis[term]
+    smaller = replace(
+        model, latents=tuple(latents), latent_ridge=tuple(ridges), targets=tuple(targets)
+    )
     panel = replace(done.panel, rows=replace(rows, T=tuple(T), basis=tuple(basis)))
     return fit_linear(smaller, panel, _start(done, panel), replace(request, verbose=0))
 

@@ -19,12 +19,14 @@ from dgmm.parameters import Theta
 __all__ = ["exact_theta", "fit_exact", "fit_linear", "subject_log_likelihood"]
 
 
-def fit_linear(model: Model, panel: Panel, eta: Tensor, request: Request) -> Estimate:
-    """Stage 0 (or the VAE route) for a classical model."""
+def fit_linear(
+    model: Model, panel: Panel, eta: Tensor, request: Request, theta: Theta | None = None
+) -> Estimate:
+    """Stage 0 (or the VAE route) for a classical model, from ``theta`` if one is near."""
     if request.likelihood == "exact" and request.method != "vae":
         return fit_exact(model, panel, request)
     generator = torch.Generator().manual_seed(request.seed)
-    theta = start_theta(model, panel, eta, generator)
+    theta = theta or start_theta(model, panel, eta, generator)
     rule = choose_rule(model, request)
     if request.method == "vae":
         return fit_amortised(model, panel, theta, rule, request, generator)
