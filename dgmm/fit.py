@@ -41,8 +41,6 @@ class LogLik(NamedTuple):
 
     value: float
     mc_error: float  # Monte Carlo standard error; quadrature: change between the last two rules
-        float  # Monte Carlo standard error; for quadrature the change between the last two rules
-    )
     df: float
     nobs: int
     likelihood: str
