@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.links import Link
 
-__all__ = ["Bernoulli", "log_odds_terms"]
+__all__ = ["Bernoulli", "log_odds_terms", "logit_derivatives"]
 
 
 def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tensor:
@@ -18,26 +19,37 @@ def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tens
     return y * link.log_mean(eta) + failures * link.log_complement(eta)
 
 
+def logit_derivatives(data: Observations, eta: Tensor) -> Derivatives:
+    """y eta - m log(1 + e^eta) and its derivatives, m trials: the logit link in closed form."""
+    p = torch.sigmoid(eta)
+    mean = data.weights * data.trials * p
+    second = -mean * torch.sigmoid(-eta)
+    y = data.weights * data.y
+    value = y * eta - data.weights * data.trials * softplus(eta, threshold=40.0)
+    return Derivatives(value, y - mean, second, second * (1 - 2 * p))
+
+
 class Bernoulli(Family):
     """log p = y log mu + (1 - y) log(1 - mu)."""
 
     name = "bernoulli"
     links = ("logit", "probit", "cloglog")
+    support = "binary"
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        bad = y[~np.isin(y, (0.0, 1.0))]
-        if bad.size or np.any(trials != 1):
-            example = f"for example {bad[0]:g}" if bad.size else "a two-column response"
-            raise ValueError(
-                f"family 'bernoulli' needs outcomes 0 and 1, found {example}. "
-                "For successes out of trials use family='binomial' with cbind(success, failure)."
-            )
+        advice = "For successes out of trials use family='binomial' with cbind(success, failure)."
+        needs = "family 'bernoulli' needs outcomes 0 and 1"
+        refuse(trials != 1, trials, f"{needs}; a two-column response has other trials", advice)
+        refuse(~np.isin(y, (0.0, 1.0)), y, needs, advice)
         return y, trials, weights
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         return data.weights * log_odds_terms(self.link, data.y, 1 - data.y, eta)
+
+    def derivatives(self, data: Observations, eta: Tensor, extra: Extra) -> Derivatives | None:
+        return logit_derivatives(data, eta) if self.link.name == "logit" else None
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)
