@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from dgmm.families.links import LINKS, Link
 from dgmm.registry import suggestion
 
-__all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "refuse"]
+__all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "refuse", "slope_of"]
 
 Extra = Tensor
 """Extra parameters of a family on the unconstrained scale: (R,), or (R, ..., J) row by row."""
@@ -32,7 +33,7 @@ class Observations(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """log p(y | eta) and its first three derivatives in eta, elementwise."""
+    """log p(y | eta) less ``constant(data)``, and its first three derivatives in eta."""
 
     value: Tensor
     first: Tensor
@@ -48,17 +49,23 @@ class Family(ABC):
     zero, any other name as it is. It writes six methods; the others follow from them, and a family
     whose mean is not g^-1(eta), or which knows a closed form, says so by its own version.
 
+    Prior weights multiply the log-density (for a Gaussian outcome they divide the variance), and
+    log-densities stay finite, with their derivatives, far out in eta and ``extra``.
+
     Every method broadcasts: ``eta`` may carry draws in front, shape (M, n, J), and an entry of
     ``extra`` is a number or, with dispersion= or zi=, one value per row: never index it by shape.
     """
 
-    name: ClassVar[str]
-    links: ClassVar[tuple[str, ...]]
+    name: str
+    links: tuple[str, ...]
     extra: tuple[str, ...] = ()
-    dispersion: ClassVar[str | None] = None  # the entry of ``extra`` that dispersion= models
+    support: str = "real"  # or "binary", "counts", "trials", "positive", "interval", "ordered"
+    dispersion: str | None = None  # the entry of ``extra`` that dispersion= models
     repeats: ClassVar[bool] = True  # one outcome per subject can show more variance than F has
-    bounded: ClassVar[bool] = False  # takes bounds=(a, b)
     threshold: ClassVar[bool] = False  # y says whether a latent variable exceeds a threshold
+    bounded: ClassVar[bool] = False  # takes bounds=(a, b)
+    wraps: ClassVar[bool] = False  # takes base=, another family, and bears its name too
+    intercept: ClassVar[bool] = True  # False: thresholds take the place of the fixed intercept
 
     def __init__(self, link: str | None = None) -> None:
         word = link or self.links[0]
@@ -118,11 +125,8 @@ class Family(ABC):
         return self.link.inverse(eta)
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
-        """d E(y | eta) / d eta, elementwise."""
-        point = eta.detach().requires_grad_()
-        with torch.enable_grad():
-            total = self.mean(point, extra).sum()
-        return torch.autograd.grad(total, point)[0]
+        """d E(y | eta) / d eta, elementwise; a family with its own mean has its own slope."""
+        return self.link.derivative(eta)
 
     @property
     def mean_link(self) -> Link:
@@ -134,37 +138,49 @@ class Family(ABC):
         return data.y / data.trials
 
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        """Expected information in eta, (d mu / d eta)^2 / var(y): the weight of Fisher scoring."""
-        return self.link.derivative(eta).square() / self.variance(eta, data, extra)
+        """The weight of Fisher scoring, (d E(y) / d eta)^2 / var(y).
+
+        It is the expected information in eta of an exponential family, and a lower bound of it
+        (that of the quasi-likelihood with this mean and variance) for any other.
+        """
+        return self.mean_slope(eta, extra).square() / self.variance(eta, data, extra)
 
     def working_residual(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        """(y - mu) / (d mu / d eta): the residual on the scale of eta."""
-        slope = self.link.derivative(eta)
+        """{y - E(y)} / {d E(y) / d eta}: the residual on the scale of eta."""
+        slope = self.mean_slope(eta, extra)
         # a flat link (|eta| large) leaves no information on this scale; the sign keeps the side
         safe = torch.where(slope.abs() < 1e-10, torch.where(slope < 0, -1e-10, 1e-10), slope)
-        return (self.response(data) - self.link.inverse(eta)) / safe
+        return (self.response(data) - self.mean(eta, extra)) / safe
+
+    def score(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        """d log p / d eta, elementwise, by autograd."""
+        return slope_of(lambda point: self.log_density(data, point, extra), eta)
+
+    def constant(self, data: Observations) -> Tensor:
+        """The part of log p without parameters that ``derivatives`` leaves out, elementwise."""
+        return torch.zeros_like(data.y)
 
     def derivatives(
         self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
     ) -> Derivatives | None:
-        """Closed derivatives of the log-density in eta, or None: then autograd takes them.
+        """Closed derivatives of log p - constant(data) in eta, or None: then autograd takes them.
 
-        ``order`` 2 promises that value and third are not looked at, 1 only value and first are:
-        what is not looked at may be any tensor.
+        The constant depends on the data alone: it is computed once, these many times. ``order`` 2
+        promises that value and third are not looked at, 1 only value and first are: what is not
+        looked at may be any tensor.
         """
         return None
 
-    def constant(self, data: Observations) -> Tensor:
-        """The part of log p without eta that the value of closed derivatives leaves out."""
-        return torch.zeros_like(data.y)
+    def natural_links(self) -> tuple[Link, ...]:
+        """Per reported extra parameter the link on whose scale its interval is made."""
+        return tuple(LINKS[_prefix(name) or "identity"] for name in self.extra)
 
     def natural(self, extra: Extra) -> Tensor:
         """The extra parameters on the scale on which they are reported, (R,)."""
         if not self.extra:
             return extra
-        return torch.stack(
-            [_NATURAL[_prefix(n)](v) for n, v in zip(self.extra, extra, strict=True)]
-        )
+        links = self.natural_links()
+        return torch.stack([link.inverse(v) for link, v in zip(links, extra, strict=True)])
 
     def natural_names(self) -> tuple[str, ...]:
         """Names of the reported extra parameters: ``sigma`` for ``log_sigma``."""
@@ -204,22 +220,33 @@ class Family(ABC):
 
 
 class OutcomeError(ValueError):
-    """An outcome outside the support of a family; ``row`` is its position among the outcomes."""
+    """An outcome outside the support of a family.
+
+    ``row`` is its position among the observed outcomes (from 0), ``message`` the sentence without
+    it, so that a caller who knows the user's rows can name them.
+    """
 
     def __init__(self, message: str, row: int) -> None:
-        super().__init__(message)
-        self.row = row
+        super().__init__(f"row {row}: {message}")
+        self.message, self.row = message, row
 
 
-def refuse(bad: np.ndarray, message: str) -> None:
-    """Raise OutcomeError for the first row where ``bad`` (N,) is true."""
+def refuse(bad: np.ndarray, y: np.ndarray, message: str, advice: str = "") -> None:
+    """Raise OutcomeError for the first row where ``bad`` (N,) is true; it ends in 'found y'."""
     if bad.any():
-        raise OutcomeError(message, int(np.flatnonzero(bad)[0]))
+        row = int(np.flatnonzero(bad)[0])
+        ending = f" {advice}" if advice else ""
+        raise OutcomeError(f"{message}, found {y[row]:g}.{ending}", row)
 
 
-_NATURAL = {"log": torch.exp, "logit": torch.sigmoid, "": lambda v: v}
+def slope_of(function: Callable[[Tensor], Tensor], eta: Tensor) -> Tensor:
+    """d function / d eta, elementwise, by autograd; differentiable where gradients are wanted."""
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        point = eta if eta.requires_grad else eta.detach().requires_grad_()
+        return torch.autograd.grad(function(point).sum(), point, create_graph=graph)[0]
 
 
 def _prefix(name: str) -> str:
     word = name.split("_")[0]
-    return word if word in _NATURAL and word != name else ""
+    return word if word in ("log", "logit") and word != name else ""

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dgmm.families.base import Derivatives, Extra, Family, Observations
+from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.links import Link
 
-__all__ = ["Bernoulli", "log_odds_terms"]
+__all__ = ["Bernoulli", "log_odds_terms", "logit_derivatives"]
 
 
 def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tens
     return y * link.log_mean(eta) + failures * link.log_complement(eta)
 
 
-def logistic_derivatives(
+def logit_derivatives(
     y: Tensor, trials: Tensor, weights: Tensor, eta: Tensor, order: int
 ) -> Derivatives:
     """y eta - m log(1 + e^eta), times the weights, and its derivatives.
@@ -43,19 +43,17 @@ class Bernoulli(Family):
 
     name = "bernoulli"
     links = ("logit", "probit", "cloglog")
+    support = "binary"
     repeats = False
     threshold = True
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        bad = y[~np.isin(y, (0.0, 1.0))]
-        if bad.size or np.any(trials != 1):
-            example = f"for example {bad[0]:g}" if bad.size else "a two-column response"
-            raise ValueError(
-                f"family 'bernoulli' needs outcomes 0 and 1, found {example}. "
-                "For successes out of trials use family='binomial' with cbind(success, failure)."
-            )
+        advice = "For successes out of trials use family='binomial' with cbind(success, failure)."
+        needs = "family 'bernoulli' needs outcomes 0 and 1"
+        refuse(trials != 1, trials, f"{needs}; a two-column response has other trials", advice)
+        refuse(~np.isin(y, (0.0, 1.0)), y, needs, advice)
         return y, trials, weights
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
@@ -66,7 +64,7 @@ class Bernoulli(Family):
     ) -> Derivatives | None:
         if self.link.name != "logit":
             return None
-        return logistic_derivatives(data.y, data.trials, data.weights, eta, order)
+        return logit_derivatives(data.y, data.trials, data.weights, eta, order)
 
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         return data.y == 0, data.y == data.trials

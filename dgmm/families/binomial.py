@@ -6,10 +6,43 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Derivatives, Extra, Family, Observations
-from dgmm.families.bernoulli import log_odds_terms, logistic_derivatives
+from dgmm.families.base import Derivatives, Extra, Family, Observations, OutcomeError, refuse
+from dgmm.families.bernoulli import log_odds_terms, logit_derivatives
 
-__all__ = ["Binomial"]
+__all__ = ["Binomial", "log_choose", "read_trials"]
+
+
+def read_trials(
+    family: Family, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Successes and trials, checked; a proportion with weights is a count out of trials."""
+    name = f"family {family.name!r}"
+    proportions = np.all(trials == 1) and np.all((y >= 0) & (y <= 1))
+    if proportions and np.allclose(y * weights, np.round(y * weights), atol=1e-6):
+        # R's idiom: a proportion, with the number of trials as weights
+        y, trials, weights = np.round(y * weights), weights, np.ones_like(weights)
+    bad = (y < 0) | (y > trials)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise OutcomeError(
+            f"{name} needs 0 <= successes <= trials, found {y[row]:g} out of {trials[row]:g}. "
+            "Write cbind(success, failure) or success / trials.",
+            row,
+        )
+    refuse(
+        (np.abs(y - np.round(y)) > 1e-8) | (trials != np.round(trials)) | (trials > 2.0**53),
+        y,
+        f"{name} needs whole numbers of successes and trials (below 2^53)",
+        "For proportions write success / trials, or give the number of trials as weights=; for "
+        "continuous proportions use family='beta'.",
+    )
+    return y, trials, weights
+
+
+def log_choose(data: Observations) -> Tensor:
+    """log C(m, y)."""
+    y, failures = data.y, data.trials - data.y
+    return torch.lgamma(data.trials + 1) - torch.lgamma(y + 1) - torch.lgamma(failures + 1)
 
 
 class Binomial(Family):
@@ -17,41 +50,27 @@ class Binomial(Family):
 
     name = "binomial"
     links = ("logit", "probit", "cloglog")
+    support = "trials"
     threshold = True
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        proportions = np.all(trials == 1) and np.all((y >= 0) & (y <= 1))
-        if proportions and np.allclose(y * weights, np.round(y * weights), atol=1e-6):
-            # R's idiom: a proportion, with the number of trials as weights
-            y, trials, weights = np.round(y * weights), weights, np.ones_like(weights)
-        if np.any((y < 0) | (y > trials)):
-            bad = int(np.flatnonzero((y < 0) | (y > trials))[0])
-            raise ValueError(
-                f"family 'binomial' needs 0 <= successes <= trials, found {y[bad]:g} out of "
-                f"{trials[bad]:g}. Write cbind(success, failure) or success / trials."
-            )
-        if np.any(np.abs(y - np.round(y)) > 1e-8) or np.any(trials != np.round(trials)):
-            raise ValueError(
-                "family 'binomial' needs whole numbers of successes and trials. For proportions "
-                "write success / trials, or give the number of trials as weights=."
-            )
-        return y, trials, weights
+        return read_trials(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        terms = log_odds_terms(self.link, data.y, data.trials - data.y, eta)
-        return data.weights * (_log_choose(data) + terms)
+        kernel = log_odds_terms(self.link, data.y, data.trials - data.y, eta)
+        return data.weights * (log_choose(data) + kernel)
+
+    def constant(self, data: Observations) -> Tensor:
+        return data.weights * log_choose(data)
 
     def derivatives(
         self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
     ) -> Derivatives | None:
         if self.link.name != "logit":
             return None
-        return logistic_derivatives(data.y, data.trials, data.weights, eta, order)
-
-    def constant(self, data: Observations) -> Tensor:
-        return data.weights * _log_choose(data)
+        return logit_derivatives(data.y, data.trials, data.weights, eta, order)
 
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         return data.y == 0, data.y == data.trials
@@ -71,9 +90,3 @@ class Binomial(Family):
 
     def start_mean(self, data: Observations) -> Tensor:
         return (data.y + 0.5) / (data.trials + 1)
-
-
-def _log_choose(data: Observations) -> Tensor:
-    """log C(m, y)."""
-    y, m = data.y, data.trials
-    return torch.lgamma(m + 1) - torch.lgamma(y + 1) - torch.lgamma(m - y + 1)

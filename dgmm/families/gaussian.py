@@ -1,4 +1,4 @@
-"""Gaussian family: y ~ N(eta, sigma^2 / w) with prior weight w."""
+"""Gaussian family: y ~ N(mu, sigma^2 / w) with prior weight w."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["LINKS", "Link"]
+__all__ = ["LINKS", "Link", "between"]
 
 Map = Callable[[Tensor], Tensor]
 
@@ -32,8 +32,13 @@ def _normal_density(eta: Tensor) -> Tensor:
 
 
 def _log_cloglog(eta: Tensor) -> Tensor:
-    # log(1 - exp(-e^eta)); for small e^eta expm1 keeps the digits
-    return torch.log(-torch.expm1(-torch.exp(eta.clamp(min=-700.0, max=30.0))))
+    # log(1 - exp(-x)), x = e^eta; expm1 keeps the digits, log x - x / 2 its derivatives at x = 0
+    inner = torch.log(-torch.expm1(-torch.exp(eta.clamp(min=-20.0, max=30.0))))
+    return torch.where(eta < -20.0, eta - 0.5 * torch.exp(eta.clamp(max=-20.0)), inner)
+
+
+def _softplus(eta: Tensor) -> Tensor:
+    return softplus(eta, threshold=40.0)  # below the rounding of eta, 20 is not
 
 
 def _cloglog_derivative(eta: Tensor) -> Tensor:
@@ -60,8 +65,8 @@ LINKS: dict[str, Link] = {
         torch.logit,
         torch.sigmoid,
         lambda e: torch.sigmoid(e) * torch.sigmoid(-e),
-        lambda e: -softplus(-e),
-        lambda e: -softplus(e),
+        lambda e: -_softplus(-e),
+        lambda e: -_softplus(e),
     ),
     "probit": Link(
         "probit",
@@ -80,3 +85,16 @@ LINKS: dict[str, Link] = {
         lambda e: -torch.exp(e),
     ),
 }
+
+
+def between(lower: float, upper: float) -> Link:
+    """The logit link of a mean inside (lower, upper)."""
+    width = upper - lower
+    logit = LINKS["logit"]
+    return Link(
+        f"logit on ({lower:g}, {upper:g})",
+        lambda m: logit.forward((m - lower) / width),
+        lambda e: lower + width * logit.inverse(e),
+        lambda e: width * logit.derivative(e),
+        lambda e: torch.log(lower + width * logit.inverse(e)),
+    )

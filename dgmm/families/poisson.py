@@ -6,9 +6,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Derivatives, Extra, Family, Observations
+from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 
-__all__ = ["Poisson"]
+__all__ = ["Poisson", "read_counts"]
+
+MOST = 2.0**53
+"""Above, not every whole number is a floating-point number."""
+
+
+def read_counts(
+    family: Family, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Counts 0, 1, 2, ..., checked."""
+    name = f"family {family.name!r}"
+    y, trials, weights = family.per_trial(y, trials, weights)
+    advice = "For an outcome that may be negative use family='gaussian'."
+    refuse(y < 0, y, f"{name} needs counts 0, 1, 2, ...", advice)
+    advice = "Counts this large lose whole numbers; use family='gamma' or 'lognormal'."
+    refuse(~(y <= MOST), y, f"{name} needs counts up to 2^53", advice)
+    refuse(
+        np.abs(y - np.round(y)) > 1e-8,
+        y,
+        f"{name} needs counts 0, 1, 2, ...",
+        "For rates keep the count as outcome and add offset(log(exposure)); for positive "
+        "continuous outcomes use family='gamma'.",
+    )
+    return y, trials, weights
 
 
 class Poisson(Family):
@@ -16,18 +39,12 @@ class Poisson(Family):
 
     name = "poisson"
     links = ("log", "identity", "sqrt")
+    support = "counts"
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        bad = y[(y < 0) | (np.abs(y - np.round(y)) > 1e-8)]
-        if bad.size:
-            raise ValueError(
-                f"family 'poisson' needs counts 0, 1, 2, ..., found {bad[0]:g}. "
-                "For rates keep the count as outcome and add offset(log(exposure))."
-            )
-        return y, trials, weights
+        return read_counts(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         log_mean = self.link.log_mean(eta)

@@ -1,0 +1,140 @@
+"""Beta family: outcomes strictly inside an interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.families.base import Extra, Family, Observations, refuse
+from dgmm.families.draws import log_gamma_draw
+from dgmm.families.links import Link, between
+from dgmm.families.naming import Bounds
+from dgmm.families.special import log_beta_density
+
+__all__ = ["Beta", "interval_of", "unit_draw"]
+
+
+def interval_of(name: str, bounds: Bounds | None) -> tuple[float, float]:
+    """The checked ends of a finite interval, (0, 1) by default."""
+    lower, upper = (0.0, 1.0) if bounds is None else bounds
+    if lower is None or upper is None or not -np.inf < lower < upper < np.inf:
+        raise ValueError(
+            f"family {name!r} needs bounds=(a, b) with finite a < b, found bounds={bounds!r}"
+        )
+    return float(lower), float(upper)
+
+
+def unit_draw(
+    log_a: Tensor, log_b: Tensor, bounds: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """A Beta(a, b) variable stretched over the open interval ``bounds``."""
+    lower, upper = bounds
+    log_odds = log_gamma_draw(torch.exp(log_a), generator)
+    log_odds = log_odds - log_gamma_draw(torch.exp(log_b), generator)
+    y = lower + (upper - lower) * torch.sigmoid(log_odds)
+    # rounding may reach an end, where the density has no value
+    return y.clamp(float(np.nextafter(lower, upper)), float(np.nextafter(upper, lower)))
+
+
+class Beta(Family):
+    """log p = log G(phi) / {G(a) G(b)} + (a-1) log u + (b-1) log(1-u) - log(upper - lower).
+
+    u = (y - lower) / (upper - lower) in (0, 1), a = mu phi, b = (1 - mu) phi, mu = g^-1(eta) and
+    phi the precision; E(y) = lower + (upper - lower) mu, var(u) = mu (1 - mu) / (1 + phi).
+
+    References:
+        Ferrari and Cribari-Neto (2004), J. Applied Statistics 31, 799-815.
+    """
+
+    name = "beta"
+    links = ("logit", "probit", "cloglog")
+    extra = ("log_precision",)
+    support = "interval"
+    dispersion = "log_precision"
+    bounded = True
+
+    def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
+        super().__init__(link)
+        self.bounds = interval_of(self.name, bounds)
+
+    @property
+    def width(self) -> float:
+        """Length of the interval."""
+        return self.bounds[1] - self.bounds[0]
+
+    def options(self) -> dict[str, object]:
+        return {"link": self.link.name, "bounds": self.bounds}
+
+    def read(
+        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        y, trials, weights = self.per_trial(y, trials, weights)
+        lower, upper = self.bounds
+        refuse(
+            (y <= lower) | (y >= upper),
+            y,
+            f"family 'beta' needs outcomes strictly between {lower:g} and {upper:g}",
+            "For outcomes at the ends use family='ordered_beta'; another range is bounds=(a, b).",
+        )
+        return y, trials, weights
+
+    def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        lower, upper = self.bounds
+        y, log_a, log_b = self.response(data), self._log_a(eta, extra), self._log_b(eta, extra)
+        log_y = torch.log(y - lower) - math.log(self.width)
+        log_rest = torch.log(upper - y) - math.log(self.width)
+        density = log_beta_density(log_y, log_rest, log_a, log_b, extra[0])
+        return data.weights * (density - math.log(self.width))
+
+    def _log_a(self, eta: Tensor, extra: Extra) -> Tensor:
+        return self.link.log_mean(eta) + extra[0]
+
+    def _log_b(self, eta: Tensor, extra: Extra) -> Tensor:
+        assert self.link.log_complement is not None
+        return self.link.log_complement(eta) + extra[0]
+
+    def mean(self, eta: Tensor, extra: Extra) -> Tensor:
+        return self.bounds[0] + self.width * self.link.inverse(eta)
+
+    def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
+        return self.width * self.link.derivative(eta)
+
+    @property
+    def mean_link(self) -> Link:
+        return between(*self.bounds)
+
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        mu = self.link.inverse(eta)
+        unit = (mu * (1 - mu)).clamp(min=1e-12) / (1 + torch.exp(extra[0]))
+        return self.width**2 * unit / data.weights
+
+    def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        """phi^2 {psi1(a) + psi1(b)} (d mu / d eta)^2, the expected information."""
+        total = torch.zeros_like(eta)
+        slope, mu = self.link.derivative(eta), self.link.inverse(eta)
+        for log_x, share in ((self._log_a(eta, extra), mu), (self._log_b(eta, extra), 1 - mu)):
+            x = torch.exp(log_x)
+            # x^2 psi1(x) = 1 + x^2 psi1(x + 1): finite as x goes to 0
+            scaled = 1 + x.square() * torch.polygamma(1, x + 1)
+            total = total + scaled * (slope / share.clamp(min=1e-150)).square()
+        return data.weights * total.clamp(min=1e-12)
+
+    def working_residual(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        return self.score(data, eta, extra) / self.information(data, eta, extra)
+
+    def simulate(
+        self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
+    ) -> Tensor:
+        log_a, log_b = self._log_a(eta, extra), self._log_b(eta, extra)
+        return unit_draw(log_a, log_b, self.bounds, generator)
+
+    def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
+        unit = (self.response(data) - self.bounds[0]) / self.width
+        ratio = (mu * (1 - mu)).sum() / (unit - mu).square().sum().clamp(min=1e-12)
+        return torch.log((ratio - 1).clamp(0.5, 500.0)).reshape(1)
+
+    def start_mean(self, data: Observations) -> Tensor:
+        return ((self.response(data) - self.bounds[0]) / self.width).clamp(0.01, 0.99)

@@ -1,0 +1,139 @@
+"""Hurdle families: zeros by one process, positive outcomes by a family cut off at zero."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from dgmm.families.base import Extra, Family, Observations, OutcomeError, slope_of
+from dgmm.families.draws import uniform
+from dgmm.families.links import LINKS, Link
+from dgmm.families.naming import find
+from dgmm.families.special import log1mexp
+from dgmm.families.zero_inflated import read_as
+
+__all__ = ["Hurdle"]
+
+REJECTIONS = 64
+MOST_TERMS = 10_000
+
+
+class Hurdle(Family):
+    """P(0) = z, p(y) = (1 - z) f(y) / {1 - f(0)} for y > 0, f the base family.
+
+    z is the probability of zero, reported as ``zero``. Over a count family f is cut off at zero;
+    over a positive family (gamma, lognormal) f(0) = 0. E(y) = (1 - z) mu / {1 - f(0)}.
+
+    References:
+        Mullahy (1986), J. Econometrics 33, 341-365.
+    """
+
+    name = "hurdle"
+    links = ("log",)
+    wraps: ClassVar[bool] = True
+
+    def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:
+        self.base = find(base, link)
+        if self.base.support not in ("counts", "positive"):
+            raise ValueError(
+                f"family 'hurdle' needs a base of counts or positive outcomes, not "
+                f"{self.base.name!r}; for example 'hurdle_poisson' or 'hurdle_gamma'"
+            )
+        self.name = f"hurdle_{self.base.name}"
+        self.links, self.link = self.base.links, self.base.link
+        self.extra = (*self.base.extra, "logit_zero")
+        self.dispersion, self.support = self.base.dispersion, self.base.support
+
+    def options(self) -> dict[str, Any]:
+        return self.base.options()
+
+    def read(
+        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        y, trials, weights = self.per_trial(y, trials, weights)
+        rows = np.flatnonzero(y != 0)
+        try:
+            read_as(self.name, self.base, y[rows], trials[rows], weights[rows])
+        except OutcomeError as error:
+            raise OutcomeError(error.message, int(rows[error.row])) from None
+        return y, trials, weights
+
+    def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        y, ones = data.y, torch.ones_like(data.weights)
+        some = data._replace(y=torch.where(y > 0, y, torch.ones_like(y)), weights=ones)
+        positive = logsigmoid(-extra[-1]) + self.base.log_density(some, eta, extra[:-1])
+        positive = positive - self._log_positive(some, eta, extra)
+        return data.weights * torch.where(y > 0, positive, logsigmoid(extra[-1]))
+
+    def _log_positive(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        """log{1 - f(0)}."""
+        if self.base.support == "positive":
+            return torch.zeros_like(eta)
+        none = data._replace(y=torch.zeros_like(data.y), weights=torch.ones_like(data.weights))
+        return log1mexp(-self.base.log_density(none, eta, extra[:-1]))
+
+    def _kept(self, eta: Tensor, extra: Extra) -> Tensor:
+        """(1 - z) / {1 - f(0)}."""
+        one = torch.ones((), dtype=eta.dtype)
+        data = Observations(one, one, one)
+        return torch.exp(logsigmoid(-extra[-1]) - self._log_positive(data, eta, extra))
+
+    def mean(self, eta: Tensor, extra: Extra) -> Tensor:
+        return self._kept(eta, extra) * self.base.mean(eta, extra[:-1])
+
+    def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
+        return slope_of(lambda point: self.mean(point, extra), eta)
+
+    @property
+    def mean_link(self) -> Link:
+        return LINKS["log"]
+
+    def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        plain = data._replace(weights=torch.ones_like(data.weights))
+        v, mu = self.base.variance(eta, plain, extra[:-1]), self.base.mean(eta, extra[:-1])
+        kept = self._kept(eta, extra)
+        # kept (v + mu^2) - (kept mu)^2
+        return (kept * (v + (1 - kept) * mu.square())).clamp(min=1e-12) / data.weights
+
+    def simulate(
+        self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
+    ) -> Tensor:
+        y = self.base.simulate(eta, data, extra[:-1], generator)
+        if self.base.support == "counts":
+            y = self._positive(y, eta, data, extra, generator)
+        return torch.where(uniform(y, generator) < torch.sigmoid(extra[-1]), 0.0, y)
+
+    def _positive(
+        self, y: Tensor, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
+    ) -> Tensor:
+        """Draws again where y = 0: by rejection, and by inversion where a zero is all but sure."""
+        for _ in range(REJECTIONS):
+            if bool((y > 0).all()):
+                return y
+            again = self.base.simulate(eta, data, extra[:-1], generator)
+            y = torch.where(y > 0, y, again)
+        one = torch.ones((), dtype=eta.dtype)
+        plain = Observations(one, one, one)
+        left = uniform(y, generator).log() + self._log_positive(plain, eta, extra)
+        left, open_rows, k = left.exp(), y == 0, 1.0
+        while bool(open_rows.any()) and k < MOST_TERMS:
+            at = plain._replace(y=torch.full_like(one, k))
+            left = left - torch.exp(self.base.log_density(at, eta, extra[:-1]))
+            done = open_rows & (left <= 0)
+            y, open_rows, k = torch.where(done, k, y), open_rows & ~done, k + 1
+        return torch.where(open_rows, k, y)
+
+    def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
+        y = data.y
+        some = data._replace(y=torch.where(y > 0, y, mu) if self.support == "positive" else y)
+        zeros = (y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
+        return torch.cat([self.base.start_extra(some, mu), torch.logit(zeros).reshape(1)])
+
+    def start_mean(self, data: Observations) -> Tensor:
+        y = data.y
+        centre = y[y > 0].mean() if bool((y > 0).any()) else torch.ones((), dtype=y.dtype)
+        return self.base.start_mean(data._replace(y=torch.where(y > 0, y, centre)))

@@ -1,0 +1,55 @@
+"""From the word a user writes to the family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dgmm.families.base import Family
+from dgmm.registry import lookup, members
+
+__all__ = ["ALIASES", "Bounds", "find"]
+
+Bounds = tuple[float | None, float | None]
+
+ALIASES = {
+    "nb2": "negative_binomial",
+    "nbinom2": "negative_binomial",
+    "nbinom1": "nb1",
+    "student": "student_t",
+    "t": "student_t",
+    "ordinal": "cumulative",
+    "tobit": "censored_gaussian",
+}
+
+
+def find(
+    family: str | Family,
+    link: str | None = None,
+    bounds: Bounds | None = None,
+    **options: Any,
+) -> Family:
+    """The family called by name (``"poisson"``), or the instance given.
+
+    ``"zero_inflated_poisson"`` and ``"hurdle_negative_binomial"`` name a wrapper and its base.
+    ``find(family.name, **family.options())`` makes a family again.
+    """
+    if isinstance(family, Family):
+        if link is not None or bounds is not None or options:
+            raise ValueError(
+                f"family is given as {family!r}; its link and bounds are its own, do not give "
+                "them again"
+            )
+        return family
+    word = ALIASES.get(str(family), str(family))
+    known = members("dgmm.families", Family)
+    for wrapper in known.values():
+        rest = word.removeprefix(f"{wrapper.name}_")
+        if wrapper.wraps and rest != word:
+            return wrapper(base=find(rest, link, bounds, **options))  # type: ignore[call-arg]
+    one = lookup("dgmm.families", Family, word, "family")
+    if bounds is None:
+        return one(link, **options)
+    if not one.bounded:
+        takers = ", ".join(sorted(name for name, other in known.items() if other.bounded))
+        raise ValueError(f"family {word!r} has no bounds; bounds=(a, b) belongs to {takers}")
+    return one(link, bounds=bounds, **options)  # type: ignore[call-arg]
