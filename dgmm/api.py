@@ -17,7 +17,7 @@ from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
-from dgmm.families import Family
+from dgmm.families import Family, OutcomeError
 from dgmm.families import find as find_family
 from dgmm.fit import Fit
 from dgmm.formula import (
@@ -56,6 +56,7 @@ def mixed_model(
     encoder: str = "sites",
     missing: str = "observed",
     se: str | None = "hessian",
+    bounds: tuple[float | None, float | None] | None = None,
     zi: str | None = None,
     dispersion: str | None = None,
     weights: Any = None,
@@ -88,6 +89,8 @@ def mixed_model(
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian", "sandwich" (cluster-robust, no networks) or None.
+        bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
+            the limits of censoring ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
             ``"~ z + (1 | id)"``; makes a count family zero-inflated, and models the zeros of a
             hurdle family.
@@ -125,7 +128,9 @@ def mixed_model(
     parsed = parse_formula(formula, latent_words=_latent_words())
     for name, text in (("zi", zi), ("dispersion", dispersion)):
         parsed = parsed if text is None else with_part(parsed, name, text)
-    chosen = find_family(family, link)
+    chosen = find_family(family, link, bounds)
+    if zi is not None and "logit_zero" not in chosen.extra:
+        chosen = find_family("zero_inflated", base=chosen)
     _check_options(method, missing, se, device)
     _whole("starts", starts, 1)
     _whole("seed", seed, 0)
@@ -136,6 +141,7 @@ def mixed_model(
         "likelihood": likelihood,
         "encoder": find_encoder(encoder).name,
         "se": se,
+        "bounds": bounds,
         "zi": zi,
         "dispersion": dispersion,
         "weights": weights if isinstance(weights, str) else None,
@@ -145,8 +151,14 @@ def mixed_model(
         "seed": seed,
         "control": asdict(_control(control)),
     }
-    columns = {"weights": weights, "offset": offset, "missing_covariates": missing_covariates}
-    design = _read(build_design(parsed, data, **columns), chosen)
+    columns = {
+        "weights": weights,
+        "offset": offset,
+        "missing_covariates": missing_covariates,
+        "intercept": chosen.intercept,
+        "ordered": chosen.support == "ordered",
+    }
+    design, chosen = _read(build_design(parsed, data, **columns), chosen)
     _check_groups(design, chosen)
     nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
     request = _request(call, design, chosen, verbose)
@@ -246,7 +258,7 @@ def lm_list(
     if _is_deep(parsed):
         raise ValueError("lm_list() is for linear terms; leave out dnn()")
     chosen = find_family(family, link)
-    design = _read(build_design(parsed, data, weights=weights, offset=offset), chosen)
+    design, chosen = _read(build_design(parsed, data, weights=weights, offset=offset), chosen)
     group = design.latents[0].grouping.name
     return subject_fits(Panel.from_design(design), chosen, list(design.fixed.names), group)
 
@@ -296,22 +308,27 @@ def _control(control: Control | dict[str, Any] | None) -> Control:
     return Control(**(control or {}))
 
 
-def _read(design: Design, family: Family) -> Design:
-    """The outcome as the family counts it; impossible outcomes are refused."""
+def _read(design: Design, family: Family) -> tuple[Design, Family]:
+    """The outcome as the family counts it, impossible outcomes refused by their row."""
     seen = design.observed
-    if design.formula.response.kind == "cbind" and "binomial" not in family.name:
+    if design.formula.response.kind == "cbind" and family.support != "trials":
         raise ValueError(
             f"cbind(success, failure) is an outcome of family='binomial', not {family.name!r}"
         )
     if np.any(design.weights[seen] <= 0):
         raise ValueError("weights must be positive; leave out rows that should not count")
-    parts = family.read(design.y[seen], design.trials[seen], design.weights[seen])
+    try:
+        parts = family.read(design.y[seen], design.trials[seen], design.weights[seen])
+        family = family.fitted_to(parts[0])
+    except OutcomeError as error:
+        label = design.index[np.flatnonzero(seen)[error.row]]
+        raise ValueError(f"{error.message} (row {label!r} of the data)") from None
     columns = []
     for full, part in zip((design.y, design.trials, design.weights), parts, strict=True):
         column = full.copy()
         column[seen] = part
         columns.append(column)
-    return replace(design, y=columns[0], trials=columns[1], weights=columns[2])
+    return replace(design, y=columns[0], trials=columns[1], weights=columns[2]), family
 
 
 def _estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
@@ -395,7 +412,7 @@ def _is_deep(parsed: Formula) -> bool:
 def _nested(parsed: Formula, data: Any, columns: dict[str, Any], family: Family) -> Design:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same warnings were given for the design itself
-        return _read(build_design(nested_formula(parsed), data, **columns), family)
+        return _read(build_design(nested_formula(parsed), data, **columns), family)[0]
 
 
 def _request(call: dict[str, Any], design: Design, family: Family, verbose: int) -> Request:

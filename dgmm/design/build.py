@@ -88,6 +88,8 @@ def build_design(
     weights: Any = None,
     offset: Any = None,
     missing_covariates: str = "drop",
+    intercept: bool = True,
+    ordered: bool = False,
 ) -> Design:
     """Build the matrices of a formula and learn what new data will need.
 
@@ -97,13 +99,16 @@ def build_design(
         weights: prior weights, a column name or an array with one value per row of the data.
         offset: added to the linear predictor, likewise; offset() terms are added to it.
         missing_covariates: "drop" such rows with one counted warning, or raise an "error".
+        intercept: False leaves the fixed intercept out, factors coded as if it were there.
+        ordered: a category of any number of levels is an outcome, numbered in their order.
     """
     if missing_covariates not in ("drop", "error"):
         raise ValueError(f"missing_covariates is 'drop' or 'error', not {missing_covariates!r}")
     table = Table(data)
     try:
         formula = _expand_dot(formula, table, weights, offset)
-        request = Request(formula, weights, offset, missing_covariates == "error")
+        strict = missing_covariates == "error"
+        request = Request(formula, weights, offset, strict, None, True, intercept, ordered)
         design = _assemble(formula, read_frame(table, request), None)
     except ExpressionError as error:
         raise _located(error, formula.text) from error
@@ -148,6 +153,8 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
     }
     if spec is None:
         kept, messages = _independent(formula, blocks, evaluator, size)
+        if not frame.intercept:
+            kept["fixed"] = tuple(name for name in kept["fixed"] if name != "(Intercept)")
     else:
         kept, messages = spec.kept, ()
     blocks = {key: block.select(kept[key]) for key, block in blocks.items()}
@@ -261,7 +268,8 @@ def _outcome(
     if not frame.has_outcome:
         return np.full(size, np.nan), np.ones(size), ()
     known = spec.response_levels if spec else ()
-    outcome = read_outcome(formula.response, frame.columns, evaluator, known)
+    ordered = frame.ordered or len(known) > 2
+    outcome = read_outcome(formula.response, frame.columns, evaluator, known, ordered)
     if spec is None and np.isnan(outcome.y).all():
         raise ValueError(f"the outcome `{formula.response.text}` is missing in all {size} rows")
     return outcome.y, outcome.trials, outcome.levels
@@ -307,7 +315,7 @@ def _check_latents(design: Design) -> None:
 def _notes(design: Design) -> list[str]:
     """Say what was understood silently: the coding of a two-level outcome, weights not doubled."""
     notes = []
-    if design.spec.response_levels:
+    if len(design.spec.response_levels) == 2:
         zero, one = design.spec.response_levels
         notes.append(f"outcome `{design.formula.response.text}`: 1 is {one!r}, 0 is {zero!r}")
     return notes

@@ -33,6 +33,8 @@ class Request:
     strict: bool = False
     spec: Specification | None = None
     outcome: bool = True
+    intercept: bool = True
+    ordered: bool = False
 
     def outcome_names(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns of the left-hand side."""
@@ -77,6 +79,8 @@ class Frame:
     index: pd.Index
     messages: tuple[str, ...]
     has_outcome: bool
+    intercept: bool
+    ordered: bool
 
 
 def read_frame(table: Table, request: Request) -> Frame:
@@ -115,6 +119,8 @@ def read_frame(table: Table, request: Request) -> Frame:
         index=table.index[rows],
         messages=messages,
         has_outcome=request.outcome,
+        intercept=request.intercept,
+        ordered=request.ordered,
     )
 
 

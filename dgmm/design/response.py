@@ -16,7 +16,7 @@ from dgmm.transforms import Factor
 
 @dataclass(frozen=True)
 class Outcome:
-    """y (N,) with NaN where missing, trials (N,), and the two labels of a category if it is one."""
+    """y (N,) with NaN where missing, trials (N,), and the labels of a category if it is one."""
 
     y: np.ndarray
     trials: np.ndarray
@@ -28,10 +28,11 @@ def read_outcome(
     columns: Mapping[str, Column],
     evaluator: Evaluator,
     levels: tuple[Any, ...] = (),
+    ordered: bool = False,
 ) -> Outcome:
     """Evaluate the left-hand side; `levels` are those of the fit when new data are read."""
     if response.kind == "plain":
-        return _plain(response.parts[0], columns, evaluator, levels)
+        return _plain(response.parts[0], columns, evaluator, levels, ordered)
     first, second = (_numbers(part, columns, evaluator) for part in response.parts)
     missing = np.isnan(first) | np.isnan(second)
     trials = second if response.kind == "ratio" else first + second
@@ -48,25 +49,30 @@ def missing_outcome(outcome_names: list[str], columns: Mapping[str, Column]) -> 
 
 
 def _plain(
-    text: str, columns: Mapping[str, Column], evaluator: Evaluator, levels: tuple[Any, ...]
+    text: str,
+    columns: Mapping[str, Column],
+    evaluator: Evaluator,
+    levels: tuple[Any, ...],
+    ordered: bool,
 ) -> Outcome:
     value = evaluator.value(text)
     if isinstance(value, Factor):
-        y, levels = _two_levels(text, value, levels)
+        y, levels = _codes(text, value, levels, ordered)
     else:
         y, levels = _numbers(text, columns, evaluator), ()
     return Outcome(y, np.ones(len(y)), levels)
 
 
-def _two_levels(
-    text: str, value: Factor, levels: tuple[Any, ...]
+def _codes(
+    text: str, value: Factor, levels: tuple[Any, ...], ordered: bool
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     found = levels or value.levels
-    if len(found) != 2:
+    if len(found) != 2 and not ordered:
         shown = ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")
         raise ValueError(
             f"non-numeric response: `{text}` is a category with {len(found)} levels ({shown}); "
-            "an outcome is a number, a boolean, or a category of two levels"
+            "an outcome is a number, a boolean, or a category of two levels; for ordered "
+            "categories use family='cumulative'"
         )
     return np.where(value.codes < 0, np.nan, value.codes.astype(float)), found
 

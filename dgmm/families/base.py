@@ -114,6 +114,12 @@ class Family(ABC):
 
         Such outcomes push a coefficient to infinity when they are all that a covariate shows.
         """
+        if self.support in ("binary", "trials"):
+            return data.y == 0, data.y == data.trials
+        if self.support == "counts":
+            return data.y == 0, torch.zeros_like(data.y, dtype=torch.bool)
+        if self.support == "ordered":
+            return data.y == data.y.min(), data.y == data.y.max()
         return None
 
     def fitted_to(self, y: np.ndarray) -> Family:

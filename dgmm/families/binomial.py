@@ -72,9 +72,6 @@ class Binomial(Family):
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
 
-    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
-        return data.y == 0, data.y == data.trials
-
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)
         return (mu * (1 - mu)).clamp(min=1e-12) / (data.weights * data.trials)

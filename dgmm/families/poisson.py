@@ -65,9 +65,6 @@ class Poisson(Family):
     def constant(self, data: Observations) -> Tensor:
         return -data.weights * torch.lgamma(data.y + 1)
 
-    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
-        return data.y == 0, torch.zeros_like(data.y, dtype=torch.bool)
-
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).clamp(min=1e-12) / data.weights
 
