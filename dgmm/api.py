@@ -198,7 +198,7 @@ def _control(control: Control | dict[str, Any] | None) -> Control:
 def _read(design: Design, family: Family) -> Design:
     """The outcome as the family counts it; impossible outcomes are refused."""
     seen = design.observed
-    if design.formula.response.kind == "cbind" and "binomial" not in family.name:
+    if design.formula.response.kind == "cbind" and family.support != "trials":
         raise ValueError(
             f"cbind(success, failure) is an outcome of family='binomial', not {family.name!r}"
         )

@@ -33,7 +33,7 @@ class Hurdle(Family):
     """
 
     name = "hurdle"
-    links = ("log",)
+    links: tuple[str, ...] = ("log",)
     wraps: ClassVar[bool] = True
 
     def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:
@@ -55,11 +55,11 @@ class Hurdle(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y, trials, weights = self.per_trial(y, trials, weights)
-        rows = np.flatnonzero(y != 0)
+        rows = y != 0
         try:
             read_as(self.name, self.base, y[rows], trials[rows], weights[rows])
         except OutcomeError as error:
-            raise OutcomeError(error.message, int(rows[error.row])) from None
+            raise OutcomeError(error.message, int(np.flatnonzero(rows)[error.row])) from None
         return y, trials, weights
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
