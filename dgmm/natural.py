@@ -141,7 +141,7 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
         ends = torch.from_numpy(intervals(np.array([float(centre)]), np.array([spread]), level)[0])
         lower, upper = link.inverse(ends).tolist()
         rows[name] = (float(estimate), float(std_error), lower, upper)
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
 
 
 def unit_scale(done: Estimate) -> float:

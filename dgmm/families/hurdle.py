@@ -86,7 +86,7 @@ class Hurdle(Family):
         return self._kept(eta, extra) * self.base.mean(eta, extra[:-1])
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
-        return slope_of(lambda point: self.mean(point, extra), eta)
+        return slope_of(lambda point: self.mean(point, extra), eta, extra)
 
     @property
     def mean_link(self) -> Link:
