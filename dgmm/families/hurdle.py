@@ -128,10 +128,10 @@ class Hurdle(Family):
         return torch.where(open_rows, k, y)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
-        y = data.y
-        some = data._replace(y=torch.where(y > 0, y, mu) if self.support == "positive" else y)
-        zeros = (y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
-        return torch.cat([self.base.start_extra(some, mu), torch.logit(zeros).reshape(1)])
+        zeros = (data.y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
+        some = (data.y > 0) | (self.base.support == "counts")
+        inner = Observations(*(column[some] for column in data))
+        return torch.cat([self.base.start_extra(inner, mu[some]), torch.logit(zeros).reshape(1)])
 
     def start_mean(self, data: Observations) -> Tensor:
         y = data.y
