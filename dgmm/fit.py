@@ -169,6 +169,15 @@ class Fit:
             return 1.0
         return float(self.estimate.theta["extra"][family.extra.index("log_sigma")].exp())
 
+    def family_parameters(self, level: float = 0.95) -> pd.DataFrame:
+        """Further parameters of the family, such as a shape or a probability of zero.
+
+        Columns estimate and std_error (delta method) on the natural scale, and lower, upper: a Wald
+        interval made on the unconstrained scale. A residual standard deviation is in
+        :meth:`var_corr` instead.
+        """
+        return natural.family_parameters(self.estimate, self.info, level)
+
     def is_singular(self) -> bool:
         """True when a variance component is estimated at its boundary."""
         return bool(self.boundary())
@@ -248,7 +257,8 @@ class Fit:
     ) -> pd.DataFrame:
         """Confidence intervals of coefficients, standard deviations, correlations and sigma.
 
-            wald:       theta_j +- z se_j, with log(sd) and atanh(correlation) for theta
+            wald:       theta_j +- z se_j; log(sd), atanh(correlation) and the unconstrained scale
+                        of a parameter of the family for theta
             profile:    {v : 2 [l(theta-hat) - max l(theta; theta_j = v)] <= z^2}
             bootstrap:  percentiles of estimates from outcomes simulated from the fit
 
@@ -470,6 +480,9 @@ class Fit:
         is_pair = table["name2"].notna().to_numpy()[:, None]
         outer = np.where(is_pair, np.tanh(inner), np.exp(inner))
         names = [*fixed.index, *(component_name(row) for row in table.itertuples())]
+        own = self.family_parameters(level)
+        outer = np.vstack([outer, own[["lower", "upper"]].to_numpy()])
+        names += list(own.index)
         percent = [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
         return pd.DataFrame(np.vstack([bounds, outer]), index=names, columns=percent)
 

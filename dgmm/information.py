@@ -130,7 +130,8 @@ def sigma_unit(done: Estimate) -> float:
     """sigma in units of the model, for families that have one; else 1."""
     if "log_sigma" not in done.model.family.extra:
         return 1.0
-    return float(done.theta["extra"][0].exp()) / done.model.unit
+    at = done.model.family.extra.index("log_sigma")
+    return float(done.theta["extra"][at].exp()) / done.model.unit
 
 
 def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tuple[str, ...]]:

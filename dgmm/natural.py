@@ -15,6 +15,7 @@ from dgmm.information import Information
 from dgmm.latent import Latent
 from dgmm.parameters import Theta, part
 from dgmm.quadrature import sobol_normal
+from dgmm.wald import intervals
 
 FLAT = 5.0
 """Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
@@ -26,6 +27,7 @@ __all__ = [
     "component_name",
     "components",
     "covariance",
+    "family_parameters",
     "time_profile",
 ]
 
@@ -80,12 +82,7 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
     error = torch.full_like(value, torch.nan)
     if info is not None and linear and len(value):
         x = info.packing.pack(done.theta)
-        J = torch.autograd.functional.jacobian(working, x)
-        # parameters held at a boundary are NaN in vcov; they do not move what does not use them
-        known = ~torch.isnan(info.vcov.diagonal())
-        V = torch.where(known[:, None] & known, info.vcov, 0.0)
-        touched = (J.abs() > 1e-12)[:, ~known].any(1)
-        error = torch.where(touched, torch.nan, (J @ V @ J.T).diagonal().clamp(min=0).sqrt())
+        error = _delta(info, torch.autograd.functional.jacobian(working, x))
         # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
         edge = torch.tensor([second is not None for _, _, second in labels], dtype=torch.bool)
         edge &= value.detach().abs() > FLAT
@@ -110,6 +107,52 @@ def component_name(row: Any) -> str:
     if pd.isna(row.name2):
         return f"sd_{row.name1}|{row.group}"
     return f"cor_{row.name2}.{row.name1}|{row.group}"
+
+
+def _delta(info: Information, J: Tensor) -> Tensor:
+    """Standard errors by the delta method, J (r, P_r) the derivatives of what is reported."""
+    # parameters held at a boundary are NaN in vcov; they do not move what does not use them
+    known = ~torch.isnan(info.vcov.diagonal())
+    V = torch.where(known[:, None] & known, info.vcov, 0.0)
+    touched = (J.abs() > 1e-12)[:, ~known].any(1)
+    return torch.where(touched, torch.nan, (J @ V @ J.T).diagonal().clamp(min=0).sqrt())
+
+
+def family_parameters(done: Estimate, info: Information | None, level: float) -> pd.DataFrame:
+    """Extra parameters of the family but the residual SD, which is a variance component.
+
+    Columns estimate, std_error (delta method), lower, upper; an interval is made on the
+    unconstrained scale of its parameter (the logarithm of a shape, the logit of a probability).
+    """
+    family, extra = done.model.family, done.theta["extra"]
+    columns = ["estimate", "std_error", "lower", "upper"]
+    if len(extra) != len(family.extra):  # extra parameters row by row: coefficients of their own
+        return pd.DataFrame(columns=columns, dtype=float)
+    value, links = family.natural(extra), family.natural_links()
+    error = torch.full_like(value, torch.nan)
+    if info is not None and len(value):
+
+        def natural(vector: Tensor) -> Tensor:
+            return family.natural(info.packing.unpack(vector)["extra"])
+
+        x = info.packing.pack(done.theta)
+        error = _delta(info, torch.autograd.functional.jacobian(natural, x))
+    working = [link.forward(v) for link, v in zip(links, value, strict=True)]
+    slopes = [link.derivative(w) for link, w in zip(links, working, strict=True)]
+    rows = {}
+    parts = zip(
+        family.natural_names(), family.extra, value, error, working, slopes, links, strict=True
+    )
+    for name, internal, estimate, std_error, centre, slope, link in parts:
+        spread = float(std_error / slope)
+        if internal == "log_sigma":
+            continue
+        if link.name != "identity" and spread > FLAT:
+            spread, std_error = np.nan, torch.tensor(torch.nan)
+        ends = torch.from_numpy(intervals(np.array([float(centre)]), np.array([spread]), level)[0])
+        lower, upper = link.inverse(ends).tolist()
+        rows[name] = (float(estimate), float(std_error), lower, upper)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
 
 
 def unit_scale(done: Estimate) -> float:
@@ -149,7 +192,8 @@ def _working(done: Estimate, theta: Theta) -> Tensor:
         if entries:
             parts.append(torch.atanh(torch.stack(entries)))
     if "log_sigma" in done.model.family.extra:
-        parts.append(theta["extra"][:1])
+        at = done.model.family.extra.index("log_sigma")
+        parts.append(theta["extra"][at : at + 1])
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
 

@@ -40,6 +40,7 @@ class Reportable(Protocol):
     def messages(self) -> tuple[str, ...]: ...
     def coefficients(self, df: str | None = None) -> pd.DataFrame: ...
     def var_corr(self) -> pd.DataFrame: ...
+    def family_parameters(self, level: float = 0.95) -> pd.DataFrame: ...
     def random_profile(self, term: int = 0) -> Profile: ...
     def aic(self) -> float: ...
     def bic(self, n: str = "observations") -> float: ...
@@ -58,6 +59,7 @@ class Summary:
     sections: tuple[str, ...]
     coefficients: pd.DataFrame
     random_effects: pd.DataFrame
+    family_parameters: pd.DataFrame
     fit_statistics: pd.Series
     networks: pd.DataFrame
     notes: tuple[str, ...]
@@ -69,6 +71,8 @@ class Summary:
 
     def _repr_html_(self) -> str:
         tables = [self.fit_statistics.to_frame().T, self.random_effects, self.coefficients]
+        if len(self.family_parameters):
+            tables.append(self.family_parameters)
         if len(self.networks):
             tables.append(self.networks)
         body = "\n".join(table.to_html(float_format=lambda x: f"{x:.5g}") for table in tables)
@@ -84,12 +88,14 @@ def summarise(fit: Reportable, df: str | None = None) -> Summary:
     """Collect the tables and lay them out; ``df`` is that of the coefficients."""
     coefficients, random = fit.coefficients(df), fit.var_corr()
     statistics = fit_statistics(fit)
-    networks = network_table(fit)
+    networks, own = network_table(fit), fit.family_parameters()
     sections = [
         _statistics_text(fit, statistics),
         _random_text(fit, random),
         _fixed_text(fit, coefficients),
     ]
+    if len(own):
+        sections.append(_family_text(own))
     if not fit.estimate.model.linear:
         sections.append(_network_text(fit, networks))
     if fit.estimate.encoder is not None:
@@ -97,7 +103,7 @@ def summarise(fit: Reportable, df: str | None = None) -> Summary:
     if fit.messages:
         sections.append("Notes:\n" + "\n".join(_wrap(f"* {m}", "  ") for m in fit.messages))
     return Summary(
-        _title(fit), tuple(sections), coefficients, random, statistics, networks, fit.messages
+        _title(fit), tuple(sections), coefficients, random, own, statistics, networks, fit.messages
     )
 
 
@@ -235,6 +241,13 @@ def _fixed_text(fit: Reportable, table: pd.DataFrame) -> str:
         note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
         lines.append(_wrap(note, "   "))
     return "\n".join(lines)
+
+
+def _family_text(table: pd.DataFrame) -> str:
+    rows = [["", "Estimate", "Std. Error", "2.5 %", "97.5 %"]]
+    for name, row in table.iterrows():
+        rows.append([str(name), *(number(float(value)) for value in row)])
+    return "\n".join(["Family parameters:", *_columns(rows, left=(0,))])
 
 
 # -- networks and encoder ------------------------------------------------------------------------

@@ -44,7 +44,7 @@ OPTIONS = [
     ({"missing": "saem"}, "missing='saem'|observed"),
     ({"device": "tpu"}, "device='tpu'|auto, cpu"),
     ({"starts": 0}, "starts|at least 1|0"),
-    ({"family": "binomail"}, "'binomail'|did you mean 'binomial'|bernoulli, binomial, gaussian"),
+    ({"family": "binomail"}, "'binomail'|did you mean 'binomial'|gaussian, generalized_poisson"),
     ({"link": "logit"}, "'gaussian'|'logit'|identity, log, inverse"),
     ({"missing_covariates": "keep"}, "missing_covariates|'drop'|'error'|'keep'"),
     ({"control": {"epoch": 3}}, "'epoch'|did you mean 'epochs'|learning_rate|holdout"),

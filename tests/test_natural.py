@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import FORMULAS, data
@@ -112,3 +113,28 @@ def test_a_parameter_at_its_boundary_leaves_the_others_their_errors(singular: Fi
     table = components(singular.estimate, singular.info, singular.groups).table
     known = table.set_index("name1")["std_error"].notna()
     assert list(known[["(Intercept)", "t", ""]]) == [True, False, True]
+
+
+def test_family_parameters_are_transformed_with_their_errors() -> None:
+    rng = np.random.default_rng(5)
+    group = np.repeat(np.arange(40), 6)
+    mu = np.exp(0.5 + 0.4 * rng.normal(size=40)[group])
+    frame = pd.DataFrame({"y": rng.gamma(3.0, mu / 3.0), "g": group})
+    fit = mixed_model("y ~ 1 + (1 | g)", frame, family="gamma", verbose=0)
+    table = fit.family_parameters()
+    assert fit.info is not None
+    at = fit.info.packing.positions(["extra"])
+    error = float(fit.info.vcov[at][:, at].sqrt())
+    log_shape = float(fit.estimate.theta["extra"][0])
+    row = table.loc["shape"]
+    assert row["estimate"] == pytest.approx(np.exp(log_shape))
+    assert row["std_error"] == pytest.approx(np.exp(log_shape) * error)
+    assert row["lower"] == pytest.approx(np.exp(log_shape - 1.959964 * error), rel=1e-6)
+    assert abs(log_shape - np.log(3)) < 4 * error
+    assert tuple(fit.confint().loc["shape"]) == (row["lower"], row["upper"])
+    assert "Family parameters:" in str(fit.summary())
+
+
+def test_the_residual_standard_deviation_is_no_family_parameter(sleepstudy: Fit) -> None:
+    assert sleepstudy.family_parameters().empty
+    assert "Family parameters:" not in str(sleepstudy.summary())

@@ -39,7 +39,7 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
         eta = new
         if done:
             break
-    residual = family.response(data) - family.link.inverse(eta)
+    residual = family.working_residual(data, eta, extra)  # on the scale of eta, log y for lognormal
     unit = float(residual.square().mean().sqrt()) if identity else 1.0
     return (unit if unit > 0 else 1.0), eta - offset
 

@@ -160,7 +160,7 @@ class Family(ABC):
 
     def score(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """d log p / d eta, elementwise, by autograd."""
-        return slope_of(lambda point: self.log_density(data, point, extra), eta)
+        return slope_of(lambda point: self.log_density(data, point, extra), eta, extra)
 
     def constant(self, data: Observations) -> Tensor:
         """The part of log p without parameters that ``derivatives`` leaves out, elementwise."""
@@ -245,9 +245,9 @@ def refuse(bad: np.ndarray, y: np.ndarray, message: str, advice: str = "") -> No
         raise OutcomeError(f"{message}, found {y[row]:g}.{ending}", row)
 
 
-def slope_of(function: Callable[[Tensor], Tensor], eta: Tensor) -> Tensor:
-    """d function / d eta, elementwise, by autograd; differentiable where gradients are wanted."""
-    graph = torch.is_grad_enabled()
+def slope_of(function: Callable[[Tensor], Tensor], eta: Tensor, extra: Extra) -> Tensor:
+    """d function / d eta, elementwise, by autograd; differentiable where eta or extra are."""
+    graph = torch.is_grad_enabled() and (eta.requires_grad or extra.requires_grad)
     with torch.enable_grad():
         point = eta if eta.requires_grad else eta.detach().requires_grad_()
         return torch.autograd.grad(function(point).sum(), point, create_graph=graph)[0]

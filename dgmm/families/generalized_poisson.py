@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from dgmm.families.base import Extra, Family, Observations
 from dgmm.families.poisson import read_counts
@@ -36,8 +37,9 @@ class GeneralizedPoisson(Family):
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         y, log_mean = data.y, self.link.log_mean(eta)
         count = torch.where(y > 0, y, torch.ones_like(y))
-        log_total = torch.logaddexp(log_mean, extra[0] + torch.log(count))
-        log_one = -torch.nn.functional.logsigmoid(-extra[0])  # log(1 + alpha)
+        log_rest = extra[0] + torch.log(count)
+        log_total = log_rest + softplus(log_mean - log_rest, threshold=40.0)  # log(mu + alpha y)
+        log_one = softplus(extra[0], threshold=40.0)  # log(1 + alpha)
         positive = log_mean + (count - 1) * log_total - count * log_one - torch.lgamma(count + 1)
         initial = torch.exp(log_mean - log_one) + y * torch.sigmoid(extra[0])
         return data.weights * (torch.where(y > 0, positive, torch.zeros_like(positive)) - initial)

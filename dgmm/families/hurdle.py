@@ -33,7 +33,7 @@ class Hurdle(Family):
     """
 
     name = "hurdle"
-    links = ("log",)
+    links: tuple[str, ...] = ("log",)
     wraps: ClassVar[bool] = True
 
     def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:
@@ -55,11 +55,11 @@ class Hurdle(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y, trials, weights = self.per_trial(y, trials, weights)
-        rows = np.flatnonzero(y != 0)
+        rows = y != 0
         try:
             read_as(self.name, self.base, y[rows], trials[rows], weights[rows])
         except OutcomeError as error:
-            raise OutcomeError(error.message, int(rows[error.row])) from None
+            raise OutcomeError(error.message, int(np.flatnonzero(rows)[error.row])) from None
         return y, trials, weights
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
@@ -86,7 +86,7 @@ class Hurdle(Family):
         return self._kept(eta, extra) * self.base.mean(eta, extra[:-1])
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
-        return slope_of(lambda point: self.mean(point, extra), eta)
+        return slope_of(lambda point: self.mean(point, extra), eta, extra)
 
     @property
     def mean_link(self) -> Link:
@@ -128,10 +128,10 @@ class Hurdle(Family):
         return torch.where(open_rows, k, y)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
-        y = data.y
-        some = data._replace(y=torch.where(y > 0, y, mu) if self.support == "positive" else y)
-        zeros = (y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
-        return torch.cat([self.base.start_extra(some, mu), torch.logit(zeros).reshape(1)])
+        zeros = (data.y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
+        some = (data.y > 0) | (self.base.support == "counts")
+        inner = Observations(*(column[some] for column in data))
+        return torch.cat([self.base.start_extra(inner, mu[some]), torch.logit(zeros).reshape(1)])
 
     def start_mean(self, data: Observations) -> Tensor:
         y = data.y

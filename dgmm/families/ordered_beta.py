@@ -86,7 +86,7 @@ class OrderedBeta(Family):
         return self.bounds[0] + self.width * unit
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
-        return slope_of(lambda point: self.mean(point, extra), eta)
+        return slope_of(lambda point: self.mean(point, extra), eta, extra)
 
     @property
     def mean_link(self) -> Link:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from dgmm.families.base import Extra, Family, Observations, OutcomeError
 from dgmm.families.draws import uniform
@@ -39,7 +39,7 @@ class ZeroInflated(Family):
     """
 
     name = "zero_inflated"
-    links = ("log",)
+    links: tuple[str, ...] = ("log",)
     wraps: ClassVar[bool] = True
 
     def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:
@@ -65,8 +65,9 @@ class ZeroInflated(Family):
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         plain = data._replace(weights=torch.ones_like(data.weights))
         counted = logsigmoid(-extra[-1]) + self.base.log_density(plain, eta, extra[:-1])
-        structural, counted = torch.broadcast_tensors(logsigmoid(extra[-1]), counted)
-        zero = torch.logaddexp(structural, counted)
+        # log(z + (1 - z) f): logaddexp has no second derivative where one part vanishes
+        structural = logsigmoid(extra[-1])
+        zero = structural + softplus(counted - structural, threshold=40.0)
         return data.weights * torch.where(data.y > 0, counted, zero)
 
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
