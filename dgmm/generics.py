@@ -14,6 +14,7 @@ __all__ = [
     "confint",
     "deviance",
     "df_residual",
+    "family_parameters",
     "fitted",
     "fixef",
     "is_singular",
@@ -51,6 +52,7 @@ coef = _generic("coef", "Coefficients of every subject: fixed plus random effect
 confint = _generic("confint", "Wald confidence intervals.")
 deviance = _generic("deviance", "Minus twice the log-likelihood.")
 df_residual = _generic("df_residual", "Residual degrees of freedom.")
+family_parameters = _generic("family_parameters", "Further parameters of the family.")
 fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
 fixef = _generic("fixef", "Linear fixed effects.")
 is_singular = _generic("is_singular", "True when a variance is estimated at its boundary.")
