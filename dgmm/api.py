@@ -173,7 +173,10 @@ def mixed_model(
         done,
         request,
         info,
-        tuple(block.grouping.name for block in design.latents),
+        tuple(
+            block.grouping.name + (f" ({block.term.target})" if block.term.target else "")
+            for block in design.latents
+        ),
         tuple(design.index.tolist()),
         design.rows,
         call,

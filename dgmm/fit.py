@@ -163,11 +163,15 @@ class Fit:
         return natural.time_profile(self.estimate, term)
 
     def sigma(self) -> float:
-        """Residual standard deviation, 1 for families without one (as in R)."""
-        family = self.estimate.model.family
-        if "log_sigma" not in family.extra:
+        """Residual standard deviation, 1 for families without one (as in R).
+
+        Missing when dispersion= gives every row its own.
+        """
+        model = self.estimate.model
+        if "log_sigma" not in model.family.extra:
             return 1.0
-        return float(self.estimate.theta["extra"][family.extra.index("log_sigma")].exp())
+        at = model.one_number("log_sigma")
+        return float("nan") if at is None else float(self.estimate.theta["extra"][at].exp())
 
     def family_parameters(self, level: float = 0.95) -> pd.DataFrame:
         """Further parameters of the family, such as a shape or a probability of zero.
@@ -177,6 +181,10 @@ class Fit:
         :meth:`var_corr` instead.
         """
         return natural.family_parameters(self.estimate, self.info, level)
+
+    def part_coefficients(self) -> dict[str, pd.DataFrame]:
+        """Wald tables of the coefficients of zi= and dispersion=, on the scale of their link."""
+        return natural.part_coefficients(self.estimate, self.info)
 
     def is_singular(self) -> bool:
         """True when a variance component is estimated at its boundary."""
@@ -483,6 +491,10 @@ class Fit:
         own = self.family_parameters(level)
         outer = np.vstack([outer, own[["lower", "upper"]].to_numpy()])
         names += list(own.index)
+        for part, coefficients in self.part_coefficients().items():
+            pair = coefficients["Estimate"].to_numpy(), coefficients["Std. Error"].to_numpy()
+            outer = np.vstack([outer, intervals(*pair, level)])
+            names += [f"{part}_{name}" for name in coefficients.index]
         percent = [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
         return pd.DataFrame(np.vstack([bounds, outer]), index=names, columns=percent)
 

@@ -17,6 +17,7 @@ __all__ = [
     "deviance",
     "df_residual",
     "drop1",
+    "family_parameters",
     "fitted",
     "fixef",
     "icc",
@@ -25,6 +26,7 @@ __all__ = [
     "loglik",
     "n_groups",
     "nobs",
+    "part_coefficients",
     "predict",
     "r2",
     "ranef",
@@ -62,6 +64,7 @@ confint = _generic("confint", "Confidence intervals: Wald, profile likelihood or
 deviance = _generic("deviance", "Minus twice the log-likelihood.")
 df_residual = _generic("df_residual", "Residual degrees of freedom.")
 drop1 = _generic("drop1", "Single term deletions of the fixed part.")
+family_parameters = _generic("family_parameters", "Further parameters of the family.")
 fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
 fixef = _generic("fixef", "Linear fixed effects.")
 icc = _generic("icc", "Intraclass correlation.")
@@ -74,6 +77,9 @@ predict = _generic("predict", "Predictions for known and new subjects.")
 r2 = _generic("r2", "Marginal and conditional R2.")
 ranef = _generic("ranef", "Random effects E(b | y) of every subject.")
 ranova = _generic("ranova", "Single deletions of random effects.")
+part_coefficients = _generic(
+    "part_coefficients", "Wald tables of the coefficients of zi= and dispersion=."
+)
 refit = _generic("refit", "The same model for another outcome of the same rows.")
 residuals = _generic("residuals", "Observed minus fitted outcomes.")
 save = _generic("save", "Write the fit to a file that loads without executing code.")

@@ -128,9 +128,9 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
 
 def sigma_unit(done: Estimate) -> float:
     """sigma in units of the model, for families that have one; else 1."""
-    if "log_sigma" not in done.model.family.extra:
+    at = done.model.one_number("log_sigma")
+    if at is None:
         return 1.0
-    at = done.model.family.extra.index("log_sigma")
     return float(done.theta["extra"][at].exp()) / done.model.unit
 
 

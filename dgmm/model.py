@@ -270,6 +270,20 @@ class Model:
             sizes[one.position] = len(one.names)
         return tuple(sizes)
 
+    def part_of(self, i: int) -> str:
+        """The part ("zi") whose predictor the i-th (0, 1, ...) latent enters, "" for the mean."""
+        entered = {one.position + 1: one.name for one in self.parts}
+        return entered.get(self.targets[i], "")
+
+    def one_number(self, name: str) -> int | None:
+        """Position in theta["extra"] of an extra parameter that no part models; else None."""
+        if name not in self.family.extra:
+            return None
+        at = self.family.extra.index(name)
+        if any(one.position == at for one in self.parts):
+            return None
+        return sum(self.extra_sizes[:at])
+
     def extra_designs(self, rows: Rows) -> list[Tensor | None]:
         """Per extra parameter its columns (..., c), None where it is one number."""
         designs: list[Tensor | None] = [None] * len(self.family.extra)

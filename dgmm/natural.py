@@ -15,7 +15,7 @@ from dgmm.information import Information
 from dgmm.latent import Latent
 from dgmm.parameters import Theta, part
 from dgmm.quadrature import sobol_normal
-from dgmm.wald import intervals
+from dgmm.wald import intervals, wald_table
 
 FLAT = 5.0
 """Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
@@ -28,6 +28,7 @@ __all__ = [
     "components",
     "covariance",
     "family_parameters",
+    "part_coefficients",
     "time_profile",
 ]
 
@@ -124,16 +125,17 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
     Columns estimate, std_error (delta method), lower, upper; an interval is made on the
     unconstrained scale of its parameter (the logarithm of a shape, the logit of a probability).
     """
-    family, extra = done.model.family, done.theta["extra"]
+    model, family = done.model, done.model.family
     columns = ["estimate", "std_error", "lower", "upper"]
-    if len(extra) != len(family.extra):  # extra parameters row by row: coefficients of their own
-        return pd.DataFrame(columns=columns, dtype=float)
-    value, links = family.natural(extra), family.natural_links()
+    starts = np.cumsum((0, *model.extra_sizes))[:-1]
+    # of a parameter that a part models only a place holder is taken, and not reported
+    modelled = {family.extra[one.position] for one in model.parts}
+    value, links = family.natural(done.theta["extra"][starts]), family.natural_links()
     error = torch.full_like(value, torch.nan)
     if info is not None and len(value):
 
         def natural(vector: Tensor) -> Tensor:
-            return family.natural(info.packing.unpack(vector)["extra"])
+            return family.natural(info.packing.unpack(vector)["extra"][starts])
 
         x = info.packing.pack(done.theta)
         error = _delta(info, torch.autograd.functional.jacobian(natural, x))
@@ -145,7 +147,7 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
     )
     for name, internal, estimate, std_error, centre, slope, link in parts:
         spread = float(std_error / slope)
-        if internal == "log_sigma":
+        if internal == "log_sigma" or internal in modelled:
             continue
         if link.name != "identity" and spread > FLAT:
             spread, std_error = np.nan, torch.tensor(torch.nan)
@@ -153,6 +155,22 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
         lower, upper = link.inverse(ends).tolist()
         rows[name] = (float(estimate), float(std_error), lower, upper)
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns, dtype=float)
+
+
+def part_coefficients(done: Estimate, info: Information | None) -> dict[str, pd.DataFrame]:
+    """Wald tables of the coefficients of zi= and dispersion=, by the name of the part."""
+    model, tables = done.model, {}
+    starts = np.cumsum((0, *model.extra_sizes))
+    for one in model.parts:
+        where = slice(int(starts[one.position]), int(starts[one.position + 1]))
+        names = list(one.names)
+        estimate = pd.Series(done.theta["extra"][where].detach().numpy(), index=names)
+        error = np.full(len(names), np.nan)
+        if info is not None:
+            position = info.packing.positions(["extra"])[where]
+            error = info.vcov.diagonal()[position].clamp(min=0).sqrt().numpy()
+        tables[one.name] = wald_table(estimate, pd.Series(error, index=names))
+    return tables
 
 
 def unit_scale(done: Estimate) -> float:
@@ -167,7 +185,7 @@ def _labels(done: Estimate, groups: tuple[str, ...]) -> list[tuple[str, str, str
             continue
         rows += [(group, name, None) for name in latent.names]
         rows += [(group, latent.names[c], latent.names[r]) for r, c in _pairs(latent)]
-    if "log_sigma" in done.model.family.extra:
+    if done.model.one_number("log_sigma") is not None:
         rows.append(("Residual", "", None))
     return rows
 
@@ -191,8 +209,8 @@ def _working(done: Estimate, theta: Theta) -> Tensor:
         entries = [correlation[r, c].clamp(-1 + 1e-12, 1 - 1e-12) for r, c in _pairs(latent)]
         if entries:
             parts.append(torch.atanh(torch.stack(entries)))
-    if "log_sigma" in done.model.family.extra:
-        at = done.model.family.extra.index("log_sigma")
+    at = done.model.one_number("log_sigma")
+    if at is not None:
         parts.append(theta["extra"][at : at + 1])
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 

@@ -120,7 +120,8 @@ def effect_matrix(done: Estimate) -> tuple[Tensor, list[str]]:
     for i, latent in enumerate(done.model.latents, 1):
         if latent.linear:
             blocks.append(latent.skip(part(done.theta, f"latent{i}.")))
-            names += list(latent.names)
+            inside = done.model.part_of(i - 1)
+            names += [f"{inside}:{name}" if inside else name for name in latent.names]
         else:
             blocks.append(torch.eye(latent.dim, dtype=torch.float64))
             names += [f"b{neural + j + 1}" for j in range(latent.dim)]

@@ -41,6 +41,8 @@ class Reportable(Protocol):
     def coefficients(self, df: str | None = None) -> pd.DataFrame: ...
     def var_corr(self) -> pd.DataFrame: ...
     def family_parameters(self, level: float = 0.95) -> pd.DataFrame: ...
+
+    def part_coefficients(self) -> dict[str, pd.DataFrame]: ...
     def random_profile(self, term: int = 0) -> Profile: ...
     def aic(self) -> float: ...
     def bic(self, n: str = "observations") -> float: ...
@@ -96,6 +98,7 @@ def summarise(fit: Reportable, df: str | None = None) -> Summary:
     ]
     if len(own):
         sections.append(_family_text(own))
+    sections += [_part_text(fit, *pair) for pair in fit.part_coefficients().items()]
     if not fit.estimate.model.linear:
         sections.append(_network_text(fit, networks))
     if fit.estimate.encoder is not None:
@@ -248,6 +251,14 @@ def _family_text(table: pd.DataFrame) -> str:
     for name, row in table.iterrows():
         rows.append([str(name), *(number(float(value)) for value in row)])
     return "\n".join(["Family parameters:", *_columns(rows, left=(0,))])
+
+
+def _part_text(fit: Reportable, name: str, table: pd.DataFrame) -> str:
+    model = fit.estimate.model
+    parameter = next(model.family.extra[one.position] for one in model.parts if one.name == name)
+    scale, word = parameter.split("_", 1)
+    title = "Zero part" if name == "zi" else "Dispersion"
+    return "\n".join([f"{title} ({scale} {word}):", *fixed_lines(table)])
 
 
 # -- networks and encoder ------------------------------------------------------------------------

@@ -225,6 +225,8 @@ def test_pearson_residuals(sleepstudy: Fit, cbpp: Fit) -> None:
     scaled = sleepstudy.residuals() / sleepstudy.sigma()
     np.testing.assert_allclose(sleepstudy.residuals("pearson"), scaled, rtol=1e-12)
     mu, size = 1 / (1 + np.exp(-cbpp.fitted("link"))), data("cbpp")["size"]
+    size = data("cbpp")["size"]
+    mu = 1 / (1 + np.exp(-cbpp.fitted("link")))  # the conditional variance at E(eta | y)
     np.testing.assert_allclose(
         cbpp.residuals("pearson"), cbpp.residuals() / np.sqrt(mu * (1 - mu) / size), rtol=1e-10
     )

@@ -50,7 +50,7 @@ def test_lookup_returns_the_class() -> None:
 
 
 def test_unknown_word_names_the_nearest_and_lists_all() -> None:
-    message = "unknown family 'poison'; did you mean 'poisson'? Available: bernoulli, binomial"
+    message = "unknown family 'poison'; did you mean 'poisson'? Available: bernoulli, beta, "
     with pytest.raises(ValueError, match=re.escape(message)):
         lookup("dgmm.families", Family, "poison", "family")
 

@@ -50,7 +50,7 @@ def test_given_effects_fix_the_mean(text: str, family: str) -> None:
     y = torch.stack([simulate_panel(model, theta, panel, g, b) for _ in range(M)])
     Z = design_of(model, panel, theta)
     eta = model.mu1(model.prepare(theta), panel.rows) + (Z * b[panel.subject]).sum(1)
-    mean = model.family.mean(eta, model.extra(theta, panel.rows)) * panel.rows.data.trials
+    mean = model.family.mean(eta, theta["extra"]) * panel.rows.data.trials
     assert ((y.mean(0) - mean).abs() < 4 * y.std(0) / M**0.5).all()
 
 

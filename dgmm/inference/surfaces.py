@@ -44,7 +44,7 @@ def targets(done: Estimate) -> list[Target]:
         if "below" in latent.shapes():
             q = len(latent.names)
             found += [Target("cor", i, (c, r)) for r in range(q) for c in range(r)]
-    if "log_sigma" in done.model.family.extra:
+    if done.model.one_number("log_sigma") is not None:
         found.append(Target("sigma"))
     return found
 
@@ -248,7 +248,7 @@ class NodeSurface:
         if target.kind == "fixed":
             self._held = self._k
         if target.kind == "sigma":
-            self._held = self._k + p + model.family.extra.index("log_sigma")
+            self._held = self._k + p + (model.one_number("log_sigma") or 0)
         others = p + len(extra)
         self._scale = np.concatenate([scale, np.full(others, 0.1)])
         self._bounds = [*bounds, *([(None, None)] * others)]
