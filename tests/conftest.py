@@ -26,12 +26,16 @@ FORMULAS = {
     "toenail": "y ~ trt * time + (1 | patientID)",
     "contraception": "y ~ age + I(age**2) + livch + urban + (1 | district)",
     "epil": "y ~ lbase * trt + lage + V4 + (1 | subject)",
+    "epil_nb": "y ~ lbase * trt + lage + V4 + (1 | subject)",
+    "wine": "rating ~ temp + contact + (1 | judge)",
 }
 FAMILIES = {
     "cbpp": "binomial",
     "toenail": "bernoulli",
     "contraception": "bernoulli",
     "epil": "poisson",
+    "epil_nb": "negative_binomial",
+    "wine": "cumulative",
 }
 DEEP = "Reaction ~ Days + (dnn(ns(Days, 2)) | Subject)"
 
@@ -45,7 +49,7 @@ def data(name: str) -> pd.DataFrame:
             lbili=np.log(frame["bili"]),
             trt=frame["trt"].astype("category"),
         )
-    frame = load(name)
+    frame = load(name.removesuffix("_nb"))
     if name == "orthodont":
         levels = pd.CategoricalDtype(["Male", "Female"])
         return frame.assign(Sex=frame["Sex"].astype(str).astype(levels))

@@ -204,6 +204,6 @@ def test_vignettes_hold_their_own_assertions(
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path(str(path), run_name="__main__")
-    assert names["FAST"] is True
+    assert names.get("FAST", True) is True  # quick vignettes need no short form
     assert "\nassert " in path.read_text(encoding="utf-8")
     assert list(tmp_path.iterdir()) == []  # pictures go to a folder of their own
