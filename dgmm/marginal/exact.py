@@ -14,6 +14,7 @@ J. Statistical Software 67(1), section 3, per subject instead of sparse.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,13 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.cholesky import backward, cholesky, forward
+from dgmm.cholesky import backward, cholesky, forward, log_det
 from dgmm.latent import Normal
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes
+from dgmm.triangle import ROWS
 
 RESTARTS = 4
 
@@ -113,31 +115,47 @@ class Profile:
 
 
 def statistics(model: Model, panel: Panel) -> Statistics:
-    """One pass over the observed rows of a panel."""
+    """One pass over the observed rows of a panel, some subjects at a time."""
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
-    rows, unit = panel.rows, model.unit
-    y = (rows.data.y / rows.data.trials - rows.offset).numpy() / unit
-    T = np.concatenate(
-        [(T * (lat.scale / unit)).numpy() for T, lat in zip(rows.T, model.latents, strict=True)],
-        axis=1,
-    )
-    X = (rows.X @ (model.basis / unit)).numpy()
-    weights = rows.data.weights.numpy()
-    root = np.sqrt(weights)
-    t = np.ascontiguousarray((T * root[:, None]).T)
-    z = np.ascontiguousarray((np.column_stack([X, y]) * root[:, None]).T)
     start = panel.start.numpy()[panel.count.numpy() > 0]
-
-    def sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(a * b, start)
-
-    A = np.array([[sums(a, b) for b in t] for a in t])
-    B = np.array([[sums(a, b) for b in z] for a in t])
-    constant = 2 * len(y) * math.log(unit) - float(np.log(weights).sum())
+    q, p, n, N = sum(lat.dim for lat in model.latents), len(model.names), len(start), panel.n_rows
+    A, B, C = np.empty((q, q, n)), np.empty((q, p + 1, n)), np.zeros((p + 1, p + 1))
+    log_weights = 0.0
+    for subjects, rows in _runs(start, N):
+        t, z, weights = _columns(model, panel, rows)
+        inside = start[subjects] - rows.start
+        for j, column in enumerate(t):
+            A[j, :, subjects] = np.add.reduceat(column * t, inside, axis=-1)
+            B[j, :, subjects] = np.add.reduceat(column * z, inside, axis=-1)
+        C += z @ z.T
+        log_weights += float(np.log(weights).sum())
+    constant = 2 * N * math.log(model.unit) - log_weights
     latents = tuple(lat for lat in model.latents if isinstance(lat, Normal))
-    log_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, z @ z.T, len(y), constant, unit, log_det, Pattern.of(latents))
+    basis_det = float(torch.linalg.slogdet(model.basis)[1])
+    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(latents))
+
+
+def _runs(start: np.ndarray, N: int) -> Iterator[tuple[slice, slice]]:
+    """Consecutive subjects with their rows, a cache's worth (or one subject) at a time."""
+    first = 0
+    while first < len(start):
+        last = max(int(np.searchsorted(start, start[first] + ROWS)), first + 1)
+        end = int(start[last]) if last < len(start) else N
+        yield slice(first, last), slice(int(start[first]), end)
+        first = last
+
+
+def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some rows of W^(1/2) T (q, m) and W^(1/2) [X y] (p + 1, m) in units of the model, and w."""
+    rows, unit = panel.rows, model.unit
+    y, trials, weights = (column[at].numpy() for column in rows.data)
+    root = np.sqrt(weights)
+    pairs = zip(rows.T, model.latents, strict=True)
+    t = np.concatenate([(T[at] * (lat.scale / unit)).numpy().T for T, lat in pairs])
+    X = (rows.X[at] @ (model.basis / unit)).numpy()
+    z = np.vstack([X.T, (y / trials - rows.offset[at].numpy()) / unit])
+    return t * root, z * root, weights
 
 
 def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.ndarray:
@@ -158,15 +176,14 @@ class _Pieces:
 
 
 def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
-    AL = np.einsum("ijn,jk->ikn", stats.A, Lambda)
+    AL = _times(Lambda, stats.A, transpose=True).transpose(1, 0, 2)  # A is symmetric
     M = _times(Lambda, AL, transpose=True)
     q = len(M)
     M[np.arange(q), np.arange(q)] += 1
     L = cholesky(M)
     K = forward(L, _times(Lambda, stats.B, transpose=True))
-    flat = K.transpose(0, 2, 1).reshape(-1, K.shape[1])
-    S = stats.C - flat.T @ flat
-    return _Pieces(AL, L, K, S, 2 * float(np.log(L[np.arange(q), np.arange(q)]).sum()))
+    S = stats.C - sum(k @ k.T for k in K)
+    return _Pieces(AL, L, K, S, float(log_det(L).sum()))
 
 
 def _deviance(
