@@ -17,7 +17,7 @@ from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.families import Family
 from dgmm.families import find as find_family
-from dgmm.fit import Fit
+from dgmm.fit import Fit, row_labels
 from dgmm.formula import Formula, nested_formula, parse_formula, update_formula
 from dgmm.information import Information, find_boundary, information
 from dgmm.registry import suggestion
@@ -136,7 +136,7 @@ def mixed_model(
         request,
         info,
         tuple(block.grouping.name for block in design.latents),
-        tuple(design.index.tolist()),
+        row_labels(design.index),
         design.rows,
         call,
         versions(),
@@ -206,13 +206,16 @@ def _read(design: Design, family: Family) -> Design:
         )
     if np.any(design.weights[seen] <= 0):
         raise ValueError("weights must be positive; leave out rows that should not count")
-    parts = family.read(design.y[seen], design.trials[seen], design.weights[seen])
-    columns = []
-    for full, part in zip((design.y, design.trials, design.weights), parts, strict=True):
-        column = full.copy()
-        column[seen] = part
-        columns.append(column)
-    return replace(design, y=columns[0], trials=columns[1], weights=columns[2])
+    columns = [design.y, design.trials, design.weights]
+    if seen.all():
+        columns = [np.asarray(part, dtype=float) for part in family.read(*columns)]
+    else:
+        parts = family.read(*(column[seen] for column in columns))
+        columns = [column.copy() for column in columns]
+        for column, part in zip(columns, parts, strict=True):
+            column[seen] = part
+    y, trials, weights = columns
+    return replace(design, y=y, trials=trials, weights=weights)
 
 
 def _check_groups(design: Design, family: Family) -> None:
@@ -228,15 +231,16 @@ def _check_groups(design: Design, family: Family) -> None:
             f"the formula has {len(names)} grouping factors ({listed}); the engines here handle "
             f"one. Keep the one that matters, for example (1 | {names[0]})."
         )
-    y = design.y[design.observed] / design.trials[design.observed]
+    observed = design.observed
+    y = (design.y / design.trials)[observed]
     if np.all(y == y[0]):
         raise ValueError(
             f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
             "there is nothing to explain"
         )
     effects = sum(len(block.columns.names) for block in design.latents)
-    levels = len(np.unique(design.latents[0].grouping.codes[design.observed]))
-    seen = int(design.observed.sum())
+    levels = np.count_nonzero(np.bincount(design.latents[0].grouping.codes[observed]))
+    seen = int(observed.sum())
     if family.name == "gaussian" and seen <= levels * effects:
         raise ValueError(
             f"{seen} observed outcomes cannot tell {effects} random effects for each of {levels} "
