@@ -16,7 +16,7 @@ import numpy as np
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import linear_terms
 from dgmm.transforms import Factor
-from dgmm.triangle import triangle
+from dgmm.triangle import ROWS, triangle
 
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 
@@ -86,8 +86,17 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
         columns.append(matrix)
         names += labels
         variables += [used] * len(labels)
-    matrix = np.column_stack(columns) if columns else np.empty((size, 0))
-    return Columns(np.ascontiguousarray(matrix, dtype=np.float64), tuple(names), tuple(variables))
+    return Columns(_side_by_side(columns, size), tuple(names), tuple(variables))
+
+
+def _side_by_side(columns: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """The blocks (N, k) as one matrix (N, p), some rows at a time: strided writes stay in cache."""
+    matrix = np.empty((size, sum(block.shape[1] for block in columns)))
+    if columns:
+        for first in range(0, size, ROWS):
+            at = slice(first, first + ROWS)
+            np.concatenate([block[at] for block in columns], axis=1, out=matrix[at])
+    return matrix
 
 
 def single_levels(text: str, evaluator: Evaluator) -> list[str]:

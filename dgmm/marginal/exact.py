@@ -158,9 +158,9 @@ def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndar
     return t * root, z * root, weights
 
 
-def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.ndarray:
-    """Lambda X or Lambda'X over the trailing axes of X (q, ...)."""
-    return np.tensordot(Lambda.T if transpose else Lambda, X, axes=1)
+def _between(left: np.ndarray, A: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left'A right for every subject, A (q, q, n), as one product with a Kronecker matrix."""
+    return (np.kron(left, right).T @ A.reshape(-1, A.shape[-1])).reshape(A.shape)
 
 
 # -- the objective -------------------------------------------------------------------------------
@@ -168,22 +168,20 @@ def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.nda
 
 @dataclass(frozen=True)
 class _Pieces:
-    AL: np.ndarray  # A Lambda (q, q, n)
-    L: np.ndarray  # chol(M)
+    L: np.ndarray  # chol(M) (q, q, n)
     K: np.ndarray  # (q, p + 1, n)
     S: np.ndarray  # (p + 1, p + 1)
     log_det: float
 
 
 def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
-    AL = _times(Lambda, stats.A, transpose=True).transpose(1, 0, 2)  # A is symmetric
-    M = _times(Lambda, AL, transpose=True)
+    M = _between(Lambda, stats.A, Lambda)
     q = len(M)
     M[np.arange(q), np.arange(q)] += 1
     L = cholesky(M)
-    K = forward(L, _times(Lambda, stats.B, transpose=True))
+    K = forward(L, np.tensordot(Lambda.T, stats.B, axes=1))
     S = stats.C - sum(k @ k.T for k in K)
-    return _Pieces(AL, L, K, S, float(log_det(L).sum()))
+    return _Pieces(L, K, S, float(log_det(L).sum()))
 
 
 def _deviance(
@@ -199,17 +197,18 @@ def _deviance(
     df = stats.N - p if reml else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + pieces.log_det + stats.constant
     inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
-    gradient = 2 * np.einsum("ijn,jkn->ik", pieces.AL, inverse)
+    AL = _between(np.eye(len(Lambda)), stats.A, Lambda)
+    gradient = 2 * np.einsum("ijn,jkn->ik", AL, inverse)
     v = np.append(-beta, 1.0)
     g = np.einsum("qcn,c->qn", stats.B, v)
     w = backward(pieces.L, np.einsum("kcn,c->kn", pieces.K, v)[:, None])[:, 0]
-    residual = g - np.einsum("qkn,kn->qn", pieces.AL, w)
+    residual = g - np.einsum("qkn,kn->qn", AL, w)
     gradient -= 2 * (df / rss) * (residual @ w.T)
     if reml:
         value += 2 * float(np.log(np.diag(factor)).sum()) - 2 * stats.log_det_basis
         W = backward(pieces.L, pieces.K[:, :p])
         weighted = np.einsum("kpn,pr->krn", W, np.linalg.inv(Sxx))
-        rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", pieces.AL, W)
+        rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", AL, W)
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
     free = gradient[stats.pattern.row, stats.pattern.column]
     return value, free, pieces, beta, rss
@@ -239,7 +238,7 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
         if not again.fun < found.fun - 1e-9:
             break
         found = again
-    x = _settled(stats, reml, found.x)
+    x = _settled(stats, reml, _sharpened(stats, reml, found.x))
     value, gradient, pieces, beta, rss = _deviance(x, stats, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
@@ -264,14 +263,33 @@ def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
 
 
 def _descend(stats: Statistics, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:
-    """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size."""
+    """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size.
+
+    It ends where the deviance is flat to rounding, beyond which no line search could see.
+    """
 
     def scaled(entries: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient, *_ = _deviance(entries, stats, reml)
         return value / stats.N, gradient / stats.N
 
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
+    options = {"ftol": 1e-15, "gtol": 1e-7, "maxiter": 500, "maxcor": 30}
     return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", options=options)
+
+
+def _sharpened(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
+    """One Newton step, kept if it makes the gradient smaller and costs nothing.
+
+    The Hessian is that of forward differences of the gradient; a flat direction gets no step.
+    """
+    value, gradient, *_ = _deviance(x, stats, reml)
+    if np.abs(gradient).max() < 1e-9 * stats.N:
+        return x
+    h = 1e-5 * max(1.0, float(np.abs(x).max()))
+    H = np.array([(_deviance(x + u, stats, reml)[1] - gradient) / h for u in h * np.eye(len(x))])
+    moved = x - np.linalg.lstsq(0.5 * (H + H.T), gradient, rcond=1e-10)[0]
+    after, slope, *_ = _deviance(moved, stats, reml)
+    better = np.abs(slope).max() < np.abs(gradient).max() and after < value + 1e-9 * stats.N
+    return moved if better else x
 
 
 def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
