@@ -76,10 +76,10 @@ def _least_squares(X: Tensor, basis: Tensor, weight: Tensor, target: Tensor) -> 
     p = basis.shape[1]
     A, c = torch.zeros(p, p, dtype=X.dtype), torch.zeros(p, dtype=X.dtype)
     for at in _blocks(X):
-        Q = X[at] @ basis
-        weighted = Q * weight[at, None]
-        A += weighted.T @ Q
-        c += weighted.T @ target[at]
+        Q = basis.T @ X[at].T  # rows along the last axis, which weights run along
+        weighted = Q * weight[at]
+        A += weighted @ Q.T
+        c += weighted @ target[at]
     ridge = 1e-12 * A.diagonal().max() * torch.eye(p, dtype=X.dtype)
     solution: Tensor = torch.linalg.solve(A + ridge, c)
     return solution

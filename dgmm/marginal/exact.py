@@ -23,6 +23,7 @@ from scipy import optimize
 from torch import Tensor
 
 from dgmm.cholesky import backward, cholesky, forward, log_det
+from dgmm.hessian import Curvature, curvature_of
 from dgmm.latent import Normal
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -151,10 +152,11 @@ def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndar
     rows, unit = panel.rows, model.unit
     y, trials, weights = (column[at].numpy() for column in rows.data)
     root = np.sqrt(weights)
-    pairs = zip(rows.T, model.latents, strict=True)
-    t = np.concatenate([(T[at] * (lat.scale / unit)).numpy().T for T, lat in pairs])
-    X = (rows.X[at] @ (model.basis / unit)).numpy()
-    z = np.vstack([X.T, (y / trials - rows.offset[at].numpy()) / unit])
+    scale = torch.cat([latent.scale for latent in model.latents]).numpy() / unit
+    t = np.concatenate([T[at].numpy().T for T in rows.T]) * scale[:, None]
+    z = np.empty((len(model.names) + 1, len(y)))
+    np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])
+    z[-1] = (y / trials - rows.offset[at].numpy()) / unit
     return t * root, z * root, weights
 
 
@@ -196,14 +198,8 @@ def _deviance(
     rss = float(pieces.S[p, p] - Sxy @ beta)
     df = stats.N - p if reml else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + pieces.log_det + stats.constant
-    inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
     AL = _between(np.eye(len(Lambda)), stats.A, Lambda)
-    gradient = 2 * np.einsum("ijn,jkn->ik", AL, inverse)
-    v = np.append(-beta, 1.0)
-    g = np.einsum("qcn,c->qn", stats.B, v)
-    w = backward(pieces.L, np.einsum("kcn,c->kn", pieces.K, v)[:, None])[:, 0]
-    residual = g - np.einsum("qkn,kn->qn", AL, w)
-    gradient -= 2 * (df / rss) * (residual @ w.T)
+    gradient = _slope(stats, AL, pieces, beta, df / rss)
     if reml:
         value += 2 * float(np.log(np.diag(factor)).sum()) - 2 * stats.log_det_basis
         W = backward(pieces.L, pieces.K[:, :p])
@@ -212,6 +208,21 @@ def _deviance(
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
     free = gradient[stats.pattern.row, stats.pattern.column]
     return value, free, pieces, beta, rss
+
+
+def _slope(
+    stats: Statistics, AL: np.ndarray, pieces: _Pieces, beta: np.ndarray, precision: float
+) -> np.ndarray:
+    """The gradient in Lambda of sum_i log det M_i + precision (1, -beta) S (1, -beta)', (q, q).
+
+    AL (q, q, n) is A_i Lambda.
+    """
+    inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
+    v = np.append(-beta, 1.0)
+    w = backward(pieces.L, np.tensordot(v, pieces.K, axes=([0], [1]))[:, None])[:, 0]
+    residual = np.tensordot(v, stats.B, axes=([0], [1])) - (AL * w).sum(1)
+    trace: np.ndarray = np.einsum("ijn,jkn->ik", AL, inverse)
+    return 2 * (trace - precision * (residual @ w.T))
 
 
 def _identity_like(L: np.ndarray) -> np.ndarray:
@@ -304,8 +315,7 @@ def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
 class LogLikelihood:
     """The unprofiled log-likelihood as a function of the vector theta (beta, latents, log sigma).
 
-    What depends on the variance parameters alone is kept, so second differences in beta cost
-    nothing.
+    What depends on the variance parameters alone is kept, so differences in beta cost nothing.
     """
 
     def __init__(self, stats: Statistics) -> None:
@@ -315,20 +325,55 @@ class LogLikelihood:
     def __call__(self, theta: np.ndarray) -> float:
         stats = self.stats
         beta, log_sigma = theta[: stats.p], theta[-1] - math.log(stats.unit)
-        S, log_det = self._variance_part(theta[stats.p : -1], log_sigma)
+        S, log_det = self._variance_part(theta)
         v = np.append(-beta, 1.0)
         quadratic = float(v @ S @ v) * math.exp(-2 * log_sigma)
         normal = stats.N * (math.log(2 * math.pi) + 2 * log_sigma)
         return -0.5 * (normal + stats.constant + log_det + quadratic)
 
-    def _variance_part(self, entries: np.ndarray, log_sigma: float) -> tuple[np.ndarray, float]:
-        key = entries.tobytes() + np.float64(log_sigma).tobytes()
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        """dl / d theta, (P,): Lambda enters relative to sigma, with the logs of its diagonal."""
+        stats, pattern = self.stats, self.stats.pattern
+        beta, precision = theta[: stats.p], self._sigma(theta) ** -2
+        Lambda = self._relative(theta)
+        pieces = _pieces(stats, Lambda)
+        AL = _between(np.eye(len(Lambda)), stats.A, Lambda)
+        slope = -0.5 * _slope(stats, AL, pieces, beta, precision)
+        v = np.append(-beta, 1.0)
+        Sv = precision * (pieces.S @ v)
+        entries = slope[pattern.row, pattern.column]
+        relative = Lambda[pattern.row, pattern.column]
+        through = np.where(pattern.on_diagonal, relative, 1 / self._sigma(theta))
+        log_sigma = float(v @ Sv) - stats.N - float(entries @ relative)
+        return np.concatenate([Sv[:-1], entries * through, [log_sigma]])
+
+    def hessian(self, theta: np.ndarray, step: np.ndarray) -> Curvature:
+        """Exact in beta, in which l is quadratic; else central differences of the gradient."""
+        p, P = self.stats.p, len(theta)
+        S, _ = self._variance_part(theta)
+        H = np.empty((P, P))
+        H[:p, :p] = -S[:p, :p] / self._sigma(theta) ** 2
+        for j in range(p, P):
+            h = np.zeros(P)
+            h[j] = step[j]
+            H[j] = (self.gradient(theta + h) - self.gradient(theta - h)) / (2 * step[j])
+            H[:p, j] = H[j, :p]
+        return curvature_of(H)
+
+    def _sigma(self, theta: np.ndarray) -> float:
+        return math.exp(theta[-1]) / self.stats.unit
+
+    def _relative(self, theta: np.ndarray) -> np.ndarray:
+        """Lambda (q, q) relative to sigma."""
+        natural = theta[self.stats.p : -1].copy()
+        diagonal = self.stats.pattern.on_diagonal
+        natural[diagonal] = np.exp(natural[diagonal])
+        return self.stats.pattern.fill(natural) / self._sigma(theta)
+
+    def _variance_part(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
+        key = theta[self.stats.p :].tobytes()
         if key not in self._kept:
-            natural = entries.copy()
-            diagonal = self.stats.pattern.on_diagonal
-            natural[diagonal] = np.exp(natural[diagonal])
-            relative = self.stats.pattern.fill(natural) * math.exp(-log_sigma)
-            pieces = _pieces(self.stats, relative)
+            pieces = _pieces(self.stats, self._relative(theta))
             self._kept[key] = pieces.S, pieces.log_det
         return self._kept[key]
 
