@@ -16,6 +16,9 @@ def triangle(X: np.ndarray) -> np.ndarray:
     Blocks of rows have triangles of their own, and the triangle of these, stacked, is R: with
     X_b = Q_b R_b, X'X = sum_b R_b'R_b. After Golub and Van Loan (2013), Matrix Computations, 5.2.
     """
-    blocks = [np.linalg.qr(X[first : first + ROWS], mode="r") for first in range(0, len(X), ROWS)]
-    R: np.ndarray = blocks[0] if len(blocks) == 1 else np.linalg.qr(np.concatenate(blocks), "r")
-    return R
+    blocks = [_triangle(X[first : first + ROWS]) for first in range(0, len(X), ROWS)]
+    return blocks[0] if len(blocks) == 1 else _triangle(np.concatenate(blocks))
+
+
+def _triangle(X: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.qr(X, mode="r"))

@@ -157,7 +157,9 @@ def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndar
     z = np.empty((len(model.names) + 1, len(y)))
     np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])
     z[-1] = (y / trials - rows.offset[at].numpy()) / unit
-    return t * root, z * root, weights
+    t *= root
+    z *= root
+    return t, z, weights
 
 
 def _between(left: np.ndarray, A: np.ndarray, right: np.ndarray) -> np.ndarray:
