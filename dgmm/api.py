@@ -19,7 +19,7 @@ from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.families import Family, OutcomeError
 from dgmm.families import find as find_family
-from dgmm.fit import Fit
+from dgmm.fit import Fit, row_labels
 from dgmm.formula import (
     Formula,
     grouped_formula,
@@ -177,7 +177,7 @@ def mixed_model(
             block.grouping.name + (f" ({block.term.target})" if block.term.target else "")
             for block in design.latents
         ),
-        tuple(design.index.tolist()),
+        row_labels(design.index),
         design.rows,
         call,
         versions(),
@@ -320,18 +320,22 @@ def _read(design: Design, family: Family) -> tuple[Design, Family]:
         )
     if np.any(design.weights[seen] <= 0):
         raise ValueError("weights must be positive; leave out rows that should not count")
+    columns = [design.y, design.trials, design.weights]
+    every = bool(seen.all())
     try:
-        parts = family.read(design.y[seen], design.trials[seen], design.weights[seen])
+        parts = family.read(*(column if every else column[seen] for column in columns))
         family = family.fitted_to(parts[0])
     except OutcomeError as error:
         label = design.index[np.flatnonzero(seen)[error.row]]
         raise ValueError(f"{error.message} (row {label!r} of the data)") from None
-    columns = []
-    for full, part in zip((design.y, design.trials, design.weights), parts, strict=True):
-        column = full.copy()
-        column[seen] = part
-        columns.append(column)
-    return replace(design, y=columns[0], trials=columns[1], weights=columns[2]), family
+    if every:
+        columns = [np.asarray(part, dtype=float) for part in parts]
+    else:
+        columns = [column.copy() for column in columns]
+        for column, part in zip(columns, parts, strict=True):
+            column[seen] = part
+    y, trials, weights = columns
+    return replace(design, y=y, trials=trials, weights=weights), family
 
 
 def _estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
@@ -392,15 +396,16 @@ def _check_groups(design: Design, family: Family) -> None:
             f"the formula has {len(names)} grouping factors ({listed}); the engines here handle "
             f"one. Keep the one that matters, for example (1 | {names[0]})."
         )
-    y = design.y[design.observed] / design.trials[design.observed]
+    observed = design.observed
+    y = (design.y / design.trials)[observed]
     if np.all(y == y[0]):
         raise ValueError(
             f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
             "there is nothing to explain"
         )
     effects = sum(len(block.columns.names) for block in design.latents)
-    levels = len(np.unique(design.latents[0].grouping.codes[design.observed]))
-    seen = int(design.observed.sum())
+    levels = np.count_nonzero(np.bincount(design.latents[0].grouping.codes[observed]))
+    seen = int(observed.sum())
     if not family.repeats and not design.ratio and seen <= levels * effects:
         raise ValueError(
             f"{seen} observed outcomes cannot tell {effects} random effects for each of {levels} "

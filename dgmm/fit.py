@@ -33,7 +33,7 @@ from dgmm.registry import suggestion
 from dgmm.report import Summary, summarise
 from dgmm.wald import intervals, wald_table
 
-__all__ = ["Fit", "LogLik"]
+__all__ = ["Fit", "LogLik", "row_labels"]
 
 
 class LogLik(NamedTuple):
@@ -67,7 +67,7 @@ class Fit:
     request: Request
     info: Information | None
     groups: tuple[str, ...]  # grouping factor of each latent term
-    index: tuple[Any, ...]  # labels of the rows in the user's frame, canonical order
+    index: np.ndarray  # (N,) labels of the rows in the user's frame, canonical order
     rows: np.ndarray  # positions of these rows
     call: dict[str, Any]
     versions: dict[str, str]
@@ -621,7 +621,7 @@ class Fit:
         return self.summary()._repr_html_()
 
     def _labels(self) -> pd.Index:
-        return pd.Index(list(self.index))
+        return pd.Index(self.index.tolist())
 
     def _order(self) -> tuple[pd.Index, np.ndarray]:
         return self._labels(), self.rows
@@ -629,3 +629,9 @@ class Fit:
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
         series = pd.Series(values, index=self._labels(), name=name)
         return series.iloc[np.argsort(self.rows, kind="stable")]
+
+
+def row_labels(index: pd.Index) -> np.ndarray:
+    """The labels of an index, (N,): numbers as they are, all others (dates, pairs) as objects."""
+    values = index.to_numpy()
+    return values if values.dtype.kind in "iufb" else index.astype(object).to_numpy()

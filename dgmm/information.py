@@ -24,7 +24,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
 from dgmm.evidence import effective_df
-from dgmm.hessian import Curvature, central_hessian, central_jacobian, curvature_of, invert
+from dgmm.hessian import Curvature, central_jacobian, curvature_of, invert
 from dgmm.latent import Normal
 from dgmm.marginal import Frozen, Importance, Laplace, NodeRule, Quadrature, exact, freeze
 from dgmm.model import Model
@@ -166,8 +166,8 @@ def observed_information(
     if done.likelihood == "exact":
         stats = exact.statistics(done.model, done.observed)
         value = exact.LogLikelihood(stats)
-        step = _pilot_steps(value, x)
-        return central_hessian(value, x, step), "observed information, central differences"
+        curvature = value.hessian(x, _pilot_steps(value, x))
+        return curvature, "observed information, central differences"
     if done.rule is not None and not isinstance(done.rule, Importance):
         return _classical_information(done)
     frozen = freeze_at(done, done.theta, done.observed, seed, draws)

@@ -24,6 +24,7 @@ from dgmm.latent import build as build_latent
 from dgmm.networks import Dense, Weights
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta, part
+from dgmm.triangle import triangle
 
 __all__ = ["FixedNetwork", "Model", "Reference", "build_model"]
 
@@ -346,7 +347,7 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     X = torch.from_numpy(design.fixed.matrix)
     p = X.shape[1]
     # orthonormal columns: X basis / unit has mean square 1, so every coefficient is of order one
-    _, R = torch.linalg.qr(X, mode="reduced")
+    R = torch.from_numpy(triangle(design.fixed.matrix))
     basis = (
         unit
         * math.sqrt(len(X))
@@ -394,7 +395,8 @@ def _modelled(family: Family, part: str) -> int:
 
 def _whitener(design: Design) -> Tensor:
     """K, symmetric, with mean (T K)'(T K) = I: time bases of the encoder without collinearity."""
-    T = torch.cat([torch.from_numpy(block.columns.matrix) for block in design.latents], dim=1)
+    blocks = [torch.from_numpy(block.columns.matrix) for block in design.latents]
+    T = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
     value, vector = torch.linalg.eigh(T.T @ T / len(T))
     return (vector / value.clamp(min=1e-8 * float(value[-1])).sqrt()) @ vector.T
 

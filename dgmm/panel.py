@@ -105,11 +105,9 @@ class Panel:
     @classmethod
     def from_design(cls, design: Design) -> Panel:
         """Group the rows of a design (already sorted by subject) by its first grouping factor."""
-        labels = _labels(design)
-        change = np.ones(len(labels), dtype=bool)
-        change[1:] = np.asarray(labels[1:] != labels[:-1])
-        subject = np.cumsum(change) - 1
-        start = np.flatnonzero(change)
+        start, ids = _subjects(design)
+        count = np.diff(np.append(start, design.n_rows))
+        subject = np.repeat(np.arange(len(start)), count)
         tensor = torch.from_numpy
         basis = [block.basis or block.columns for block in design.latents]
         rows = Rows(
@@ -124,10 +122,10 @@ class Panel:
             tensor(np.arange(len(subject)) - start[subject]),
         )
         return cls(
-            ids=labels[start],
+            ids=ids,
             subject=tensor(subject),
             start=tensor(start),
-            count=tensor(np.diff(np.append(start, len(subject)))),
+            count=tensor(count),
             observed=~torch.isnan(rows.data.y),
             rows=rows,
         )
@@ -207,11 +205,17 @@ class Panel:
             first = last
 
 
-def _labels(design: Design) -> np.ndarray:
+def _subjects(design: Design) -> tuple[np.ndarray, np.ndarray]:
+    """First row and label of every subject, in the order of the rows."""
     grouping = design.latents[0].grouping
-    known = grouping.codes >= 0
+    codes, levels, known = grouping.codes, grouping.levels, grouping.codes >= 0
+    change = np.ones(len(codes), dtype=bool)
     if known.all():
-        return grouping.levels[grouping.codes]
+        change[1:] = codes[1:] != codes[:-1]
+        start = np.flatnonzero(change)
+        return start, levels[codes[start]]
     labels = grouping.labels.astype(object)
-    labels[known] = grouping.levels[grouping.codes[known]]
-    return labels
+    labels[known] = levels[codes[known]]
+    change[1:] = np.asarray(labels[1:] != labels[:-1])
+    start = np.flatnonzero(change)
+    return start, labels[start]

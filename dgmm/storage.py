@@ -106,7 +106,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": _keep(value, tensors)}
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "biuf":
-            return {"array": _keep(torch.from_numpy(np.ascontiguousarray(value)), tensors)}
+            return {"array": _keep(torch.from_numpy(np.array(value, order="C")), tensors)}
         return {"labels": [_encode(entry, tensors) for entry in value.tolist()]}
     if isinstance(value, dict):
         return {"dict": [[key, _encode(entry, tensors)] for key, entry in value.items()]}
@@ -179,5 +179,6 @@ class _Decoder:
 
     def _labels(self, content: list[Any]) -> np.ndarray:
         out = np.empty(len(content), dtype=object)
-        out[:] = [self.decode(entry) for entry in content]
+        for place, entry in enumerate(content):  # entry by entry: a pair is one label
+            out[place] = self.decode(entry)
         return out

@@ -94,6 +94,28 @@ def test_profile_maximises_the_unprofiled_log_likelihood() -> None:
         assert likelihood(best + 0.01 * rng.normal(size=len(best))) < likelihood(best)
 
 
+@pytest.mark.parametrize("text", [GAUSSIAN[0], "y ~ x + t + (t || id)"])
+def test_gradient_and_hessian_are_those_of_the_unprofiled_log_likelihood(text) -> None:
+    model, panel = small(text)
+    likelihood = exact.LogLikelihood(exact.statistics(model, panel))
+    x = model.packing.pack(exact_theta(model, exact.maximise(likelihood.stats))).numpy() + 0.05
+    slope = [(likelihood(x + u) - likelihood(x - u)) / 2e-5 for u in 1e-5 * np.eye(len(x))]
+    np.testing.assert_allclose(likelihood.gradient(x), slope, rtol=1e-6, atol=1e-6)
+    step = np.full(len(x), 1e-3)
+    plain = central_hessian(likelihood, x, step).matrix
+    np.testing.assert_allclose(likelihood.hessian(x, step).matrix, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_are_the_same_for_any_number_of_subjects_at_a_time(monkeypatch) -> None:
+    model, panel = small(GAUSSIAN[0])
+    whole = exact.statistics(model, panel)
+    monkeypatch.setattr(exact, "ROWS", 7)
+    parts = exact.statistics(model, panel)
+    np.testing.assert_array_equal(parts.A, whole.A)
+    np.testing.assert_allclose(parts.B, whole.B, rtol=1e-13)
+    np.testing.assert_allclose(parts.C, whole.C, rtol=1e-12, atol=1e-12)
+
+
 def test_restricted_likelihood_is_the_integral_over_beta() -> None:
     model, panel = small("y ~ x + t + (1 | id)")
     stat = exact.statistics(model, panel)

@@ -152,7 +152,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         for key, text, network in block_texts(formula)
     }
     if spec is None:
-        kept, messages = _independent(formula, blocks, evaluator, size)
+        kept, messages = _independent(formula, blocks, evaluator)
         if not frame.intercept:
             kept["fixed"] = tuple(name for name in kept["fixed"] if name != "(Intercept)")
     else:
@@ -228,13 +228,13 @@ def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
 
 
 def _independent(
-    formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator, size: int
+    formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Choose the columns to keep: in X and every T, those no earlier columns explain."""
     kept: dict[str, tuple[str, ...]] = {}
     messages = [
         f"`{name}` has one level only and is left out"
-        for name in single_levels(formula.fixed, evaluator, size)
+        for name in single_levels(formula.fixed, evaluator)
     ]
     for key, block in blocks.items():
         dependent = {} if key.startswith("network") else dependent_columns(block)
@@ -279,10 +279,10 @@ def _weights(
     formula: Formula, weights: np.ndarray, trials: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """R's idiom `a / b` with weights = b names the denominator twice; it counts once."""
+    if formula.response.kind != "ratio":
+        return weights
     seen = ~np.isnan(y)
-    if formula.response.kind == "ratio" and np.array_equal(weights[seen], trials[seen]):
-        return np.ones_like(weights)
-    return weights
+    return np.ones_like(weights) if np.array_equal(weights[seen], trials[seen]) else weights
 
 
 def _offset(formula: Formula, frame: Frame, evaluator: Evaluator) -> np.ndarray:

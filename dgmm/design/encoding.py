@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import linear_terms
 from dgmm.transforms import Factor
+from dgmm.triangle import ROWS, triangle
 
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 
@@ -88,14 +90,23 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
         names += labels
         variables += [used] * len(labels)
         owners += [":".join(term)] * len(labels)
-    matrix = np.column_stack(columns) if columns else np.empty((size, 0))
-    matrix = np.ascontiguousarray(matrix, dtype=np.float64)
+    matrix = _side_by_side(columns, size)
     return Columns(matrix, tuple(names), tuple(variables), tuple(owners))
 
 
-def single_levels(text: str, evaluator: Evaluator, size: int) -> list[str]:
+def _side_by_side(columns: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """The blocks (N, k) as one matrix (N, p), some rows at a time: strided writes stay in cache."""
+    matrix = np.empty((size, sum(block.shape[1] for block in columns)))
+    if columns:
+        for first in range(0, size, ROWS):
+            at = slice(first, first + ROWS)
+            np.concatenate([block[at] for block in columns], axis=1, out=matrix[at])
+    return matrix
+
+
+def single_levels(text: str, evaluator: Evaluator) -> list[str]:
     """Return the factors of a sum that have one level only, hence no contrast."""
-    values = {factor: _value(factor, evaluator, size) for factor in expand(text).factors}
+    values = {factor: evaluator.value(factor) for factor in expand(text).factors}
     return [f for f, v in values.items() if isinstance(v, Factor) and len(v.levels) == 1]
 
 
@@ -106,9 +117,9 @@ def dependent_columns(columns: Columns, tolerance: float = 1e-7) -> dict[str, li
     own norm. The triangle of X = QR holds all norms and angles, so the search is p x p.
     """
     size = columns.matrix.shape[1]
-    norms = np.linalg.norm(columns.matrix, axis=0)
-    scaled = columns.matrix / np.where(norms > 0, norms, 1.0)
-    R = np.asarray(np.linalg.qr(scaled, mode="r"))
+    R = triangle(columns.matrix)
+    norms = np.linalg.norm(R, axis=0)
+    R = R / np.where(norms > 0, norms, 1.0)
     kept: list[int] = []
     dependent: dict[str, list[str]] = {}
     basis = np.empty((R.shape[0], 0))
@@ -137,8 +148,9 @@ def _value(factor: str, evaluator: Evaluator, size: int) -> np.ndarray | Factor:
         return Factor(array.astype(np.int64), (False, True))
     if array.dtype.kind not in "fiu":
         raise ExpressionError(f"`{factor}` is neither a number nor a category")
-    bad = ~np.isfinite(array).reshape(size, -1).all(axis=1)
-    if bad.any():
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = ~finite.reshape(size, -1).all(axis=1)
         kind = "infinite" if np.isinf(array).any() else "not a number"
         raise ExpressionError(
             f"`{factor}` is {kind} in {bad.sum()} of {size} rows whose columns are all present; "
@@ -178,6 +190,6 @@ def _products(atoms: Sequence[Atom], size: int) -> Atom:
     columns, names = [], []
     for places in product(*(range(len(labels)) for _, labels in reversed(atoms))):
         chosen = list(zip(atoms, reversed(places), strict=True))
-        columns.append(np.prod([matrix[:, k] for (matrix, _), k in chosen], axis=0))
+        columns.append(reduce(np.multiply, [matrix[:, k] for (matrix, _), k in chosen]))
         names.append(":".join(labels[k] for (_, labels), k in chosen))
     return np.column_stack(columns) if columns else np.empty((size, 0)), tuple(names)

@@ -88,28 +88,30 @@ def read_frame(table: Table, request: Request) -> Frame:
     covariates = request.covariate_names(table.names)
     outcomes = request.outcome_names(table.names)
     columns = _read_columns(table, request, tuple(dict.fromkeys((*covariates, *outcomes))))
-    extras = {
-        "weights": _extra(table, request.weights, "weights"),
-        "offset": _extra(table, request.offset, "offset"),
-    }
+    given = {"weights": request.weights, "offset": request.offset}
+    extras = {what: _extra(table, one, what) for what, one in given.items() if one is not None}
     groups = _group_series(table, request)
     missing = {name: columns[name].missing for name in covariates}
     missing |= {_label(request, key): np.isnan(values) for key, values in extras.items()}
     if request.spec is None:
         missing |= {name: one.isna().to_numpy() for name, one in groups.items()}
     rows, messages = _complete(missing, table.size, request.strict)
-    columns = {name: _used(column.take(rows), request) for name, column in columns.items()}
-    groupings, memories = _groupings(request, groups, rows)
+    if len(rows) < table.size:
+        columns = {name: column.take(rows) for name, column in columns.items()}
+        groups = {name: one.iloc[rows] for name, one in groups.items()}
+        extras = {what: values[rows] for what, values in extras.items()}
+    columns = {name: _used(column, request) for name, column in columns.items()}
+    groupings, memories = _groupings(request, groups, len(rows))
     time_name = request.spec.time_name if request.spec else _time(request, columns)
-    order = _order(groupings, columns, (time_name, *covariates, *outcomes), extras, rows)
+    order = _order(groupings, columns, (time_name, *covariates, *outcomes), extras)
     columns = {name: column.take(order) for name, column in columns.items()}
     rows = rows[order]
     return Frame(
         columns=columns,
         groupings=tuple(grouping.take(order) for grouping in groupings),
         memories=memories,
-        weights=extras["weights"][rows] if request.weights is not None else np.ones(len(rows)),
-        offset=extras["offset"][rows],
+        weights=extras["weights"][order] if "weights" in extras else np.ones(len(rows)),
+        offset=extras["offset"][order] if "offset" in extras else np.zeros(len(rows)),
         time=columns[time_name].values if time_name else np.full(len(rows), np.nan),
         time_name=time_name,
         weights_name=request.weights if isinstance(request.weights, str) else None,
@@ -147,8 +149,6 @@ def _used(column: Column, request: Request) -> Column:
 
 def _extra(table: Table, given: Any, what: str) -> np.ndarray:
     """Read weights or offset: a column name, or an array with one value per row of the data."""
-    if given is None:
-        return np.zeros(table.size)
     if isinstance(given, str):
         column = read_column(table.series(given), given)
         if column.variable.kind != "number":
@@ -200,12 +200,11 @@ def _complete(
 
 
 def _groupings(
-    request: Request, groups: dict[str, pd.Series], rows: np.ndarray
+    request: Request, series: dict[str, pd.Series], size: int
 ) -> tuple[list[Grouping], tuple[GroupingSpecification, ...]]:
-    series = {name: one.iloc[rows] for name, one in groups.items()}
     if request.spec is not None:
         memories = request.spec.groupings
-        return [_recall(memory, series, len(rows)) for memory in memories], memories
+        return [_recall(memory, series, size) for memory in memories], memories
     found: dict[str, tuple[Grouping, GroupingSpecification]] = {}
     for term in request.formula.latents:
         if term.group not in found:
@@ -238,7 +237,6 @@ def _order(
     columns: dict[str, Column],
     names: Sequence[str | None],
     extras: dict[str, np.ndarray],
-    rows: np.ndarray,
 ) -> np.ndarray:
     """Return the canonical order: by subject, then by time, then by everything else."""
     keys = []
@@ -247,7 +245,9 @@ def _order(
         keys.append(codes if (codes >= 0).all() else label_rank(groupings[0].labels))
     keys += [columns[name].sort_key() for name in dict.fromkeys(names) if name is not None]
     keys += [grouping.codes for grouping in groupings[1:]]
-    keys += [values[rows] for values in extras.values()]
+    keys += list(extras.values())
+    if len(keys) > 1 and _increasing(*keys[:2]):
+        return np.arange(len(keys[0]))
     order = np.lexsort(keys[1::-1])
     if len(keys) <= 2:
         return order
@@ -260,3 +260,10 @@ def _order(
     again = order[tied]
     order[tied] = again[np.lexsort([key[again] for key in reversed(keys)])]
     return order
+
+
+def _increasing(first: np.ndarray, second: np.ndarray) -> bool:
+    """Say whether the rows stand in strict order already, as most data come."""
+    ahead, behind = first[1:], first[:-1]
+    tied = ahead == behind
+    return bool(((ahead > behind) | (tied & (second[1:] > second[:-1]))).all())

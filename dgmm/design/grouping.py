@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design.variables import label_key, natural_order, plain_label
+from dgmm.design.variables import label_key, natural_order, plain_labels
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,17 @@ class Grouping:
     name: str
     levels: np.ndarray  # (n,) labels of the training data, in the user's own type, or "a:b"
     codes: np.ndarray  # (N,) int64, -1 a level unknown at the fit
-    labels: np.ndarray  # (N,) the label of the row itself, known or not
+    own: np.ndarray | None = None  # (N,) labels as new data give them, None when all are levels
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of the row itself, known or not, (N,)."""
+        return self.levels[self.codes] if self.own is None else self.own
 
     def take(self, rows: np.ndarray) -> Grouping:
         """Return the rows given by position."""
-        return Grouping(self.name, self.levels, self.codes[rows], self.labels[rows])
+        own = None if self.own is None else self.own[rows]
+        return Grouping(self.name, self.levels, self.codes[rows], own)
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,10 @@ def learn_grouping(
     memory = GroupingSpecification(
         name,
         tuple(columns),
-        tuple(tuple(plain_label(label) for label in labels) for _, labels in parts),
+        tuple(plain_labels(labels) for _, labels in parts),
         tuple(map(tuple, combinations.tolist())) if len(parts) > 1 else (),
     )
-    return Grouping(name, levels, codes, levels[codes]), memory
+    return Grouping(name, levels, codes), memory
 
 
 def recall_grouping(

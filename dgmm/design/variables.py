@@ -160,8 +160,7 @@ def _floats(series: pd.Series) -> np.ndarray:
 
 
 def _categories(name: str, codes: np.ndarray, levels: Iterable[Any]) -> Column:
-    plain = tuple(plain_label(level) for level in levels)
-    return Column(Variable(name, "category", plain), codes.astype(np.int64))
+    return Column(Variable(name, "category", plain_labels(levels)), codes.astype(np.int64))
 
 
 def recall_column(series: pd.Series, known: Variable) -> Column:
@@ -207,6 +206,13 @@ def plain_label(label: Any) -> Any:
     if isinstance(label, (str, bool, int, float)):
         return label
     return str(label)
+
+
+def plain_labels(labels: Iterable[Any]) -> tuple[Any, ...]:
+    """Return all labels as :func:`plain_label` does; an array of numbers at once."""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iufb":
+        return tuple(labels.tolist())
+    return tuple(plain_label(label) for label in labels)
 
 
 def label_key(label: Any) -> str:

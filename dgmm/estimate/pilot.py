@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.families import Family
+from dgmm.families import Family, Observations
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.triangle import ROWS, triangle
 
 __all__ = ["pilot", "start_theta"]
 
@@ -21,21 +24,25 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
 
     The unit is the residual standard deviation for the identity link, else 1.
     """
-    seen = torch.nonzero(torch.from_numpy(design.observed))[:, 0]
-    rows = Panel.from_design(design).rows.take(seen)
-    data, offset = rows.data, rows.offset
+    data, offset, X = _seen(design)
     identity = family.link.name == "identity"
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
-    Q, _ = torch.linalg.qr(rows.X)
+    basis = _orthonormal(X)
+    weight, target = torch.empty_like(eta), torch.empty_like(eta)
     for _ in range(25):
-        weight = family.information(data, eta, extra).clamp(min=1e-8)
-        target = eta - offset + family.working_residual(data, eta, extra)
-        new = offset + Q @ _least_squares(Q, weight / weight.max(), target)
+        for at in _blocks(X):
+            part = Observations(*(column[at] for column in data))
+            weight[at] = family.information(part, eta[at], extra)
+            target[at] = eta[at] - offset[at] + family.working_residual(part, eta[at], extra)
+        weight.clamp_(min=1e-8)
+        new = offset + X @ (basis @ _least_squares(X, basis, weight / weight.max(), target))
         if not identity:
-            new = new.clamp(-LARGEST_ETA, LARGEST_ETA)
-        done = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
+            new.clamp_(-LARGEST_ETA, LARGEST_ETA)
+        settled = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
+        # with an identity link the target is y - offset at any eta: equal weights give it at once
+        done = settled or (identity and bool(weight.max() == weight.min()))
         eta = new
         if done:
             break
@@ -44,11 +51,38 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     return (unit if unit > 0 else 1.0), eta - offset
 
 
-def _least_squares(X: Tensor, weight: Tensor, target: Tensor) -> Tensor:
-    """(X'WX)^-1 X'W target from the normal equations, for orthonormal columns."""
-    weighted = X * weight[:, None]
-    A, c = weighted.T @ X, weighted.T @ target
-    ridge = 1e-12 * A.diagonal().max() * torch.eye(len(A), dtype=A.dtype)
+def _seen(design: Design) -> tuple[Observations, Tensor, Tensor]:
+    """Data, offset and X of the rows whose outcome was seen; no copies when that is all rows."""
+    seen = design.observed
+    columns = (design.y, design.trials, design.weights, design.offset, design.fixed.matrix)
+    if not seen.all():
+        columns = tuple(column[seen] for column in columns)
+    y, trials, weights, offset, X = map(torch.from_numpy, columns)
+    return Observations(y, trials, weights), offset, X
+
+
+def _orthonormal(X: Tensor) -> Tensor:
+    """R^-1 of X = QR, so that the columns of X R^-1 are orthonormal, (p, p)."""
+    R = torch.from_numpy(triangle(X.numpy()))
+    return torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
+
+
+def _blocks(X: Tensor) -> Iterator[slice]:
+    """The rows of X, a cache's worth at a time."""
+    for first in range(0, len(X), ROWS):
+        yield slice(first, first + ROWS)
+
+
+def _least_squares(X: Tensor, basis: Tensor, weight: Tensor, target: Tensor) -> Tensor:
+    """(Q'WQ)^-1 Q'W target from the normal equations, for orthonormal columns Q = X basis."""
+    p = basis.shape[1]
+    A, c = torch.zeros(p, p, dtype=X.dtype), torch.zeros(p, dtype=X.dtype)
+    for at in _blocks(X):
+        Q = basis.T @ X[at].T  # rows along the last axis, which weights run along
+        weighted = Q * weight[at]
+        A += weighted @ Q.T
+        c += weighted @ target[at]
+    ridge = 1e-12 * A.diagonal().max() * torch.eye(p, dtype=X.dtype)
     solution: Tensor = torch.linalg.solve(A + ridge, c)
     return solution
 
@@ -56,8 +90,8 @@ def _least_squares(X: Tensor, weight: Tensor, target: Tensor) -> Tensor:
 def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Generator) -> Theta:
     """theta of the independence model with modest random effects."""
     observed = panel.observed_rows()
-    X = observed.rows.X @ model.basis
-    theta: Theta = {"beta": _least_squares(X, torch.ones_like(eta), eta)}
+    beta = _least_squares(observed.rows.X, model.basis, torch.ones_like(eta), eta)
+    theta: Theta = {"beta": beta}
     for i, network in enumerate(model.networks, 1):
         weights = network.network.initial(generator, last=0.02)
         weights["skip"] = torch.zeros(len(network.linear), dtype=torch.float64)

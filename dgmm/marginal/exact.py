@@ -14,6 +14,7 @@ J. Statistical Software 67(1), section 3, per subject instead of sparse.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,14 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.cholesky import backward, cholesky, forward
+from dgmm.cholesky import backward, cholesky, forward, log_det
+from dgmm.hessian import Curvature, curvature_of
 from dgmm.latent import Normal
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes
+from dgmm.triangle import ROWS
 
 RESTARTS = 4
 
@@ -113,36 +116,55 @@ class Profile:
 
 
 def statistics(model: Model, panel: Panel) -> Statistics:
-    """One pass over the observed rows of a panel."""
+    """One pass over the observed rows of a panel, some subjects at a time."""
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
-    rows, unit = panel.rows, model.unit
-    y = (rows.data.y / rows.data.trials - rows.offset).numpy() / unit
-    T = np.concatenate(
-        [(T * (lat.scale / unit)).numpy() for T, lat in zip(rows.T, model.latents, strict=True)],
-        axis=1,
-    )
-    X = (rows.X @ (model.basis / unit)).numpy()
-    weights = rows.data.weights.numpy()
-    root = np.sqrt(weights)
-    t = np.ascontiguousarray((T * root[:, None]).T)
-    z = np.ascontiguousarray((np.column_stack([X, y]) * root[:, None]).T)
     start = panel.start.numpy()[panel.count.numpy() > 0]
-
-    def sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(a * b, start)
-
-    A = np.array([[sums(a, b) for b in t] for a in t])
-    B = np.array([[sums(a, b) for b in z] for a in t])
-    constant = 2 * len(y) * math.log(unit) - float(np.log(weights).sum())
+    q, p, n, N = sum(lat.dim for lat in model.latents), len(model.names), len(start), panel.n_rows
+    A, B, C = np.empty((q, q, n)), np.empty((q, p + 1, n)), np.zeros((p + 1, p + 1))
+    log_weights = 0.0
+    for subjects, rows in _runs(start, N):
+        t, z, weights = _columns(model, panel, rows)
+        inside = start[subjects] - rows.start
+        for j, column in enumerate(t):
+            A[j, :, subjects] = np.add.reduceat(column * t, inside, axis=-1)
+            B[j, :, subjects] = np.add.reduceat(column * z, inside, axis=-1)
+        C += z @ z.T
+        log_weights += float(np.log(weights).sum())
+    constant = 2 * N * math.log(model.unit) - log_weights
     latents = tuple(lat for lat in model.latents if isinstance(lat, Normal))
-    log_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, z @ z.T, len(y), constant, unit, log_det, Pattern.of(latents))
+    basis_det = float(torch.linalg.slogdet(model.basis)[1])
+    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(latents))
 
 
-def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.ndarray:
-    """Lambda X or Lambda'X over the trailing axes of X (q, ...)."""
-    return np.tensordot(Lambda.T if transpose else Lambda, X, axes=1)
+def _runs(start: np.ndarray, N: int) -> Iterator[tuple[slice, slice]]:
+    """Consecutive subjects with their rows, a cache's worth (or one subject) at a time."""
+    first = 0
+    while first < len(start):
+        last = max(int(np.searchsorted(start, start[first] + ROWS)), first + 1)
+        end = int(start[last]) if last < len(start) else N
+        yield slice(first, last), slice(int(start[first]), end)
+        first = last
+
+
+def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some rows of W^(1/2) T (q, m) and W^(1/2) [X y] (p + 1, m) in units of the model, and w."""
+    rows, unit = panel.rows, model.unit
+    y, trials, weights = (column[at].numpy() for column in rows.data)
+    root = np.sqrt(weights)
+    scale = torch.cat([latent.scale for latent in model.latents]).numpy() / unit
+    t = np.concatenate([T[at].numpy().T for T in rows.T]) * scale[:, None]
+    z = np.empty((len(model.names) + 1, len(y)))
+    np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])
+    z[-1] = (y / trials - rows.offset[at].numpy()) / unit
+    t *= root
+    z *= root
+    return t, z, weights
+
+
+def _between(left: np.ndarray, A: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left'A right for every subject, A (q, q, n), as one product with a Kronecker matrix."""
+    return (np.kron(left, right).T @ A.reshape(-1, A.shape[-1])).reshape(A.shape)
 
 
 # -- the objective -------------------------------------------------------------------------------
@@ -150,23 +172,20 @@ def _times(Lambda: np.ndarray, X: np.ndarray, transpose: bool = False) -> np.nda
 
 @dataclass(frozen=True)
 class _Pieces:
-    AL: np.ndarray  # A Lambda (q, q, n)
-    L: np.ndarray  # chol(M)
+    L: np.ndarray  # chol(M) (q, q, n)
     K: np.ndarray  # (q, p + 1, n)
     S: np.ndarray  # (p + 1, p + 1)
     log_det: float
 
 
 def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
-    AL = np.einsum("ijn,jk->ikn", stats.A, Lambda)
-    M = _times(Lambda, AL, transpose=True)
+    M = _between(Lambda, stats.A, Lambda)
     q = len(M)
     M[np.arange(q), np.arange(q)] += 1
     L = cholesky(M)
-    K = forward(L, _times(Lambda, stats.B, transpose=True))
-    flat = K.transpose(0, 2, 1).reshape(-1, K.shape[1])
-    S = stats.C - flat.T @ flat
-    return _Pieces(AL, L, K, S, 2 * float(np.log(L[np.arange(q), np.arange(q)]).sum()))
+    K = forward(L, np.tensordot(Lambda.T, stats.B, axes=1))
+    S = stats.C - sum(k @ k.T for k in K)
+    return _Pieces(L, K, S, float(log_det(L).sum()))
 
 
 def _deviance(
@@ -181,21 +200,31 @@ def _deviance(
     rss = float(pieces.S[p, p] - Sxy @ beta)
     df = stats.N - p if reml else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + pieces.log_det + stats.constant
-    inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
-    gradient = 2 * np.einsum("ijn,jkn->ik", pieces.AL, inverse)
-    v = np.append(-beta, 1.0)
-    g = np.einsum("qcn,c->qn", stats.B, v)
-    w = backward(pieces.L, np.einsum("kcn,c->kn", pieces.K, v)[:, None])[:, 0]
-    residual = g - np.einsum("qkn,kn->qn", pieces.AL, w)
-    gradient -= 2 * (df / rss) * (residual @ w.T)
+    AL = _between(np.eye(len(Lambda)), stats.A, Lambda)
+    gradient = _slope(stats, AL, pieces, beta, df / rss)
     if reml:
         value += 2 * float(np.log(np.diag(factor)).sum()) - 2 * stats.log_det_basis
         W = backward(pieces.L, pieces.K[:, :p])
         weighted = np.einsum("kpn,pr->krn", W, np.linalg.inv(Sxx))
-        rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", pieces.AL, W)
+        rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", AL, W)
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
     free = gradient[stats.pattern.row, stats.pattern.column]
     return value, free, pieces, beta, rss
+
+
+def _slope(
+    stats: Statistics, AL: np.ndarray, pieces: _Pieces, beta: np.ndarray, precision: float
+) -> np.ndarray:
+    """The gradient in Lambda of sum_i log det M_i + precision (1, -beta) S (1, -beta)', (q, q).
+
+    AL (q, q, n) is A_i Lambda.
+    """
+    inverse = backward(pieces.L, forward(pieces.L, _identity_like(pieces.L)))
+    v = np.append(-beta, 1.0)
+    w = backward(pieces.L, np.tensordot(v, pieces.K, axes=([0], [1]))[:, None])[:, 0]
+    residual = np.tensordot(v, stats.B, axes=([0], [1])) - (AL * w).sum(1)
+    trace: np.ndarray = np.einsum("ijn,jkn->ik", AL, inverse)
+    return 2 * (trace - precision * (residual @ w.T))
 
 
 def _identity_like(L: np.ndarray) -> np.ndarray:
@@ -222,7 +251,7 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
         if not again.fun < found.fun - 1e-9:
             break
         found = again
-    x = _settled(stats, reml, found.x)
+    x = _settled(stats, reml, _sharpened(stats, reml, found.x))
     value, gradient, pieces, beta, rss = _deviance(x, stats, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
@@ -247,14 +276,33 @@ def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
 
 
 def _descend(stats: Statistics, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:
-    """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size."""
+    """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size.
+
+    It ends where the deviance is flat to rounding, beyond which no line search could see.
+    """
 
     def scaled(entries: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient, *_ = _deviance(entries, stats, reml)
         return value / stats.N, gradient / stats.N
 
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
+    options = {"ftol": 1e-15, "gtol": 1e-7, "maxiter": 500, "maxcor": 30}
     return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", options=options)
+
+
+def _sharpened(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
+    """One Newton step, kept if it makes the gradient smaller and costs nothing.
+
+    The Hessian is that of forward differences of the gradient; a flat direction gets no step.
+    """
+    value, gradient, *_ = _deviance(x, stats, reml)
+    if np.abs(gradient).max() < 1e-9 * stats.N:
+        return x
+    h = 1e-5 * max(1.0, float(np.abs(x).max()))
+    H = np.array([(_deviance(x + u, stats, reml)[1] - gradient) / h for u in h * np.eye(len(x))])
+    moved = x - np.linalg.lstsq(0.5 * (H + H.T), gradient, rcond=1e-10)[0]
+    after, slope, *_ = _deviance(moved, stats, reml)
+    better = np.abs(slope).max() < np.abs(gradient).max() and after < value + 1e-9 * stats.N
+    return moved if better else x
 
 
 def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
@@ -269,8 +317,7 @@ def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
 class LogLikelihood:
     """The unprofiled log-likelihood as a function of the vector theta (beta, latents, log sigma).
 
-    What depends on the variance parameters alone is kept, so second differences in beta cost
-    nothing.
+    What depends on the variance parameters alone is kept, so differences in beta cost nothing.
     """
 
     def __init__(self, stats: Statistics) -> None:
@@ -280,20 +327,55 @@ class LogLikelihood:
     def __call__(self, theta: np.ndarray) -> float:
         stats = self.stats
         beta, log_sigma = theta[: stats.p], theta[-1] - math.log(stats.unit)
-        S, log_det = self._variance_part(theta[stats.p : -1], log_sigma)
+        S, log_det = self._variance_part(theta)
         v = np.append(-beta, 1.0)
         quadratic = float(v @ S @ v) * math.exp(-2 * log_sigma)
         normal = stats.N * (math.log(2 * math.pi) + 2 * log_sigma)
         return -0.5 * (normal + stats.constant + log_det + quadratic)
 
-    def _variance_part(self, entries: np.ndarray, log_sigma: float) -> tuple[np.ndarray, float]:
-        key = entries.tobytes() + np.float64(log_sigma).tobytes()
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        """dl / d theta, (P,): Lambda enters relative to sigma, with the logs of its diagonal."""
+        stats, pattern = self.stats, self.stats.pattern
+        beta, precision = theta[: stats.p], self._sigma(theta) ** -2
+        Lambda = self._relative(theta)
+        pieces = _pieces(stats, Lambda)
+        AL = _between(np.eye(len(Lambda)), stats.A, Lambda)
+        slope = -0.5 * _slope(stats, AL, pieces, beta, precision)
+        v = np.append(-beta, 1.0)
+        Sv = precision * (pieces.S @ v)
+        entries = slope[pattern.row, pattern.column]
+        relative = Lambda[pattern.row, pattern.column]
+        through = np.where(pattern.on_diagonal, relative, 1 / self._sigma(theta))
+        log_sigma = float(v @ Sv) - stats.N - float(entries @ relative)
+        return np.concatenate([Sv[:-1], entries * through, [log_sigma]])
+
+    def hessian(self, theta: np.ndarray, step: np.ndarray) -> Curvature:
+        """Exact in beta, in which l is quadratic; else central differences of the gradient."""
+        p, P = self.stats.p, len(theta)
+        S, _ = self._variance_part(theta)
+        H = np.empty((P, P))
+        H[:p, :p] = -S[:p, :p] / self._sigma(theta) ** 2
+        for j in range(p, P):
+            h = np.zeros(P)
+            h[j] = step[j]
+            H[j] = (self.gradient(theta + h) - self.gradient(theta - h)) / (2 * step[j])
+            H[:p, j] = H[j, :p]
+        return curvature_of(H)
+
+    def _sigma(self, theta: np.ndarray) -> float:
+        return math.exp(theta[-1]) / self.stats.unit
+
+    def _relative(self, theta: np.ndarray) -> np.ndarray:
+        """Lambda (q, q) relative to sigma."""
+        natural = theta[self.stats.p : -1].copy()
+        diagonal = self.stats.pattern.on_diagonal
+        natural[diagonal] = np.exp(natural[diagonal])
+        return self.stats.pattern.fill(natural) / self._sigma(theta)
+
+    def _variance_part(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
+        key = theta[self.stats.p :].tobytes()
         if key not in self._kept:
-            natural = entries.copy()
-            diagonal = self.stats.pattern.on_diagonal
-            natural[diagonal] = np.exp(natural[diagonal])
-            relative = self.stats.pattern.fill(natural) * math.exp(-log_sigma)
-            pieces = _pieces(self.stats, relative)
+            pieces = _pieces(self.stats, self._relative(theta))
             self._kept[key] = pieces.S, pieces.log_det
         return self._kept[key]
 
