@@ -26,6 +26,8 @@ from dgmm.evidence import effective_df
 from dgmm.hessian import Curvature, central_hessian, central_jacobian, invert
 from dgmm.latent import Normal
 from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze
+from dgmm.marginal.joint import JointLaplace
+from dgmm.marginal.sparse import crossed_statistics
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
@@ -112,7 +114,7 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
         if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
             zero |= diagonal < 10 * BOUNDARY
         held[key] = zero.double()
-        names += [latent.names[j] for j in torch.nonzero(zero)[:, 0]]
+        names += [_name(done, i - 1, latent.names[j]) for j in torch.nonzero(zero)[:, 0]]
         if "below" in latent.shapes():
             below = done.theta[f"latent{i}.below"]
             column = torch.tril_indices(latent.dim, latent.dim, -1)[1]
@@ -120,6 +122,12 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
             empty = (zero[column]) & (below.abs() < BOUNDARY)
             held[f"latent{i}.below"] = empty.double()
     return tuple(names), packing.pack(held).numpy() > 0
+
+
+def _name(done: Estimate, term: int, column: str) -> str:
+    """A column of T, with its grouping factor when there are several."""
+    crossing = done.panel.crossing
+    return column if crossing is None else f"{column} | {crossing.names[crossing.factor[term]]}"
 
 
 def sigma_unit(done: Estimate) -> float:
@@ -158,14 +166,27 @@ def observed_information(
     """Central-difference Hessian of the marginal log-likelihood over all reported parameters."""
     packing = reported_packing(done.model)
     x = packing.pack(done.theta).numpy()
+    if done.likelihood == "laplace":
+        return _laplace_information(done, x)
     if done.likelihood == "exact":
-        stats = exact.statistics(done.model, done.observed)
+        several = done.panel.crossing is not None
+        statistics = crossed_statistics if several else exact.statistics
+        stats: exact.Sufficient = statistics(done.model, done.observed)
         value = exact.LogLikelihood(stats)
         step = _pilot_steps(value, x)
         return central_hessian(value, x, step), "observed information, central differences"
     frozen = freeze_at(done, done.theta, done.observed, seed, draws)
     return gradient_hessian(frozen, done.theta, packing), (
         "observed information, central differences of the score at frozen nodes"
+    )
+
+
+def _laplace_information(done: Estimate, x: np.ndarray) -> tuple[Curvature, str]:
+    joint = JointLaplace(done.model, done.observed)
+    step = _pilot_steps(joint.value, x)
+    curvature = central_jacobian(lambda at: joint.value_and_gradient(at)[1], x, step)
+    return curvature, (
+        "observed information, central differences of the gradient of the Laplace approximation"
     )
 
 

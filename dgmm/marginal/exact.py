@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,12 +29,15 @@ from dgmm.parameters import Theta
 from dgmm.posterior import find_modes
 
 __all__ = [
+    "Deviance",
     "LogLikelihood",
     "Pattern",
     "Profile",
     "Statistics",
+    "Sufficient",
     "maximise",
     "per_subject",
+    "scaled_rows",
     "statistics",
 ]
 
@@ -63,6 +67,11 @@ class Pattern:
                 column.append(first + c)
             first += size
         return cls(np.array(row, dtype=int), np.array(column, dtype=int), first)
+
+    @classmethod
+    def of_model(cls, model: Model) -> Pattern:
+        """The pattern of the linear latent terms of a model."""
+        return cls.of(tuple(lat for lat in model.latents if isinstance(lat, Normal)))
 
     @property
     def on_diagonal(self) -> np.ndarray:
@@ -94,6 +103,42 @@ class Statistics:
         """Number of linear coefficients."""
         return self.C.shape[0] - 1
 
+    def reduce(self, Lambda: np.ndarray) -> tuple[np.ndarray, float]:
+        """S (p + 1, p + 1) and sum_i log det M_i at Lambda relative to sigma."""
+        pieces = _pieces(self, Lambda)
+        return pieces.S, pieces.log_det
+
+    def deviance(self, entries: np.ndarray, reml: bool) -> Deviance:
+        """The profiled deviance at the free entries of Lambda relative to sigma."""
+        return _deviance(entries, self, reml)
+
+
+class Deviance(NamedTuple):
+    """Profiled -2 l (restricted if reml) at some Lambda, and what was profiled out."""
+
+    value: float
+    gradient: np.ndarray  # in the free entries of Lambda
+    S: np.ndarray  # (p + 1, p + 1)
+    beta: np.ndarray  # (p,)
+    rss: float  # |y - X beta - Z Lambda u|^2 + |u|^2 at its minimum
+
+
+class Sufficient(Protocol):
+    """What maximise() and LogLikelihood need: statistics per subject, or of crossed factors."""
+
+    @property
+    def p(self) -> int: ...
+    @property
+    def N(self) -> int: ...
+    @property
+    def constant(self) -> float: ...
+    @property
+    def unit(self) -> float: ...
+    @property
+    def pattern(self) -> Pattern: ...
+    def reduce(self, Lambda: np.ndarray) -> tuple[np.ndarray, float]: ...
+    def deviance(self, entries: np.ndarray, reml: bool) -> Deviance: ...
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -109,8 +154,16 @@ class Profile:
     message: str
 
 
-def statistics(model: Model, panel: Panel) -> Statistics:
-    """One pass over the observed rows of a panel."""
+class Scaled(NamedTuple):
+    """The rows in units of the model, each times the root of its prior weight."""
+
+    t: np.ndarray  # (q, N) columns of all T
+    z: np.ndarray  # (p + 1, N) columns of X, then y
+    constant: float  # N log unit^2 - sum log w
+
+
+def scaled_rows(model: Model, panel: Panel) -> Scaled:
+    """y / unit, T scale / unit and X basis / unit of the observed rows of a panel."""
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
     rows, unit = panel.rows, model.unit
@@ -124,6 +177,12 @@ def statistics(model: Model, panel: Panel) -> Statistics:
     root = np.sqrt(weights)
     t = np.ascontiguousarray((T * root[:, None]).T)
     z = np.ascontiguousarray((np.column_stack([X, y]) * root[:, None]).T)
+    return Scaled(t, z, 2 * len(y) * math.log(unit) - float(np.log(weights).sum()))
+
+
+def statistics(model: Model, panel: Panel) -> Statistics:
+    """One pass over the observed rows of a panel."""
+    t, z, constant = scaled_rows(model, panel)
     start = panel.start.numpy()[panel.count.numpy() > 0]
 
     def sums(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -131,10 +190,9 @@ def statistics(model: Model, panel: Panel) -> Statistics:
 
     A = np.array([[sums(a, b) for b in t] for a in t])
     B = np.array([[sums(a, b) for b in z] for a in t])
-    constant = 2 * len(y) * math.log(unit) - float(np.log(weights).sum())
-    latents = tuple(lat for lat in model.latents if isinstance(lat, Normal))
     log_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, z @ z.T, len(y), constant, unit, log_det, Pattern.of(latents))
+    pattern = Pattern.of_model(model)
+    return Statistics(A, B, z @ z.T, z.shape[1], constant, model.unit, log_det, pattern)
 
 
 # -- small Cholesky factors over the last axis ---------------------------------------------------
@@ -196,9 +254,7 @@ def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
     return _Pieces(AL, L, K, S, 2 * float(np.log(L[np.arange(q), np.arange(q)]).sum()))
 
 
-def _deviance(
-    entries: np.ndarray, stats: Statistics, reml: bool
-) -> tuple[float, np.ndarray, _Pieces, np.ndarray, float]:
+def _deviance(entries: np.ndarray, stats: Statistics, reml: bool) -> Deviance:
     """Profiled -2 l and its gradient in the free entries of Lambda (relative to sigma)."""
     Lambda = stats.pattern.fill(entries)
     pieces, p = _pieces(stats, Lambda), stats.p
@@ -222,14 +278,14 @@ def _deviance(
         rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", pieces.AL, W)
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
     free = gradient[stats.pattern.row, stats.pattern.column]
-    return value, free, pieces, beta, rss
+    return Deviance(value, free, pieces.S, beta, rss)
 
 
 def _identity_like(L: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.eye(len(L))[:, :, None], L.shape)
 
 
-def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = None) -> Profile:
+def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = None) -> Profile:
     """Maximum likelihood (or REML) by L-BFGS-B on the free entries, the diagonal kept >= 0.
 
     The deviance is divided by N, so that tolerances mean the same for every sample size.
@@ -239,14 +295,14 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
     bounds = [(0.0, None) if d else (None, None) for d in pattern.on_diagonal]
 
     def scaled(entries: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient, *_ = _deviance(entries, stats, reml)
+        value, gradient, *_ = stats.deviance(entries, reml)
         return value / stats.N, gradient / stats.N
 
     options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
     found = optimize.minimize(
         scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options
     )
-    value, gradient, pieces, beta, rss = _deviance(found.x, stats, reml)
+    value, gradient, S, beta, rss = stats.deviance(found.x, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
     free = ~(pattern.on_diagonal & (found.x <= 0))
@@ -256,7 +312,7 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
         pattern.fill(found.x) * math.sqrt(sigma2),
         0.5 * math.log(sigma2) + math.log(stats.unit),
         -0.5 * value,
-        sigma2 * np.linalg.inv(pieces.S[: stats.p, : stats.p]),
+        sigma2 * np.linalg.inv(S[: stats.p, : stats.p]),
         int(found.nfev),
         flat or bool(found.success),
         str(found.message),
@@ -270,7 +326,7 @@ class LogLikelihood:
     nothing.
     """
 
-    def __init__(self, stats: Statistics) -> None:
+    def __init__(self, stats: Sufficient) -> None:
         self.stats = stats
         self._kept: dict[bytes, tuple[np.ndarray, float]] = {}
 
@@ -290,8 +346,7 @@ class LogLikelihood:
             diagonal = self.stats.pattern.on_diagonal
             natural[diagonal] = np.exp(natural[diagonal])
             relative = self.stats.pattern.fill(natural) * math.exp(-log_sigma)
-            pieces = _pieces(self.stats, relative)
-            self._kept[key] = pieces.S, pieces.log_det
+            self._kept[key] = self.stats.reduce(relative)
         return self._kept[key]
 
 
