@@ -74,7 +74,8 @@ def mixed_model(
 
     Args:
         formula: ``y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)``; linear terms, splines,
-            ``dnn()`` networks and one random part per grouping factor. Two-column outcomes:
+            ``dnn()`` networks. Groups may be nested (``(1 | a/b)``) or crossed
+            (``(1 | a) + (1 | b)``) when every term is linear. Two-column outcomes:
             ``cbind(success, failure)`` or ``success / trials``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
@@ -85,7 +86,8 @@ def mixed_model(
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
             effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
             (any), "laplace" (any, without networks: an approximation, fast); "auto" takes the
-            first of the first three that applies.
+            first of the first three that applies. With several grouping factors "exact", or
+            "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian", "sandwich" (cluster-robust, no networks) or None.
@@ -162,6 +164,11 @@ def mixed_model(
     _check_groups(design, chosen)
     nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
     request = _request(call, design, chosen, verbose)
+    if se == "sandwich" and len({block.grouping.name for block in design.latents}) > 1:
+        raise ValueError(
+            "se='sandwich' needs independent subjects, which several grouping factors do not "
+            "leave; use se='hessian'"
+        )
     done = _estimate(design, nested, request)
     apart = _separation_messages(design, done)
     info = None
@@ -391,11 +398,7 @@ def _check_groups(design: Design, family: Family) -> None:
             "independent rows use a regression package such as statsmodels."
         )
     if len(names) > 1:
-        listed = ", ".join(f"`{name}`" for name in names)
-        raise ValueError(
-            f"the formula has {len(names)} grouping factors ({listed}); the engines here handle "
-            f"one. Keep the one that matters, for example (1 | {names[0]})."
-        )
+        _check_several(design.formula, names)
     observed = design.observed
     y = (design.y / design.trials)[observed]
     if np.all(y == y[0]):
@@ -403,13 +406,29 @@ def _check_groups(design: Design, family: Family) -> None:
             f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
             "there is nothing to explain"
         )
-    effects = sum(len(block.columns.names) for block in design.latents)
-    levels = np.count_nonzero(np.bincount(design.latents[0].grouping.codes[observed]))
     seen = int(observed.sum())
-    if not family.repeats and not design.ratio and seen <= levels * effects:
+    for name in names:
+        blocks = [block for block in design.latents if block.grouping.name == name]
+        effects = sum(len(block.columns.names) for block in blocks)
+        levels = np.count_nonzero(np.bincount(blocks[0].grouping.codes[observed]))
+        if not family.repeats and not design.ratio and seen <= levels * effects:
+            raise ValueError(
+                f"{seen} observed outcomes cannot tell {effects} random effects for each of "
+                f"{levels} levels of `{name}` from the residual; use fewer random effects"
+            )
+
+
+def _check_several(formula: Formula, names: list[str]) -> None:
+    """Networks have one grouping factor."""
+    listed = ", ".join(f"`{name}`" for name in names)
+    random = [term for term in formula.latents if term.kind != "normal"]
+    deep = [*(term.text for term in formula.networks), *(term.text for term in random)]
+    if deep:
+        kept = random[0].group if random else names[0]
         raise ValueError(
-            f"{seen} observed outcomes cannot tell {effects} random effects for each of {levels} "
-            f"levels of `{names[0]}` from the residual; use fewer random effects"
+            f"{deep[0]} is a network, and the formula has {len(names)} grouping factors "
+            f"({listed}): networks are fitted with one. Make the term linear, or keep one factor, "
+            f"for example `{kept}`."
         )
 
 
@@ -448,10 +467,12 @@ def _method(method: str, deep: bool) -> str:
 
 
 def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
+    gaussian = family.name == "gaussian" and family.link.name == "identity"
+    if len({block.grouping.name for block in design.latents}) > 1:
+        return _several_likelihood(word, method, gaussian, design)
     _one_of("likelihood", word, LIKELIHOODS)
     if method == "vae" and any(block.term.target for block in design.latents):
         raise ValueError("random effects in zi= need a model without dnn() and method='ml'")
-    gaussian = family.name == "gaussian" and family.link.name == "identity"
     exact = gaussian and not deep and not design.parts
     k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
     if method == "reml" and not (exact and word in ("auto", "exact")):
@@ -477,6 +498,25 @@ def _likelihood(word: str, method: str, deep: bool, design: Design, family: Fami
         return "exact"
     linear = all(block.term.kind == "normal" for block in design.latents)
     return "quadrature" if linear and method != "vae" and k <= 2 else "importance"
+
+
+def _several_likelihood(word: str, method: str, gaussian: bool, design: Design) -> str:
+    """With several grouping factors: exact for Gaussian outcomes, else Laplace's approximation."""
+    if method == "vae":
+        raise ValueError("method='vae' is for one grouping factor; leave method='auto' or 'ml'")
+    if design.parts:
+        named = " and ".join(f"{name}=" for name in design.parts)
+        raise ValueError(f"{named} is for one grouping factor; the formula has several")
+    if method == "reml" and not gaussian:
+        raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
+    fitting = "exact" if gaussian else "laplace"
+    if word not in ("auto", fitting):
+        why = "a Gaussian outcome with identity link" if gaussian else "this family and link"
+        raise ValueError(
+            f"likelihood={word!r} is not available with several grouping factors: {why} has "
+            f"likelihood={fitting!r}"
+        )
+    return fitting
 
 
 def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str, ...]:

@@ -97,6 +97,8 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
 
 
 def _check(fit: Fit) -> None:
+    if fit.estimate.panel.crossing is not None:
+        raise ValueError("compare() is for models with one grouping factor")
     family = fit.estimate.model.family
     if family.name != "gaussian" or family.link.name != "identity":
         raise ValueError(

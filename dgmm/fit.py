@@ -195,18 +195,25 @@ class Fit:
         from_info = self.info.boundary if self.info is not None else ()
         return from_info or prediction.boundary_names(self.estimate)
 
-    def ranef(self, *, cond_var: bool = False) -> pd.DataFrame:
+    def ranef(self, *, cond_var: bool = False) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """E(b | y) per subject, in the units of the coefficients (linear latents).
+
+        With several grouping factors a dict of such tables, one per factor; after Laplace's
+        approximation they hold the conditional modes, as in lme4.
 
         For a neural latent the columns are the coordinates b1, b2, ... themselves, which are only
         defined up to rotation: read profiles from :meth:`predict` instead. With ``cond_var`` the
         posterior standard deviations follow as further columns ``sd(...)``.
         """
+        if self.estimate.panel.crossing is not None:
+            return prediction.factor_tables(self.estimate, cond_var)
         table = prediction.random_effect_table(self.estimate, self.request.seed, cond_var)
         return table.rename_axis(index=self.groups[0])
 
-    def coef(self) -> pd.DataFrame:
-        """Fixed plus random effects of every subject."""
+    def coef(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
+        """Fixed plus random effects of every subject; per factor when there are several."""
+        if self.estimate.panel.crossing is not None:
+            return prediction.factor_coefficients(self.estimate, self.fixef())
         table = prediction.subject_coefficients(self.estimate, self.fixef(), self.request.seed)
         return table.rename_axis(index=self.groups[0])
 
@@ -236,15 +243,24 @@ class Fit:
         if n not in ("observations", "subjects"):
             raise ValueError(f"n is 'observations' or 'subjects', not {n!r}")
         size = self.nobs() if n == "observations" else self.n_groups()
+        if isinstance(size, dict):
+            raise ValueError(
+                "with several grouping factors there is no one number of subjects; use "
+                "bic('observations')"
+            )
         return self.deviance() + float(np.log(size)) * self.df()
 
     def nobs(self) -> int:
         """Number of observed outcomes."""
         return int(self.estimate.panel.observed.sum())
 
-    def n_groups(self) -> int:
-        """Number of subjects."""
-        return self.estimate.panel.n
+    def n_groups(self) -> int | dict[str, int]:
+        """Number of subjects; with several grouping factors the levels of each."""
+        crossing = self.estimate.panel.crossing
+        if crossing is None:
+            return self.estimate.panel.n
+        sizes = map(len, crossing.labels)
+        return dict(zip(crossing.names, sizes, strict=True))
 
     def df_residual(self) -> float:
         """Observed outcomes minus parameters."""

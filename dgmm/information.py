@@ -24,9 +24,11 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
 from dgmm.evidence import effective_df
-from dgmm.hessian import Curvature, central_jacobian, curvature_of, invert
+from dgmm.hessian import Curvature, central_hessian, central_jacobian, curvature_of, invert
 from dgmm.latent import Normal
 from dgmm.marginal import Frozen, Importance, Laplace, NodeRule, Quadrature, exact, freeze
+from dgmm.marginal.joint import JointLaplace
+from dgmm.marginal.sparse import crossed_statistics
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
@@ -116,7 +118,7 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
         if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
             zero |= diagonal < 10 * BOUNDARY
         held[key] = zero.double()
-        names += [latent.names[j] for j in torch.nonzero(zero)[:, 0]]
+        names += [_name(done, i - 1, latent.names[j]) for j in torch.nonzero(zero)[:, 0]]
         if "below" in latent.shapes():
             below = done.theta[f"latent{i}.below"]
             column = torch.tril_indices(latent.dim, latent.dim, -1)[1]
@@ -124,6 +126,12 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
             empty = (zero[column]) & (below.abs() < BOUNDARY)
             held[f"latent{i}.below"] = empty.double()
     return tuple(names), packing.pack(held).numpy() > 0
+
+
+def _name(done: Estimate, term: int, column: str) -> str:
+    """A column of T, with its grouping factor when there are several."""
+    crossing = done.panel.crossing
+    return column if crossing is None else f"{column} | {crossing.names[crossing.factor[term]]}"
 
 
 def sigma_unit(done: Estimate) -> float:
@@ -163,10 +171,15 @@ def observed_information(
     """Central-difference Hessian of the marginal log-likelihood over all reported parameters."""
     packing = reported_packing(done.model)
     x = packing.pack(done.theta).numpy()
+    several = done.panel.crossing is not None
+    if several and done.likelihood == "laplace":
+        return _laplace_information(done, x)
     if done.likelihood == "exact":
-        stats = exact.statistics(done.model, done.observed)
+        statistics = crossed_statistics if several else exact.statistics
+        stats: exact.Sufficient = statistics(done.model, done.observed)
         value = exact.LogLikelihood(stats)
-        curvature = value.hessian(x, _pilot_steps(value, x))
+        step = _pilot_steps(value, x)
+        curvature = central_hessian(value, x, step) if several else value.hessian(x, step)
         return curvature, "observed information, central differences"
     if done.rule is not None and not isinstance(done.rule, Importance):
         return _classical_information(done)
@@ -200,6 +213,15 @@ def _classical_information(done: Estimate) -> tuple[Curvature, str]:
     logged = first + np.flatnonzero(engine.pattern.on_diagonal)
     H[logged, logged] += here.gradient[logged] * x[logged]
     return curvature_of(H), form
+
+
+def _laplace_information(done: Estimate, x: np.ndarray) -> tuple[Curvature, str]:
+    joint = JointLaplace(done.model, done.observed)
+    step = _pilot_steps(joint.value, x)
+    curvature = central_jacobian(lambda at: joint.value_and_gradient(at)[1], x, step)
+    return curvature, (
+        "observed information, central differences of the gradient of the Laplace approximation"
+    )
 
 
 def _pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ with the mask of the real ones. Axis order is (M draws, n subjects, J measuremen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.families import Observations
 
-__all__ = ["Block", "Panel"]
+__all__ = ["Block", "Crossing", "Panel"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Rows:
     Z: tuple[Tensor, ...]  # per part of the formula ("zi", "dispersion"), (N, c)
     time: Tensor  # (N,)
     occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
+    level: tuple[Tensor, ...] = ()  # of each of several grouping factors, (N,), -1 unknown
 
     def take(self, index: Tensor) -> Rows:
         """The rows at ``index`` (any shape), in the shape of ``index``."""
@@ -46,6 +47,7 @@ class Rows:
             tuple(block[index] for block in self.Z),
             self.time[index],
             self.occasion[index],
+            tuple(level[index] for level in self.level),
         )
 
     def columns(self) -> tuple[Tensor, ...]:
@@ -82,6 +84,31 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """Several grouping factors, nested or crossed: their levels, and which term is whose."""
+
+    names: tuple[str, ...]  # (F,)
+    labels: tuple[np.ndarray, ...]  # (m_f,) each: levels of the fit
+    factor: tuple[int, ...]  # grouping factor of each latent term
+
+    def terms(self, f: int) -> list[int]:
+        """The latent terms of a factor."""
+        return [term for term, factor in enumerate(self.factor) if factor == f]
+
+    def gather(
+        self, effects: Sequence[Tensor], level: Sequence[Tensor], dims: Sequence[int]
+    ) -> Tensor:
+        """b of every row (N, k), term by term, from those of all levels (m_f, k_f)."""
+        parts: list[Tensor] = [torch.empty(0)] * len(self.factor)
+        for f, (values, codes) in enumerate(zip(effects, level, strict=True)):
+            terms = self.terms(f)
+            pieces = torch.split(values[codes], [dims[term] for term in terms], dim=1)
+            for term, piece in zip(terms, pieces, strict=True):
+                parts[term] = piece
+        return torch.cat(parts, dim=1)
+
+
+@dataclass(frozen=True)
 class Panel:
     """All measurements, subjects contiguous; ``count`` may be zero for a subject."""
 
@@ -91,6 +118,7 @@ class Panel:
     count: Tensor  # (n,)
     observed: Tensor  # (N,) bool: the outcome was seen
     rows: Rows
+    crossing: Crossing | None = None  # with several grouping factors; subjects are the first one's
 
     @property
     def n(self) -> int:
@@ -110,6 +138,7 @@ class Panel:
         subject = np.repeat(np.arange(len(start)), count)
         tensor = torch.from_numpy
         basis = [block.basis or block.columns for block in design.latents]
+        crossing, levels = _crossing(design)
         rows = Rows(
             Observations(*(tensor(v) for v in (design.y, design.trials, design.weights))),
             tensor(design.offset),
@@ -120,6 +149,7 @@ class Panel:
             tuple(tensor(columns.matrix) for columns in design.parts.values()),
             tensor(np.asarray(design.time, dtype=float)),
             tensor(np.arange(len(subject)) - start[subject]),
+            levels,
         )
         return cls(
             ids=ids,
@@ -128,6 +158,7 @@ class Panel:
             count=tensor(count),
             observed=~torch.isnan(rows.data.y),
             rows=rows,
+            crossing=crossing,
         )
 
     def observed_rows(self) -> Panel:
@@ -142,7 +173,8 @@ class Panel:
         subject = self.subject[kept]
         count = torch.bincount(subject, minlength=self.n)
         start = torch.cumsum(count, 0) - count
-        return Panel(self.ids, subject, start, count, self.observed[kept], self._rows_at(kept))
+        observed, rows = self.observed[kept], self._rows_at(kept)
+        return Panel(self.ids, subject, start, count, observed, rows, self.crossing)
 
     def select(self, subjects: np.ndarray | Tensor) -> Panel:
         """A panel of some subjects, in the order given."""
@@ -152,7 +184,8 @@ class Panel:
         subject = torch.repeat_interleave(torch.arange(len(chosen)), count)
         index = self.start[chosen][subject] + torch.arange(len(subject)) - start[subject]
         ids = self.ids[chosen.numpy()]
-        return Panel(ids, subject, start, count, self.observed[index], self._rows_at(index))
+        observed, rows = self.observed[index], self._rows_at(index)
+        return Panel(ids, subject, start, count, observed, rows, self.crossing)
 
     def _rows_at(self, index: Tensor) -> Rows:
         """Rows at ``index``; padding repeats a real row, so one stays even when none counts."""
@@ -203,6 +236,19 @@ class Panel:
                 last += 1
             yield self.block(order[first:last])
             first = last
+
+
+def _crossing(design: Design) -> tuple[Crossing | None, tuple[Tensor, ...]]:
+    """The grouping factors and the level of every row in each, when there are several."""
+    groupings = {block.grouping.name: block.grouping for block in design.latents}
+    if len(groupings) < 2:
+        return None, ()
+    names = tuple(groupings)
+    factor = tuple(names.index(block.grouping.name) for block in design.latents)
+    labels = tuple(one.levels for one in groupings.values())
+    return Crossing(names, labels, factor), tuple(
+        torch.from_numpy(one.codes) for one in groupings.values()
+    )
 
 
 def _subjects(design: Design) -> tuple[np.ndarray, np.ndarray]:

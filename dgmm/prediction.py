@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information, find_boundary
-from dgmm.panel import Panel
+from dgmm.marginal.joint import effects_of_levels
+from dgmm.panel import Crossing, Panel
 from dgmm.parameters import Theta, part
 from dgmm.predictive import Predictive, given_history, marginal, mean_subject, random_effects
 from dgmm.registry import suggestion
-from dgmm.simulate import simulate_panel
+from dgmm.simulate import simulate_crossed, simulate_panel
 
 __all__ = ["Wanted", "fitted", "predict", "residuals", "simulations"]
 
@@ -91,9 +93,21 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     if nsim < 1:
         raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
     generator = torch.Generator().manual_seed(seed)
+    if done.panel.crossing is not None:
+        return _crossed_simulations(done, nsim, generator, condition)
     effects = random_effects(done, done.observed, seed)[0] if condition else None
     draws = [
         simulate_panel(done.model, done.theta, done.panel, generator, effects) for _ in range(nsim)
+    ]
+    return torch.stack(draws, dim=1).numpy()
+
+
+def _crossed_simulations(
+    done: Estimate, nsim: int, generator: torch.Generator, condition: bool
+) -> np.ndarray:
+    kept = effects_of_levels(done.model, done.theta, done.observed).mean if condition else None
+    draws = [
+        simulate_crossed(done.model, done.theta, done.panel, generator, kept) for _ in range(nsim)
     ]
     return torch.stack(draws, dim=1).numpy()
 
@@ -104,8 +118,35 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
 def random_effect_table(done: Estimate, seed: int, cond_var: bool) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.ranef`."""
     mean, covariance = random_effects(done, done.observed, seed)
-    matrix, names = effect_matrix(done)
-    index = pd.Index(list(done.panel.ids), name="subject")
+    matrix, names = effect_matrix(done, range(len(done.model.latents)))
+    return _effect_table(mean, covariance, matrix, names, done.panel.ids, cond_var)
+
+
+def factor_tables(done: Estimate, cond_var: bool) -> dict[str, pd.DataFrame]:
+    """The same per grouping factor, when there are several."""
+    crossing = done.panel.crossing
+    assert crossing is not None
+    effects = effects_of_levels(done.model, done.theta, done.observed)
+    tables = {}
+    for f, name in enumerate(crossing.names):
+        matrix, names = effect_matrix(done, crossing.terms(f))
+        labels = crossing.labels[f]
+        table = _effect_table(
+            effects.mean[f], effects.covariance[f], matrix, names, labels, cond_var
+        )
+        tables[name] = table.rename_axis(index=name)
+    return tables
+
+
+def _effect_table(
+    mean: Tensor,
+    covariance: Tensor,
+    matrix: Tensor,
+    names: list[str],
+    labels: np.ndarray,
+    cond_var: bool,
+) -> pd.DataFrame:
+    index = pd.Index(list(labels), name="subject")
     frame = pd.DataFrame((mean @ matrix.T).numpy(), index=index, columns=names)
     if cond_var:
         spread = torch.einsum("ak,nkl,al->na", matrix, covariance, matrix).clamp(min=0).sqrt()
@@ -114,13 +155,14 @@ def random_effect_table(done: Estimate, seed: int, cond_var: bool) -> pd.DataFra
     return frame
 
 
-def effect_matrix(done: Estimate) -> tuple[Tensor, list[str]]:
-    """b -> what is shown: Lambda b for linear latents, b itself for neural ones."""
+def effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[str]]:
+    """b of some terms -> what is shown: Lambda b for linear latents, b itself for neural ones."""
     blocks, names, neural = [], [], 0
-    for i, latent in enumerate(done.model.latents, 1):
+    for term in terms:
+        latent = done.model.latents[term]
         if latent.linear:
-            blocks.append(latent.skip(part(done.theta, f"latent{i}.")))
-            inside = done.model.part_of(i - 1)
+            blocks.append(latent.skip(part(done.theta, f"latent{term + 1}.")))
+            inside = done.model.part_of(term)
             names += [f"{inside}:{name}" if inside else name for name in latent.names]
         else:
             blocks.append(torch.eye(latent.dim, dtype=torch.float64))
@@ -136,7 +178,18 @@ def subject_coefficients(done: Estimate, fixef: pd.Series, seed: int) -> pd.Data
             "coef() adds random to fixed effects, which a neural random part does not have. Read "
             "subject profiles from predict(type='subject'), or fit the classical model."
         )
-    effects = random_effect_table(done, seed, cond_var=False)
+    return _coefficients(random_effect_table(done, seed, cond_var=False), fixef)
+
+
+def factor_coefficients(done: Estimate, fixef: pd.Series) -> dict[str, pd.DataFrame]:
+    """The same per grouping factor: fixed effects plus those of this factor."""
+    tables = factor_tables(done, cond_var=False)
+    return {
+        name: _coefficients(table, fixef).rename_axis(index=name) for name, table in tables.items()
+    }
+
+
+def _coefficients(effects: pd.DataFrame, fixef: pd.Series) -> pd.DataFrame:
     table = pd.DataFrame(
         np.tile(fixef.to_numpy(), (len(effects), 1)), index=effects.index, columns=fixef.index
     )
@@ -167,7 +220,9 @@ def predict(
         target, rows, size = Panel.from_design(design), design.rows, len(newdata)
         labels = pd.Series(design.index, index=rows)
     past = _history(done, spec, target, history)
-    if wanted.new_groups == "error":
+    if wanted.new_groups == "error" and done.panel.crossing is not None:
+        _refuse_unknown_levels(done.panel.crossing, target)
+    elif wanted.new_groups == "error":
         _refuse_unknown(spec, target, past, history is None)
     columns = _interval(done, info, wanted, past, target, seed)
     frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
@@ -192,8 +247,26 @@ def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: boo
         )
 
 
+def _refuse_unknown_levels(crossing: Crossing, target: Panel) -> None:
+    """new_groups="error" with several grouping factors: levels that the fit does not know."""
+    for name, level in zip(crossing.names, target.rows.level, strict=True):
+        unknown = int((level < 0).sum())
+        if unknown:
+            raise ValueError(
+                f"`{name}` has levels that are not in the fit in {unknown} rows; allow "
+                "new_groups='population', which gives them the average"
+            )
+
+
 def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -> Panel:
     """Observed outcomes of the subjects of ``target``, in its order."""
+    if done.panel.crossing is not None:
+        if history is not None:
+            raise ValueError(
+                "history= is for models with one grouping factor; with several, levels of the fit "
+                "are predicted from the data of the fit and new ones get the average"
+            )
+        return done.observed
     if history is None:
         return done.observed.align(target.ids)
     design = rebuild(spec, history, outcome=True)

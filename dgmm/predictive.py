@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.marginal import Frozen, Importance, freeze
+from dgmm.marginal.joint import linear_predictor
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes, moments
@@ -20,6 +22,7 @@ __all__ = ["Predictive", "given_history", "marginal", "mean_subject", "random_ef
 
 PREDICTION_DRAWS = 256
 POPULATION_NODES = 61
+POSTERIOR_POINTS = 20
 
 
 class Predictive(NamedTuple):
@@ -50,6 +53,8 @@ def given_history(
     ``history`` holds the observed outcomes of the same subjects, in the same order, as ``target``;
     a subject without any has the prior as posterior.
     """
+    if done.panel.crossing is not None:
+        return _given_levels(done, theta, target, scale)
     model = done.model
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
     mean, variance = torch.zeros(target.n_rows), torch.zeros(target.n_rows)
@@ -77,6 +82,19 @@ def given_history(
         mean[rows.index[rows.mask]] = first[rows.mask]
         variance[rows.index[rows.mask]] = second[rows.mask]
     return Predictive(mean, variance)
+
+
+def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Predictive:
+    """The same with several grouping factors: eta given y is normal (exactly, or by Laplace)."""
+    eta, variance = linear_predictor(done.model, theta, done.observed, target)
+    if scale == "link":
+        return Predictive(eta, variance)
+    points, weight = (torch.from_numpy(x)[:, None] for x in hermegauss(POSTERIOR_POINTS))
+    weight = weight / weight.sum()
+    extra = done.model.extra(theta, target.rows)
+    value = done.model.family.mean(eta + variance.sqrt() * points, extra)
+    first = (weight * value).sum(0)
+    return Predictive(first, (weight * (value - first).square()).sum(0))
 
 
 def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Tensor:

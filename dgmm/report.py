@@ -50,7 +50,7 @@ class Reportable(Protocol):
     def df(self) -> float: ...
     def df_residual(self) -> float: ...
     def nobs(self) -> int: ...
-    def n_groups(self) -> int: ...
+    def n_groups(self) -> int | dict[str, int]: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def _title(fit: Reportable) -> str:
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": "fitted by variational auto-encoder,\n polished on the marginal likelihood",
     }[done.method if model.linear else "vae"]
-    likelihood = "exact" if done.rule is None else done.rule.describe(model.k)
+    likelihood = "Laplace approximation" if done.likelihood == "laplace" else "exact"
+    likelihood = likelihood if done.rule is None else done.rule.describe(model.k)
     lines = [
         f"{kind} {how}",
         f" Family: {model.family.name} ({model.family.link.name})",
@@ -190,7 +191,10 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
             lines += _profile_lines(fit, i)
     missing = done.panel.n_rows - fit.nobs()
     planned = f", {missing} planned with a missing outcome" if missing else ""
-    lines.append(f"Number of obs: {fit.nobs()}{planned}; groups: {fit.groups[0]}, {fit.n_groups()}")
+    sizes = fit.n_groups()
+    sizes = sizes if isinstance(sizes, dict) else {fit.groups[0]: sizes}
+    groups = "; ".join(f"{name}, {size}" for name, size in sizes.items())
+    lines.append(_wrap(f"Number of obs: {fit.nobs()}{planned}; groups: {groups}", "   "))
     return "\n".join(lines)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["simulate_panel"]
+__all__ = ["simulate_crossed", "simulate_panel"]
 
 
 def simulate_panel(
@@ -31,3 +33,30 @@ def simulate_panel(
             draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
             y[block.index[block.mask]] = draw[block.mask]
     return y
+
+
+def simulate_crossed(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """y for every row of a panel with several grouping factors, (N,): new effects of all levels,
+
+    or the given ``effects``, (m_f, k_f) for each factor.
+    """
+    crossing, rows, ready = panel.crossing, panel.rows, model.prepare(theta)
+    assert crossing is not None
+    dims = [latent.dim for latent in model.latents]
+    if effects is None:
+        sizes = [
+            (len(labels), sum(dims[term] for term in crossing.terms(f)))
+            for f, labels in enumerate(crossing.labels)
+        ]
+        effects = [torch.randn(*size, generator=generator, dtype=torch.float64) for size in sizes]
+    b = crossing.gather(effects, rows.level, dims)
+    with torch.no_grad():
+        each = rows.take(torch.arange(panel.n_rows)[:, None])  # every row by itself
+        eta = model.mu1(ready, rows) + model.mu2(ready, b, each)[:, 0]
+        return model.family.simulate(eta, rows.data, model.extra(ready, rows), generator)

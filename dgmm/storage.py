@@ -30,7 +30,7 @@ from dgmm.latent import Latent
 from dgmm.marginal import NodeRule
 from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
 from dgmm.networks import Dense
-from dgmm.panel import Panel, Rows
+from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.registry import members
 
@@ -39,6 +39,7 @@ __all__ = ["load", "save"]
 FORMAT = "dgmm fit, format 1"
 OWN = (
     Control,
+    Crossing,
     Dense,
     Estimate,
     FixedNetwork,

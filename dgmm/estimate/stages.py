@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dgmm.design import Design
 from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.crossed import fit_crossed
 from dgmm.estimate.deep import fit_deep
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
@@ -25,6 +26,8 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
     unit, start = pilot(design, request.family)
     model = build_model(design, request.family, unit, request.control.ridge)
     panel = Panel.from_design(design)
+    if panel.crossing is not None:
+        return fit_crossed(model, panel, start, request)
     if nested is None:
         return fit_linear(model, panel, start, request)
     return fit_deep(model, panel, nested, request)

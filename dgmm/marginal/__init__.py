@@ -1,4 +1,7 @@
-"""log p(y; theta): exact, Laplace, by quadrature, by importance sampling. One rule per file."""
+"""log p(y; theta): exact, Laplace, by quadrature, by importance sampling. One rule per file.
+
+With several grouping factors: sparse (exact) and joint (Laplace), both on cells.
+"""
 
 from dgmm.marginal.base import Frozen, NodeRule, freeze, modes
 from dgmm.marginal.classical import ClassicalLikelihood

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -34,12 +35,15 @@ from dgmm.triangle import ROWS
 RESTARTS = 4
 
 __all__ = [
+    "Deviance",
     "LogLikelihood",
     "Pattern",
     "Profile",
     "Statistics",
+    "Sufficient",
     "maximise",
     "per_subject",
+    "scaled_rows",
     "statistics",
 ]
 
@@ -70,6 +74,11 @@ class Pattern:
             first += size
         return cls(np.array(row, dtype=int), np.array(column, dtype=int), first)
 
+    @classmethod
+    def of_model(cls, model: Model) -> Pattern:
+        """The pattern of the linear latent terms of a model."""
+        return cls.of(tuple(lat for lat in model.latents if isinstance(lat, Normal)))
+
     @property
     def on_diagonal(self) -> np.ndarray:
         """True where a free entry lies on the diagonal."""
@@ -99,6 +108,42 @@ class Statistics:
     def p(self) -> int:
         """Number of linear coefficients."""
         return self.C.shape[0] - 1
+
+    def reduce(self, Lambda: np.ndarray) -> tuple[np.ndarray, float]:
+        """S (p + 1, p + 1) and sum_i log det M_i at Lambda relative to sigma."""
+        pieces = _pieces(self, Lambda)
+        return pieces.S, pieces.log_det
+
+    def deviance(self, entries: np.ndarray, reml: bool) -> Deviance:
+        """The profiled deviance at the free entries of Lambda relative to sigma."""
+        return _deviance(entries, self, reml)
+
+
+class Deviance(NamedTuple):
+    """Profiled -2 l (restricted if reml) at some Lambda, and what was profiled out."""
+
+    value: float
+    gradient: np.ndarray  # in the free entries of Lambda
+    S: np.ndarray  # (p + 1, p + 1)
+    beta: np.ndarray  # (p,)
+    rss: float  # |y - X beta - Z Lambda u|^2 + |u|^2 at its minimum
+
+
+class Sufficient(Protocol):
+    """What maximise() and LogLikelihood need: statistics per subject, or of crossed factors."""
+
+    @property
+    def p(self) -> int: ...
+    @property
+    def N(self) -> int: ...
+    @property
+    def constant(self) -> float: ...
+    @property
+    def unit(self) -> float: ...
+    @property
+    def pattern(self) -> Pattern: ...
+    def reduce(self, Lambda: np.ndarray) -> tuple[np.ndarray, float]: ...
+    def deviance(self, entries: np.ndarray, reml: bool) -> Deviance: ...
 
 
 @dataclass(frozen=True)
@@ -132,9 +177,25 @@ def statistics(model: Model, panel: Panel) -> Statistics:
         C += z @ z.T
         log_weights += float(np.log(weights).sum())
     constant = 2 * N * math.log(model.unit) - log_weights
-    latents = tuple(lat for lat in model.latents if isinstance(lat, Normal))
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(latents))
+    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of_model(model))
+
+
+class Scaled(NamedTuple):
+    """The rows in units of the model, each times the root of its prior weight."""
+
+    t: np.ndarray  # (q, N) columns of all T
+    z: np.ndarray  # (p + 1, N) columns of X, then y
+    constant: float  # N log unit^2 - sum log w
+
+
+def scaled_rows(model: Model, panel: Panel) -> Scaled:
+    """y / unit, T scale / unit and X basis / unit of the observed rows of a panel."""
+    if not panel.n_rows:
+        raise ValueError("no outcome was observed")
+    t, z, weights = _columns(model, panel, slice(0, panel.n_rows))
+    constant = 2 * panel.n_rows * math.log(model.unit) - float(np.log(weights).sum())
+    return Scaled(t, z, constant)
 
 
 def _runs(start: np.ndarray, N: int) -> Iterator[tuple[slice, slice]]:
@@ -188,9 +249,7 @@ def _pieces(stats: Statistics, Lambda: np.ndarray) -> _Pieces:
     return _Pieces(L, K, S, float(log_det(L).sum()))
 
 
-def _deviance(
-    entries: np.ndarray, stats: Statistics, reml: bool
-) -> tuple[float, np.ndarray, _Pieces, np.ndarray, float]:
+def _deviance(entries: np.ndarray, stats: Statistics, reml: bool) -> Deviance:
     """Profiled -2 l and its gradient in the free entries of Lambda (relative to sigma)."""
     Lambda = stats.pattern.fill(entries)
     pieces, p = _pieces(stats, Lambda), stats.p
@@ -209,7 +268,7 @@ def _deviance(
         rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", AL, W)
         gradient -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
     free = gradient[stats.pattern.row, stats.pattern.column]
-    return value, free, pieces, beta, rss
+    return Deviance(value, free, pieces.S, beta, rss)
 
 
 def _slope(
@@ -231,7 +290,7 @@ def _identity_like(L: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.eye(len(L))[:, :, None], L.shape)
 
 
-def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = None) -> Profile:
+def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = None) -> Profile:
     """Maximum likelihood (or REML) over the free entries of Lambda, of either sign.
 
     The deviance is even in every column of Lambda, so a bound at zero would hold the search there
@@ -252,7 +311,7 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
             break
         found = again
     x = _settled(stats, reml, _sharpened(stats, reml, found.x))
-    value, gradient, pieces, beta, rss = _deviance(x, stats, reml)
+    value, gradient, S, beta, rss = stats.deviance(x, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
     Lambda = pattern.fill(x)
@@ -262,7 +321,7 @@ def maximise(stats: Statistics, reml: bool = False, start: np.ndarray | None = N
         Lambda * math.sqrt(sigma2),
         0.5 * math.log(sigma2) + math.log(stats.unit),
         -0.5 * value,
-        sigma2 * np.linalg.inv(pieces.S[: stats.p, : stats.p]),
+        sigma2 * np.linalg.inv(S[: stats.p, : stats.p]),
         used,
         bool(np.all(np.abs(gradient) < 1e-3)) or bool(found.success),
         str(found.message),
@@ -275,42 +334,42 @@ def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
     return pattern.on_diagonal & (np.abs(entries) < 0.01 * largest)
 
 
-def _descend(stats: Statistics, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:
+def _descend(stats: Sufficient, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:
     """L-BFGS on the deviance over N, so that tolerances mean the same for every sample size.
 
     It ends where the deviance is flat to rounding, beyond which no line search could see.
     """
 
     def scaled(entries: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient, *_ = _deviance(entries, stats, reml)
+        value, gradient, *_ = stats.deviance(entries, reml)
         return value / stats.N, gradient / stats.N
 
     options = {"ftol": 1e-15, "gtol": 1e-7, "maxiter": 500, "maxcor": 30}
     return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", options=options)
 
 
-def _sharpened(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
+def _sharpened(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
     """One Newton step, kept if it makes the gradient smaller and costs nothing.
 
     The Hessian is that of forward differences of the gradient; a flat direction gets no step.
     """
-    value, gradient, *_ = _deviance(x, stats, reml)
+    value, gradient, *_ = stats.deviance(x, reml)
     if np.abs(gradient).max() < 1e-9 * stats.N:
         return x
     h = 1e-5 * max(1.0, float(np.abs(x).max()))
-    H = np.array([(_deviance(x + u, stats, reml)[1] - gradient) / h for u in h * np.eye(len(x))])
+    H = np.array([(stats.deviance(x + u, reml)[1] - gradient) / h for u in h * np.eye(len(x))])
     moved = x - np.linalg.lstsq(0.5 * (H + H.T), gradient, rcond=1e-10)[0]
-    after, slope, *_ = _deviance(moved, stats, reml)
+    after, slope, *_ = stats.deviance(moved, reml)
     better = np.abs(slope).max() < np.abs(gradient).max() and after < value + 1e-9 * stats.N
     return moved if better else x
 
 
-def _settled(stats: Statistics, reml: bool, x: np.ndarray) -> np.ndarray:
+def _settled(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
     """Diagonal entries that are zero but for rounding, set to zero where that costs nothing."""
     zero = np.where(near_zero(stats.pattern, x), 0.0, x)
     if (zero == x).all():
         return x
-    cost = _deviance(zero, stats, reml)[0] - _deviance(x, stats, reml)[0]
+    cost = stats.deviance(zero, reml)[0] - stats.deviance(x, reml)[0]
     return zero if cost < 1e-7 else x
 
 
@@ -320,7 +379,7 @@ class LogLikelihood:
     What depends on the variance parameters alone is kept, so differences in beta cost nothing.
     """
 
-    def __init__(self, stats: Statistics) -> None:
+    def __init__(self, stats: Sufficient) -> None:
         self.stats = stats
         self._kept: dict[bytes, tuple[np.ndarray, float]] = {}
 
@@ -335,6 +394,7 @@ class LogLikelihood:
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         """dl / d theta, (P,): Lambda enters relative to sigma, with the logs of its diagonal."""
+        assert isinstance(self.stats, Statistics)
         stats, pattern = self.stats, self.stats.pattern
         beta, precision = theta[: stats.p], self._sigma(theta) ** -2
         Lambda = self._relative(theta)
@@ -375,8 +435,7 @@ class LogLikelihood:
     def _variance_part(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
         key = theta[self.stats.p :].tobytes()
         if key not in self._kept:
-            pieces = _pieces(self.stats, self._relative(theta))
-            self._kept[key] = pieces.S, pieces.log_det
+            self._kept[key] = self.stats.reduce(self._relative(theta))
         return self._kept[key]
 
 
