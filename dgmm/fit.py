@@ -138,14 +138,11 @@ class Fit:
         deviations over time are in the summary and in :meth:`random_profile`.
         """
         table = natural.components(self.estimate, self._information(), self.groups).table
-        sd = {
-            (row.group, row.name1): row.estimate for row in table.itertuples() if pd.isna(row.name2)
-        }
+        rows = [*table[["group", "name1", "name2", "estimate"]].itertuples(index=False)]
+        sd = {(group, one): value for group, one, two, value in rows if pd.isna(two)}
         vcov = [
-            row.estimate**2
-            if pd.isna(row.name2)
-            else row.estimate * sd[row.group, row.name1] * sd[row.group, row.name2]
-            for row in table.itertuples()
+            value**2 if pd.isna(two) else value * sd[group, one] * sd[group, two]
+            for group, one, two, value in rows
         ]
         return pd.DataFrame(
             {

@@ -175,8 +175,8 @@ def observed_information(
     if several and done.likelihood == "laplace":
         return _laplace_information(done, x)
     if done.likelihood == "exact":
-        statistics = crossed_statistics if several else exact.statistics
-        stats: exact.Sufficient = statistics(done.model, done.observed)
+        made = crossed_statistics if several else exact.statistics
+        stats: exact.Sufficient = done.statistics or made(done.model, done.observed)
         value = exact.LogLikelihood(stats)
         step = _pilot_steps(value, x)
         curvature = central_hessian(value, x, step) if several else value.hessian(x, step)

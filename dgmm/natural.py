@@ -88,17 +88,24 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
         edge = torch.tensor([second is not None for _, _, second in labels], dtype=torch.bool)
         edge &= value.detach().abs() > FLAT
         error = torch.where(edge | (error > FLAT), torch.nan, error)
-    table = pd.DataFrame(labels, columns=["group", "name1", "name2"])
-    table["working"] = value.detach().numpy()
-    table["std_error"] = error.detach().numpy()
-    pairs = table["name2"].notna()
-    table["estimate"] = np.where(pairs, np.tanh(table["working"]), np.exp(table["working"]))
-    for at in np.flatnonzero(pairs):  # a correlation with an effect that is zero is none
-        one = table["group"] == table.at[at, "group"]
-        ends = table["name1"].isin([table.at[at, "name1"], table.at[at, "name2"]])
-        if (table.loc[one & ends & ~pairs, "estimate"] < 1e-8 * unit_scale(done)).any():
-            table.loc[at, "estimate"] = np.nan
-    return Components(table)
+    scale = value.detach().numpy()
+    pairs = np.array([second is not None for _, _, second in labels], dtype=bool)
+    estimate = np.where(pairs, np.tanh(scale), np.exp(np.minimum(scale, 700.0)))
+    zero = 1e-8 * unit_scale(done) if pairs.any() else 0.0
+    none = {
+        (group, name)
+        for (group, name, second), sd in zip(labels, estimate, strict=True)
+        if second is None and sd < zero
+    }
+    for at, (group, one, two) in enumerate(labels):  # with an effect that is zero there is none
+        if two is not None and {(group, one), (group, two)} & none:
+            estimate[at] = np.nan
+    names = zip(*labels, strict=True) if labels else ((), (), ())
+    columns = dict(zip(("group", "name1", "name2"), map(list, names), strict=True))
+    errors = error.detach().numpy()
+    return Components(
+        pd.DataFrame({**columns, "working": scale, "std_error": errors, "estimate": estimate})
+    )
 
 
 def component_name(row: Any) -> str:

@@ -7,7 +7,8 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Sequence
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 Base = TypeVar("Base")
 
@@ -23,15 +24,19 @@ def suggestion(word: str, known: Sequence[str]) -> str:
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:
     """Every final subclass of ``base`` defined in the folder ``package``, keyed by its ``name``."""
-    folder = importlib.import_module(package)
-    found: dict[str, type[Base]] = {}
-    for info in pkgutil.iter_modules(folder.__path__):
+    classes = (one for one in _classes(package) if issubclass(one, base))
+    return {one.name: one for one in classes if not inspect.isabstract(one)}  # type: ignore[attr-defined]
+
+
+@cache
+def _classes(package: str) -> tuple[type[Any], ...]:
+    """The classes defined in the modules of a folder."""
+    found: list[type[Any]] = []
+    for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{info.name}")
-        for _, thing in inspect.getmembers(module, inspect.isclass):
-            own = thing.__module__ == module.__name__
-            if own and issubclass(thing, base) and not inspect.isabstract(thing):
-                found[thing.name] = thing  # type: ignore[attr-defined]
-    return found
+        every = (thing for _, thing in inspect.getmembers(module, inspect.isclass))
+        found += [thing for thing in every if thing.__module__ == module.__name__]
+    return tuple(found)
 
 
 def lookup(package: str, base: type[Base], word: str, what: str) -> type[Base]:

@@ -171,14 +171,16 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
 def random_lines(table: pd.DataFrame) -> list[str]:
     """The variance component table as lme4 prints it."""
     rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
-    singles = table[table["name2"].isna()]
+    records = [*table[["group", "name1", "name2", "sdcor", "vcov"]].itertuples(index=False)]
     last = None
-    for row in singles.itertuples():
-        pairs = table[(table["group"] == row.group) & (table["name2"] == row.name1)]
-        correlations = ["  NaN" if np.isnan(v) else f"{v:5.2f}" for v in pairs["sdcor"]]
-        group = row.group if row.group != last else ""
-        last = row.group
-        rows.append([group, row.name1, number(row.vcov), number(row.sdcor), " ".join(correlations)])
+    for group, name, second, sd, variance in records:
+        if not pd.isna(second):
+            continue
+        values = [v for g, _, below, v, _ in records if (g, below) == (group, name)]
+        correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
+        shown = group if group != last else ""
+        last = group
+        rows.append([shown, name, number(variance), number(sd), correlations])
     return [" " + line for line in _columns(rows, left=(0, 1, 4))]
 
 

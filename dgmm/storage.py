@@ -123,6 +123,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
         content = {
             f.name: _encode(getattr(value, f.name), tensors)
             for f in fields(value)
+            if f.metadata.get("saved", True)
             if not callable(getattr(value, f.name)) or is_dataclass(getattr(value, f.name))
         }
         return {"class": type(value).__name__, "fields": content}

@@ -215,3 +215,16 @@ def test_no_pickle_anywhere(tmp_path: Path, any_fit: Fit, monkeypatch: pytest.Mo
     # a pickle begins with 0x80 and its protocol, a zip file with PK
     assert not (raw[0] == 0x80 and raw[1] <= 5)
     assert not raw.startswith(b"PK")
+
+
+def test_labels_of_rows_come_back_as_pairs_and_numbers(tmp_path: Path) -> None:
+    """Row labels are one array: numbers as they are, pairs as objects."""
+    sleep = dgmm.datasets.load("sleepstudy")
+    paired = sleep.set_index([sleep["Subject"].astype(str), sleep["Days"]])
+    for frame in (sleep.set_index(np.arange(len(sleep)) + 7), paired):
+        fit = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
+        fit.save(tmp_path / "labels.dgmm")
+        again = dgmm.load(tmp_path / "labels.dgmm")
+        assert again.index.tolist() == fit.index.tolist()
+        assert again.fitted().index.equals(fit.fitted().index)
+        assert fit.fitted().index.tolist() == frame.index.tolist()

@@ -51,6 +51,7 @@ def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
         profile.evaluations,
         profile.converged,
         vcov_gls=torch.from_numpy(profile.vcov_gls),
+        statistics=stats,
         messages=() if profile.converged else (f"optimiser: {profile.message}",),
     )
 

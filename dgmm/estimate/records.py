@@ -10,7 +10,7 @@ from torch import Tensor
 from dgmm.elbo import Schedule, Trace
 from dgmm.encoders import Encoder
 from dgmm.families import Family
-from dgmm.marginal import NodeRule
+from dgmm.marginal import NodeRule, exact
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -137,6 +137,9 @@ class Estimate:
     kl_by_direction: Tensor | None = None  # (k,) mean over subjects
     nested: Estimate | None = None
     held_out: HeldOut | None = None
+    statistics: exact.Statistics | None = field(
+        default=None, repr=False, compare=False, metadata={"saved": False}
+    )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
     messages: tuple[str, ...] = ()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
@@ -79,10 +80,10 @@ class Formula:
     parts: tuple[Part, ...] = ()
 
 
-def linear_terms(text: str) -> list[Term]:
+@lru_cache(maxsize=256)
+def linear_terms(text: str) -> tuple[Term, ...]:
     """Expand `1 + a * b` by formulaic's algebra: the terms by degree, `1` the intercept."""
-    terms = list(_PARSER.get_terms(text))
-    return sorted(terms, key=lambda term: term.degree)
+    return tuple(sorted(_PARSER.get_terms(text), key=lambda term: term.degree))
 
 
 def formula_text(formula: Formula) -> str:

@@ -85,6 +85,9 @@ class ClassicalLikelihood:
         self.modes = np.zeros((self.pattern.q, panel.n))
         self.designs = model.extra_designs(panel.rows)
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
+        # written anew by every call: fresh memory for all rows would cost more than the sums
+        self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
+        self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
         self.constant = float(sum(self._constant(slab) for slab in self.slabs))
         self.evaluations = 0
 
@@ -109,7 +112,8 @@ class ClassicalLikelihood:
     def _point(self, x: np.ndarray) -> _Point:
         beta, entries, *extra = self._split(x)
         rows = self.panel.rows
-        eta = rows.offset + rows.X @ (self.model.basis @ torch.from_numpy(beta))
+        coefficients = self.model.basis @ torch.from_numpy(beta)
+        eta = torch.addmv(rows.offset, rows.X, coefficients, out=self.eta)
         fixed = [eta]
         for part, design in zip(extra, self.designs, strict=True):
             coefficient = torch.from_numpy(part)
@@ -335,7 +339,7 @@ class ClassicalLikelihood:
         """l(x), its gradient, and with ``scores`` the gradient of every l_i."""
         self.evaluations += 1
         point = self._point(x)
-        omega = [torch.zeros(self.panel.n_rows, dtype=torch.float64) for _ in point.fixed]
+        omega = [long.zero_() for long in self.omega]
         k = self.pattern.q
         to_Lambda = np.zeros((k, k))
         each = np.zeros((self.panel.n, k, k)) if scores else None
