@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import warnings
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from dgmm import latent as latent_folder
 from dgmm import storage
-from dgmm.design import Design, build_design
+from dgmm.design import Design, Grouping, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.families import Family
@@ -228,7 +229,7 @@ def _check_groups(design: Design, family: Family) -> None:
             "independent rows use a regression package such as statsmodels."
         )
     if len(names) > 1:
-        _check_several(design.formula, names)
+        _check_several(design, names)
     y = design.y[design.observed] / design.trials[design.observed]
     if np.all(y == y[0]):
         raise ValueError(
@@ -247,9 +248,16 @@ def _check_groups(design: Design, family: Family) -> None:
             )
 
 
-def _check_several(formula: Formula, names: list[str]) -> None:
-    """Networks have one grouping factor."""
-    listed = ", ".join(f"`{name}`" for name in names)
+def _check_several(design: Design, names: list[str]) -> None:
+    """Networks have one grouping factor; factors that divide the rows alike are one factor."""
+    formula, listed = design.formula, ", ".join(f"`{name}`" for name in names)
+    for one, two in combinations(design.latents, 2):
+        shared = set(one.columns.names) & set(two.columns.names)
+        if one.grouping.name != two.grouping.name and shared and _alike(one.grouping, two.grouping):
+            raise ValueError(
+                f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
+                f"{one.term.text} and {two.term.text} cannot be told apart; keep one of them"
+            )
     random = [term for term in formula.latents if term.kind != "normal"]
     deep = [*(term.text for term in formula.networks), *(term.text for term in random)]
     if deep:
@@ -259,6 +267,12 @@ def _check_several(formula: Formula, names: list[str]) -> None:
             f"({listed}): networks are fitted with one. Make the term linear, or keep one factor, "
             f"for example `{kept}`."
         )
+
+
+def _alike(one: Grouping, two: Grouping) -> bool:
+    """Whether two factors are the same partition of the rows."""
+    pairs = np.unique(np.stack([one.codes, two.codes]), axis=1).shape[1]
+    return pairs == len(np.unique(one.codes)) == len(np.unique(two.codes))
 
 
 def _is_deep(parsed: Formula) -> bool:

@@ -196,6 +196,25 @@ def test_laplace_is_at_the_maximum_of_brute_force(text: str, family: str) -> Non
     np.testing.assert_allclose(fit.info.vcov.diagonal().sqrt(), error, rtol=2e-3)
 
 
+def test_ticks_are_what_an_independent_program_finds() -> None:
+    """Numbers of the PyPI package mixedlm 1.3.0, a port of lme4's algorithms."""
+    text = "TICKS ~ C(YEAR) + cHEIGHT + (1 | BROOD) + (1 | INDEX) + (1 | LOCATION)"
+    fit = fit_of(text, data("grouseticks"), family="poisson")
+    assert float(fit.loglik()) == pytest.approx(-890.2713, abs=1e-4)
+    np.testing.assert_allclose(fit.var_corr()["sdcor"], [0.7500, 0.5415, 0.5287], atol=1e-4)
+    np.testing.assert_allclose(fit.fixef(), [0.3728, 1.1804, -0.9787, -0.0238], atol=1e-4)
+
+
+def test_wine_is_what_an_independent_program_finds() -> None:
+    """The same, by REML; the bottles have no variance of their own."""
+    text = "response ~ temp + contact + (1 | judge) + (1 | bottle)"
+    fit = fit_of(text, data("wine"), method="reml")
+    assert float(fit.loglik()) == pytest.approx(-282.9930, abs=1e-4)
+    np.testing.assert_allclose(fit.var_corr()["sdcor"], [8.5490, 0, 12.4118], atol=1e-4)
+    np.testing.assert_allclose(fit.std_errors(), [3.8131, 2.9255, 2.9255], atol=1e-4)
+    assert fit.boundary() == ("(Intercept) | bottle",)
+
+
 def test_an_effect_of_every_row_takes_up_overdispersion() -> None:
     ticks = data("grouseticks")
     text = "TICKS ~ C(YEAR) + cHEIGHT + (1 | BROOD) + (1 | LOCATION)"
@@ -327,6 +346,7 @@ def test_a_saved_fit_comes_back(either: Fit, tmp_path: Path) -> None:
     [
         ("y ~ x + (dnn(t) | a) + (1 | b)", {}, "dnn(t)|2 grouping factors|`a`, `b`|keep one"),
         ("y ~ dnn(x) + (1 | a / c)", {}, "dnn(x)|`a`, `a:c`|Make the term linear"),
+        ("y ~ x + (1 | a) + (1 + x | twin)", {}, "`a` and `twin` divide the rows alike|keep one"),
         (CROSSED, {"method": "vae"}, "method='vae'|one grouping factor"),
         (CROSSED, {"likelihood": "importance"}, "likelihood='importance'|likelihood='exact'"),
         (CROSSED, {"se": "sandwich"}, "se='sandwich'|independent subjects"),
@@ -339,6 +359,7 @@ def test_what_is_not_possible_is_refused_in_words(
 ) -> None:
     family = "bernoulli" if text.startswith("z") else "gaussian"
     with pytest.raises(ValueError, match=".") as caught:
-        fit_of(text, family=family, **options)
+        frame = crossed_frame().assign(twin=lambda d: 10 * d["a"])
+        fit_of(text, frame, family=family, **options)
     for word in words.split("|"):
         assert word in str(caught.value)
