@@ -72,7 +72,8 @@ def mixed_model(
             grouping factors "exact", or "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
-        se: "hessian", "sandwich" (cluster-robust, no networks) or None.
+        se: "hessian", "sandwich" (cluster-robust; no networks, one grouping factor) or
+            None.
         weights: prior weights, a column name or one value per row.
         offset: added to the linear predictor, a column name or one value per row.
         missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
@@ -126,7 +127,7 @@ def mixed_model(
     _check_groups(design, chosen)
     nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
     request = _request(call, design, chosen, verbose)
-    if se == "sandwich" and len({block.grouping.name for block in design.latents}) > 1:
+    if se == "sandwich" and len(_factors(design)) > 1:
         raise ValueError(
             "se='sandwich' needs independent subjects, which several grouping factors do not "
             "leave; use se='hessian'"
@@ -221,8 +222,13 @@ def _read(design: Design, family: Family) -> Design:
     return replace(design, y=columns[0], trials=columns[1], weights=columns[2])
 
 
+def _factors(design: Design) -> list[str]:
+    """The grouping factors, each once."""
+    return list(dict.fromkeys(block.grouping.name for block in design.latents))
+
+
 def _check_groups(design: Design, family: Family) -> None:
-    names = list(dict.fromkeys(block.grouping.name for block in design.latents))
+    names = _factors(design)
     if not names:
         raise ValueError(
             f"{design.formula.text!r} has no random part; add one, for example (1 | id). For "
@@ -311,7 +317,7 @@ def _method(method: str, deep: bool) -> str:
 
 def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
     gaussian = family.name == "gaussian" and family.link.name == "identity"
-    if len({block.grouping.name for block in design.latents}) > 1:
+    if len(_factors(design)) > 1:
         return _several_likelihood(word, method, gaussian)
     _one_of("likelihood", word, LIKELIHOODS)
     exact = gaussian and not deep
