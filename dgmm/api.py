@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import warnings
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from dgmm import latent as latent_folder
 from dgmm import storage
-from dgmm.design import Design, build_design
+from dgmm.design import Design, Grouping, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
@@ -90,7 +91,8 @@ def mixed_model(
             "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
-        se: "hessian", "sandwich" (cluster-robust, no networks) or None.
+        se: "hessian", "sandwich" (cluster-robust; no networks, one grouping factor) or
+            None.
         bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
             the limits of censoring ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
@@ -164,7 +166,7 @@ def mixed_model(
     _check_groups(design, chosen)
     nested = _nested(parsed, data, columns, chosen) if _is_deep(parsed) else None
     request = _request(call, design, chosen, verbose)
-    if se == "sandwich" and len({block.grouping.name for block in design.latents}) > 1:
+    if se == "sandwich" and len(_factors(design)) > 1:
         raise ValueError(
             "se='sandwich' needs independent subjects, which several grouping factors do not "
             "leave; use se='hessian'"
@@ -390,15 +392,20 @@ def _separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     )
 
 
+def _factors(design: Design) -> list[str]:
+    """The grouping factors, each once."""
+    return list(dict.fromkeys(block.grouping.name for block in design.latents))
+
+
 def _check_groups(design: Design, family: Family) -> None:
-    names = list(dict.fromkeys(block.grouping.name for block in design.latents))
+    names = _factors(design)
     if not names:
         raise ValueError(
             f"{design.formula.text!r} has no random part; add one, for example (1 | id). For "
             "independent rows use a regression package such as statsmodels."
         )
     if len(names) > 1:
-        _check_several(design.formula, names)
+        _check_several(design, names)
     observed = design.observed
     y = (design.y / design.trials)[observed]
     if np.all(y == y[0]):
@@ -418,9 +425,16 @@ def _check_groups(design: Design, family: Family) -> None:
             )
 
 
-def _check_several(formula: Formula, names: list[str]) -> None:
-    """Networks have one grouping factor."""
-    listed = ", ".join(f"`{name}`" for name in names)
+def _check_several(design: Design, names: list[str]) -> None:
+    """Networks have one grouping factor; factors that divide the rows alike are one factor."""
+    formula, listed = design.formula, ", ".join(f"`{name}`" for name in names)
+    for one, two in combinations(design.latents, 2):
+        shared = set(one.columns.names) & set(two.columns.names)
+        if one.grouping.name != two.grouping.name and shared and _alike(one.grouping, two.grouping):
+            raise ValueError(
+                f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
+                f"{one.term.text} and {two.term.text} cannot be told apart; keep one of them"
+            )
     random = [term for term in formula.latents if term.kind != "normal"]
     deep = [*(term.text for term in formula.networks), *(term.text for term in random)]
     if deep:
@@ -430,6 +444,12 @@ def _check_several(formula: Formula, names: list[str]) -> None:
             f"({listed}): networks are fitted with one. Make the term linear, or keep one factor, "
             f"for example `{kept}`."
         )
+
+
+def _alike(one: Grouping, two: Grouping) -> bool:
+    """Whether two factors are the same partition of the rows."""
+    pairs = np.unique(np.stack([one.codes, two.codes]), axis=1).shape[1]
+    return pairs == len(np.unique(one.codes)) == len(np.unique(two.codes))
 
 
 def _is_deep(parsed: Formula) -> bool:
@@ -468,7 +488,7 @@ def _method(method: str, deep: bool) -> str:
 
 def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
     gaussian = family.name == "gaussian" and family.link.name == "identity"
-    if len({block.grouping.name for block in design.latents}) > 1:
+    if len(_factors(design)) > 1:
         return _several_likelihood(word, method, gaussian, design)
     _one_of("likelihood", word, LIKELIHOODS)
     if method == "vae" and any(block.term.target for block in design.latents):

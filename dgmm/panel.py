@@ -2,7 +2,8 @@
 
 Storage is long (one entry per measurement, subjects contiguous), so unequal n_i cost nothing.
 Calculations ask for a :class:`Block`: some subjects padded to a common number of measurements J,
-with the mask of the real ones. Axis order is (M draws, n subjects, J measurements, .).
+with the mask of the real ones. Axis order is (M draws, n subjects, J measurements, .). With several
+grouping factors the subjects are those of the first, and every row knows its level in each.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ def test_options_are_keyword_only() -> None:
 @pytest.mark.parametrize(
     ("formula", "words"),
     [
-        ("Reaction ~ Days + (1 | Subject) + (1 | half)", "2 grouping|`Subject`|`half`|one"),
-        ("Reaction ~ Days + (1 | half / Subject)", "2 grouping|`half`|`half:Subject`"),
+        ("Reaction ~ Days + (dnn(Days) | Subject) + (1 | half)", "2 grouping|`Subject`|`half`|one"),
+        ("Reaction ~ Days + (1 | Days / Subject)", "180|1 random effects|`Days:Subject`|fewer"),
         ("Reaction ~ Days", "no random part|(1 | id)"),
         ("Reaction ~ poly(Days, 9) + (poly(Days, 9) | Subject)", "180|10 random|18|`Subject`"),
         ("cbind(Days, Days) ~ 1 + (1 | Subject)", "cbind|'binomial'|'gaussian'"),

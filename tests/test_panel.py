@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import build, frame, whole
+from toys import build, crossed_frame, frame, whole
 
-from dgmm.panel import Block, Panel
+from dgmm.panel import Block, Crossing, Panel
 
 TEXT = "y ~ x + t + (t | id)"
 
@@ -180,3 +180,28 @@ def test_columns_and_like_are_inverse() -> None:
         assert a is b
     assert back.data.trials is rows.data.trials
     assert back.basis[1] is rows.basis[1]
+
+
+def test_the_levels_of_several_factors_follow_the_rows() -> None:
+    data = crossed_frame()
+    data.loc[5, "y"] = np.nan
+    _, panel = build("y ~ x + (1 | a) + (t | b)", data)
+    assert panel.crossing is not None
+    assert panel.crossing.names == ("a", "b")
+    for part in (panel, panel.observed_rows(), panel.select([3, 1]), panel.align(panel.ids[2:5])):
+        assert part.crossing is panel.crossing
+        labels = [panel.crossing.labels[f][level] for f, level in enumerate(part.rows.level)]
+        found = pd.DataFrame({"a": labels[0], "b": labels[1], "x": part.rows.X[:, 1].numpy()})
+        assert len(found.merge(data)) == len(found) == part.n_rows
+    assert (panel.ids[panel.subject] == panel.crossing.labels[0][panel.rows.level[0]]).all()
+    _, one = build("y ~ x + (1 | a) + (0 + t | a)", data)
+    assert one.crossing is None
+    assert one.rows.level == ()
+
+
+def test_effects_of_levels_are_gathered_term_by_term() -> None:
+    crossing = Crossing(("a", "b"), (np.arange(2), np.arange(3)), (0, 1, 0))
+    effects = [torch.tensor([[1.0, 2, 3], [4, 5, 6]]), torch.tensor([[10.0], [20], [30]])]
+    level = [torch.tensor([1, 0]), torch.tensor([2, 2])]
+    wanted = torch.tensor([[4.0, 30, 5, 6], [1, 30, 2, 3]])
+    assert torch.equal(crossing.gather(effects, level, [1, 1, 2]), wanted)

@@ -15,7 +15,7 @@ from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
 from dgmm.marginal.exact import Profile
 from dgmm.model import Model, build_model
-from dgmm.panel import Block, Panel
+from dgmm.panel import Block, Crossing, Panel
 from dgmm.parameters import Theta
 
 
@@ -120,3 +120,87 @@ def linear_gaussian(
         normal = len(residual) * np.log(2 * np.pi)
         values.append(-0.5 * (normal + torch.linalg.slogdet(V)[1] + quadratic))
     return torch.stack(means).numpy(), torch.stack(covariances).numpy(), torch.stack(values).numpy()
+
+
+# -- several grouping factors ----------------------------------------------------------------------
+
+
+def crossed_frame(seed: int = 0, rows: int = 150) -> pd.DataFrame:
+    """Two crossed factors a, b and a factor c that numbers anew within a; uneven cells."""
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(
+        {
+            "a": rng.integers(0, 12, rows),
+            "b": rng.choice(list("pqrstuvwxyz"), rows),
+            "c": rng.integers(0, 4, rows),
+            "x": rng.normal(size=rows),
+            "t": np.tile([-1.0, 0.0, 1.0], rows)[:rows],
+            "w": rng.uniform(0.5, 2.0, rows),
+        }
+    )
+    inner = data.groupby(["a", "c"]).ngroup().to_numpy()
+    by_b = pd.factorize(data.b)[0]
+    eta = 0.2 + 0.4 * data.x + 0.8 * rng.normal(size=12)[data.a] + 0.6 * rng.normal(size=11)[by_b]
+    eta += 0.5 * rng.normal(size=60)[inner] + 0.3 * data.t * rng.normal(size=11)[by_b]
+    data["y"] = 2 + eta + 0.7 * rng.normal(size=rows)
+    data["z"] = (rng.uniform(size=rows) < 1 / (1 + np.exp(-eta))).astype(float)
+    data["count"] = rng.poisson(np.exp(eta)).astype(float)
+    data["size"] = rng.integers(1, 6, rows).astype(float)
+    data["hits"] = rng.binomial(data["size"].astype(int), 1 / (1 + np.exp(-eta))).astype(float)
+    data["positive"] = np.exp(0.2 * eta) + 0.1 * rng.normal(size=rows)
+    return data
+
+
+def as_crossed(panel: Panel) -> Panel:
+    """A panel with one grouping factor, told as one with several."""
+    crossing = Crossing(("id",), (panel.ids,), (0,) * len(panel.rows.T))
+    return replace(panel, crossing=crossing, rows=replace(panel.rows, level=(panel.subject,)))
+
+
+def dense_Z(model: Model, theta: Theta, panel: Panel) -> np.ndarray:
+    """Z Lambda (N, q) with a column for every effect of every level of every term."""
+    crossing, parts = panel.crossing, []
+    assert crossing is not None
+    for i, latent in enumerate(model.latents):
+        skip = latent.skip({n[8:]: v for n, v in theta.items() if n.startswith(f"latent{i + 1}")})
+        one_hot = torch.eye(len(crossing.labels[crossing.factor[i]]), dtype=torch.float64)
+        level = one_hot[panel.rows.level[crossing.factor[i]]]
+        wide = torch.einsum("nk,nm->nmk", panel.rows.T[i] @ skip, level)
+        parts.append(wide.reshape(panel.n_rows, -1))
+    return torch.cat(parts, dim=1).detach().numpy()
+
+
+def dense_crossed(model: Model, theta: Theta, panel: Panel, reml: bool = False) -> float:
+    """log N(y; X beta, Z D Z' + sigma^2 W^-1), or with X beta integrated out."""
+    Z, rows = dense_Z(model, theta, panel), panel.rows
+    V = Z @ Z.T + np.diag(float(torch.exp(2 * theta["extra"][0])) / rows.data.weights.numpy())
+    y, X = (rows.data.y - rows.offset).numpy(), rows.X.numpy()
+    beta = model.beta(theta).detach().numpy()
+    information = X.T @ np.linalg.solve(V, X)
+    if reml:
+        beta = np.linalg.solve(information, X.T @ np.linalg.solve(V, y))
+    r, size = y - X @ beta, len(y) - reml * X.shape[1]
+    value = size * np.log(2 * np.pi) + np.linalg.slogdet(V)[1] + r @ np.linalg.solve(V, r)
+    return float(-0.5 * (value + reml * np.linalg.slogdet(information)[1]))
+
+
+def dense_laplace(model: Model, theta: Theta, panel: Panel) -> float:
+    """Laplace's approximation by autograd on all random effects at once."""
+    Z, rows = torch.from_numpy(dense_Z(model, theta, panel)), panel.rows
+    fixed = model.mu1(theta, rows).detach()
+
+    def joint(u: torch.Tensor) -> torch.Tensor:
+        f = model.family.log_density(rows.data, fixed + Z @ u, theta["extra"])
+        return f.sum() - 0.5 * u @ u
+
+    u = torch.zeros(Z.shape[1], dtype=torch.float64)
+    for _ in range(100):
+        gradient, hessian = (d(joint)(u) for d in (torch.func.grad, torch.func.hessian))
+        eigen, vector = torch.linalg.eigh(-hessian)
+        step = vector @ ((vector.T @ gradient) / eigen.abs().clamp(min=1.0))
+        while joint(u + step) < joint(u) - 1e-9:
+            step = 0.5 * step
+        u = u + step
+        if float(step.abs().max()) < 1e-13:
+            break
+    return float(joint(u) - 0.5 * torch.linalg.slogdet(-torch.func.hessian(joint)(u))[1])

@@ -112,7 +112,9 @@ def _maximise(joint: JointLaplace, start: np.ndarray, place: np.ndarray) -> opti
             return 1e10, np.zeros_like(x)
         return -value / size, -gradient / size
 
-    bounds = [(0.0, None) if j in set(place.tolist()) else (None, None) for j in range(len(start))]
+    bounds: list[tuple[float | None, None]] = [(None, None)] * len(start)
+    for j in place:
+        bounds[j] = (0.0, None)
     options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
     return optimize.minimize(
         scaled, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options

@@ -96,7 +96,7 @@ class Request:
 
     family: Family
     method: str  # "ml", "reml", "vae"
-    likelihood: str  # "exact", "quadrature", "importance"
+    likelihood: str  # "exact", "quadrature", "importance", "laplace" (several grouping factors)
     encoder: str
     starts: int
     seed: int
