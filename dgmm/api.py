@@ -545,9 +545,10 @@ def _statistical_messages(done: Estimate, info: Information | None) -> tuple[str
     if names:
         listed = ", ".join(f"`{name}`" for name in names)
         correlated = any("below" in latent.shapes() for latent in done.model.latents)
+        beyond = " beyond the other random effects" if done.model.k > 1 else ""
         found.append(
-            f"boundary (singular) fit: the variance of {listed} beyond the other random effects is "
-            "estimated as zero. The fixed effects are usable; drop the term"
+            f"boundary (singular) fit: the variance of {listed}{beyond} is estimated as zero. "
+            "The fixed effects are usable; drop the term"
             + (" or use || to simplify" if correlated else "")
         )
     if done.kl_by_direction is not None and bool((done.kl_by_direction < 0.01).any()):

@@ -287,7 +287,8 @@ class Fit:
             level: probability that the interval covers.
             method: "wald", "profile" (classical models, exact or quadrature likelihood; of the ML
                 likelihood for REML fits, as in lme4) or "bootstrap" (classical models).
-            parm: names of rows to calculate; all by default.
+            parm: names of rows to calculate; all by default (profile: coefficients and variance
+                components; the parameters of the family have none).
             nsim: replicates of the bootstrap; 1000 or more for a report.
             seed: of the bootstrap; by default that of the fit.
             workers: processes of the bootstrap, one thread each.
@@ -319,7 +320,14 @@ class Fit:
             check_profile(done)
             if done.method == "reml":
                 done = self.fit_outcome(self, None, method="ml").estimate
-            at = dict(zip(wald.index, targets(done), strict=True))
+            at = dict(zip(wald.index, targets(done), strict=False))
+            names = names if parm is not None else list(at)
+            for name in names:
+                if name not in at:
+                    raise ValueError(
+                        f"there is no profile for {name!r}, a parameter of the family or of zi= "
+                        "or dispersion=; use method='wald' or 'bootstrap'"
+                    )
             ends = [
                 profile_interval(done, at[name], tuple(wald.loc[name]), level) for name in names
             ]
@@ -531,8 +539,14 @@ class Fit:
         return None if df is None else satterthwaite(self.estimate)
 
     def _candidate(self) -> Candidate:
+        parts = [f"{part} = {self.call[part]}" for part in ("zi", "dispersion") if self.call[part]]
         return Candidate(
-            self.formula, self.estimate, self.request, self.rows, self.df(), self.nobs()
+            ", ".join([self.formula, *parts]),
+            self.estimate,
+            self.request,
+            self.rows,
+            self.df(),
+            self.nobs(),
         )
 
     # -- predictions ---------------------------------------------------------------------------

@@ -42,6 +42,15 @@ class Candidate:
         """Linear fixed columns, (N, p)."""
         return self.estimate.panel.rows.X.numpy()[self.order]
 
+    def extra_columns(self) -> dict[str, np.ndarray]:
+        """Per extra parameter of the family its columns, (N, c): one constant unless modelled."""
+        model, rows = self.estimate.model, self.estimate.panel.rows
+        constant = np.ones((len(self.order), 1))
+        return {
+            name: constant if Z is None else Z.numpy()[self.order]
+            for name, Z in zip(model.family.extra, model.extra_designs(rows), strict=True)
+        }
+
     def blocks(self) -> list[np.ndarray]:
         """Columns of the independent random blocks, (N, q) each."""
         found = []
@@ -132,7 +141,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             f"`{small.label}` is not nested in `{big.label}`: the fixed part of the latter does "
             f"not contain {listed}. Compare aic(), or fit a model that contains both."
         )
-    fixed = big.X.shape[1] - small.X.shape[1]
+    fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())
     for block in ours:
         if not any(inside(block, other).all() for other in theirs):
@@ -155,6 +164,19 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
         f"chi2({fixed + extra}) is conservative (p too large); for an exact test give nsim= "
         "(parametric bootstrap)",
     )
+
+
+def _more_in_parts(small: Candidate, big: Candidate) -> int:
+    """Coefficients that dispersion= and zi= of the big model have beyond those of the small one."""
+    more, theirs = 0, big.extra_columns()
+    for name, ours in small.extra_columns().items():
+        if not inside(ours, theirs[name]).all():
+            raise ValueError(
+                f"`{small.label}` is not nested in `{big.label}`: the formula for {name} of the "
+                "latter does not contain that of the former. Compare aic()."
+            )
+        more += theirs[name].shape[1] - ours.shape[1]
+    return more
 
 
 def _parameters(block: np.ndarray) -> int:

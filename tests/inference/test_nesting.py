@@ -105,3 +105,19 @@ def test_spans() -> None:
     assert inside(1e6 * X[:, :2] @ [[1.0], [2.0]], X).all()
     assert not inside(X[:, 2:], X[:, :2]).any()
     assert not inside(X[:, :1], np.zeros((5, 0))).any()
+
+
+def test_coefficients_of_the_dispersion_count(
+    sleep: pd.DataFrame, fit: Callable[[str], Fit]
+) -> None:
+    right = "Days + (Days | Subject)"
+    small = fit(right)
+    options = {"se": None, "verbose": 0}
+    big = mixed_model(f"Reaction ~ {right}", sleep, dispersion="~ Days", **options)
+    table = small.anova(big)
+    assert table.table.loc["model 2", "null"] == "chi2(1)"
+    assert table.table.loc["model 2", "Pr(>Chisq)"] == pytest.approx(0.00055, abs=5e-5)
+    assert "dispersion = ~ Days" in str(table)
+    other = mixed_model(f"Reaction ~ {right}", sleep, dispersion="~ half + I(Days**2)", **options)
+    with pytest.raises(ValueError, match="not nested.*log_sigma"):
+        big.anova(other)

@@ -91,3 +91,13 @@ def test_refusals(cbpp_vae: Fit, deep: Fit, sleepstudy: Fit) -> None:
         sleepstudy.confint(method="profile", parm="days")
     with pytest.raises(ValueError, match="'wald', 'profile' or 'bootstrap', not 'boot'"):
         sleepstudy.confint(method="boot")
+
+
+def test_parameters_of_the_family_have_no_profile() -> None:
+    fit = mixed_model("y ~ lbase + (1 | subject)", data("epil"), family="nb2", verbose=0)
+    found = fit.confint(method="profile")
+    assert list(found.index) == ["(Intercept)", "lbase", "sd_(Intercept)|subject"]
+    wald = fit.confint().loc[found.index]
+    np.testing.assert_allclose(found, wald, rtol=0.15)
+    with pytest.raises(ValueError, match="no profile for 'size'"):
+        fit.confint(method="profile", parm="size")
