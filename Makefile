@@ -36,7 +36,9 @@ vignettes: $(VENV)/.ok ## run every vignette as a script
 	@set -e; for file in vignettes/*.py; do \
 		echo "Running $$file"; MPLBACKEND=Agg $(PY) "$$file"; done
 
-bench: $(VENV)/.ok-bench ## compare speed and accuracy with statsmodels and mixedlm
+bench: $(VENV)/.ok-bench ## accuracy and speed beside other programs (long)
+	$(PY) benchmarks/accuracy.py
+	$(PY) benchmarks/speed.py 800 8000
 	$(PY) benchmarks/run.py
 
 clean: ## remove the environment, builds and caches
@@ -60,6 +62,6 @@ $(VENV)/.ok-dev: $(VENV)/.ok
 	@touch $@
 
 $(VENV)/.ok-bench: $(VENV)/.ok
-	@echo "Installing mixedlm into $(VENV) ..."
+	@echo "Installing the other programs into $(VENV) ..."
 	@$(PIP) -e '.[bench]'
 	@touch $@

@@ -31,6 +31,7 @@ class Cumulative(Family):
     links = ("logit", "probit", "cloglog")
     support = "ordered"
     intercept: ClassVar[bool] = False
+    threshold = True
 
     def __init__(
         self, link: str | None = None, categories: int | None = None, first: int = 0

@@ -25,7 +25,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_estimate
 from dgmm.inference.nesting import Candidate
-from dgmm.natural import components
+from dgmm.natural import components, family_parameters, part_coefficients
 from dgmm.progress import Progress
 from dgmm.simulate import simulate_panel
 
@@ -49,10 +49,14 @@ class Replicates:
 
 
 def parameters(done: Estimate, groups: tuple[str, ...]) -> np.ndarray:
-    """Coefficients, standard deviations, correlations and sigma, on their own scale."""
+    """Estimates in the order of the Wald table: coefficients, variances, family, zi, dispersion."""
+    found = [
+        components(done, None, groups).table["estimate"],
+        family_parameters(done, None, 0.95)["estimate"],
+        *(table["Estimate"] for table in part_coefficients(done, None).values()),
+    ]
     beta = done.model.beta(done.theta).detach().numpy()
-    table = components(done, None, groups).table
-    return np.concatenate([beta, table["estimate"].to_numpy(dtype=float)])
+    return np.concatenate([beta, *(one.to_numpy(dtype=float) for one in found)])
 
 
 def bootstrap(

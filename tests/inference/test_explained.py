@@ -73,3 +73,10 @@ def test_counts() -> None:
 def test_an_unknown_form_is_refused(epil: Fit) -> None:
     with pytest.raises(ValueError, match="lognormal, delta, trigamma"):
         epil.r2(form="exact")
+
+
+def test_ordered_outcomes_have_the_variance_of_their_latent_variable() -> None:
+    fit = mixed_model("rating ~ temp + contact + (1 | judge)", data("wine"), family="cumulative")
+    variance = fit.var_corr()["vcov"].iloc[0]
+    assert fit.icc()["adjusted"] == pytest.approx(variance / (variance + np.pi**2 / 3))
+    assert 0 < fit.r2()["marginal"] < fit.r2()["conditional"] < 1

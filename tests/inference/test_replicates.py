@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import data
 
-from dgmm import Fit
+from dgmm import Fit, mixed_model
 from dgmm.estimate import Estimate, Request
 from dgmm.inference import replicates
 from dgmm.inference.replicates import simulated_outcome
@@ -121,3 +122,13 @@ def test_refusals(deep: Fit, sleepstudy: Fit) -> None:
         sleepstudy.bootstrap(0)
     with pytest.raises(ValueError, match="workers is a whole number"):
         sleepstudy.bootstrap(2, workers=0)
+
+
+def test_parameters_of_the_family_and_of_its_parts_are_kept() -> None:
+    frame = data("epil")
+    options = {"family": "nb2", "verbose": 0}
+    for more in ({}, {"dispersion": "~ V4"}, {"zi": "~ V4"}):
+        fit = mixed_model("y ~ lbase + (1 | subject)", frame, **options, **more)
+        found = fit.confint(method="bootstrap", nsim=3, seed=1)
+        assert list(found.index) == list(fit.confint().index)
+        assert found.notna().all(axis=None)
