@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toys import build, crossed_frame
@@ -85,10 +87,19 @@ def test_too_many_crossed_levels_are_refused_in_words() -> None:
         plan(level, (10_000, 9000), (1, 1))
 
 
-def test_new_levels_of_a_target_stand_for_themselves() -> None:
-    data = crossed_frame()
-    _, panel = build("y ~ x + (1 | a / c)", data)
+def test_new_levels_of_a_target_add_no_cells_of_their_own() -> None:
+    _, panel = build("y ~ x + (1 | a / c)", crossed_frame())
     layout = lay_out(panel, panel)
     np.testing.assert_array_equal(layout.cell, layout.target)
     assert layout.factors == (1, 0)  # a:c has more levels
-    assert layout.plan.rest is not None
+    assert layout.known.all()
+    outer, inner = (level.clone() for level in panel.rows.level)
+    inner[:50], outer[:20] = -1, -1
+    target = replace(panel, rows=replace(panel.rows, level=(outer, inner)))
+    new = lay_out(panel, target)
+    assert len(new.plan.level) == len(layout.plan.level)
+    assert new.plan.rest is not None  # still nested
+    np.testing.assert_array_equal(new.known[:, 0], np.arange(150) >= 50)
+    np.testing.assert_array_equal(new.known[:, 1], np.arange(150) >= 20)
+    seen = new.plan.level[new.target[20:], 1]
+    np.testing.assert_array_equal(seen, outer[20:])

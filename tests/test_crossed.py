@@ -162,6 +162,9 @@ def test_thousands_of_crossed_levels_are_within_their_standard_errors() -> None:
     effect = 0.8 * rng.normal(size=3000)[frame.a] + 0.5 * rng.normal(size=1000)[frame.b]
     frame["y"] = 0.5 + 0.3 * frame.x + effect + rng.normal(size=N)
     fit = fit_of("y ~ x + (1 | a) + (1 | b)", frame)
+    fresh = fit.predict(frame.assign(b=-1))["fit"]
+    moved = frame.assign(b=np.arange(N) - 2 * N)
+    np.testing.assert_allclose(fit.predict(moved)["fit"], fresh, atol=1e-12)
     table = fit.var_corr()
     assert (np.abs(np.log(table["sdcor"]) - truth) < 4 * table["std_error"]).all()
     assert (np.abs(fit.fixef() - [0.5, 0.3]) < 4 * fit.std_errors()).all()

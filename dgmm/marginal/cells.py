@@ -211,6 +211,7 @@ class Layout:
     plan: Plan
     cell: np.ndarray  # (N,) cell of each row of the panel
     target: np.ndarray  # cell of each row of the target
+    known: np.ndarray  # (rows of the target, K) whether the fit knows the level of an effect
     columns: np.ndarray  # (K,) which column of [T_1, T_2, ...] each effect of a cell belongs to
     factors: tuple[int, ...]  # grouping factors in their order of elimination
 
@@ -226,10 +227,7 @@ class Layout:
 
 
 def lay_out(panel: Panel, target: Panel | None = None) -> Layout:
-    """The plan for the levels of a panel; combinations of a ``target`` become empty cells.
-
-    A level of the target that the fit does not know stands for itself, once per combination.
-    """
+    """The plan for the levels of a panel; combinations of a ``target`` become empty cells."""
     crossing = panel.crossing
     assert crossing is not None
     dims = [block.shape[-1] for block in panel.rows.T]
@@ -240,18 +238,33 @@ def lay_out(panel: Panel, target: Panel | None = None) -> Layout:
     ]
     sizes = [len(labels) for labels in crossing.labels]
     codes = np.stack([level.numpy() for level in panel.rows.level], axis=1)
+    new = codes[:0]
     if target is not None:
         new = np.stack([level.numpy() for level in target.rows.level], axis=1)
-        _, place = np.unique(new, axis=0, return_inverse=True)
-        for f in range(len(sizes)):
-            unknown = new[:, f] < 0
-            if unknown.any():
-                new[unknown, f] = sizes[f] + place.ravel()[unknown]
-                sizes[f] += int(place.max()) + 1
-        codes = np.concatenate([codes, new])
+    known = new >= 0
+    codes = np.concatenate([codes, _stand_in(new, codes)])
     order = sorted(range(len(sizes)), key=lambda f: -sizes[f] * len(of_factor[f]))
     level, cell = np.unique(codes[:, order], axis=0, return_inverse=True)
     cell = cell.ravel()
     found = plan(level, tuple(sizes[f] for f in order), tuple(len(of_factor[f]) for f in order))
     columns = np.concatenate([of_factor[f] for f in order])
-    return Layout(found, cell[: panel.n_rows], cell[panel.n_rows :], columns, tuple(order))
+    known = np.repeat(known[:, order], found.widths, axis=1)
+    n = panel.n_rows
+    return Layout(found, cell[:n], cell[n:], known, columns, tuple(order))
+
+
+def _stand_in(new: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Combinations (n, F) with unknown levels (-1) filled in, from the cells seen where possible.
+
+    What stands in for an unknown level is not used; a combination that was seen adds no cell.
+    """
+    out = new.copy()
+    for pattern in np.unique(new < 0, axis=0):
+        if not pattern.any():
+            continue
+        rows = np.flatnonzero(((new < 0) == pattern).all(1))
+        one = {tuple(row[~pattern]): row[pattern] for row in np.unique(seen, axis=0)}
+        zero = np.zeros(int(pattern.sum()), dtype=new.dtype)
+        filled = [one.get(tuple(row), zero) for row in new[np.ix_(rows, ~pattern)]]
+        out[np.ix_(rows, pattern)] = np.stack(filled)
+    return out

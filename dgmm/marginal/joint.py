@@ -274,8 +274,11 @@ def linear_predictor(
     Lambda = torch.block_diag(*blocks).detach().numpy()
     T = np.concatenate([block.numpy() for block in target.rows.T], axis=1)
     a = (T @ Lambda)[:, layout.columns]
-    own = mode.u[layout.plan.positions][layout.target]
+    # a level that the fit does not know has its prior, independent of all others
+    new = ~layout.known
+    own = np.where(new, 0.0, mode.u[layout.plan.positions][layout.target])
     inner = mode.factor.cells()[layout.target]
+    inner = np.where(new[:, :, None] | new[:, None, :], np.eye(a.shape[1]) * new[:, :, None], inner)
     fixed = model.mu1({name: value.detach() for name, value in theta.items()}, target.rows)
     mean = fixed + torch.from_numpy((a * own).sum(1))
     return mean, torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner, a))
