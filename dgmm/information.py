@@ -40,6 +40,10 @@ __all__ = ["Information", "expected_information", "information", "reported_packi
 BOUNDARY = 1e-4
 """A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
 
+EDGE = 4.0
+FLAT_INFORMATION = 0.02
+"""An extra parameter beyond +-4 on its log or logit scale with less information is at its edge."""
+
 STEP = 0.005
 """Step of the central differences in pilot standard errors."""
 
@@ -81,6 +85,9 @@ def information(done: Estimate, kind: str, seed: int, draws: int) -> Information
         messages: tuple[str, ...] = ()
     else:
         curvature, info, effective, messages, form = network_information(done, seed, draws)
+    edge, notes = _family_edges(done, info)
+    at_zero = at_zero | edge
+    messages += notes
     vcov, smallest, trouble = _invert(info, at_zero)
     packing = reported_packing(done.model)
     inverse = vcov
@@ -126,6 +133,28 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
             empty = (zero[column]) & (below.abs() < BOUNDARY)
             held[f"latent{i}.below"] = empty.double()
     return tuple(names), packing.pack(held).numpy() > 0
+
+
+def _family_edges(done: Estimate, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Extra parameters that ran to an edge of their range, where the likelihood is flat in them."""
+    model, held, notes = done.model, np.zeros(len(info), dtype=bool), []
+    first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
+    words = model.family.natural_names()
+    for name, word in zip(model.family.extra, words, strict=True):
+        at = model.one_number(name)
+        if at is None or name == "log_sigma":
+            continue
+        value = float(done.theta["extra"][at])
+        if abs(value) > EDGE and info[first + at, first + at] < FLAT_INFORMATION:
+            held[first + at] = True
+            side = "upper" if value > 0 else "lower"
+            notes.append(
+                f"boundary: `{word}` of family {model.family.name!r} has run to the {side} end of "
+                "its range, where the likelihood no longer depends on it. It is held there, "
+                "without a standard error, and the other estimates are usable; a simpler family "
+                "fits as well"
+            )
+    return held, tuple(notes)
 
 
 def _name(done: Estimate, term: int, column: str) -> str:

@@ -53,6 +53,7 @@ CELLS = 40_000
 NEWTON_STEPS = 60
 CAREFUL_AFTER = 6
 LARGEST_STEP = 3.0
+LEAST_OF_EXTRA = 0.01  # a standard error of 10 on a log or logit scale
 SETTLED = 1e-8  # Newton decrement before the last step: quadratic convergence does the rest
 
 
@@ -156,6 +157,8 @@ class ClassicalLikelihood:
         """
         least = np.zeros_like(x)
         p = self.sizes[0]
+        # a parameter of the family may run to its edge, where nothing is known of it any more
+        least[p + self.sizes[1] :] = LEAST_OF_EXTRA
         inside = slice(p, p + self.sizes[1])
         length = np.sqrt((self.pattern.fill(x[inside]) ** 2).sum(0))[self.pattern.column]
         least[inside] = np.sqrt(diagonal[inside]) / (2 * np.maximum(length, 1e-12))

@@ -1,0 +1,49 @@
+"""Parameters of a family that run to an edge are held there, in words, and the rest is usable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dgmm import mixed_model
+
+
+def plain() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"id": np.repeat(np.arange(27), 4), "t": np.tile(np.arange(4.0), 27)})
+    data["y"] = data["t"] + rng.normal(size=27)[data["id"]] + rng.normal(size=108)
+    data["c"] = rng.poisson(np.exp(0.3 * data["t"] + 0.5 * rng.normal(size=27)[data["id"]]))
+    data["share"] = rng.beta(4 * np.exp(0.2 * data["t"]), 4)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("outcome", "family", "simpler", "parameter", "side"),
+    [
+        ("y", "student_t", "gaussian", "df", "upper"),
+        ("c", "zero_inflated_poisson", "poisson", "zero", "lower"),
+        ("share", "ordered_beta", "beta", "cutpoint1", "lower"),
+    ],
+)
+def test_the_simpler_family_is_reached(
+    outcome: str, family: str, simpler: str, parameter: str, side: str
+) -> None:
+    data = plain()
+    formula = f"{outcome} ~ t + (1 | id)"
+    fit = mixed_model(formula, data, family=family, verbose=0)
+    inner = mixed_model(formula, data, family=simpler, verbose=0)
+    assert fit.estimate.converged
+    assert float(fit.loglik()) == pytest.approx(float(inner.loglik()), abs=0.01)
+    np.testing.assert_allclose(fit.fixef(), inner.fixef(), atol=0.01)
+    np.testing.assert_allclose(fit.std_errors(), inner.std_errors(), rtol=0.01)
+    own = fit.family_parameters().loc[parameter]
+    assert own[["std_error", "lower", "upper"]].isna().all()
+    (note,) = [m for m in fit.messages if f"boundary: `{parameter}`" in m]
+    assert f"the {side} end" in note
+
+
+def test_a_parameter_inside_its_range_is_left_alone() -> None:
+    fit = mixed_model("c ~ t + (1 | id)", plain(), family="negative_binomial", verbose=0)
+    assert fit.family_parameters().notna().all(axis=None)
+    assert not any("boundary" in note for note in fit.messages)
