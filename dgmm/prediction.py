@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from dgmm.design import Specification, rebuild
@@ -296,7 +296,7 @@ def _interval(
         raise ValueError("intervals need standard errors; this fit has none (se=None)")
     if wanted.interval == "prediction":
         return {"fit": point, **_outcome_interval(done, info, wanted, past, target, seed)}
-    family, z = done.model.family, float(stats.norm.ppf(0.5 + wanted.level / 2))
+    family, z = done.model.family, float(special.ndtri(0.5 + wanted.level / 2))
     if wanted.type == "marginal" and wanted.scale == "response":
         se = _parameter_sd(done, info, wanted.type, "response", past, target, seed)
         scale = family.mean_link  # symmetric on this scale, so never out of range

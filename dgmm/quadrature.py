@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 
 __all__ = ["Nodes", "gauss_hermite", "sobol_gaussian", "sobol_normal", "sobol_t"]
@@ -62,7 +62,9 @@ def _shifted_sobol(
     binary digits) keeps the net structure and makes subjects independent.
     """
     bits = 30
-    engine = stats.qmc.Sobol(dimensions, scramble=True, bits=bits, rng=rng)
+    from scipy.stats import qmc  # heavy: loaded when something is sampled
+
+    engine = qmc.Sobol(dimensions, scramble=True, bits=bits, rng=rng)
     base = (engine.random(draws) * 2**bits).astype(np.int64)
     if keys is None:
         shift = rng.integers(0, 2**bits, size=(n, dimensions), dtype=np.int64)

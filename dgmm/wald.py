@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 __all__ = ["format_p", "intervals", "stars", "wald_table"]
 
@@ -12,7 +12,7 @@ __all__ = ["format_p", "intervals", "stars", "wald_table"]
 def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
     """Estimate, Std. Error, z value, Pr(>|z|): the two-sided Wald test of each coefficient."""
     z = estimate / std_error
-    p = 2 * stats.norm.sf(np.abs(z))
+    p = 2 * special.ndtr(-np.abs(z))
     return pd.DataFrame(
         {"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p}
     )
@@ -22,7 +22,7 @@ def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.n
     """estimate +- z std_error, (P, 2)."""
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
-    z = stats.norm.ppf(0.5 + level / 2)
+    z = special.ndtri(0.5 + level / 2)
     return np.column_stack([estimate - z * std_error, estimate + z * std_error])
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 __all__ = ["Mixture"]
 
@@ -29,7 +29,7 @@ class Mixture:
         """P(X >= statistic)."""
         if statistic <= 0:
             return 1.0
-        parts = [float(stats.chi2.sf(statistic, df)) if df > 0 else 0.0 for df in self.df]
+        parts = [float(special.chdtrc(df, statistic)) if df > 0 else 0.0 for df in self.df]
         return sum(parts) / len(parts)
 
     def __str__(self) -> str:

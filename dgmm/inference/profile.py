@@ -12,7 +12,7 @@ J. Statistical Software 67(1), section 5.1.
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE
@@ -49,7 +49,7 @@ def profile_interval(
     check_profile(done)
     surface = surface_of(done, target, seed)
     top = surface.maximum(surface.estimate)
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(special.ndtri(0.5 + level / 2))
     ends = []
     for guess, limit in zip(wald, surface.limits, strict=True):
         end = _end(surface, top, guess, limit, z)
