@@ -368,8 +368,10 @@ def _separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     """Infinite coefficients are looked for when one is suspiciously large, and named."""
     model, rows = done.model, done.observed.rows
     extremes = model.family.extremes(rows.data)
+    if extremes is None:
+        return ()
     effect = model.beta(done.theta).detach().abs() * rows.X.std(0, correction=0)
-    if extremes is None or not bool((effect > SUSPICIOUS).any()):
+    if not bool((effect > SUSPICIOUS).any()):
         return ()
     found = find_separation(rows.X.numpy(), *(side.numpy() for side in extremes))
     if found is None:
