@@ -21,7 +21,7 @@ demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical mode
 	$(PY) -m dgmm demo
 
 test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
-	$(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
 	$(PY) -m ruff check

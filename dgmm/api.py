@@ -1,4 +1,4 @@
-"""Entry points: mixed_model() and load(). Options are checked here, once."""
+"""Entry points: mixed_model(), lm_list() and load()."""
 
 from __future__ import annotations
 

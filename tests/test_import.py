@@ -10,7 +10,6 @@ HEAVY = ("statsmodels", "matplotlib", "scipy.stats", "gpboost", "mixedlm", "torc
 
 def test_heavy_libraries_wait_until_they_are_needed() -> None:
     script = f"import sys, dgmm; print([name for name in {HEAVY!r} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
