@@ -138,7 +138,7 @@ class Fit:
         deviations over time are in the summary and in :meth:`random_profile`.
         """
         table = natural.components(self.estimate, self._information(), self.groups).table
-        rows = [*table[["group", "name1", "name2", "estimate"]].itertuples(index=False)]
+        rows = [*table[["group", "name1", "name2", "estimate"]].itertuples(index=False, name=None)]
         sd = {(group, one): value for group, one, two, value in rows if pd.isna(two)}
         vcov = [
             value**2 if pd.isna(two) else value * sd[group, one] * sd[group, two]

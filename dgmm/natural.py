@@ -136,7 +136,9 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
     columns = ["estimate", "std_error", "lower", "upper"]
     starts = np.cumsum((0, *model.extra_sizes))[:-1]
     # of a parameter that a part models only a place holder is taken, and not reported
-    modelled = {family.extra[one.position] for one in model.parts}
+    modelled = {family.extra[one.position] for one in model.parts} | {"log_sigma"}
+    if modelled.issuperset(family.extra):
+        return pd.DataFrame(columns=columns, dtype=float)
     value, links = family.natural(done.theta["extra"][starts]), family.natural_links()
     error = torch.full_like(value, torch.nan)
     if info is not None and len(value):
@@ -154,7 +156,7 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
     )
     for name, internal, estimate, std_error, centre, slope, link in parts:
         spread = float(std_error / slope)
-        if internal == "log_sigma" or internal in modelled:
+        if internal in modelled:
             continue
         if link.name != "identity" and spread > FLAT:
             spread, std_error = np.nan, torch.tensor(torch.nan)

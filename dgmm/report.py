@@ -171,7 +171,9 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
 def random_lines(table: pd.DataFrame) -> list[str]:
     """The variance component table as lme4 prints it."""
     rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
-    records = [*table[["group", "name1", "name2", "sdcor", "vcov"]].itertuples(index=False)]
+    records = [
+        *table[["group", "name1", "name2", "sdcor", "vcov"]].itertuples(index=False, name=None)
+    ]
     last = None
     for group, name, second, sd, variance in records:
         if not pd.isna(second):
@@ -225,10 +227,10 @@ def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
     rows = [["", "Estimate", "Std. Error", *(["df"] * with_df), ratio, tail, ""]]
     estimates = _decimals(table["Estimate"], table["Std. Error"])
     errors = _decimals(table["Std. Error"], table["Std. Error"])
-    for (name, row), estimate, error in zip(table.iterrows(), estimates, errors, strict=True):
-        p = float(row[tail])
-        z = f"{row[ratio]:.2f}" if np.isfinite(row[ratio]) else "NA"
-        df = [f"{row['df']:.2f}"] if with_df else []
+    degrees = [[f"{df:.2f}"] for df in table["df"]] if with_df else [[] for _ in estimates]
+    columns = (table.index, estimates, errors, degrees, table[ratio], table[tail])
+    for name, estimate, error, df, value, p in zip(*columns, strict=True):
+        z = f"{value:.2f}" if np.isfinite(value) else "NA"
         rows.append([f"{prefix}{name}", estimate, error, *df, z, format_p(p), stars(p)])
     return _columns(rows, left=(0, len(rows[0]) - 1))
 
