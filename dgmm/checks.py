@@ -91,7 +91,7 @@ def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
         parts = family.read(*(column if every else column[seen] for column in columns))
         family = family.fitted_to(parts[0])
     except OutcomeError as error:
-        label = design.index[np.flatnonzero(seen)[error.row]]
+        (label,) = design.index[[np.flatnonzero(seen)[error.row]]].tolist()
         raise ValueError(f"{error.message} (row {label!r} of the data)") from None
     if every:
         columns = [np.asarray(part, dtype=float) for part in parts]

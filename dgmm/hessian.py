@@ -54,7 +54,10 @@ def curvature_of(H: np.ndarray) -> Curvature:
     asymmetry = float(np.abs(H - H.T).max() / largest) if H.size else 0.0
     H = 0.5 * (H + H.T)
     root = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
-    smallest = float(np.linalg.eigvalsh(H / root / root[:, None])[0]) if H.size else np.inf
+    scaled = H / root / root[:, None]
+    if not np.isfinite(scaled).all():
+        return Curvature(H, asymmetry, float("nan"))
+    smallest = float(np.linalg.eigvalsh(scaled)[0]) if H.size else np.inf
     return Curvature(H, asymmetry, smallest)
 
 

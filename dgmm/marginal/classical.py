@@ -341,6 +341,12 @@ class ClassicalLikelihood:
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         """l(x), its gradient, and with ``scores`` the gradient of every l_i."""
         self.evaluations += 1
+        with np.errstate(
+            invalid="ignore", divide="ignore"
+        ):  # the caller refuses what is not finite
+            return self._evaluate(x, scores)
+
+    def _evaluate(self, x: np.ndarray, scores: bool) -> Evaluation:
         point = self._point(x)
         omega = [long.zero_() for long in self.omega]
         k = self.pattern.q
