@@ -341,9 +341,8 @@ class ClassicalLikelihood:
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         """l(x), its gradient, and with ``scores`` the gradient of every l_i."""
         self.evaluations += 1
-        with np.errstate(
-            invalid="ignore", divide="ignore"
-        ):  # the caller refuses what is not finite
+        # what is not finite is refused by the caller, in words
+        with np.errstate(invalid="ignore", divide="ignore"):
             return self._evaluate(x, scores)
 
     def _evaluate(self, x: np.ndarray, scores: bool) -> Evaluation:
