@@ -66,7 +66,7 @@ def _grow(
     longer, used, change = rule.longer(engine.model.k), found.evaluations, 0.0
     while longer is not None:
         trial = _moved(engine, observed, longer)
-        change = abs(trial.value(found.x) - engine.value(found.x))
+        change = abs(trial.value(found.x) - found.value)
         if request.control.points is not None:
             break
         rule, engine = longer, trial

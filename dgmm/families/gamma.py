@@ -9,7 +9,21 @@ from torch import Tensor
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.draws import log_gamma_draw
 
-__all__ = ["Gamma"]
+__all__ = ["Gamma", "read_positive"]
+
+
+def read_positive(
+    family: Family, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Outcomes above 0, checked."""
+    y, trials, weights = family.per_trial(y, trials, weights)
+    refuse(
+        y <= 0,
+        y,
+        f"family {family.name!r} needs outcomes above 0",
+        "For zeros beside positive outcomes use family='hurdle_gamma'.",
+    )
+    return y, trials, weights
 
 
 class Gamma(Family):
@@ -30,14 +44,7 @@ class Gamma(Family):
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        refuse(
-            y <= 0,
-            y,
-            f"family {self.name!r} needs outcomes above 0",
-            "For zeros beside positive outcomes use family='hurdle_gamma'.",
-        )
-        return y, trials, weights
+        return read_positive(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         shape, log_y = torch.exp(extra[0]), torch.log(self.response(data))

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations, refuse
+from dgmm.families.base import Extra, Family, Observations
 from dgmm.families.draws import uniform
+from dgmm.families.gamma import read_positive
 
 __all__ = ["InverseGaussian"]
 
@@ -33,14 +34,7 @@ class InverseGaussian(Family):
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        refuse(
-            y <= 0,
-            y,
-            f"family {self.name!r} needs outcomes above 0",
-            "For zeros beside positive outcomes use family='hurdle_gamma'.",
-        )
-        return y, trials, weights
+        return read_positive(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         y = self.response(data)

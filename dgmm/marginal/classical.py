@@ -89,16 +89,18 @@ class ClassicalLikelihood:
         # written anew by every call: fresh memory for all rows would cost more than the sums
         self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
         self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
-        self.constant = float(sum(self._constant(slab) for slab in self.slabs))
+        self.constants = self._constants()
         self.evaluations = 0
 
-    def _constant(self, slab: Slab) -> float:
-        if self.model.family.extra:
-            return 0.0
+    def _constants(self) -> np.ndarray:
+        """What closed derivatives leave out of every l_i, (n,)."""
+        family, out = self.model.family, np.zeros(self.panel.n)
         probe = torch.zeros(1, 1, dtype=torch.float64)
-        if self.model.family.derivatives(slab.data, probe, probe[:0], 1) is None:
-            return 0.0
-        return float(slab.masked(self.model.family.constant(slab.data).expand(slab.shape)).sum())
+        for slab in self.slabs if not family.extra else ():
+            if family.derivatives(slab.data, probe, probe[:0], 1) is not None:
+                constant = family.constant(slab.data).expand(slab.shape)
+                out[slab.subjects] = slab.masked(constant).sum(0).numpy()
+        return out
 
     # -- parameters ----------------------------------------------------------------------------
 
@@ -319,16 +321,7 @@ class ClassicalLikelihood:
             else:
                 terms = self._log_terms(slab, fixed, point.Lambda, b)
                 out[slab.subjects] = logsumexp(terms, axis=0)
-        if self.constant:
-            out[self.panel.count.numpy() > 0] += self._constants()
-        return out
-
-    def _constants(self) -> np.ndarray:
-        out = np.zeros(self.panel.n)
-        for slab in self.slabs:
-            constant = self.model.family.constant(slab.data).expand(slab.shape)
-            out[slab.subjects] = slab.masked(constant).sum(0).numpy()
-        return out[self.panel.count.numpy() > 0]
+        return out + self.constants
 
     def _root(self, slab: Slab, found: RowDerivatives, Lambda: np.ndarray) -> np.ndarray:
         """chol(H) at a mode; where H is not positive definite, with the positive part of W."""
@@ -351,7 +344,7 @@ class ClassicalLikelihood:
         k = self.pattern.q
         to_Lambda = np.zeros((k, k))
         each = np.zeros((self.panel.n, k, k)) if scores else None
-        total = self.constant
+        total = float(self.constants.sum())
         one = self._laplace if self.draws == 1 else self._quadrature
         for slab in self.slabs:
             fixed = self._fixed(slab, point)
