@@ -26,7 +26,7 @@ from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta, part
 from dgmm.triangle import triangle
 
-__all__ = ["FixedNetwork", "Model", "Reference", "build_model"]
+__all__ = ["FixedNetwork", "Model", "Reference", "build_model", "orthonormal_basis"]
 
 START_RIDGE = 10.0
 REFERENCE_ROWS = 20_000
@@ -338,6 +338,16 @@ def log_prior(b: Tensor) -> Tensor:
     return -0.5 * b.square().sum(-1) - 0.5 * b.shape[-1] * math.log(2 * math.pi)
 
 
+def orthonormal_basis(X: Tensor, unit: float) -> Tensor:
+    """(p, p): X basis / unit has orthonormal columns of mean square 1.
+
+    Every coefficient on it is of order one.
+    """
+    R = torch.from_numpy(triangle(X.numpy()))
+    eye = torch.eye(X.shape[1], dtype=torch.float64)
+    return unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(R, eye, upper=True)
+
+
 def build_model(design: Design, family: Family, unit: float, ridge: float | None = None) -> Model:
     """The model of a design; ``unit`` is the scale of the linear predictor (residual SD, or 1).
 
@@ -345,14 +355,7 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     with START_RIDGE to begin with.
     """
     X = torch.from_numpy(design.fixed.matrix)
-    p = X.shape[1]
-    # orthonormal columns: X basis / unit has mean square 1, so every coefficient is of order one
-    R = torch.from_numpy(triangle(design.fixed.matrix))
-    basis = (
-        unit
-        * math.sqrt(len(X))
-        * torch.linalg.solve_triangular(R, torch.eye(p, dtype=torch.float64), upper=True)
-    )
+    basis = orthonormal_basis(X, unit)
     latents = tuple(build_latent(block, unit) for block in design.latents)
     general = START_RIDGE if ridge is None else ridge
     ridges = tuple(

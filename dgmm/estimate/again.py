@@ -6,7 +6,6 @@ knows how a classical model is fitted.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
 from dgmm.latent import Normal
-from dgmm.model import Model, Reference
+from dgmm.model import Model, Reference, orthonormal_basis
 from dgmm.panel import Panel
 
 __all__ = ["refit_estimate", "refit_without", "refit_without_effect"]
@@ -42,7 +41,7 @@ def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estim
     smaller = replace(
         model,
         names=tuple(model.names[j] for j in kept),
-        basis=_orthonormal(rows.X, model.unit),
+        basis=orthonormal_basis(rows.X, model.unit),
         reference=Reference(model.reference.X[:, kept], model.reference.inputs),
     )
     eta = _start(done, done.panel)
@@ -76,10 +75,3 @@ def _start(done: Estimate, panel: Panel) -> Tensor:
     """X beta-hat at the observed rows, (N_obs,)."""
     model: Model = done.model
     return panel.observed_rows().rows.X @ model.beta(done.theta).detach()
-
-
-def _orthonormal(X: Tensor, unit: float) -> Tensor:
-    """basis with mean square of X basis / unit equal to one."""
-    _, R = torch.linalg.qr(X, mode="reduced")
-    eye = torch.eye(X.shape[1], dtype=torch.float64)
-    return unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(R, eye, upper=True)
