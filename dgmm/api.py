@@ -26,6 +26,7 @@ from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
+from dgmm.estimate.resume import checkpoint_for
 from dgmm.families import Family
 from dgmm.families import find as find_family
 from dgmm.fit import Fit, row_labels
@@ -104,7 +105,8 @@ def mixed_model(
             raise an "error".
         starts: number of starts of the deep fit, the best is kept and the spread reported.
         seed: of every random number used.
-        device: "auto" or "cpu".
+        device: of the ELBO stage: "cpu", "cuda", or "auto", which takes a graphics card when
+            there is one and the mini-batches are large enough for it.
         verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
         control: rare options, a :class:`dgmm.Control` or a dict of its fields.
 
@@ -151,6 +153,7 @@ def mixed_model(
         "missing_covariates": missing_covariates,
         "starts": starts,
         "seed": seed,
+        "device": device,
         "control": asdict(read_control(control)),
     }
     columns = {
@@ -169,7 +172,9 @@ def mixed_model(
             "se='sandwich' needs independent subjects, which several grouping factors do not "
             "leave; use se='hessian'"
         )
-    done = _estimate(design, nested, request)
+    resuming = replace(request, checkpoint=checkpoint_for(design, call, versions()))
+    done = _estimate(design, nested, resuming)
+    call["control"]["checkpoint"] = None  # of this fit, not of those made from it
     apart = separation_messages(design, done)
     info = None
     if se is not None and request.method != "reml":

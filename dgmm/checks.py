@@ -16,6 +16,7 @@ import numpy as np
 
 from dgmm import latent as latent_folder
 from dgmm.design import Design, Grouping, build_design
+from dgmm.devices import choose_device
 from dgmm.estimate import Control, Request
 from dgmm.families import Family, OutcomeError
 from dgmm.formula import Formula, nested_formula
@@ -60,7 +61,7 @@ def check_options(method: str, missing: str, se: str | None, device: str) -> Non
     _one_of("method", method, METHODS)
     _one_of("missing", missing, ("observed",))
     _one_of("se", se, STANDARD_ERRORS)
-    _one_of("device", device, ("auto", "cpu"))
+    _one_of("device", device, ("auto", "cpu", "cuda"))
 
 
 def read_control(control: Control | dict[str, Any] | None) -> Control:
@@ -177,6 +178,7 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
     """The checked options as the estimation takes them, "auto" resolved."""
     deep = is_deep(design.formula)
     method = _method(call["method"], deep)
+    control = Control(**call["control"])
     return Request(
         family,
         method,
@@ -185,8 +187,16 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         call["starts"],
         call["seed"],
         verbose,
-        Control(**call["control"]),
+        control,
+        choose_device(call["device"], _cells(design, control)),
     )
+
+
+def _cells(design: Design, control: Control) -> int:
+    """Measurements times draws in a mini-batch of the ELBO stage."""
+    grouping = design.latents[0].grouping
+    share = control.batch / max(1, len(grouping.levels))
+    return int(min(1.0, share) * design.n_rows * 2 * control.pairs)
 
 
 def _method(method: str, deep: bool) -> str:

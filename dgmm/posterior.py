@@ -11,7 +11,7 @@ from dgmm.model import Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 
-__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "tracked"]
+__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "precision", "tracked"]
 
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""
@@ -47,7 +47,7 @@ def _score(model: Model, ready: Theta, b: Tensor, block: Block, graph: bool) -> 
     return torch.autograd.grad(value, point)[0]
 
 
-def _precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
+def precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
     """P = I + J'W J with the expected information W in eta, (n, k, k)."""
     rows = block.rows
     J = model.slope(ready, b, rows)
@@ -76,7 +76,7 @@ def find_modes(
     for _ in range(iterations):
         gradient = _score(model, ready, b, block, graph=False)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(_precision(model, ready, b, block))
+            factor = torch.linalg.cholesky(precision(model, ready, b, block))
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
             decrement = (gradient * step).sum(-1)
             if bool((decrement < tolerance).all()):
@@ -86,7 +86,7 @@ def find_modes(
             if not moved:
                 break
     with torch.no_grad():
-        root, log_det = factor_root(_precision(model, ready, b, block))
+        root, log_det = factor_root(precision(model, ready, b, block))
     return Anchor(b, root @ root.mT, root, log_det, decrement)
 
 
@@ -130,7 +130,7 @@ def tracked(
     so the marginal likelihood has an exact gradient whatever the nodes.
     """
     gradient = _score(model, ready, anchor.mode, block, graph=torch.is_grad_enabled())
-    root, log_det = factor_root(_precision(model, ready, anchor.mode, block))
+    root, log_det = factor_root(precision(model, ready, anchor.mode, block))
     step = torch.einsum("nab,ncb,nc->na", root, root, gradient)
     return anchor.mode + step, root, log_det
 

@@ -6,7 +6,6 @@ no text of the file is evaluated or imported.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
@@ -15,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from dgmm.collapse import Activity
 from dgmm.design import Specification
-from dgmm.elbo import Trace
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, HeldOut, Request
 from dgmm.families import Family, Observations
@@ -33,11 +30,14 @@ from dgmm.networks import Dense
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.registry import members
+from dgmm.tensor_file import read_tensors, write_tensors
+from dgmm.training import Trace
 
 __all__ = ["load", "save"]
 
 FORMAT = "dgmm fit, format 1"
 OWN = (
+    Activity,
     Control,
     Crossing,
     Dense,
@@ -71,24 +71,13 @@ def known_classes() -> dict[str, type[Any]]:
 def save(fit: Any, path: Path) -> None:
     """Write a fit (a dataclass of the classes above) to ``path``."""
     tensors: dict[str, Tensor] = {}
-    text = json.dumps({"format": FORMAT, "fit": _encode(fit, tensors)})
-    save_file(tensors, path, metadata={"dgmm": text})
+    write_tensors(path, tensors, {"format": FORMAT, "fit": _encode(fit, tensors)})
 
 
 def load(path: Path, fit_class: type[Any], **given: Any) -> Any:
     """Read a fit; ``given`` fields are not stored in files (callables)."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
     other = f"{str(path)!r} is not a file written by fit.save() of this version"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(other) from error
-    content = json.loads(metadata.get("dgmm", "{}"))
-    if content.get("format") != FORMAT:
-        raise ValueError(other)
+    tensors, content = read_tensors(path, FORMAT, other)
     known = known_classes() | {fit_class.__name__: fit_class}
     return _Decoder(tensors, known, given).decode(content["fit"])
 
@@ -132,7 +121,7 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _keep(value: Tensor, tensors: dict[str, Tensor]) -> str:
     key = f"t{len(tensors)}"
-    tensors[key] = value.detach().contiguous().clone()
+    tensors[key] = value
     return key
 
 

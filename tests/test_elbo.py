@@ -17,7 +17,7 @@ from toys import (
     whole,
 )
 
-from dgmm.elbo import Schedule, elbo, evaluate, train
+from dgmm.elbo import elbo, evaluate
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import skip_matrix
 from dgmm.marginal import exact
@@ -26,6 +26,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.registry import members
+from dgmm.training import Schedule, train
 
 WORDS = sorted(members("dgmm.encoders", Encoder))
 SHORT = Schedule(epochs=25, batch=10, learning_rate=2e-2)

@@ -7,7 +7,8 @@ Every encoder adds corrections to the same skeleton, the posterior of the model 
 
 with w the information in eta and r the working residual, both at b = 0 and the current theta.
 It sees residuals, times and covariates, never bare y: with y alone the optimum itself is wrong for
-covariates that vary between subjects.
+covariates that vary between subjects. With ``covariance="diagonal"`` the mean stays P_i^-1 h_i and
+the variances are the best independent ones, 1 / P_i[k, k].
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Encoder(ABC):
     q: int
     c: int
     J: int
+    covariance: str = "full"  # of q: "full" or "diagonal"
 
     name: ClassVar[str]
 
@@ -83,6 +85,16 @@ class Encoder(ABC):
     @abstractmethod
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
         """The approximate posterior of the subjects of a context."""
+
+    @property
+    def changes(self) -> int:
+        """Numbers by which :func:`adjust` moves a posterior."""
+        return 2 * self.k if self.diagonal else self.k + self.k * (self.k + 1) // 2
+
+    @property
+    def diagonal(self) -> bool:
+        """The elements of b are independent under q."""
+        return self.covariance == "diagonal"
 
     def tied(self, skip: Tensor, generator: torch.Generator) -> Weights:
         """Start at the posterior of the linear decoder: W = ``skip`` (q, k), c = 0."""
@@ -102,12 +114,11 @@ def context(model: Model, ready: Theta, block: Block) -> Context:
         (x - net.centre) / net.spread for x, net in zip(rows.inputs, model.networks, strict=True)
     ]
     covariates = torch.cat([rows.X @ model.basis / unit, *inputs], dim=-1)
-    zero = torch.zeros((), dtype=eta.dtype)
     return Context(
-        torch.where(mask[..., None], T, zero),
-        torch.where(mask, weight, zero),
-        torch.where(mask, residual, zero),
-        torch.where(mask[..., None], covariates, zero),
+        torch.where(mask[..., None], T, 0.0),
+        torch.where(mask, weight, 0.0),
+        torch.where(mask, residual, 0.0),
+        torch.where(mask[..., None], covariates, 0.0),
         rows.occasion,
         mask,
     )
@@ -140,10 +151,19 @@ def random_skeleton(q: int, k: int, generator: torch.Generator) -> Weights:
     return skeleton_weights(0.5 * torch.randn(q, k, generator=generator, dtype=torch.float64))
 
 
-def from_natural(precision: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """P^-1 h, a root of P^-1 and its log determinant, for P (n, k, k) and h (n, k)."""
+def from_natural(
+    precision: Tensor, shift: Tensor, diagonal: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """P^-1 h, a root of P^-1 and its log determinant, for P (n, k, k) and h (n, k).
+
+    Independent: the root of diag(P)^-1, at which KL(q || N(P^-1 h, P^-1)) is smallest.
+    """
     root, log_det = factor_root(precision)
-    return torch.einsum("nab,ncb,nc->na", root, root, shift), root, log_det
+    mean = torch.einsum("nab,ncb,nc->na", root, root, shift)
+    if not diagonal:
+        return mean, root, log_det
+    each = precision.diagonal(dim1=-2, dim2=-1)
+    return mean, torch.diag_embed(each.rsqrt()), -0.5 * each.log().sum(-1)
 
 
 def pearson(seen: Context) -> Tensor:
@@ -156,12 +176,15 @@ def adjust(skeletal: Posterior, change: Tensor) -> Posterior:
     """Move a posterior by a network's output (n, k + k (k + 1) / 2): mean shift, then a factor.
 
     root <- root F with F lower triangular, exp(.) on its diagonal; a zero output changes nothing.
+    With (n, 2 k) numbers F is diagonal.
     """
     k = skeletal.mean.shape[-1]
-    row, column = torch.tril_indices(k, k, -1)
     log_diagonal = change[:, k : 2 * k]
     F = torch.diag_embed(log_diagonal.exp())
-    F = F.index_put((torch.arange(len(F))[:, None], row[None], column[None]), change[:, 2 * k :])
+    if change.shape[-1] > 2 * k:
+        row, column = torch.tril_indices(k, k, -1)
+        place = torch.arange(len(F))[:, None], row[None], column[None]
+        F = F.index_put(place, change[:, 2 * k :])
     return Posterior(
         skeletal.mean + change[:, :k],
         skeletal.root @ F,
@@ -169,8 +192,8 @@ def adjust(skeletal: Posterior, change: Tensor) -> Posterior:
     )
 
 
-def linearised(phi: Weights, seen: Context) -> Posterior:
+def linearised(phi: Weights, seen: Context, diagonal: bool = False) -> Posterior:
     """The skeleton alone: the posterior of the model linearised at b = 0."""
     u, h = skeleton(phi, seen)
     identity = torch.eye(u.shape[-1], dtype=u.dtype)
-    return Posterior(*from_natural(identity + u.mT @ u, h.sum(1)))
+    return Posterior(*from_natural(identity + u.mT @ u, h.sum(1), diagonal))

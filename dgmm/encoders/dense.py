@@ -39,8 +39,7 @@ class DenseEncoder(Encoder):
     @property
     def network(self) -> Network:
         """(J (2 + q) + c) -> mean shift and factor."""
-        outputs = self.k + self.k * (self.k + 1) // 2
-        return Network((self.J * (2 + self.q) + self.c, self.hidden, self.hidden, outputs))
+        return Network((self.J * (2 + self.q) + self.c, self.hidden, self.hidden, self.changes))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         network = {f"net.{name}": s for name, s in self.network.shapes().items()}
@@ -55,10 +54,10 @@ class DenseEncoder(Encoder):
         subject_level = seen.covariates.sum(1) / seen.mask.sum(1, keepdim=True).clamp(min=1)
         inputs = torch.cat([self._history(seen), subject_level], dim=-1)
         change = self.network(part(phi, "net."), inputs)
-        return adjust(linearised(phi, seen), change)
+        return adjust(linearised(phi, seen, self.diagonal), change)
 
     def _history(self, seen: Context) -> Tensor:
-        rows = torch.cat([pearson(seen), seen.mask[..., None].double(), seen.T], dim=-1)
+        rows = torch.cat([pearson(seen), seen.mask[..., None].to(seen.T.dtype), seen.T], dim=-1)
         known = seen.mask & (seen.occasion < self.J)
         place = torch.where(known, seen.occasion, self.J)  # one spare place, dropped below
         index = place[..., None].expand_as(rows)

@@ -35,7 +35,7 @@ class Recurrent(Encoder):
     @property
     def head(self) -> Dense:
         """Last state -> mean shift and factor."""
-        return Dense((self.hidden, self.k + self.k * (self.k + 1) // 2))
+        return Dense((self.hidden, self.changes))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         inputs, H = 1 + self.q + self.c, self.hidden
@@ -66,7 +66,7 @@ class Recurrent(Encoder):
     def __call__(self, phi: Weights, seen: Context) -> Posterior:
         rows = torch.cat([pearson(seen), seen.T, seen.covariates], dim=-1)
         state = self._read(phi, rows, seen.mask)
-        return adjust(linearised(phi, seen), self.head(part(phi, "head."), state))
+        return adjust(linearised(phi, seen, self.diagonal), self.head(part(phi, "head."), state))
 
     def _read(self, phi: Weights, rows: Tensor, mask: Tensor) -> Tensor:
         state = torch.zeros(len(rows), self.hidden, dtype=rows.dtype)

@@ -72,8 +72,8 @@ class Sites(Encoder):
         u = u + seen.weight.sqrt()[..., None] * extra[..., : self.k]
         h = h + seen.weight.sqrt()[..., None] * extra[..., self.k :]
         identity = torch.eye(self.k, dtype=u.dtype)
-        mean, root, log_det = from_natural(identity + u.mT @ u, h.sum(1))
-        share = seen.mask.double().sum(1, keepdim=True) / self.J
+        mean, root, log_det = from_natural(identity + u.mT @ u, h.sum(1), self.diagonal)
+        share = seen.mask.to(u.dtype).sum(1, keepdim=True) / self.J
         bounded = 4 * torch.tanh(mean / 4)
         mean = mean + self.correction(part(phi, "correction."), torch.cat([bounded, share], -1))
         return Posterior(mean, root, log_det)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.elbo import Trace, evaluate, train
+from dgmm.collapse import latent_activity
+from dgmm.elbo import evaluate
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.climb import climb
@@ -20,6 +21,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 from dgmm.polish import polish
 from dgmm.progress import Progress
+from dgmm.training import Trace, train
 
 __all__ = ["fit_amortised", "maximise", "skip_matrix", "tied_encoder", "with_encoder"]
 
@@ -34,11 +36,22 @@ def fit_amortised(
 ) -> Estimate:
     """The VAE route of a classical model: encoder tied to the start, ELBO, polish."""
     observed = panel.observed_rows()
-    encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator)
+    encoder, phi = tied_encoder(
+        model, theta, panel, request.encoder, generator, request.control.covariance
+    )
     schedule = request.control.schedule(panel.n)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
-            model, encoder, theta, phi, observed, schedule, generator, progress=bar
+            model,
+            encoder,
+            theta,
+            phi,
+            observed,
+            schedule,
+            generator,
+            progress=bar,
+            checkpoint=request.checkpoint,
+            device=request.device,
         )
     done = maximise(model, panel, theta, rule, request)
     return with_encoder(done, encoder, phi, trace, request)
@@ -56,13 +69,18 @@ def maximise(
 
 
 def tied_encoder(
-    model: Model, theta: Theta, panel: Panel, word: str, generator: torch.Generator
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    word: str,
+    generator: torch.Generator,
+    covariance: str = "full",
 ) -> tuple[Encoder, Weights]:
     """An encoder that starts at the posterior of the linear part of the decoder."""
     q = sum(len(latent.names) for latent in model.latents)
     covariates = len(model.names) + sum(len(net.names) for net in model.networks)
     planned = int(panel.count.max())
-    encoder = find_encoder(word)(model.k, q, covariates, planned)
+    encoder = find_encoder(word)(model.k, q, covariates, planned, covariance)
     return encoder, encoder.tied(skip_matrix(model, theta), generator)
 
 
@@ -85,7 +103,9 @@ def with_encoder(
     phi = {**phi, "W": skip, "c": torch.zeros(2, dtype=torch.float64)}
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
-    schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))
+    control = request.control
+    schedule = control.schedule(done.panel.n, max(1, control.epochs // 5))
+    schedule = replace(schedule, kl_anneal=0, patience=0)
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:
         _, phi, _ = train(
             model,
@@ -97,8 +117,10 @@ def with_encoder(
             generator,
             fixed_theta=True,
             progress=bar,
+            checkpoint=request.checkpoint,
+            device=request.device,
         )
-    bound = evaluate(model, encoder, theta, phi, observed, request.seed)
+    bound = evaluate(model, encoder, theta, phi, observed, request.seed, newton=control.refine)
     return replace(
         done,
         encoder=encoder,
@@ -107,4 +129,5 @@ def with_encoder(
         elbo=float(bound.elbo.sum()),
         elbo_error=bound.mc_error,
         kl_by_direction=bound.kl_by_direction.mean(0),
+        activity=latent_activity(model, theta, observed, bound.mean, request.seed),
     )

@@ -10,21 +10,24 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.elbo import Schedule, Trace, train
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder, with_encoder
 from dgmm.estimate.classical import fit_linear, subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, HeldOut, Request
+from dgmm.estimate.starts import distances, own_request
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
 from dgmm.model import Model, build_model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
+from dgmm.parallel import each
 from dgmm.parameters import Theta, part
 from dgmm.polish import Polished, polish
 from dgmm.progress import Progress
+from dgmm.schedule import Schedule
+from dgmm.training import Trace, train
 
 __all__ = [
     "fit_deep",
@@ -57,18 +60,24 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     held_out, start = None, None
     if control.holdout > 0 and panel.n >= 20:
         held_out, start = hold_out(model, panel, small, small_panel, small_eta, classical, request)
-    reached = []
-    for number in range(request.starts):
-        seed = request.seed + 1000 * number
-        first = start if number == 0 else None
-        trained = train_deep(model, panel, below, replace(request, seed=seed), first)
-        reached.append((trained, polish_deep(trained, panel, replace(request, seed=seed))))
+
+    def run(number: int) -> tuple[_Trained, Polished]:
+        own = own_request(request, number)
+        trained = train_deep(model, panel, below, own, start if number == 0 else None)
+        return trained, polish_deep(trained, panel, own)
+
+    reached = list(each(run, range(request.starts), control.workers))
     best = max(range(len(reached)), key=lambda j: reached[j][1].path[-1])
     trained, polished = reached[best]
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
-    spread = tuple(run.path[-1] for _, run in reached)
-    return replace(done, nested=below, held_out=held_out, start_spread=spread)
+    return replace(
+        done,
+        nested=below,
+        held_out=held_out,
+        start_spread=tuple(polished.path[-1] for _, polished in reached),
+        start_distance=distances([(t.model, p.theta) for t, p in reached], best, panel),
+    )
 
 
 def nested_likelihood(nested: Design, request: Request) -> str:
@@ -122,7 +131,9 @@ def train_deep(
     half = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
     if start is None:
         theta = tied_decoder(small, panel, below, generator)
-        encoder, phi = tied_encoder(small, theta, panel, request.encoder, generator)
+        encoder, phi = tied_encoder(
+            small, theta, panel, request.encoder, generator, control.covariance
+        )
         state = _Trained(small, theta, encoder, phi, Trace((), 0.0, 0))
         state = _segment(state, panel, half, request, generator)
         schedule = replace(half, kl_anneal=0)
@@ -154,8 +165,10 @@ def _segment(
             schedule,
             generator,
             progress=bar,
+            checkpoint=request.checkpoint,
+            device=request.device,
         )
-    trace = Trace(state.trace.elbo + trace.elbo, trace.gradient, state.trace.epochs + trace.epochs)
+    trace = state.trace.followed_by(trace)
     model = choose_ridge(state.model, theta, observed, request.seed)
     return _Trained(model, theta, state.encoder, phi, trace)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 
 import numpy as np
 from torch import Tensor
 
-from dgmm.elbo import Schedule, Trace
+from dgmm.checkpoint import Checkpoint
+from dgmm.collapse import Activity
 from dgmm.encoders import Encoder
 from dgmm.families import Family
 from dgmm.marginal import NodeRule, exact
@@ -15,6 +17,8 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.schedule import Schedule
+from dgmm.training import Trace
 
 __all__ = ["Control", "Estimate", "HeldOut", "Request"]
 
@@ -23,7 +27,23 @@ __all__ = ["Control", "Estimate", "HeldOut", "Request"]
 class Control:
     """Rare options of a fit; defaults are right for most.
 
-    epochs, batch, learning_rate, pairs, kl_anneal, free_bits: the ELBO stage (see Schedule).
+    epochs, batch, learning_rate: of Adam in the ELBO stage; batch counts subjects, the learning
+        rate rises over the first twentieth of the steps and then falls to zero along a cosine.
+    steps: most steps of the ELBO stage; with very many subjects there are fewer epochs, so that
+        time grows no faster than the data.
+    pairs: antithetic pairs of draws of b per subject and step.
+    kl_anneal: epochs, at most half of all, over which the weight of the KL grows from 0 to 1;
+        kl_cycles: how often it does so within them. free_bits: nats per subject below which the KL
+        is not pushed. All three against posterior collapse after a poor start.
+    average: share of the steps, the last ones, whose mean iterate is the result.
+    patience: epochs without a better score on held-out subjects (a tenth of them) after which
+        the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
+        watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
+    covariance: of q(b | y), "full" or "diagonal".
+    refine: Newton steps by which q of every subject is improved before its bound is reported.
+    workers: processes in which several starts run, one thread each.
+    checkpoint: file that the ELBO stage writes every ``checkpoint_every`` epochs; the same call
+        goes on from it, to the same numbers, and a file of another fit is refused.
     ridge: penalty on network weights, on the scale of the whole log-likelihood; by default
         chosen by evidence, network by network. ridge= inside a dnn() term comes first.
     draws, replicates: final importance sampling, per subject and independent scrambles.
@@ -39,8 +59,18 @@ class Control:
     batch: int = 100
     learning_rate: float = 4e-3
     pairs: int = 2
+    steps: int = 10_000
     kl_anneal: int = 0
+    kl_cycles: int = 1
     free_bits: float = 0.0
+    average: float = 0.0
+    patience: int = 0
+    watch: str = "bound"
+    covariance: str = "full"
+    refine: int = 0
+    workers: int = 1
+    checkpoint: str | None = None
+    checkpoint_every: int = 10
     ridge: float | None = None
     draws: int = 512
     polish_draws: int = 128
@@ -56,7 +86,13 @@ class Control:
             ("epochs", 1),
             ("batch", 1),
             ("pairs", 1),
+            ("steps", 1),
             ("kl_anneal", 0),
+            ("kl_cycles", 1),
+            ("patience", 0),
+            ("refine", 0),
+            ("workers", 1),
+            ("checkpoint_every", 1),
             ("draws", 8),
             ("polish_draws", 8),
             ("polish_weights", 0),
@@ -73,20 +109,57 @@ class Control:
             ("tolerance", 0.0, 1.0),
             ("holdout", -1e-300, 0.9),
             ("free_bits", -1e-300, np.inf),
+            ("average", -1e-300, 1.0),
         ):
             if not low < getattr(self, name) < high:
                 value = getattr(self, name)
                 raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
+        for name, words in (
+            ("watch", ("bound", "likelihood")),
+            ("covariance", ("full", "diagonal")),
+        ):
+            if getattr(self, name) not in words:
+                listed = " or ".join(repr(word) for word in words)
+                raise ValueError(f"control {name} is {listed}, not {getattr(self, name)!r}")
+        if not isinstance(self.checkpoint, str | PathLike | None):
+            raise ValueError(f"control checkpoint is the path of a file, not {self.checkpoint!r}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.kl_anneal > self.epochs / 2:
+            raise ValueError(
+                f"control kl_anneal={self.kl_anneal} leaves less than half of the {self.epochs} "
+                "epochs at KL weight 1, where the bound is one; take fewer or raise epochs"
+            )
+        if self.kl_cycles > 1 and self.kl_anneal < 2 * self.kl_cycles:
+            raise ValueError(
+                f"control kl_cycles={self.kl_cycles} needs kl_anneal of at least "
+                f"{2 * self.kl_cycles} epochs, in which the KL weight rises {self.kl_cycles} times"
+            )
+        if self.average and self.patience:
+            raise ValueError(
+                "control average= and patience= both say which iterate is the result; give one"
+            )
 
     def schedule(self, n: int, epochs: int | None = None) -> Schedule:
-        """The ELBO schedule for n subjects: at least eight steps in an epoch."""
+        """The ELBO schedule for n subjects: at least eight steps in an epoch.
+
+        epochs: of this part of the ELBO stage, which ``steps`` shortens like the whole.
+        """
+        batch = int(np.clip(n // 8, 8, self.batch))
+        share = min(1.0, self.steps / (self.epochs * max(1, round(n / batch))))
+        wanted = self.epochs if epochs is None else epochs
         return Schedule(
-            epochs=self.epochs if epochs is None else epochs,
-            batch=int(np.clip(n // 8, 8, self.batch)),
+            epochs=max(1, round(share * wanted)),
+            batch=batch,
             learning_rate=self.learning_rate,
             pairs=self.pairs,
-            kl_anneal=self.kl_anneal,
+            kl_anneal=round(share * self.kl_anneal),
+            kl_cycles=self.kl_cycles,
             free_bits=self.free_bits,
+            average=self.average,
+            patience=self.patience,
+            watch=self.watch,
         )
 
 
@@ -102,6 +175,8 @@ class Request:
     seed: int
     verbose: int
     control: Control
+    device: str = "cpu"  # of the ELBO stage
+    checkpoint: Checkpoint | None = field(default=None, metadata={"saved": False})
 
 
 @dataclass(frozen=True)
@@ -135,12 +210,14 @@ class Estimate:
     elbo: float | None = None
     elbo_error: float = 0.0  # its Monte Carlo standard error
     kl_by_direction: Tensor | None = None  # (k,) mean over subjects
+    activity: Activity | None = None  # latent directions in which subjects are told apart
     nested: Estimate | None = None
     held_out: HeldOut | None = None
     statistics: exact.Statistics | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
+    start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     messages: tuple[str, ...] = ()
 
     @property

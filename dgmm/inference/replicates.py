@@ -12,20 +12,20 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from joblib import Parallel, delayed
 from torch import Tensor
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_estimate
 from dgmm.inference.nesting import Candidate
 from dgmm.natural import components, family_parameters, part_coefficients
+from dgmm.parallel import each
 from dgmm.progress import Progress
 from dgmm.simulate import simulate_panel
 
@@ -87,7 +87,7 @@ def bootstrap(
         return _parameters_of(done, request, groups, seed, number)
 
     with Progress(request.verbose, nsim, "bootstrap") as bar:
-        for outcome in _run(task, todo, workers):
+        for outcome in each(task, todo, workers):
             known[outcome[0]] = outcome
             store.append(outcome)
             bar.update(len(known))
@@ -111,7 +111,7 @@ def ratio_p_value(
 
     values = []
     with Progress(small.request.verbose, nsim, "bootstrap of the likelihood ratio") as bar:
-        for step, (_, value, _) in enumerate(_run(task, list(range(nsim)), workers), 1):
+        for step, (_, value, _) in enumerate(each(task, list(range(nsim)), workers), 1):
             bar.update(step)
             if value is not None:
                 values.append(float(value[0]))
@@ -180,20 +180,6 @@ def _converged(done: Estimate) -> Estimate:
 
 
 # -- many ----------------------------------------------------------------------------------------
-
-
-def _run(task: Callable[[int], Outcome], todo: list[int], workers: int) -> Iterator[Outcome]:
-    """Outcomes in the order of ``todo``; with several workers, one thread in each."""
-    if workers == 1 or len(todo) < 2:
-        return map(task, todo)
-    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-    results: Iterator[Outcome] = pool(delayed(_single_thread)(task, number) for number in todo)
-    return results
-
-
-def _single_thread(task: Callable[[int], Outcome], number: int) -> Outcome:
-    torch.set_num_threads(1)
-    return task(number)
 
 
 def _fingerprint(done: Estimate, seed: int) -> str:

@@ -1,0 +1,42 @@
+"""Several starts of a deep fit: what each is asked, and how far apart they ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from dgmm.estimate.records import Request
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+
+__all__ = ["distances", "own_request"]
+
+
+def own_request(request: Request, number: int) -> Request:
+    """The request of the start ``number`` (0, 1, ...): its seed, and its part of a checkpoint."""
+    if request.starts == 1:
+        return request
+    kept = request.checkpoint
+    return replace(
+        request,
+        seed=request.seed + 1000 * number,
+        verbose=request.verbose if request.control.workers == 1 else 0,
+        checkpoint=None if kept is None else kept.branch(f"start{number + 1}"),
+    )
+
+
+def distances(reached: Sequence[tuple[Model, Theta]], best: int, panel: Panel) -> tuple[float, ...]:
+    """Root mean square over the rows of mu1 minus that of the best start, in units of sigma.
+
+    Families without a residual standard deviation: in units of the linear predictor.
+    """
+    with torch.no_grad():
+        curves = [model.mu1(model.prepare(theta), panel.rows) for model, theta in reached]
+    model, theta = reached[best]
+    at = model.one_number("log_sigma")
+    sigma = 1.0 if at is None else float(theta["extra"][at].exp())
+    gaps = [curve - curves[best] for curve in curves]
+    return tuple(float(gap.square().mean().sqrt()) / sigma for gap in gaps)

@@ -1,0 +1,63 @@
+"""When the ELBO stage does what: step length, weight of the KL, which iterates count."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Schedule"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the ELBO is maximised."""
+
+    epochs: int = 300
+    batch: int = 100  # subjects
+    learning_rate: float = 4e-3
+    skeleton: float = 25.0  # times the learning rate for the skeleton of the encoder
+    skeleton_alone: float = 0.1  # share of the steps before the encoder's networks learn
+    pairs: int = 2  # antithetic pairs of draws per subject
+    warm_up: float = 0.05  # share of the steps
+    kl_anneal: int = 0  # epochs over which the KL weight grows from 0 to 1
+    kl_cycles: int = 1  # how often it does so within these epochs
+    free_bits: float = 0.0  # nats per subject below which the KL is not pushed
+    average: float = 0.0  # share of the steps, the last ones, whose mean is the result
+    patience: int = 0  # epochs without a better held-out score before the end; 0: never
+    watch: str = "bound"  # the held-out score: "bound" or marginal log-"likelihood"
+    watched: float = 0.1  # share of the subjects held out when there is patience
+
+    def kl_weight(self, epoch: int) -> float:
+        """The weight of the KL in an epoch (0, 1, ...).
+
+        With several cycles it rises in the first half of each and is 1 in the second: Fu, Li, Liu,
+        Gao, Celikyilmaz and Carin (2019), NAACL.
+        """
+        if epoch >= self.kl_anneal:
+            return 1.0
+        cycle = self.kl_anneal / self.kl_cycles
+        place = epoch + 1 - cycle * math.floor(epoch / cycle)
+        rise = cycle if self.kl_cycles == 1 else cycle / 2
+        return min(1.0, place / rise)
+
+    def settled(self, epoch: int) -> bool:
+        """From this epoch on the KL has weight 1: bounds can be compared."""
+        return epoch + 1 >= self.kl_anneal
+
+    def rate(self, done: float, steps: int) -> float:
+        """Share of the learning rate: linear warm-up, then cosine decay to zero.
+
+        done: share of the ``steps`` that are behind.
+        """
+        rise = max(1.0 / steps, self.warm_up)
+        if done < rise:
+            return min(1.0, (done + 1.0 / steps) / rise)
+        return 0.5 * (1 + math.cos(math.pi * (done - rise) / max(1.0 / steps, 1 - rise)))
+
+    def averages(self, step: int, steps: int) -> bool:
+        """Whether the iterate after a step (0, 1, ...) enters the mean."""
+        return step >= steps - self.average * steps
+
+    def batches(self, n: int) -> int:
+        """Mini-batches per epoch for n subjects."""
+        return max(1, round(n / self.batch))
