@@ -31,6 +31,7 @@ from dgmm.information import Information, information, reported_packing
 from dgmm.natural import component_name
 from dgmm.registry import suggestion
 from dgmm.report import Summary, summarise
+from dgmm.scoring import log_scores
 from dgmm.wald import intervals, wald_table
 
 __all__ = ["Fit", "LogLik", "row_labels"]
@@ -226,6 +227,42 @@ class Fit:
         """Marginal log-likelihood (restricted for REML) with its Monte Carlo error."""
         done = self.estimate
         return LogLik(done.log_likelihood, done.mc_error, self.df(), self.nobs(), done.likelihood)
+
+    def log_score(self, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
+        """Marginal log-likelihood of every subject of ``newdata`` under this fit.
+
+            l_i = log integral p(y_i | b; theta-hat) N(b; 0, I) db
+
+        Args:
+            newdata: rows with outcomes; missing ones contribute nothing. The subjects are taken
+                as new: outcomes that the fit has seen of the same ids are not used.
+            seed: of the draws, by default that of the fit. Those of a subject depend on its id,
+                not on who else is there, so two fits may be compared on any subset.
+
+        Returns:
+            A frame with one row per subject, in the order of the ids: ``log_score``; ``mc_error``,
+            the Monte Carlo standard error after importance sampling, the change to the next longer
+            rule after quadrature, zero when exact, missing after Laplace's approximation; ``nobs``,
+            the outcomes it is the density of. Errors of subjects are independent: that of a mean
+            over n subjects is the root of their sum of squares, divided by n.
+
+        Raises:
+            ValueError: several grouping factors, or a column of the formula is missing.
+
+        Example:
+            >>> import dgmm
+            >>> sleep = dgmm.datasets.load("sleepstudy")
+            >>> new = sleep["Subject"].isin(["308", "309"])
+            >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep[~new])
+            >>> fit.log_score(sleep[new])["log_score"].round(2).to_dict()
+            {'308': -60.57, '309': -47.28}
+
+        References:
+            Gneiting and Raftery (2007), J. American Statistical Association 102, 359-378.
+        """
+        start = self.request.seed if seed is None else seed
+        table = log_scores(self.estimate, self.spec, newdata, self.request, start)
+        return table.rename_axis(index=self.groups[0])
 
     def deviance(self) -> float:
         """-2 log-likelihood."""

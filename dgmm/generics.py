@@ -23,6 +23,7 @@ __all__ = [
     "icc",
     "influence",
     "is_singular",
+    "log_score",
     "loglik",
     "n_groups",
     "nobs",
@@ -70,6 +71,7 @@ fixef = _generic("fixef", "Linear fixed effects.")
 icc = _generic("icc", "Intraclass correlation.")
 influence = _generic("influence", "Cook's distance and dfbetas of every subject.")
 is_singular = _generic("is_singular", "True when a variance is estimated at its boundary.")
+log_score = _generic("log_score", "Marginal log-likelihood of every subject of new data.")
 loglik = _generic("loglik", "Marginal log-likelihood with its Monte Carlo error.")
 n_groups = _generic("n_groups", "Number of subjects.")
 nobs = _generic("nobs", "Number of observed outcomes.")

@@ -18,7 +18,14 @@ from dgmm.information import Information, find_boundary
 from dgmm.marginal.joint import effects_of_levels
 from dgmm.panel import Crossing, Panel
 from dgmm.parameters import Theta, part
-from dgmm.predictive import Predictive, given_history, marginal, mean_subject, random_effects
+from dgmm.predictive import (
+    Predictive,
+    given_history,
+    marginal,
+    mean_subject,
+    outcomes_seen,
+    random_effects,
+)
 from dgmm.registry import suggestion
 from dgmm.simulate import simulate_crossed, simulate_panel
 
@@ -269,16 +276,7 @@ def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -
         return done.observed
     if history is None:
         return done.observed.align(target.ids)
-    design = rebuild(spec, history, outcome=True)
-    seen = design.observed
-    y, trials, weights = done.model.family.read(
-        design.y[seen], design.trials[seen], design.weights[seen]
-    )
-    past = Panel.from_design(design).observed_rows()
-    data = past.rows.data._replace(
-        y=torch.from_numpy(y), trials=torch.from_numpy(trials), weights=torch.from_numpy(weights)
-    )
-    return past.with_data(data).align(target.ids)
+    return outcomes_seen(done, spec, history).align(target.ids)
 
 
 def _interval(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
+from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.marginal import Frozen, Importance, freeze
 from dgmm.marginal.joint import linear_predictor
@@ -18,7 +19,15 @@ from dgmm.parameters import Theta
 from dgmm.posterior import find_modes, moments
 from dgmm.quadrature import gauss_hermite, sobol_normal
 
-__all__ = ["Predictive", "given_history", "marginal", "mean_subject", "random_effects"]
+__all__ = [
+    "Predictive",
+    "given_history",
+    "marginal",
+    "mean_subject",
+    "outcomes_seen",
+    "random_effects",
+    "subject_keys",
+]
 
 PREDICTION_DRAWS = 256
 POPULATION_NODES = 61
@@ -35,6 +44,20 @@ class Predictive(NamedTuple):
 def subject_keys(panel: Panel) -> list[int]:
     """A number for every id, so that predictions of a subject do not depend on the other rows."""
     return [zlib.crc32(str(one).encode()) for one in panel.ids.tolist()]
+
+
+def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
+    """The rows of a user's frame whose outcome was observed, read as the family reads them."""
+    design = rebuild(spec, data, outcome=True)
+    seen = design.observed
+    y, trials, weights = done.model.family.read(
+        design.y[seen], design.trials[seen], design.weights[seen]
+    )
+    panel = Panel.from_design(design).observed_rows()
+    read = panel.rows.data._replace(
+        y=torch.from_numpy(y), trials=torch.from_numpy(trials), weights=torch.from_numpy(weights)
+    )
+    return panel.with_data(read)
 
 
 def _posterior(done: Estimate, theta: Theta, history: Panel, seed: int) -> Frozen:

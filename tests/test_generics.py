@@ -19,6 +19,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "bic": {"n": "subjects"},
     "confint": {"level": 0.8},
     "fitted": {"scale": "link"},
+    "log_score": {"newdata": data("sleepstudy")},
     "predict": {"type": "marginal"},
     "ranef": {"cond_var": True},
     "residuals": {"type": "pearson"},

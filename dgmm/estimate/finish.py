@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.polish import Polished
 
-__all__ = ["choose_rule", "conclude", "fresh_likelihood"]
+__all__ = ["choose_rule", "conclude", "fresh_likelihood", "independent_likelihoods"]
 
 
 def choose_rule(model: Model, request: Request) -> NodeRule:
@@ -81,12 +82,26 @@ def fresh_likelihood(
 ) -> tuple[Tensor, float]:
     """l_i from independent scrambles together, and the Monte Carlo error of their sum."""
     replicates = request.control.replicates
-    values = []
-    for number in range(replicates):
-        rng = np.random.default_rng([request.seed, 71, number])
-        frozen = freeze(model, theta, panel, rule, rng, start)
-        start = modes(frozen)
-        values.append(frozen.per_subject(theta))
-    table = torch.stack(values)
+    table = independent_likelihoods(model, theta, panel, rule, replicates, request.seed, start)
     error = float(table.sum(1).std() / np.sqrt(replicates))
     return torch.logsumexp(table, 0) - np.log(replicates), error
+
+
+def independent_likelihoods(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    rule: Importance,
+    replicates: int,
+    seed: int,
+    start: Tensor | None = None,
+    keys: Sequence[int] | None = None,
+) -> Tensor:
+    """l_i by every one of some independent scrambles, (replicates, n)."""
+    values = []
+    for number in range(replicates):
+        rng = np.random.default_rng([seed, 71, number])
+        frozen = freeze(model, theta, panel, rule, rng, start, keys)
+        start = modes(frozen)
+        values.append(frozen.per_subject(theta))
+    return torch.stack(values)

@@ -1,0 +1,64 @@
+"""Log scores: the marginal log-likelihood of every subject of any data under a fit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgmm.design import Specification
+from dgmm.estimate import Estimate, Request
+from dgmm.estimate.finish import independent_likelihoods
+from dgmm.marginal import Importance, Quadrature, exact, freeze
+from dgmm.panel import Panel
+from dgmm.predictive import outcomes_seen, subject_keys
+
+__all__ = ["log_scores", "subject_scores"]
+
+
+def log_scores(
+    done: Estimate, spec: Specification, newdata: Any, request: Request, seed: int
+) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.log_score`."""
+    if done.panel.crossing is not None:
+        raise ValueError(
+            "log_score() is for models with one grouping factor: with several, the subjects are "
+            "not independent and have no log-likelihoods of their own"
+        )
+    panel = outcomes_seen(done, spec, newdata)
+    value, error = subject_scores(done, panel, request, seed)
+    columns = {"log_score": value, "mc_error": error, "nobs": panel.count}
+    index = pd.Index(panel.ids.tolist())
+    return pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)
+
+
+def subject_scores(
+    done: Estimate, panel: Panel, request: Request, seed: int
+) -> tuple[Tensor, Tensor]:
+    """l_i of the outcomes seen in a panel and its numerical error, (n,) each.
+
+    The error is a Monte Carlo standard error after importance sampling, the change to the next
+    longer rule after quadrature, and not known after Laplace's approximation.
+    """
+    model, theta, rule = done.model, done.theta, done.rule
+    if rule is None:
+        return exact.per_subject(model, theta, panel), torch.zeros(panel.n, dtype=torch.float64)
+    if isinstance(rule, Importance):
+        keys = subject_keys(panel)
+        table = independent_likelihoods(
+            model, theta, panel, rule, request.control.replicates, seed, keys=keys
+        )
+        value = torch.logsumexp(table, 0) - math.log(len(table))
+        spread = torch.exp(table - value).std(0)  # of the likelihood, relative to its mean
+        return value, spread / math.sqrt(len(table))
+    rng = np.random.default_rng(seed)
+    value = freeze(model, theta, panel, rule, rng).per_subject(theta)
+    longer = rule.longer(model.k) if isinstance(rule, Quadrature) else None
+    if longer is None:
+        return value, torch.full_like(value, math.nan)
+    better = freeze(model, theta, panel, longer, rng).per_subject(theta)
+    return better, (better - value).abs()
