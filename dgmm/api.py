@@ -138,6 +138,7 @@ def mixed_model(
     check_options(method, missing, se, device)
     check_whole("starts", starts, 1)
     check_whole("seed", seed, 0)
+    settings = asdict(read_control(control))
     call = {
         "family": chosen.name,
         "link": chosen.link.name,
@@ -154,7 +155,7 @@ def mixed_model(
         "starts": starts,
         "seed": seed,
         "device": device,
-        "control": asdict(read_control(control)),
+        "control": {**settings, "checkpoint": None},  # of this fit, not of those made from it
     }
     columns = {
         "weights": weights,
@@ -172,9 +173,8 @@ def mixed_model(
             "se='sandwich' needs independent subjects, which several grouping factors do not "
             "leave; use se='hessian'"
         )
-    resuming = replace(request, checkpoint=checkpoint_for(design, call, versions()))
-    done = _estimate(design, nested, resuming)
-    call["control"]["checkpoint"] = None  # of this fit, not of those made from it
+    kept = checkpoint_for(settings["checkpoint"], design, call, versions())
+    done = _estimate(design, nested, replace(request, checkpoint=kept))
     apart = separation_messages(design, done)
     info = None
     if se is not None and request.method != "reml":

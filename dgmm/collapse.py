@@ -37,18 +37,22 @@ class Activity:
     encoder: Tensor  # (k,) means of q
     posterior: Tensor  # (k,) means of p(b | y)
 
+    @classmethod
+    def of(cls, model: Model, encoder: Tensor, posterior: Tensor) -> Activity:
+        """Of posterior means (n, k) of the encoder and of p(b | y)."""
+        dims = tuple(latent.dim for latent in model.latents)
+        return cls(dims, _eigenvalues(encoder, dims), _eigenvalues(posterior, dims))
+
     def counts(self, term: int) -> tuple[int, int]:
         """Active directions of a latent term (0, 1, ...): of the encoder, of the posterior."""
         first = sum(self.dims[:term])
         own = slice(first, first + self.dims[term])
-        return tuple(int((part[own] > ACTIVE).sum()) for part in (self.encoder, self.posterior))  # type: ignore[return-value]
+        return int((self.encoder[own] > ACTIVE).sum()), int((self.posterior[own] > ACTIVE).sum())
 
 
 def latent_activity(model: Model, theta: Theta, panel: Panel, means: Tensor, seed: int) -> Activity:
     """Activity of an encoder with posterior means (n, k), beside that of p(b | y) at theta."""
-    dims = tuple(latent.dim for latent in model.latents)
-    exact = posterior_means(model, theta, panel, seed)
-    return Activity(dims, _eigenvalues(means, dims), _eigenvalues(exact, dims))
+    return Activity.of(model, means, posterior_means(model, theta, panel, seed))
 
 
 def posterior_means(model: Model, theta: Theta, panel: Panel, seed: int) -> Tensor:

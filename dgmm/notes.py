@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dgmm.collapse import ACTIVE, Activity, posterior_means
 from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.information import Information, find_boundary
 from dgmm.separation import find_separation
 
-__all__ = ["separation_messages", "statistical_messages"]
+__all__ = ["collapse_messages", "separation_messages", "statistical_messages"]
 
 SUSPICIOUS = 5.0
 """Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
@@ -43,6 +44,54 @@ def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     )
 
 
+def collapse_messages(done: Estimate) -> tuple[str, ...]:
+    """Latent directions that the encoder, or the decoder, makes no use of.
+
+    Of linear latents the second is a variance at its boundary, which has a message of its own.
+    """
+    if done.activity is None:
+        return ()
+    found = []
+    for term, latent in enumerate(done.model.latents):
+        of_encoder, of_posterior = done.activity.counts(term)
+        if of_encoder < of_posterior:
+            found.append(
+                f"the encoder of {latent.label} has collapsed: its posterior means vary between "
+                f"subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
+                "Log-likelihood, predictions and linear coefficients do not use the encoder, but "
+                "network weights were trained with it; refit with encoder='sites', more epochs, "
+                "starts=3, or control kl_anneal= or free_bits="
+            )
+        if not latent.linear and of_posterior < latent.dim:
+            found.append(_unused(done, term, of_posterior))
+    return tuple(found)
+
+
+def _unused(done: Estimate, term: int, active: int) -> str:
+    """What it means that a neural latent has directions in which subjects do not differ."""
+    latent = done.model.latents[term]
+    start = (
+        f"{latent.label} uses {active} of its {latent.dim} latent directions (variance of the "
+        f"posterior means above {ACTIVE:g}); "
+    )
+    below = done.nested
+    if below is not None:
+        means = posterior_means(below.model, below.theta, below.observed, 0)
+        nested = Activity.of(below.model, means, means).counts(term)[1]
+        if min(nested, latent.dim) > active:
+            return start + (
+                f"the nested classical model tells subjects apart in {nested}: the decoder has "
+                "collapsed. Refit with starts=3, or control kl_anneal= or free_bits=, or a "
+                "smaller ridge="
+            )
+    if not active:
+        return start + "subjects do not differ beyond the residual: leave the term out"
+    return start + (
+        f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
+        "the same model with fewer weights"
+    )
+
+
 def statistical_messages(done: Estimate, info: Information | None) -> tuple[str, ...]:
     found: list[str] = list(info.messages) if info is not None else []
     names = find_boundary(done)[0]
@@ -55,13 +104,7 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
             "The fixed effects are usable; drop the term"
             + (" or use || to simplify" if correlated else "")
         )
-    if done.kl_by_direction is not None and bool((done.kl_by_direction < 0.01).any()):
-        dead = int((done.kl_by_direction < 0.01).sum())
-        found.append(
-            f"posterior collapse in {dead} of {len(done.kl_by_direction)} latent directions: the "
-            "encoder tells subjects apart no better than the prior there; the model needs fewer "
-            "latent dimensions, or the variance is truly zero"
-        )
+    found += collapse_messages(done)
     if done.likelihood == "quadrature" and done.mc_error > 0.01:
         found.append(
             f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "

@@ -320,6 +320,12 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     if len(fit.estimate.start_spread) > 1:
         reached = ", ".join(f"{value:.2f}" for value in fit.estimate.start_spread)
         lines.append(f"Penalised log-likelihood reached from each start: {reached}")
+        apart = ", ".join(f"{value:.3f}" for value in fit.estimate.start_distance)
+        residual = fit.estimate.model.one_number("log_sigma") is not None
+        unit = "residual standard deviations" if residual else "units of the linear predictor"
+        lines.append(
+            _wrap(f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}", "   ")
+        )
     return "\n".join(lines)
 
 
@@ -330,17 +336,26 @@ def _encoder_text(fit: Reportable) -> str:
     assert trace is not None
     assert done.elbo is not None
     size = sum(int(np.prod(s)) for s in encoder.shapes().values())
+    newton = fit.request.control.refine
+    kept = f", the iterate after {trace.kept} kept" if trace.kept else ""
     gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
     lines = [
-        f"Encoder q(b | y): {encoder.name}, full covariance, {size} weights",
+        f"Encoder q(b | y): {encoder.name}, {encoder.covariance} covariance, {size} weights"
+        + (f", refined by {newton} Newton steps" if newton else ""),
         f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
         "below logLik",
-        f"{trace.epochs} epochs; Newton decrement of the polished parameters "
+        f"{trace.epochs} epochs{kept}; Newton decrement of the polished parameters "
         f"{done.decrement:.2g} SE; seed {fit.request.seed}",
     ]
     if done.kl_by_direction is not None:
         parts = " ".join(f"{value:.2f}" for value in done.kl_by_direction)
         lines.append(f"KL of q against the prior per latent direction: {parts}")
+    if done.activity is not None:
+        own, exact = (
+            " ".join(f"{value:.2f}" for value in part)
+            for part in (done.activity.encoder, done.activity.posterior)
+        )
+        lines.append(f"Variance of posterior means by direction: q {own}; p(b | y) {exact}")
     return "\n".join(lines)
 
 

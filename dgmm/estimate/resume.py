@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,22 @@ INDIFFERENT = ("checkpoint", "checkpoint_every", "workers")
 
 
 def checkpoint_for(
-    design: Design, call: Mapping[str, Any], versions: Mapping[str, str]
+    path: str | PathLike[str] | None,
+    design: Design,
+    call: Mapping[str, Any],
+    versions: Mapping[str, str],
 ) -> Checkpoint | None:
-    """The checkpoint that control asks for, None without one."""
-    control = call["control"]
-    if control["checkpoint"] is None:
+    """The checkpoint of a call at ``path``, None without one."""
+    if path is None:
         return None
+    control = call["control"]
     identity = {"formula": design.formula.text, **_columns(design)}
     identity |= {name: repr(value) for name, value in call.items() if name not in ("control", "se")}
     identity |= {
-        f"control {name}": repr(value)
-        for name, value in control.items()
-        if name not in INDIFFERENT
+        f"control {name}": repr(value) for name, value in control.items() if name not in INDIFFERENT
     }
     identity |= {f"version of {name}": versions[name] for name in ("dgmm", "torch")}
-    return Checkpoint(Path(control["checkpoint"]), identity, control["checkpoint_every"])
+    return Checkpoint(Path(path), identity, control["checkpoint_every"])
 
 
 def _columns(design: Design) -> dict[str, str]:
@@ -47,7 +49,8 @@ def _columns(design: Design) -> dict[str, str]:
         "time": _digest(np.asarray(design.time)),
     }
     blocks = [design.fixed, *design.parts.values()]
-    blocks += [block.columns for block in (*design.networks, *design.latents)]
+    blocks += [block.columns for block in design.networks]
+    blocks += [block.columns for block in design.latents]
     blocks += [block.basis for block in design.latents if block.basis is not None]
     for block in blocks:
         for name, column in zip(block.names, block.matrix.T, strict=True):

@@ -1,0 +1,49 @@
+"""The schedule: closed forms of the KL weight and of the step length."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+
+from dgmm.schedule import Schedule
+
+
+def test_the_kl_weight_grows_linearly_and_then_stays() -> None:
+    schedule = Schedule(epochs=10, kl_anneal=4)
+    weights = [schedule.kl_weight(epoch) for epoch in range(10)]
+    assert weights == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert [schedule.settled(epoch) for epoch in range(5)] == [False, False, False, True, True]
+    assert all(Schedule().kl_weight(epoch) == 1.0 for epoch in (0, 1, 299))
+
+
+def test_cycles_rise_in_their_first_half() -> None:
+    schedule = Schedule(epochs=20, kl_anneal=12, kl_cycles=3)
+    weights = [schedule.kl_weight(epoch) for epoch in range(13)]
+    assert weights == [0.5, 1.0, 1.0, 1.0] * 3 + [1.0]
+    assert not any(schedule.settled(epoch) for epoch in range(11))  # 1 in between is not the end
+    assert all(schedule.kl_weight(e) == 1.0 for e in range(20) if schedule.settled(e))
+    uneven = Schedule(epochs=20, kl_anneal=7, kl_cycles=2)  # cycles of 3.5 epochs
+    known = [1 / 1.75, 1.0, 1.0, 1.0, 1.5 / 1.75, 1.0, 1.0]
+    assert [uneven.kl_weight(epoch) for epoch in range(7)] == pytest.approx(known)
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
+    schedule, steps = Schedule(warm_up=0.1), 100
+    rates = [schedule.rate(step / steps, steps) for step in range(steps)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[55] == pytest.approx(0.5 * (1 + math.cos(math.pi / 2)))
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.89 / 0.9)))
+    assert all(one > other - 1e-12 for one, other in pairwise(rates[9:]))
+    assert max(rates) == pytest.approx(1.0)
+    assert Schedule(warm_up=0.0).rate(0.0, 1) == 1.0
+
+
+def test_the_last_iterates_are_averaged() -> None:
+    schedule = Schedule(average=0.25)
+    assert [schedule.averages(step, 8) for step in range(8)] == [False] * 6 + [True] * 2
+
+
+def test_batches_cover_the_subjects() -> None:
+    assert [Schedule(batch=100).batches(n) for n in (10, 149, 151, 800)] == [1, 1, 2, 8]

@@ -1,0 +1,182 @@
+"""The epochs: options of the schedule, held-out subjects, going on after a stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_elbo import linear_case
+from toys import encoder_for, generator, random_theta
+
+from dgmm import training
+from dgmm.checkpoint import Checkpoint, Saved
+from dgmm.elbo import evaluate
+from dgmm.marginal import Importance, freeze
+from dgmm.parameters import Theta
+from dgmm.training import Schedule, Trace, train
+
+
+class StopError(Exception):
+    """The power fails."""
+
+
+class Failing(Checkpoint):
+    """A checkpoint whose machine stops after some writings."""
+
+    left = 0
+
+    def write(self, number: int, saved: Saved) -> None:
+        super().write(number, saved)
+        self.left -= 1
+        if not self.left:
+            raise StopError
+
+
+def run(schedule: Schedule, seed: int = 1, n: int = 30, **options: Any) -> tuple[Theta, Trace]:
+    """theta and phi together, and the trace, from a poor start."""
+    model, panel, _ = linear_case(n)
+    encoder = encoder_for(model, panel, "sites")
+    theta, phi = random_theta(model, 2), encoder.initial(generator(1))
+    moved, learnt, trace = train(
+        model, encoder, theta, phi, panel, schedule, generator(seed), **options
+    )
+    return {**moved, **learnt}, trace
+
+
+def same(one: Theta, other: Theta) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# -- options -------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_the_last_iterates_is_their_mean() -> None:
+    whole = Schedule(epochs=1, batch=10, average=0.67)  # the last two of three steps
+    mean, _ = run(whole)
+    iterates = []
+    model, panel, _ = linear_case(30)
+    encoder = encoder_for(model, panel, "sites")
+    theta, phi = random_theta(model, 2), encoder.initial(generator(1))
+
+    def note(*args: Any, **kwargs: Any) -> None:
+        iterates.append({n: w.detach().clone() for n, w in weights.items()})
+
+    weights: dict[str, torch.Tensor] = {}
+    begin = training._begin
+
+    def spied(*args: Any) -> Any:
+        started = begin(*args)
+        weights.update(started.weights)
+        started.optimiser.register_step_post_hook(note)
+        return started
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_begin", spied)
+        train(model, encoder, theta, phi, panel, whole, generator(1))
+    assert len(iterates) == 3
+    for name, value in mean.items():
+        prefix = "theta/" if name in theta else "phi/"
+        known = torch.stack([one[prefix + name] for one in iterates[1:]]).mean(0)
+        assert torch.allclose(value, known, atol=1e-12), name
+
+
+def test_averaging_leaves_the_path_alone() -> None:
+    plain, mean = Schedule(epochs=4, batch=10), Schedule(epochs=4, batch=10, average=0.5)
+    (last, one), (averaged, other) = run(plain), run(mean)
+    assert one.elbo == other.elbo
+    assert not same(last, averaged)
+
+
+def test_cycles_change_the_path() -> None:
+    once = run(Schedule(epochs=4, batch=10, kl_anneal=4))[1].elbo
+    twice = run(Schedule(epochs=4, batch=10, kl_anneal=4, kl_cycles=2))[1].elbo
+    assert once != twice
+
+
+@pytest.mark.parametrize("watch", ["bound", "likelihood"])
+def test_patience_gives_back_the_iterate_with_the_best_held_out_score(watch: str) -> None:
+    rough = Schedule(
+        epochs=60, batch=10, learning_rate=0.3, patience=3, watch=watch, watched=0.3, kl_anneal=6
+    )
+    best, trace = run(rough)
+    # scores begin with the first epoch at KL weight 1, the sixth
+    assert len(trace.watched) == trace.epochs - 5
+    assert trace.epochs < 60
+    assert trace.epochs == trace.kept + 3
+    assert int(np.argmax(trace.watched)) == trace.kept - 6
+    # the same score, calculated outside
+    model, panel, _ = linear_case(30)
+    encoder = encoder_for(model, panel, "sites")
+    order = torch.randperm(30, generator=generator(1))
+    held = panel.select(order[:9].sort().values)
+    theta = {name: best[name] for name in model.packing.shapes}
+    phi = {name: best[name] for name in encoder.shapes()}
+    if watch == "bound":
+        score = evaluate(model, encoder, theta, phi, held, 0, 32, 2).elbo
+    else:
+        frozen = freeze(model, theta, held, Importance(32), np.random.default_rng(0))
+        score = frozen.per_subject(theta)
+    assert float(score.mean()) == pytest.approx(max(trace.watched), abs=1e-10)
+
+
+def test_patience_does_not_end_before_the_kl_has_weight_one() -> None:
+    rough = Schedule(epochs=30, batch=10, learning_rate=0.5, patience=1, kl_anneal=25)
+    _, trace = run(rough)
+    assert trace.epochs >= 26
+    assert trace.kept >= 25
+
+
+def test_traces_follow_one_another() -> None:
+    one, two = Trace((1.0, 2.0), 0.5, 2), Trace((3.0,), 0.1, 1, (4.0,), 1)
+    assert one.followed_by(two) == Trace((1.0, 2.0, 3.0), 0.1, 3, (4.0,), 3)
+    assert two.followed_by(one).kept == 0
+
+
+# -- going on after a stop -----------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "averaged": {"average": 0.6},
+    "patient": {"patience": 50, "watched": 0.3},
+    "annealed": {"kl_anneal": 4, "kl_cycles": 2},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("writings", [1, 2])
+def test_an_interrupted_training_ends_where_the_whole_one_does(
+    name: str, writings: int, tmp_path: Path
+) -> None:
+    schedule = replace(Schedule(epochs=8, batch=10), **OPTIONS[name])
+    whole, trace = run(schedule)
+    failing = Failing(tmp_path / "fit.ckpt", {}, every=3)
+    failing.left = writings
+    with pytest.raises(StopError):
+        run(schedule, checkpoint=failing)
+    resumed = Checkpoint(tmp_path / "fit.ckpt", {}, every=3)
+    after, again = run(schedule, checkpoint=resumed)
+    assert same(whole, after)
+    assert again == trace
+    # finished: nothing is calculated again, and the file stays as it is
+    written = (tmp_path / "fit.ckpt").stat().st_mtime_ns
+    last, _ = run(schedule, checkpoint=Checkpoint(tmp_path / "fit.ckpt", {}, every=3))
+    assert same(whole, last)
+    assert (tmp_path / "fit.ckpt").stat().st_mtime_ns == written
+
+
+def test_the_generator_goes_on_where_it_stood(tmp_path: Path) -> None:
+    """What is drawn after a training does not depend on the interruption."""
+    schedule, draws = Schedule(epochs=4, batch=10), []
+    model, panel, theta = linear_case(20)
+    encoder = encoder_for(model, panel, "sites")
+    phi = encoder.initial(generator(1))
+    for _ in range(2):
+        stream = generator(5)
+        kept = Checkpoint(tmp_path / "fit.ckpt", {}, every=2)
+        train(model, encoder, theta, phi, panel, schedule, stream, checkpoint=kept)
+        draws.append(torch.randn(3, generator=stream))
+    assert torch.equal(*draws)
