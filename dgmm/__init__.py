@@ -48,6 +48,7 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
+from dgmm.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "Family",
     "Fit",
     "FormulaError",
+    "Tuning",
     "aic",
     "anova",
     "bic",
@@ -92,6 +94,7 @@ __all__ = [
     "simulate",
     "std_errors",
     "summary",
+    "tune",
     "update",
     "var_corr",
     "vcov",

@@ -62,8 +62,15 @@ def collapse_messages(done: Estimate) -> tuple[str, ...]:
                 "network weights were trained with it; refit with encoder='sites', more epochs, "
                 "starts=3, or control kl_anneal= or free_bits="
             )
-        if not latent.linear and of_posterior < latent.dim:
+        if of_posterior < latent.dim and not latent.linear:
             found.append(_unused(done, term, of_posterior))
+        elif of_posterior < latent.dim and not find_boundary(done)[0]:
+            found.append(
+                f"nearly at the boundary: the random effects of {latent.label} differ between "
+                f"subjects in {of_posterior} of {latent.dim} directions, so that a variance, or "
+                "that of a combination, is estimated as almost zero. The fixed effects are "
+                "usable; a simpler random part gives the same model"
+            )
     return tuple(found)
 
 

@@ -8,6 +8,7 @@ from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, r
 from dgmm.design.encoding import Columns
 from dgmm.design.grouping import Grouping
 from dgmm.design.specification import Specification
+from dgmm.design.variables import take_rows
 
 __all__ = [
     "Columns",
@@ -18,4 +19,5 @@ __all__ = [
     "Specification",
     "build_design",
     "rebuild",
+    "take_rows",
 ]

@@ -117,6 +117,13 @@ def _narwhals(data: Any) -> nw.DataFrame[Any]:
     return frame.collect() if isinstance(frame, nw.LazyFrame) else frame
 
 
+def take_rows(data: Any, rows: np.ndarray) -> Any:
+    """The rows of a data frame at some positions, as a frame of the same library."""
+    if isinstance(data, Mapping):
+        data = pd.DataFrame({name: _plain_array(values) for name, values in data.items()})
+    return _narwhals(data)[rows.tolist()].to_native()
+
+
 def _to_pandas(series: nw.Series[Any]) -> pd.Series:
     """Convert without pyarrow: numbers as an array, the rest value by value."""
     if series.dtype.is_numeric():

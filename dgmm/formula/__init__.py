@@ -1,6 +1,7 @@
 """Text -> Formula: `y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)`. Knows no data.
 
-grammar (pieces of text) -> options, terms (linear algebra) -> rewriting (update, nested) -> parse.
+grammar (pieces of text) -> options, terms (linear algebra) -> rewriting (update, nested),
+tuning (options of networks) -> parse.
 """
 
 from dgmm.formula.grammar import FormulaError
@@ -15,6 +16,7 @@ from dgmm.formula.terms import (
     linear_terms,
     split_group,
 )
+from dgmm.formula.tuning import has_network, with_options
 
 __all__ = [
     "Formula",
@@ -24,10 +26,12 @@ __all__ = [
     "Part",
     "Response",
     "grouped_formula",
+    "has_network",
     "linear_terms",
     "nested_formula",
     "parse_formula",
     "split_group",
     "update_formula",
+    "with_options",
     "with_part",
 ]
