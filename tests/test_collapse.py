@@ -9,14 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from conftest import no_slopes
-from test_elbo import linear_case, silent
-from toys import encoder_for, generator, linear_gaussian
+from test_elbo import linear_case
+from toys import generator, linear_gaussian
 
 from dgmm import Fit, mixed_model
 from dgmm.collapse import Activity, latent_activity, posterior_means
 from dgmm.elbo import evaluate
 from dgmm.notes import collapse_messages
-from dgmm.training import Schedule, train
 
 QUICK = {"epochs": 40, "holdout": 0.0}
 SMALL = "y ~ t + (dnn(t, latent=2, hidden=(6,)) | id)"
@@ -115,26 +114,3 @@ def test_a_variance_at_its_boundary_is_not_called_collapse() -> None:
     text = " ".join(fit.messages)
     assert "collapse" not in text
     assert "boundary" in text
-
-
-def test_a_random_start_of_the_encoder_loses_and_finds_directions() -> None:
-    """Beside a decoder at the maximum, an encoder that knows nothing is told to learn."""
-    model, panel, theta = linear_case()
-    encoder = encoder_for(model, panel, "sites")
-    start = {name: torch.zeros_like(w) for name, w in encoder.initial(generator(1)).items()}
-    bound = evaluate(model, encoder, theta, start, panel, 0)
-    assert latent_activity(model, theta, panel, bound.mean, 0).counts(0) == (0, 2)
-    _, phi, _ = train(
-        model,
-        encoder,
-        theta,
-        encoder.initial(generator(1)),
-        panel,
-        Schedule(epochs=60, batch=10),
-        generator(1),
-        fixed_theta=True,
-    )
-    learnt = evaluate(model, encoder, theta, phi, panel, 0)
-    assert latent_activity(model, theta, panel, learnt.mean, 0).counts(0) == (2, 2)
-    tied = evaluate(model, encoder, theta, silent(encoder, model, theta), panel, 0)
-    assert latent_activity(model, theta, panel, tied.mean, 0).counts(0) == (2, 2)

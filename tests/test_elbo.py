@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,14 +19,16 @@ from toys import (
     whole,
 )
 
-from dgmm.elbo import elbo, evaluate
-from dgmm.encoders import Encoder
+from dgmm import mixed_model
+from dgmm.elbo import elbo, evaluate, refine
+from dgmm.encoders import Encoder, context
 from dgmm.estimate.amortised import skip_matrix
-from dgmm.marginal import exact
+from dgmm.marginal import Quadrature, exact, freeze
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.quadrature import sobol_gaussian
 from dgmm.registry import members
 from dgmm.training import Schedule, train
 
@@ -150,6 +154,50 @@ def test_kl_annealing_and_free_bits_change_the_path_not_the_measure() -> None:
     assert path(free_bits=50.0) != plain
     assert path(free_bits=1e-9) == plain  # no subject is below that
     assert path(kl_anneal=1) == plain
+
+
+# -- q refined subject by subject ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_one_newton_step_gives_the_exact_posterior_of_a_linear_gaussian_model(word: str) -> None:
+    model, panel, theta = linear_case()
+    encoder, block, ready = encoder_for(model, panel, word), whole(panel), model.prepare(theta)
+    seen = context(model, ready, block)
+    mean, covariance, _ = linear_gaussian(model, theta, panel)
+    e = sobol_gaussian(panel.n, 2, 16, np.random.default_rng(0))
+    e = torch.cat([e, -e])  # the mean of the draws is zero, as in the expectation
+    q = refine(model, ready, encoder(encoder.initial(generator(1)), seen), block, e, 1)
+    np.testing.assert_allclose(q.mean.numpy(), mean, atol=1e-10)
+    np.testing.assert_allclose((q.root @ q.root.mT).numpy(), covariance, atol=1e-10)
+    assert torch.allclose(q.log_det_root, torch.linalg.slogdet(q.root)[1], atol=1e-10)
+    diagonal = replace(encoder, covariance="diagonal")
+    start = diagonal(diagonal.initial(generator(1)), seen)
+    q = refine(model, ready, start, block, e, 1, diagonal=True)
+    np.testing.assert_allclose(q.mean.numpy(), mean, atol=1e-10)
+    best = 1 / np.linalg.inv(covariance).diagonal(axis1=1, axis2=2)
+    np.testing.assert_allclose(q.root.square().sum(-1).numpy(), best, atol=1e-10)
+
+
+@pytest.mark.parametrize("family", ["bernoulli", "poisson"])
+def test_refined_bounds_lie_between_the_first_bound_and_the_log_likelihood(family: str) -> None:
+    outcome = {"bernoulli": "z", "poisson": "count"}[family]
+    text, options = f"{outcome} ~ x + t + (t | id)", {"family": family, "se": None, "verbose": 0}
+    done = mixed_model(text, frame(20, 6, seed=3), **options).estimate
+    model, panel = done.model, done.observed
+    theta = {**done.theta, "latent1.log_diagonal": torch.zeros(2, dtype=torch.float64)}
+    encoder = encoder_for(model, panel, "sites")
+    phi = silent(encoder, model, theta)  # the linearised posterior
+    pieces = freeze(model, theta, panel, Quadrature(25), np.random.default_rng(0))
+    known = pieces.per_subject(theta)
+    bounds = [
+        evaluate(model, encoder, theta, phi, panel, 1, draws=512, newton=steps).elbo
+        for steps in (0, 1, 5)
+    ]
+    gaps = [float((known - bound).mean()) for bound in bounds]
+    assert gaps[0] > 2 * gaps[1] > 2 * gaps[2] > 0
+    assert gaps[2] < 0.05  # what a normal q loses to a posterior that is not
+    assert ((bounds[2] - bounds[0]) > -0.02).all()  # Monte Carlo error of one subject
 
 
 # -- how near the bound comes --------------------------------------------------------------------

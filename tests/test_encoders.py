@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -228,6 +230,40 @@ def test_every_parameter_gets_a_gradient(word: str, family: str) -> None:
         assert w.grad is not None, name
         assert bool(torch.isfinite(w.grad).all()), name
         assert float(w.grad.abs().max()) > 0, name
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_independent_q_has_the_exact_mean_and_the_best_variances(word: str) -> None:
+    """KL(q || p) = 1/2 {sum log P_kk - log |P|}, the least of all independent normals."""
+    model, panel, theta = uneven()
+    encoder = replace(encoder_for(model, panel, word), covariance="diagonal")
+    phi = encoder.tied(skip_matrix(model, theta), generator())
+    silent = {n: w if n == "W" else torch.zeros_like(w) for n, w in phi.items()}
+    q = encoder(silent, seen_of(model, theta, panel))
+    mean, covariance, _ = linear_gaussian(model, theta, panel)
+    P = torch.linalg.inv(torch.from_numpy(covariance))
+    np.testing.assert_allclose(q.mean.numpy(), mean, atol=1e-8)
+    variance = (q.root @ q.root.mT).diagonal(dim1=1, dim2=2)
+    assert torch.allclose(variance, 1 / P.diagonal(dim1=1, dim2=2), atol=1e-8)
+    exact = torch.distributions.MultivariateNormal(torch.from_numpy(mean), precision_matrix=P)
+    mine = torch.distributions.MultivariateNormal(q.mean, torch.diag_embed(variance))
+    known = 0.5 * (P.diagonal(dim1=1, dim2=2).log().sum(-1) - torch.linalg.slogdet(P)[1])
+    gap = torch.distributions.kl_divergence(mine, exact)
+    assert torch.allclose(gap, known, atol=1e-8)
+    assert float(known.max()) > 0.01  # there is something to lose
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_independent_q_stays_independent_when_its_networks_speak(word: str) -> None:
+    model, panel, theta = uneven()
+    full = encoder_for(model, panel, word)
+    encoder = replace(full, covariance="diagonal")
+    q = encoder(noisy(encoder), seen_of(model, theta, panel))
+    assert float((q.root - torch.diag_embed(q.root.diagonal(dim1=1, dim2=2))).abs().max()) == 0.0
+    assert torch.allclose(q.log_det_root, torch.linalg.slogdet(q.root)[1], atol=1e-10)
+    smaller = word != "sites"  # a network without the entries below the diagonal
+    sizes = [sum(w.numel() for w in noisy(one).values()) for one in (encoder, full)]
+    assert (sizes[0] < sizes[1]) is smaller
 
 
 def test_unknown_encoder_is_refused_with_the_list() -> None:

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import dgmm
+from dgmm.checkpoint import Checkpoint
 from dgmm.design import build_design
 from dgmm.estimate.deep import tied_decoder
-from dgmm.estimate.pilot import pilot
+from dgmm.estimate.pilot import pilot, start_theta
+from dgmm.estimate.starts import distances
 from dgmm.families import find
 from dgmm.formula import parse_formula
 from dgmm.model import build_model
@@ -107,3 +109,97 @@ def test_quadrature_grows_until_the_likelihood_stands_still():
     fit = dgmm.mixed_model("y ~ time + (1 | patientID)", toenail, family="bernoulli", verbose=0)
     assert fit.estimate.rule.points > 25
     assert fit.estimate.mc_error < 0.01
+
+
+# -- starts, checkpoints -------------------------------------------------------------------------
+
+
+def test_starts_are_compared_by_their_curves(deep):
+    done = deep.estimate
+    best = int(np.argmax(done.start_spread))
+    assert done.start_distance[best] == 0.0
+    assert 0.0 < max(done.start_distance) < 0.5  # residual standard deviations
+    assert "RMS distance of mu1 from that of the start kept" in str(deep.summary())
+
+
+def test_distances_are_root_mean_squares_in_units_of_sigma(sleep):
+    design = build_design(parse_formula("Reaction ~ Days + (1 | Subject)"), sleep)
+    model, panel = build_model(design, find("gaussian"), 1.0), Panel.from_design(design)
+    theta = start_theta(model, panel, panel.rows.data.y.clone(), torch.Generator())
+    theta = {**theta, "extra": torch.tensor([4.0], dtype=torch.float64).log()}
+    moved = {**theta, "beta": theta["beta"] + torch.tensor([0.0, 3.0])}  # orthonormal columns
+    assert distances([(model, theta), (model, moved)], 0, panel) == (0.0, pytest.approx(0.75))
+
+
+class StopError(Exception):
+    """The power fails."""
+
+
+@pytest.mark.parametrize("writings", [1, 4])
+def test_an_interrupted_fit_ends_where_the_whole_one_does(sleep, tmp_path, monkeypatch, writings):
+    """Stopped after the first of five trainings, and in the second start."""
+    options = {"epochs": 8, "holdout": 0.0, "checkpoint_every": 100}
+    path = tmp_path / "fit.ckpt"
+
+    def fit(**more):
+        control = {**options, **more}
+        return dgmm.mixed_model(DEEP, sleep, verbose=0, starts=2, se=None, control=control)
+
+    whole, write, left = fit(), Checkpoint.write, [writings]
+
+    def failing(self, number, saved):
+        write(self, number, saved)
+        left[0] -= 1
+        if not left[0]:
+            raise StopError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write", failing)
+        with pytest.raises(StopError):
+            fit(checkpoint=path)
+    resumed = fit(checkpoint=path)
+    for name, value in whole.estimate.theta.items():
+        assert torch.equal(value, resumed.estimate.theta[name]), name
+    assert float(resumed.loglik()) == float(whole.loglik())
+    assert resumed.estimate.elbo == whole.estimate.elbo
+    assert resumed.call == whole.call  # the file belongs to this call, not to fits made from it
+    other = sleep.assign(Reaction=sleep["Reaction"] + 1.0)
+    with pytest.raises(ValueError, match="different: outcome `Reaction`. Call with"):
+        control = {**options, "checkpoint": path}
+        dgmm.mixed_model(DEEP, other, verbose=0, starts=2, se=None, control=control)
+    with pytest.raises(ValueError, match="different: control epochs. Call with"):
+        fit(checkpoint=path, epochs=9)
+
+
+@pytest.mark.slow
+def test_starts_in_several_processes_are_the_same(deep, sleep):
+    control = {"epochs": 8, "holdout": 0.0}
+    fits = [
+        dgmm.mixed_model(
+            DEEP, sleep, verbose=0, starts=2, se=None, control={**control, "workers": workers}
+        )
+        for workers in (1, 2)
+    ]
+    assert fits[0].estimate.start_spread == fits[1].estimate.start_spread
+    assert float(fits[0].loglik()) == float(fits[1].loglik())
+
+
+def test_options_of_q_reach_the_fit(sleep):
+    control = {"epochs": 8, "holdout": 0.0, "covariance": "diagonal", "refine": 3}
+    fit = dgmm.mixed_model(DEEP, sleep, verbose=0, se=None, control=control)
+    assert fit.estimate.encoder.covariance == "diagonal"
+    text = str(fit.summary())
+    assert "sites, diagonal covariance" in text
+    assert "refined by 3 Newton steps" in text
+    plain = dgmm.mixed_model(DEEP, sleep, verbose=0, se=None, control={**control, "refine": 0})
+    assert float(plain.loglik()) == float(fit.loglik())  # the likelihood does not use q
+    assert plain.estimate.elbo < fit.estimate.elbo < float(fit.loglik())
+
+
+def test_patience_reaches_the_fit(sleep):
+    control = {"epochs": 40, "holdout": 0.0, "patience": 2, "learning_rate": 0.05}
+    fit = dgmm.mixed_model(DEEP, sleep, verbose=0, se=None, control=control)
+    trace = fit.estimate.trace
+    assert trace.epochs < 40
+    assert trace.kept > 0
+    assert f"the iterate after {trace.kept} kept" in str(fit.summary())
