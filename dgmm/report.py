@@ -355,7 +355,8 @@ def _encoder_text(fit: Reportable) -> str:
             " ".join(f"{value:.2f}" for value in part)
             for part in (done.activity.encoder, done.activity.posterior)
         )
-        lines.append(f"Variance of posterior means by direction: q {own}; p(b | y) {exact}")
+        text = f"Variance of posterior means by direction: under q {own}; under p(b | y) {exact}"
+        lines.append(_wrap(text, "   "))
     return "\n".join(lines)
 
 
