@@ -88,9 +88,9 @@ class Dense:
         return x
 
     def jacobian(self, weights: Weights, x: Tensor) -> Tensor:
-        """d f / d x at x (n, inputs): (n, outputs, inputs), layer by layer in closed form."""
+        """d f / d x at x (..., inputs): (..., outputs, inputs), layer by layer in closed form."""
         step, slope = ACTIVATIONS[self.activation]
-        J = weights["A1"].expand(len(x), *weights["A1"].shape)
+        J = weights["A1"].expand(*x.shape[:-1], *weights["A1"].shape)
         for layer in range(1, len(self.sizes) - 1):
             x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
             J = weights[f"A{layer + 1}"] @ (slope(x)[..., None] * J)

@@ -47,6 +47,7 @@ class LatentBlock:
     columns: Columns
     basis: Columns | None
     grouping: Grouping
+    time: np.ndarray | None = None  # (N,) when all columns are functions of this one variable
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
             NetworkBlock(term, blocks[f"network {k}"]) for k, term in enumerate(formula.networks)
         ),
         latents=tuple(
-            LatentBlock(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping)
+            _latent(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping, frame)
             for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True))
         ),
         parts={part.name: blocks[part.name] for part in formula.parts},
@@ -183,6 +184,15 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         messages=(*frame.messages, *messages),
         spec=memory,
     )
+
+
+def _latent(
+    term: LatentTerm, columns: Columns, basis: Columns | None, grouping: Grouping, frame: Frame
+) -> LatentBlock:
+    richest = columns if basis is None else basis
+    used = frozenset().union(*columns.variables, *richest.variables)
+    time = frame.time if used == {frame.time_name} else None
+    return LatentBlock(term, columns, basis, grouping, time)
 
 
 def _remember(

@@ -39,6 +39,10 @@ class Control:
     patience: epochs without a better score on held-out subjects (a tenth of them) after which
         the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
+    q: how random effects are integrated while networks of them learn: "newton", a normal q for
+        every subject that follows theta by Newton steps, the encoder being trained afterwards; or
+        "encoder", decoder and encoder together, as in a variational auto-encoder.
+    decoder_rate: the learning rate under q="newton".
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
     workers: processes in which several starts run, one thread each.
@@ -66,6 +70,8 @@ class Control:
     average: float = 0.0
     patience: int = 0
     watch: str = "bound"
+    q: str = "newton"
+    decoder_rate: float = 1e-2
     covariance: str = "full"
     refine: int = 0
     workers: int = 1
@@ -106,6 +112,7 @@ class Control:
                 raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
         for name, low, high in (
             ("learning_rate", 0.0, 1.0),
+            ("decoder_rate", 0.0, 1.0),
             ("tolerance", 0.0, 1.0),
             ("holdout", -1e-300, 0.9),
             ("free_bits", -1e-300, np.inf),
@@ -117,6 +124,7 @@ class Control:
         for name, words in (
             ("watch", ("bound", "likelihood")),
             ("covariance", ("full", "diagonal")),
+            ("q", ("newton", "encoder")),
         ):
             if getattr(self, name) not in words:
                 listed = " or ".join(repr(word) for word in words)
