@@ -96,3 +96,23 @@ class Dense:
             J = weights[f"A{layer + 1}"] @ (slope(x)[..., None] * J)
             x = step(x)
         return J
+
+    def weight_jacobian(self, weights: Weights, x: Tensor) -> Tensor:
+        """d f / d weights at x (n, inputs) of a network with one output, (n, P), backwards.
+
+        Columns in the order of :meth:`shapes`.
+        """
+        step, slope = ACTIVATIONS[self.activation]
+        layers, entering, slopes = len(self.sizes) - 1, [x], []
+        for layer in range(1, layers):
+            inner = functional.linear(entering[-1], weights[f"A{layer}"], weights[f"a{layer}"])
+            entering.append(step(inner))
+            slopes.append(slope(inner))
+        delta, blocks = torch.ones_like(x[:, :1]), []
+        for layer in range(layers, 0, -1):
+            if layer < layers:
+                delta = (delta @ weights[f"A{layer + 1}"]) * slopes[layer - 1]
+            if f"a{layer}" in weights:
+                blocks.append(delta)
+            blocks.append((delta[:, :, None] * entering[layer - 1][:, None, :]).flatten(1))
+        return torch.cat(blocks[::-1], dim=1)
