@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dgmm.registry import suggestion
 
-__all__ = ["ACTIVATIONS", "Dense", "Weights"]
+__all__ = ["ACTIVATIONS", "Dense", "Sweep", "Weights"]
 
 Weights = dict[str, Tensor]
 
@@ -31,6 +32,60 @@ ACTIVATIONS: dict[str, tuple[Map, Map]] = {
     "relu": (torch.relu, lambda x: (x > 0).to(x.dtype)),
 }
 """The activation s and its derivative, by name."""
+
+
+def _tanh_pair(x: Tensor) -> tuple[Tensor, Tensor]:
+    value = torch.from_numpy(np.tanh(x.numpy()))  # a fifth of the time of torch.tanh in float64
+    return value, 1 - value.square()
+
+
+def _pair(name: str) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    step, slope = ACTIVATIONS[name]
+    return lambda x: (step(x), slope(x))
+
+
+PAIRS = {name: _pair(name) for name in ACTIVATIONS} | {"tanh": _tanh_pair}
+"""s and its derivative at once, without a graph."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A network with one output at some inputs, and its derivatives in the weights.
+
+    With h_l what enters layer l and delta_l = df / d(output of layer l), df / dA_l = delta_l h_l'
+    and df / da_l = delta_l. Weights are in the order of :meth:`Dense.shapes`.
+    """
+
+    value: Tensor  # (n,)
+    weights: Weights
+    entering: tuple[Tensor, ...]  # h_1, h_2, ..., (n, size)
+    slopes: tuple[Tensor, ...]  # s' of every hidden layer, (n, size)
+
+    def _backwards(self, delta: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Layers from the last to the first with their delta, that of the output given (n, 1)."""
+        layers = len(self.entering)
+        for layer in range(layers, 0, -1):
+            if layer < layers:
+                delta = (delta @ self.weights[f"A{layer + 1}"]) * self.slopes[layer - 1]
+            yield layer, delta
+
+    def pull(self, omega: Tensor) -> Tensor:
+        """sum_j omega_j df_j / d weights, omega (n,), (P,)."""
+        parts = []
+        for layer, delta in self._backwards(omega[:, None]):
+            if f"a{layer}" in self.weights:
+                parts.append(delta.sum(0))
+            parts.append((delta.T @ self.entering[layer - 1]).reshape(-1))
+        return torch.cat(parts[::-1])
+
+    def jacobian(self) -> Tensor:
+        """df / d weights, (n, P)."""
+        blocks = []
+        for layer, delta in self._backwards(torch.ones_like(self.value)[:, None]):
+            if f"a{layer}" in self.weights:
+                blocks.append(delta)
+            blocks.append((delta[:, :, None] * self.entering[layer - 1][:, None, :]).flatten(1))
+        return torch.cat(blocks[::-1], dim=1)
 
 
 @dataclass(frozen=True)
@@ -97,22 +152,18 @@ class Dense:
             x = step(x)
         return J
 
-    def weight_jacobian(self, weights: Weights, x: Tensor) -> Tensor:
-        """d f / d weights at x (n, inputs) of a network with one output, (n, P), backwards.
+    def sweep(self, weights: Weights, x: Tensor) -> Sweep:
+        """f at x (n, inputs) for one output, with what its derivatives in the weights are made of.
 
-        Columns in the order of :meth:`shapes`.
+        No graph: closed derivatives, several times faster than autograd.
         """
-        step, slope = ACTIVATIONS[self.activation]
         layers, entering, slopes = len(self.sizes) - 1, [x], []
         for layer in range(1, layers):
             inner = functional.linear(entering[-1], weights[f"A{layer}"], weights[f"a{layer}"])
-            entering.append(step(inner))
-            slopes.append(slope(inner))
-        delta, blocks = torch.ones_like(x[:, :1]), []
-        for layer in range(layers, 0, -1):
-            if layer < layers:
-                delta = (delta @ weights[f"A{layer + 1}"]) * slopes[layer - 1]
-            if f"a{layer}" in weights:
-                blocks.append(delta)
-            blocks.append((delta[:, :, None] * entering[layer - 1][:, None, :]).flatten(1))
-        return torch.cat(blocks[::-1], dim=1)
+            value, slope = PAIRS[self.activation](inner)
+            entering.append(value)
+            slopes.append(slope)
+        last = functional.linear(
+            entering[-1], weights[f"A{layers}"], weights.get(f"a{layers}")
+        )
+        return Sweep(last[:, 0], weights, tuple(entering), tuple(slopes))

@@ -45,7 +45,7 @@ MOST_CHANGE = 10.0
 NEAR = 1.0
 """Decrement at which the quadratic approximation is good enough to choose a penalty by."""
 
-SETTLED = 0.02
+SETTLED = 0.05
 """Relative change of a penalty that is not worth another maximisation."""
 
 CELLS = 30_000_000
@@ -127,11 +127,10 @@ class Penalised:
     ) -> tuple[float, np.ndarray, Tensor, np.ndarray | None]:
         """Penalised value, its gradients in x and w, and the scores of x."""
         self.used += 1
-        leaf = w.detach().requires_grad_()
-        effect = self.split.effect(leaf)
-        self.engine.offset = self.split.panel.rows.offset + effect.detach()
+        networks = self.split.sweep(w)
+        self.engine.offset = self.split.panel.rows.offset + networks.effect()
         found = self.engine.value_and_gradient(x, scores)
-        slope = torch.autograd.grad(effect, leaf, self.engine.omega[0])[0]
+        slope = networks.pull(self.engine.omega[0])
         value = found.value - 0.5 * float(kappa @ w.square())
         return value, found.gradient, slope - kappa * w, found.scores
 
@@ -142,7 +141,7 @@ class Penalised:
         working = working_information(split.classical, theta, split.panel, engine.eta, modes)
         X = split.panel.rows.X @ split.classical.basis
         root = split.kappa(state.model).clamp(min=LEAST_KAPPA).sqrt()
-        J = split.jacobian(state.w)
+        J = split.sweep(state.w).jacobian()
         generator = torch.Generator().manual_seed(seed)
         beta_back, cross, low = reduced(X, J, working, root, generator, before)
         p = engine.sizes[0]
@@ -244,7 +243,7 @@ def climb_networks(
             report(number, decrement)
         if (settled and decrement < tolerance) or number == rounds:
             break
-        if chosen and decrement < NEAR:
+        if not settled and decrement < NEAR:
             profiled = to_w - metric.cross.T @ torch.from_numpy(to_x[: len(metric.beta_back)])
             model = next_penalty(split, state, metric, profiled)
             moves = [abs(np.log(model.ridge_of(g) / state.model.ridge_of(g))) for g in chosen]

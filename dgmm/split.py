@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dgmm.model import FixedNetwork, Model, Reference
-from dgmm.networks import Weights
+from dgmm.networks import Sweep, Weights
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Packing, Theta, part
 
@@ -54,24 +54,17 @@ class _Layers:
             torch.linalg.solve(C.T @ C, C.T),
         )
 
+    def sweep(self, weights: Weights) -> _Swept:
+        dense, other = self.network.network, self.z_reference
+        return _Swept(
+            self,
+            dense.sweep(weights, self.z),
+            None if other is None else dense.sweep(weights, other),
+        )
+
     def centred(self, f: Tensor, at_reference: Tensor) -> Tensor:
+        """f - C gamma, f (N, ...)."""
         return f - self.C @ (self.project @ at_reference)
-
-    def effect(self, weights: Weights) -> Tensor:
-        f = self._output(weights, self.z)
-        other = self.z_reference
-        return self.centred(f, f if other is None else self._output(weights, other))
-
-    def _output(self, weights: Weights, z: Tensor) -> Tensor:
-        return self.network.unit * self.network.network(weights, z)[:, 0]
-
-    def jacobian(self, weights: Weights) -> Tensor:
-        J = self._slope(weights, self.z)
-        other = self.z_reference
-        return self.centred(J, J if other is None else self._slope(weights, other))
-
-    def _slope(self, weights: Weights, z: Tensor) -> Tensor:
-        return self.network.unit * self.network.network.weight_jacobian(weights, z)
 
     def skips(self) -> Tensor:
         """The columns of the skip, (N, s)."""
@@ -82,8 +75,53 @@ class _Layers:
 
 
 @dataclass(frozen=True)
+class _Swept:
+    """The same at some weights."""
+
+    layers: _Layers
+    rows: Sweep
+    reference: Sweep | None
+
+    def effect(self) -> Tensor:
+        f, other = self.rows.value, self.reference
+        return self._scaled(self.layers.centred(f, f if other is None else other.value))
+
+    def pull(self, omega: Tensor) -> Tensor:
+        back = self.layers.project.T @ (self.layers.C.T @ omega)
+        if self.reference is None:
+            return self._scaled(self.rows.pull(omega - back))
+        return self._scaled(self.rows.pull(omega) - self.reference.pull(back))
+
+    def jacobian(self) -> Tensor:
+        J, other = self.rows.jacobian(), self.reference
+        return self._scaled(self.layers.centred(J, J if other is None else other.jacobian()))
+
+    def _scaled(self, f: Tensor) -> Tensor:
+        return self.layers.network.unit * f
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """layers(w) of all networks, and its derivatives in w."""
+
+    each: tuple[_Swept, ...]
+
+    def effect(self) -> Tensor:
+        """layers(w) at the rows, (N,)."""
+        return torch.stack([one.effect() for one in self.each]).sum(0)
+
+    def pull(self, omega: Tensor) -> Tensor:
+        """sum_ij omega_ij d layers_ij / d w, omega (N,), (P,)."""
+        return torch.cat([one.pull(omega) for one in self.each])
+
+    def jacobian(self) -> Tensor:
+        """d layers / d w, (N, P)."""
+        return torch.cat([one.jacobian() for one in self.each], dim=1)
+
+
+@dataclass(frozen=True)
 class Split:
-    """See the module: ``classical`` on ``panel`` with :meth:`effect` as a further offset."""
+    """See the module: ``classical`` on ``panel`` with layers(w) as a further offset."""
 
     model: Model
     classical: Model  # linear columns and skips, no networks
@@ -91,19 +129,12 @@ class Split:
     layers: tuple[_Layers, ...]
     packing: Packing  # of w: the layers of all networks
 
-    def effect(self, w: Tensor) -> Tensor:
-        """layers(w) at the rows, (N,)."""
+    def sweep(self, w: Tensor) -> Sweeps:
+        """The networks at the weights w, (P,)."""
         theta = self.packing.unpack(w)
-        total = torch.zeros(self.panel.n_rows, dtype=torch.float64)
-        for i, one in enumerate(self.layers, 1):
-            total = total + one.effect(part(theta, f"dnn{i}."))
-        return total
-
-    def jacobian(self, w: Tensor) -> Tensor:
-        """d layers / d w, (N, P)."""
-        theta = self.packing.unpack(w)
-        blocks = [one.jacobian(part(theta, f"dnn{i}.")) for i, one in enumerate(self.layers, 1)]
-        return torch.cat(blocks, dim=1)
+        return Sweeps(
+            tuple(one.sweep(part(theta, f"dnn{i}.")) for i, one in enumerate(self.layers, 1))
+        )
 
     def kappa(self, model: Model) -> Tensor:
         """The ridge of every layer weight under the penalties of ``model``, (P,)."""
