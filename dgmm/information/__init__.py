@@ -1,0 +1,28 @@
+"""The information about theta-hat: observed, expected, cluster-robust."""
+
+from dgmm.information.boundary import find_boundary, sigma_unit
+from dgmm.information.networks import (
+    expected_information,
+    network_information,
+    reported_information,
+    rotations,
+)
+from dgmm.information.observed import freeze_at, gradient_hessian, observed_information
+from dgmm.information.records import Information, linear_packing, reported_packing
+from dgmm.information.standard_errors import information
+
+__all__ = [
+    "Information",
+    "expected_information",
+    "find_boundary",
+    "freeze_at",
+    "gradient_hessian",
+    "information",
+    "linear_packing",
+    "network_information",
+    "observed_information",
+    "reported_information",
+    "reported_packing",
+    "rotations",
+    "sigma_unit",
+]
