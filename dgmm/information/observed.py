@@ -19,7 +19,7 @@ from dgmm.marginal.sparse import crossed_statistics
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
-__all__ = ["freeze_at", "gradient_hessian", "observed_information"]
+__all__ = ["classical_information", "freeze_at", "gradient_hessian", "observed_information"]
 
 STEP = 0.005
 """Step of the central differences in pilot standard errors."""
@@ -45,14 +45,14 @@ def observed_information(
         curvature = central_hessian(value, x, step) if several else value.hessian(x, step)
         return curvature, "observed information, central differences"
     if done.rule is not None and not isinstance(done.rule, Importance):
-        return _classical_information(done)
+        return classical_information(done)
     frozen = freeze_at(done, done.theta, done.observed, seed, draws)
     return gradient_hessian(frozen, done.theta, packing), (
         "observed information, central differences of the score at frozen nodes"
     )
 
 
-def _classical_information(done: Estimate) -> tuple[Curvature, str]:
+def classical_information(done: Estimate) -> tuple[Curvature, str]:
     """Louis's identity at quadrature nodes; central differences of the exact gradient for Laplace.
 
     On the scale of theta, whose diagonal of Lambda is logged.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,7 +10,15 @@ from torch import Tensor
 from dgmm.model import Model
 from dgmm.parameters import Packing
 
-__all__ = ["Information", "linear_packing", "positions", "reported_packing"]
+__all__ = ["Information", "Joint", "linear_packing", "positions", "reported_packing"]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Covariance of all of theta, layers of networks included, on the internal scale."""
+
+    packing: Packing
+    vcov: Tensor  # (P, P), NaN for parameters held at a boundary
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,9 @@ class Information:
     boundary: tuple[str, ...]  # columns of T whose variance is estimated as zero
     effective: dict[str, float]  # effective degrees of freedom per network
     messages: tuple[str, ...]
+    joint: Joint | None = field(
+        default=None, repr=False, compare=False, metadata={"saved": False}
+    )  # with networks; large, and made again when a fit was read from a file
 
 
 def reported_packing(model: Model) -> Packing:

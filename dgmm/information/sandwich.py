@@ -10,19 +10,19 @@ from dgmm.information.observed import freeze_at
 from dgmm.information.records import reported_packing
 from dgmm.marginal import Importance
 
-__all__ = ["sandwich"]
+__all__ = ["reported_scores", "sandwich"]
 
 
-def sandwich(done: Estimate, vcov: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
-    """H^-1 (sum_i s_i s_i') H^-1 over the free parameters."""
-    scores = _reported_scores(done, seed)[:, ~held]
+def sandwich(vcov: np.ndarray, scores: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """H^-1 (sum_i s_i s_i') H^-1 over the free parameters, ``scores`` (n, P)."""
+    scores = scores[:, ~held]
     free = np.ix_(~held, ~held)
     robust = np.full_like(vcov, np.nan)
     robust[free] = vcov[free] @ (scores.T @ scores) @ vcov[free]
     return robust
 
 
-def _reported_scores(done: Estimate, seed: int) -> np.ndarray:
+def reported_scores(done: Estimate, seed: int) -> np.ndarray:
     """Gradients of every l_i in the reported parameters, (n, P_r)."""
     if done.rule is not None and not isinstance(done.rule, Importance):
         engine = likelihood_at(done.model, done.observed, done.rule)
