@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dgmm.design import Specification
+from dgmm.design import Column, Specification, Variable
 from dgmm.elbo import Trace
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, HeldOut, Request
@@ -38,6 +38,7 @@ __all__ = ["load", "save"]
 
 FORMAT = "dgmm fit, format 1"
 OWN = (
+    Column,
     Control,
     Crossing,
     Dense,
@@ -53,6 +54,7 @@ OWN = (
     Request,
     Rows,
     Trace,
+    Variable,
 )
 
 
