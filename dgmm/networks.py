@@ -80,12 +80,20 @@ class Sweep:
 
     def jacobian(self) -> Tensor:
         """df / d weights, (n, P)."""
-        blocks = []
+        size = sum(value.numel() for value in self.weights.values())
+        J = torch.empty(len(self.value), size, dtype=torch.float64)
+        last = size
         for layer, delta in self._backwards(torch.ones_like(self.value)[:, None]):
+            entering = self.entering[layer - 1]
             if f"a{layer}" in self.weights:
-                blocks.append(delta)
-            blocks.append((delta[:, :, None] * self.entering[layer - 1][:, None, :]).flatten(1))
-        return torch.cat(blocks[::-1], dim=1)
+                first = last - delta.shape[1]
+                J[:, first:last] = delta
+                last = first
+            first = last - delta.shape[1] * entering.shape[1]
+            block = J[:, first:last].unflatten(1, (delta.shape[1], entering.shape[1]))
+            torch.mul(delta[:, :, None], entering[:, None, :], out=block)
+            last = first
+        return J
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,8 @@ class _Swept:
 
     def jacobian(self) -> Tensor:
         J, other = self.rows.jacobian(), self.reference
-        return self._scaled(self.layers.centred(J, J if other is None else other.jacobian()))
+        gamma = self.layers.project @ (J if other is None else other.jacobian())
+        return J.addmm_(self.layers.C, gamma, alpha=-1).mul_(self.layers.network.unit)
 
     def _scaled(self, f: Tensor) -> Tensor:
         return self.layers.network.unit * f
@@ -116,7 +117,8 @@ class Sweeps:
 
     def jacobian(self) -> Tensor:
         """d layers / d w, (N, P)."""
-        return torch.cat([one.jacobian() for one in self.each], dim=1)
+        blocks = [one.jacobian() for one in self.each]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
 @dataclass(frozen=True)
