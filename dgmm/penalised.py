@@ -39,10 +39,10 @@ SMALLEST, LARGEST = 0.1, 1000.0
 LEAST_KAPPA = 1e-3
 """Of the metric: without a penalty nothing would bound the steps along flat directions."""
 
-MOST_CHANGE = 10.0
-"""A penalty moves by no more than this factor at once: the approximation is a local one."""
+SHORT = 0.4
+"""Change of a log penalty that is made at once; the approximation behind it is a local one."""
 
-NEAR = 1.0
+NEAR = 0.5
 """Decrement at which the quadratic approximation is good enough to choose a penalty by."""
 
 SETTLED = 0.05
@@ -205,8 +205,6 @@ def next_penalty(split: Split, state: State, metric: Metric, slope: Tensor) -> M
             wanted = edf / max(float(w[at[name]].square().sum()), 1e-12)
             if edf < 1.0:  # not needed: nothing should draw it out of silence
                 wanted = max(wanted, START_RIDGE)
-            old = model.ridge_of(name)
-            wanted = float(np.clip(wanted, old / MOST_CHANGE, old * MOST_CHANGE))
             ridge[name] = float(np.clip(wanted, SMALLEST, LARGEST))
         change = max(
             (abs(np.log(ridge[name] / moved.ridge_of(name))) for name in open_ridge), default=0.0
@@ -214,7 +212,14 @@ def next_penalty(split: Split, state: State, metric: Metric, slope: Tensor) -> M
         moved = moved.with_ridge(ridge)
         if change < 0.1 * SETTLED:
             break
-    return moved
+    return state.model.with_ridge({name: _damped(model.ridge_of(name), moved.ridge_of(name)) for name in open_ridge})
+
+
+def _damped(old: float, wanted: float) -> float:
+    """Half of the way on the log scale, all of it when that is short."""
+    if abs(np.log(wanted / old)) < SHORT:
+        return wanted
+    return float(np.sqrt(old * wanted))
 
 
 def climb_networks(
@@ -230,6 +235,7 @@ def climb_networks(
     """Alternate between the penalties and the maximum under them until both stand still."""
     split, path = objective.split, []
     metric: Metric | None = None
+    best: tuple[float, State] | None = None
     chosen = open_networks(state.model)
     settled = not chosen
     for number in range(rounds + 1):
@@ -238,12 +244,23 @@ def climb_networks(
         assert scores is not None
         metric = objective.metric(state, scores, seed, metric)
         decrement = float(metric.gradient(to_x, to_w).norm())
+        evidence = value - 0.5 * float(metric.low.log_det)
         path.append(value)
         if report is not None:
             report(number, decrement)
         if (settled and decrement < tolerance) or number == rounds:
             break
+        if settled and best is not None and evidence < best[0] - 1.0:  # another, rougher maximum
+            state, best = best[1], (best[0] - 1.0, best[1])
+            ridge = {g: 1.5 * state.model.ridge_of(g) for g in chosen}
+            state = State(state.x, state.w, state.model.with_ridge(ridge))
+            best = (best[0], state)
+            continue
         if not settled and decrement < NEAR:
+            if best is not None and evidence < best[0]:  # a step too far
+                state, settled = best[1], True
+                continue
+            best = evidence, state
             profiled = to_w - metric.cross.T @ torch.from_numpy(to_x[: len(metric.beta_back)])
             model = next_penalty(split, state, metric, profiled)
             moves = [abs(np.log(model.ridge_of(g) / state.model.ridge_of(g))) for g in chosen]
@@ -253,10 +270,9 @@ def climb_networks(
             if not settled:
                 state = State(state.x, state.w, model)
                 metric = metric.with_root(split.kappa(model).clamp(min=LEAST_KAPPA).sqrt())
-        target = 0.5 * tolerance if settled else max(0.5 * tolerance, min(0.5*NEAR, 0.1 * decrement))
+        target = 0.5 * tolerance if settled else 0.1 * NEAR
         state = _maximised(objective, state, metric, target, evaluations)
     plain = value + 0.5 * float(kappa @ state.w.square())
-    evidence = value - 0.5 * float(metric.low.log_det)
     return Reached(
         state.x,
         state.w,
