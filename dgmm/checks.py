@@ -199,9 +199,7 @@ def _method(method: str, formula: Formula) -> str:
             "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
         )
     if is_deep(formula) and method == "reml":
-        raise ValueError(
-            "method='reml' is for models without dnn(); leave method='auto', or 'vae'"
-        )
+        raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
     return ("vae" if neural else "ml") if method == "auto" else method
 
 

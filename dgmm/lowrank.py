@@ -1,8 +1,8 @@
 """The leading eigenvectors of A'A from products with A and A' alone, and what a ridge leaves of it.
 
 A'A ~= Q diag(value) Q', Q (P, r) orthonormal, found by a block power method (Halko, Martinsson and
-Tropp, 2011, SIAM Review 53, 217-288). The matrix I + A'A then is inverted, rooted and differentiated
-in r dimensions; what is left out has eigenvalues far below one, which the identity swallows.
+Tropp, 2011, SIAM Review 53, 217-288). The matrix I + A'A then is inverted and rooted in r
+dimensions; what is left out has eigenvalues far below one, which the identity swallows.
 """
 
 from __future__ import annotations

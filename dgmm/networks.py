@@ -171,7 +171,5 @@ class Dense:
             value, slope = PAIRS[self.activation](inner)
             entering.append(value)
             slopes.append(slope)
-        last = functional.linear(
-            entering[-1], weights[f"A{layers}"], weights.get(f"a{layers}")
-        )
+        last = functional.linear(entering[-1], weights[f"A{layers}"], weights.get(f"a{layers}"))
         return Sweep(last[:, 0], weights, tuple(entering), tuple(slopes))

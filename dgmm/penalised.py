@@ -1,54 +1,37 @@
-"""The penalised marginal likelihood of a model with networks on the fixed side alone.
+"""The penalised likelihood of a model with networks on the fixed side alone, and its metric.
 
-    l(theta) - sum_g kappa_g |w_g|^2 / 2     over beta, skips, Lambda, extra and all layers w
+    l(theta) - sum_g kappa_g |w_g|^2 / 2     over beta~, Lambda, extra and all layers w
 
-is maximised by L-BFGS in coordinates z in which the expected information is the identity. With
-J = d layers / d w, X~ the linear columns and V^-1 = R'R the working information about eta,
+With J = d layers / d w, X~ the linear columns and V^-1 = R'R the working information about eta,
 
     A = (I - P) R J K^-1/2,   P the projection on R X~,   K = diag(kappa),
 
-I + A'A is the information about K^1/2 w with the linear coefficients integrated out. It has few
-eigenvalues that differ from one, which ``leading`` finds. They also give the effective degrees of
-freedom, the evidence, and through
-
-    kappa_g = edf_g / |w_g|^2                                           (MacKay, 1992)
-
-the next penalty, the weights following kappa by the quadratic approximation at hand.
+I + A'A is the information about u = K^1/2 w with the linear coefficients integrated out. It has few
+eigenvalues that differ from one, which ``leading`` finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor
 
 from dgmm.ascent import whitening
 from dgmm.lowrank import LowRank, leading
 from dgmm.marginal.vector import ClassicalObjective
 from dgmm.marginal.working import Working, working_information
-from dgmm.model import START_RIDGE, Model
+from dgmm.model import Model
 from dgmm.split import Split
 
-__all__ = ["Metric", "Penalised", "Reached", "climb_networks"]
+__all__ = ["Metric", "Penalised", "State", "metric_root"]
 
-SMALLEST, LARGEST = 0.1, 1000.0
 LEAST_KAPPA = 1e-3
 """Of the metric: without a penalty nothing would bound the steps along flat directions."""
 
-SHORT = 0.4
-"""Change of a log penalty that is made at once; the approximation behind it is a local one."""
-
-NEAR = 0.5
-"""Decrement at which the quadratic approximation is good enough to choose a penalty by."""
-
-SETTLED = 0.05
-"""Relative change of a penalty that is not worth another maximisation."""
-
-CELLS = 30_000_000
+CELLS = 4_000_000
 """Largest Jacobian (rows times weights) of a metric; beyond, it comes from some of the subjects."""
 
 
@@ -61,6 +44,11 @@ class State:
     model: Model
 
 
+def metric_root(split: Split, model: Model) -> Tensor:
+    """K^1/2, (P,)."""
+    return split.kappa(model).clamp(min=LEAST_KAPPA).sqrt()
+
+
 @dataclass(frozen=True)
 class Metric:
     """The information at a point, in coordinates u = K^1/2 w and x."""
@@ -70,11 +58,6 @@ class Metric:
     low: LowRank  # of I + A'A, coordinates u
     root: Tensor  # (P,) K^1/2
     rest_back: np.ndarray  # of Lambda and extra parameters
-
-    @property
-    def edf(self) -> Tensor:
-        """Share of every layer weight that the data determine, (P,)."""
-        return self.low.share
 
     def back(self, z: Tensor) -> tuple[np.ndarray, Tensor]:
         """The step (x, w) of z."""
@@ -87,9 +70,13 @@ class Metric:
         """The gradient in z of a gradient in (x, w): the transpose of :meth:`back`."""
         p = len(self.beta_back)
         beta = torch.from_numpy(x[:p])
-        layers = self.low.back((w - self.cross.T @ beta) / self.root)
+        layers = self.low.back(self.profiled(x, w) / self.root)
         rest = torch.from_numpy(self.rest_back.T @ x[p:])
         return torch.cat([self.beta_back.T @ beta, layers, rest])
+
+    def profiled(self, x: np.ndarray, w: Tensor) -> Tensor:
+        """The gradient in w with beta~ at its maximum, from a gradient in (x, w)."""
+        return w - self.cross.T @ torch.from_numpy(x[: len(self.beta_back)])
 
     def with_root(self, root: Tensor) -> Metric:
         """Under other penalties."""
@@ -98,20 +85,25 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Reached:
-    """The maximum found."""
+class _Some:
+    """Every so many-th subject, for the metric: all of them where that is not too much."""
 
-    x: np.ndarray
-    w: Tensor
-    model: Model  # with the penalties chosen
-    value: float  # log-likelihood
-    penalised: float
-    evidence: float  # penalised - log det(I + A'A) / 2
-    decrement: float
-    settled: bool  # the penalties no longer move
-    evaluations: int
-    metric: Metric
-    path: tuple[float, ...]
+    split: Split
+    subjects: Tensor
+    rows: Tensor
+    scale: float  # rows of all subjects over rows of these
+
+    @classmethod
+    def of(cls, split: Split) -> _Some:
+        panel = split.panel
+        step = math.ceil(panel.n_rows * split.packing.size / CELLS)
+        if step == 1:
+            return cls(split, torch.arange(panel.n), torch.arange(panel.n_rows), 1.0)
+        subjects = torch.arange(0, panel.n, step)
+        inside = torch.zeros(panel.n, dtype=torch.bool)
+        inside[subjects] = True
+        rows = torch.nonzero(inside[panel.subject])[:, 0]
+        return cls(split.select(subjects), subjects, rows, panel.n_rows / max(len(rows), 1))
 
 
 @dataclass
@@ -121,6 +113,9 @@ class Penalised:
     split: Split
     engine: ClassicalObjective
     used: int = 0
+
+    def __post_init__(self) -> None:
+        self.some = _Some.of(self.split)
 
     def __call__(
         self, x: np.ndarray, w: Tensor, kappa: Tensor, scores: bool = False
@@ -136,11 +131,13 @@ class Penalised:
 
     def metric(self, state: State, scores: np.ndarray, seed: int, before: Metric | None) -> Metric:
         """The information at the point of the last call."""
-        engine, split = self.engine, self.split
-        theta, modes = engine.theta(state.x), torch.from_numpy(engine.modes.T)
-        working = working_information(split.classical, theta, split.panel, engine.eta, modes)
+        engine, some = self.engine, self.some
+        split, modes = some.split, torch.from_numpy(engine.modes.T)[some.subjects]
+        eta, theta = engine.eta[some.rows], engine.theta(state.x)
+        working = working_information(split.classical, theta, split.panel, eta, modes)
+        working = replace(working, root=some.scale**0.5 * working.root)
         X = split.panel.rows.X @ split.classical.basis
-        root = split.kappa(state.model).clamp(min=LEAST_KAPPA).sqrt()
+        root = metric_root(split, state.model)
         J = split.sweep(state.w).jacobian()
         generator = torch.Generator().manual_seed(seed)
         beta_back, cross, low = reduced(X, J, working, root, generator, before)
@@ -177,148 +174,3 @@ def reduced(
 
     start = None if before is None else before.low.Q
     return beta_back, cross, leading(forward, backward, len(root), generator, start)
-
-
-def open_networks(model: Model) -> list[str]:
-    """The networks whose penalty the evidence chooses."""
-    return [name for name in model.penalised() if name in model.open_ridge]
-
-
-def next_penalty(split: Split, state: State, metric: Metric, slope: Tensor) -> Model:
-    """kappa = edf / |w|^2 of every open network, w following by the quadratic approximation.
-
-    slope: the gradient of the penalised log-likelihood in w, beta at its maximum.
-    """
-    model, open_ridge = state.model, open_networks(state.model)
-    base = split.kappa(model)
-    at = {g: split.packing.positions(names) for g, names in model.penalised().items()}
-    moved, before = model, metric.root
-    for _ in range(20):
-        kappa = split.kappa(moved)
-        root = kappa.clamp(min=LEAST_KAPPA).sqrt()
-        here = metric.with_root(root)
-        push = slope + (base - kappa) * state.w
-        w = state.w + here.low.solve(push / root) / root
-        ridge = {}
-        for name in open_ridge:
-            edf = float(here.edf[at[name]].sum())
-            wanted = edf / max(float(w[at[name]].square().sum()), 1e-12)
-            if edf < 1.0:  # not needed: nothing should draw it out of silence
-                wanted = max(wanted, START_RIDGE)
-            ridge[name] = float(np.clip(wanted, SMALLEST, LARGEST))
-        change = max(
-            (abs(np.log(ridge[name] / moved.ridge_of(name))) for name in open_ridge), default=0.0
-        )
-        moved = moved.with_ridge(ridge)
-        if change < 0.1 * SETTLED:
-            break
-    return state.model.with_ridge({name: _damped(model.ridge_of(name), moved.ridge_of(name)) for name in open_ridge})
-
-
-def _damped(old: float, wanted: float) -> float:
-    """Half of the way on the log scale, all of it when that is short."""
-    if abs(np.log(wanted / old)) < SHORT:
-        return wanted
-    return float(np.sqrt(old * wanted))
-
-
-def climb_networks(
-    objective: Penalised,
-    state: State,
-    *,
-    tolerance: float,
-    rounds: int,
-    evaluations: int,
-    seed: int,
-    report: Callable[[int, float], None] | None = None,
-) -> Reached:
-    """Alternate between the penalties and the maximum under them until both stand still."""
-    split, path = objective.split, []
-    metric: Metric | None = None
-    best: tuple[float, State] | None = None
-    chosen = open_networks(state.model)
-    settled = not chosen
-    for number in range(rounds + 1):
-        kappa = split.kappa(state.model)
-        value, to_x, to_w, scores = objective(state.x, state.w, kappa, scores=True)
-        assert scores is not None
-        metric = objective.metric(state, scores, seed, metric)
-        decrement = float(metric.gradient(to_x, to_w).norm())
-        evidence = value - 0.5 * float(metric.low.log_det)
-        path.append(value)
-        if report is not None:
-            report(number, decrement)
-        if (settled and decrement < tolerance) or number == rounds:
-            break
-        if settled and best is not None and evidence < best[0] - 1.0:  # another, rougher maximum
-            state, best = best[1], (best[0] - 1.0, best[1])
-            ridge = {g: 1.5 * state.model.ridge_of(g) for g in chosen}
-            state = State(state.x, state.w, state.model.with_ridge(ridge))
-            best = (best[0], state)
-            continue
-        if not settled and decrement < NEAR:
-            if best is not None and evidence < best[0]:  # a step too far
-                state, settled = best[1], True
-                continue
-            best = evidence, state
-            profiled = to_w - metric.cross.T @ torch.from_numpy(to_x[: len(metric.beta_back)])
-            model = next_penalty(split, state, metric, profiled)
-            moves = [abs(np.log(model.ridge_of(g) / state.model.ridge_of(g))) for g in chosen]
-            settled = max(moves) < SETTLED
-            if settled and decrement < tolerance:
-                break
-            if not settled:
-                state = State(state.x, state.w, model)
-                metric = metric.with_root(split.kappa(model).clamp(min=LEAST_KAPPA).sqrt())
-        target = 0.5 * tolerance if settled else 0.1 * NEAR
-        state = _maximised(objective, state, metric, target, evaluations)
-    plain = value + 0.5 * float(kappa @ state.w.square())
-    return Reached(
-        state.x,
-        state.w,
-        state.model,
-        plain,
-        value,
-        evidence,
-        decrement,
-        settled,
-        objective.used,
-        metric,
-        tuple(path),
-    )
-
-
-def _maximised(
-    objective: Penalised, state: State, metric: Metric, target: float, evaluations: int
-) -> State:
-    """L-BFGS in the coordinates of a metric, until the gradient there is below ``target``."""
-    kappa = objective.split.kappa(state.model)
-    last = np.inf
-
-    def surface(z: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal last
-        step, move = metric.back(torch.from_numpy(z))
-        try:
-            value, to_x, to_w, _ = objective(state.x + step, state.w + move, kappa)
-        except (FloatingPointError, np.linalg.LinAlgError):
-            return 1e300, np.zeros_like(z)
-        slope = metric.gradient(to_x, to_w).numpy()
-        if not (np.isfinite(value) and np.isfinite(slope).all()):
-            return 1e300, np.zeros_like(z)
-        last = float(np.linalg.norm(slope))
-        return -value, -slope
-
-    def near(_: np.ndarray) -> None:
-        if last < target:
-            raise StopIteration
-
-    found = optimize.minimize(
-        surface,
-        np.zeros(len(state.x) + len(state.w)),
-        jac=True,
-        method="L-BFGS-B",
-        callback=near,
-        options={"maxfun": evaluations, "gtol": 0.0, "ftol": 1e-15, "maxcor": 30},
-    )
-    step, move = metric.back(torch.from_numpy(found.x))
-    return State(state.x + step, state.w + move, state.model)

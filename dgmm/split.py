@@ -126,8 +126,9 @@ class Split:
     """See the module: ``classical`` on ``panel`` with layers(w) as a further offset."""
 
     model: Model
+    whole: Panel  # the rows as the model has them
     classical: Model  # linear columns and skips, no networks
-    panel: Panel  # with the columns X~
+    panel: Panel  # the rows with the columns X~
     layers: tuple[_Layers, ...]
     packing: Packing  # of w: the layers of all networks
 
@@ -137,6 +138,11 @@ class Split:
         return Sweeps(
             tuple(one.sweep(part(theta, f"dnn{i}.")) for i, one in enumerate(self.layers, 1))
         )
+
+    def select(self, subjects: Tensor) -> Split:
+        """The same over some subjects (positions), the networks centred over them."""
+        panel = self.whole.select(subjects)
+        return take_apart(self.model.with_reference(panel), panel)
 
     def kappa(self, model: Model) -> Tensor:
         """The ridge of every layer weight under the penalties of ``model``, (P,)."""
@@ -182,6 +188,7 @@ def take_apart(model: Model, panel: Panel) -> Split:
     inside = [name for names in model.penalised().values() for name in names]
     return Split(
         model,
+        panel,
         classical,
         replace(panel, rows=replace(rows, X=X, inputs=())),
         layers,

@@ -5,7 +5,7 @@ offset: exact for Gaussian outcomes, else by quadrature around the modes after L
 importance sampling from where Laplace ended. Penalties are chosen by evidence on the way.
 
 1  nested classical fit; skips and linear columns reproduce its mu1, layers start nearly silent
-2  a few draws of the layers, on at most ``SCREEN_ROWS`` rows, the one of the largest evidence kept
+2  where there are many rows, the search of 3 on some of the subjects
 3  penalties and maximum over all parameters together, in turn, until both stand still
 """
 
@@ -28,19 +28,20 @@ from dgmm.marginal.exact import near_zero
 from dgmm.marginal.residuals import ResidualLikelihood
 from dgmm.marginal.vector import ClassicalObjective
 from dgmm.model import Model
+from dgmm.network_ascent import Reached, climb_networks, ridges
 from dgmm.panel import Panel
-from dgmm.penalised import Penalised, Reached, State, climb_networks
+from dgmm.penalised import Penalised, State
 from dgmm.polish import polish
 from dgmm.progress import Progress
 from dgmm.split import Split, take_apart
 
 __all__ = ["fit_curved"]
 
-SCREENED = 2
-SCREEN_ROWS = 3_000
-SCREEN_ROUNDS = 5
-ROUGHLY = 0.3
-"""Decrement, in standard errors, at which draws of the layers are compared."""
+FIRST_ROWS = 3_000
+"""With more than twice as many rows, the search begins on about so many."""
+
+ROUGHLY = 0.1
+"""Decrement, in standard errors, at which that search ends."""
 
 NEAR = 0.05
 """The same at which a likelihood that is not the last one is left."""
@@ -84,43 +85,37 @@ def _fit(
         with Progress(request.verbose, ROUNDS, "penalised likelihood") as bar:
 
             def report(step: int, decrement: float) -> None:
-                bar.update(step, elbo=None, gradient=decrement)  # noqa: B023
+                bar.update(step, elbo=None, gradient=decrement)
 
-            first = first or _screened(model, panel, below, request, seed)
+            first = first or _started(split, panel, below, request, seed)
             reached.append(_climb(split, first, request, seed, report))
     best = max(reached, key=lambda one: one[0].evidence)
     spread = tuple(one.evidence for one, *_ in reached)
     found, engine, rule, change = best
     done = _concluded(split, engine, found, rule, change, panel, request)
-    state = State(found.x, found.w, found.model)
-    return replace(done, start_spread=spread if request.starts > 1 else ()), state
+    return replace(done, start_spread=spread), found.state
 
 
 # -- starting values -----------------------------------------------------------------------------
 
 
-def _screened(
-    model: Model, panel: Panel, below: Estimate, request: Request, seed: int
-) -> State:
-    """The best of a few draws of the layers after a short search, on some of the subjects."""
-    some = panel.select(np.arange(0, panel.n, max(1, -(-panel.n_rows // SCREEN_ROWS))))
-    split = take_apart(model.with_reference(some), some.observed_rows())
-    engine = _first_engine(split, request)
+def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed: int) -> State:
+    """Nearly silent layers; of many rows some are fitted first, at a fraction of the cost."""
     generator = torch.Generator().manual_seed(seed)
-    best: Reached | None = None
-    for _ in range(SCREENED):
-        state = _silent(split, engine, below, generator)
-        found = climb_networks(
-            Penalised(split, engine),
-            state,
-            tolerance=ROUGHLY,
-            rounds=SCREEN_ROUNDS,
-            evaluations=EVALUATIONS,
-            seed=seed,
-        )
-        best = found if best is None or found.evidence > best.evidence else best
-    assert best is not None
-    return State(best.x, best.w, best.model)
+    if split.panel.n_rows <= 2 * FIRST_ROWS:
+        return _silent(split, _first_engine(split, request), below, generator)
+    some = panel.select(np.arange(0, panel.n, -(-panel.n_rows // FIRST_ROWS)))
+    part = take_apart(split.model.with_reference(some), some.observed_rows())
+    engine = _first_engine(part, request)
+    found = climb_networks(
+        Penalised(part, engine),
+        _silent(part, engine, below, generator),
+        tolerance=ROUGHLY,
+        rounds=ROUNDS,
+        evaluations=EVALUATIONS,
+        seed=seed,
+    )
+    return State(found.x, found.w, split.model.with_ridge(ridges(found.model)))
 
 
 def _silent(
@@ -189,7 +184,7 @@ def _climb(
         return found, engine, rule, 0.0
     while True:
         engine = _moved(engine, split, rule)
-        found = reach(engine, _state(found), NEAR)
+        found = reach(engine, found.state, NEAR)
         longer, change = rule.longer(split.classical.k), 0.0
         if longer is None:
             break
@@ -201,11 +196,7 @@ def _climb(
         rule, engine = longer, trial
         if change < ENOUGH:
             break
-    return reach(engine, _state(found), tolerance), engine, rule, change
-
-
-def _state(found: Reached) -> State:
-    return State(found.x, found.w, found.model)
+    return reach(engine, found.state, tolerance), engine, rule, change
 
 
 def _moved(engine: ClassicalObjective, split: Split, rule: NodeRule) -> ClassicalObjective:

@@ -1,4 +1,4 @@
-"""The classical model beneath one with networks, and the comparison of both on held-out subjects."""
+"""The classical model beneath one with networks, and both compared on held-out subjects."""
 
 from __future__ import annotations
 

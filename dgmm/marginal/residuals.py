@@ -1,6 +1,7 @@
 """log p(y; theta) of a Gaussian model with linear random effects, from the residuals of the mean.
 
-    r = y - eta,   c_i = T_i'W r_i,   M_i = I + Lambda'A_i Lambda / s2,   b_i = M_i^-1 Lambda'c_i / s2,
+    r = y - eta,   c_i = T_i'W r_i,
+    M_i = I + Lambda'A_i Lambda / s2,   b_i = M_i^-1 Lambda'c_i / s2,
     omega = V^-1 r = W (r - T Lambda b) / s2,
     -2 l = N log(2 pi s2) - sum log w + sum_i log det M_i + sum_i (r'W r - b'Lambda'c)_i / s2,
 

@@ -2,8 +2,8 @@
 
 W_ij is the expected information about eta_ij at the mode of b_i. For a Gaussian outcome V_i is the
 covariance of y_i and J'V^-1 J the exact information about parameters of the mean with Jacobian J;
-for other families it is that of the outcome linearised at the modes. With U_i = W_i^(1/2) T_i Lambda
-and E_i = U_i'U_i,
+for other families it is that of the outcome linearised at the modes. With U = W^(1/2) T Lambda and
+E = U'U, subject by subject,
 
     V_i^-1 = R_i'R_i,   R_i = (I - U_i H_i U_i') W_i^(1/2),   E H^2 - 2 H + (I + E)^-1 = 0,
 
@@ -59,7 +59,8 @@ def working_information(
     """R of a classical model.
 
     Args:
-        model, theta: the model and its parameters, of which Lambda and ``extra`` are used.
+        model: a classical model.
+        theta: its parameters, of which Lambda and ``extra`` are used.
         panel: the observed rows.
         eta: the fixed part of the linear predictor, (N,).
         modes: of b, (n, k).
