@@ -27,7 +27,7 @@ from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature
 from dgmm.marginal.exact import near_zero
 from dgmm.marginal.residuals import ResidualLikelihood
 from dgmm.marginal.vector import ClassicalObjective
-from dgmm.model import Model
+from dgmm.model import START_RIDGE, Model
 from dgmm.network_ascent import Reached, climb_networks, ridges
 from dgmm.panel import Panel
 from dgmm.penalised import Penalised, State
@@ -42,6 +42,12 @@ FIRST_ROWS = 3_000
 
 ROUGHLY = 0.1
 """Decrement, in standard errors, at which that search ends."""
+
+SILENT = 0.5
+"""Effective degrees of freedom of the layers below which a network says nothing."""
+
+WAKING = 0.1
+"""Share of START_RIDGE under which it is tried again."""
 
 NEAR = 0.05
 """The same at which a likelihood that is not the last one is left."""
@@ -88,6 +94,8 @@ def _fit(
                 bar.update(step, elbo=None, gradient=decrement)
 
             first = first or _started(split, panel, below, request, seed)
+            # the penalties of that start, the centres of this panel
+            first = replace(first, model=model.with_ridge(ridges(first.model)))
             reached.append(_climb(split, first, request, seed, report))
     best = max(reached, key=lambda one: one[0].evidence)
     spread = tuple(one.evidence for one, *_ in reached)
@@ -115,7 +123,7 @@ def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed
         evaluations=EVALUATIONS,
         seed=seed,
     )
-    return State(found.x, found.w, split.model.with_ridge(ridges(found.model)))
+    return found.state
 
 
 def _silent(
@@ -136,6 +144,23 @@ def _silent(
     entries[near_zero(engine.pattern, entries)] = 0.3
     # least squares may differ in the last bit from call to call; rounded, runs repeat exactly
     return State(x.astype(np.float32).astype(float), w, split.model)
+
+
+def _woken(split: Split, found: Reached, seed: int) -> State | None:
+    """Another start, under a smaller penalty, where a network fell silent; None where none did.
+
+    Zero is a local maximum under a large penalty, also for a network that is needed.
+    """
+    model, w = found.model, found.w.clone()
+    generator, share, smaller = torch.Generator().manual_seed(seed + 1), found.metric.low.share, {}
+    for i, network in enumerate(model.networks, 1):
+        name = f"dnn{i}"
+        at = split.packing.positions(model.penalised()[name])
+        if name in model.open_ridge and float(share[at].sum()) < SILENT:
+            weights = network.network.initial(generator, last=0.02)
+            w[at] = torch.cat([value.reshape(-1) for value in weights.values()])
+            smaller[name] = WAKING * START_RIDGE
+    return State(found.x, w, model.with_ridge(smaller)) if smaller else None
 
 
 def _nested_mean(split: Split, below: Estimate) -> Tensor:
@@ -177,6 +202,10 @@ def _climb(
 
     tolerance = request.control.tolerance
     found = reach(engine, start, tolerance if last else NEAR)
+    woken = _woken(split, found, seed)
+    if woken is not None:
+        again = reach(engine, woken, tolerance if last else NEAR)
+        found = again if again.evidence > found.evidence else found
     if last:
         return found, engine, None if request.likelihood == "exact" else Laplace(), 0.0
     rule = choose_rule(split.classical, request)
