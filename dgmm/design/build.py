@@ -21,7 +21,7 @@ from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
 from dgmm.design.response import read_outcome
 from dgmm.design.specification import Specification, block_texts
-from dgmm.design.variables import Table
+from dgmm.design.variables import Column, Table
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
 from dgmm.formula.grammar import name_text
 from dgmm.formula.terms import formula_text
@@ -70,6 +70,7 @@ class Design:
     index: pd.Index  # labels of these rows in the user's frame
     messages: tuple[str, ...]
     spec: Specification
+    covariates: dict[str, Column]  # the columns of the right-hand side as the user gave them
 
     @property
     def observed(self) -> np.ndarray:
@@ -183,6 +184,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         index=frame.index,
         messages=(*frame.messages, *messages),
         spec=memory,
+        covariates={name: frame.columns[name] for name in frame.covariates},
     )
 
 
