@@ -35,9 +35,7 @@ class Moments(NamedTuple):
     effective: Tensor  # (n,)
 
 
-def _score(
-    model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor, graph: bool
-) -> Tensor:
+def _score(model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor, graph: bool) -> Tensor:
     """d log p(y, b) / d b, (n, k)."""
     point = b.detach().requires_grad_()
     with torch.enable_grad():
