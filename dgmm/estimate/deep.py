@@ -40,10 +40,13 @@ __all__ = ["fit_deep", "is_linear_part", "nested_likelihood", "polish_deep", "ti
 GRID = 4.0
 """Ratio of neighbouring penalties that are compared on held-out subjects."""
 
-FEWEST, MOST = 0.3, 2000.0
-"""Penalties beyond which the comparison does not go."""
+LARGEST = 2000.0
+"""Penalty beyond which the comparison does not go."""
 
 SCORE_DRAWS = 128
+
+AVERAGED = 0.5
+"""Share of the steps under q="newton" whose mean iterate is the result."""
 
 
 @dataclass(frozen=True)
@@ -105,26 +108,23 @@ def _search(
 ) -> tuple[HeldOut, _Trained]:
     """Train on the subjects kept, under the penalty with the best score on those left.
 
-    From the starting penalty up, GRID times larger each time, as long as the score rises; if it
-    never did, down. The weights go on from one penalty to the next, and the starting penalty gets
-    the epochs of its first rivals too: more training alone is not to decide.
+    From the starting penalty up, GRID times larger each time, as long as the score rises. The
+    weights go on from one penalty to the next, and the starting penalty gets the epochs of its
+    first rival too: more training alone is not to decide. The walk does not go down: what a small
+    penalty spoils takes many more epochs to show.
     """
     kept, left = parts
     some, other = panel.select(kept), panel.select(left).observed_rows()
     plain = below.fit(kept)
     first = _train(model, some, plain, request, None)
-    best = _further(first, some, request)
-    start = score = _score(best, other, request)
-    for ratio in (GRID, 1 / GRID):
-        trial = _under(first, ratio)
-        while trial is not None:
-            trial = _further(trial, some, request)
-            value = _score(trial, other, request)
-            if value.mean() <= score.mean():
-                break
-            best, score, trial = trial, value, _under(trial, ratio)
-        if score is not start:
+    best, trial = _further(first, some, request), _under(first)
+    score = _score(best, other, request)
+    while trial is not None:
+        trial = _further(trial, some, request)
+        value = _score(trial, other, request)
+        if value.mean() <= score.mean():
             break
+        best, score, trial = trial, value, _under(trial)
     small = below.panel.select(left).observed_rows()
     gain = (score - subject_log_likelihood(plain, small, request)).detach().numpy()
     error = float(gain.std(ddof=1) / np.sqrt(len(left)))
@@ -141,12 +141,12 @@ def _score(trained: _Trained, panel: Panel, request: Request) -> Tensor:
     return fresh_likelihood(trained.model, trained.theta, panel, rule, request)[0]
 
 
-def _under(trained: _Trained, ratio: float) -> _Trained | None:
-    """The same with penalties of its neural random effects ``ratio`` times as large."""
+def _under(trained: _Trained) -> _Trained | None:
+    """The same with the next penalty of its neural random effects; None where there is none."""
     model = trained.model
     open_ = [name for name in model.open_ridge if name.startswith("latent")]
-    kappa = {name: ratio * model.ridge_of(name) for name in open_ if name in model.penalised()}
-    if not kappa or not all(FEWEST <= value <= MOST for value in kappa.values()):
+    kappa = {name: GRID * model.ridge_of(name) for name in open_ if name in model.penalised()}
+    if not kappa or max(kappa.values()) > LARGEST:
         return None
     return replace(trained, model=model.with_ridge(kappa))
 
@@ -181,8 +181,8 @@ def _train(
             small, theta, panel, request.encoder, generator, request.control.covariance
         )
         state = _Trained(small, theta, encoder, phi, Trace((), 0.0, 0))
-        state = _segment(state, panel, request, share=1 / 4, anneal=True)
-        state = _segment(state, panel, request, share=1 / 4)
+        state = _segment(state, panel, request, share=1 / 8, anneal=True)
+        state = _segment(state, panel, request, share=1 / 2)
     full = state.model.with_reference(panel)
     return replace(state, model=full, theta=full.absorb(state.theta, state.model))
 
@@ -203,6 +203,7 @@ def _segment(
     schedule = schedule if anneal else replace(schedule, kl_anneal=0)
     if newton:
         schedule = replace(schedule, learning_rate=control.decoder_rate, memory=0.99)
+        schedule = schedule if control.patience else replace(schedule, average=AVERAGED)
     observed = panel.observed_rows()
     generator = torch.Generator().manual_seed(request.seed + state.trace.epochs)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
