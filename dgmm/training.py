@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,7 +122,7 @@ def train(
     the iterate with the best score on them is the result. Random numbers are drawn on the CPU, so
     that they are the same on every device.
     """
-    learning, watched = _held_out(panel, schedule, generator)
+    learning, watched = _held_out(panel, schedule)
     run = _begin(to((theta, phi), device), schedule, generator, fixed_theta)
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
@@ -228,15 +229,22 @@ def _average(run: _Run) -> None:
 # -- held-out subjects ---------------------------------------------------------------------------
 
 
-def _held_out(
-    panel: Panel, schedule: Schedule, generator: torch.Generator
-) -> tuple[Panel, Panel | None]:
-    """Subjects that are trained on, and those that are only scored."""
+def _held_out(panel: Panel, schedule: Schedule) -> tuple[Panel, Panel | None]:
+    """Subjects that are trained on, and those that are only scored (two at least).
+
+    Who is held out hangs on the id alone: trainings one after the other, or of a part of the
+    subjects, hold out the same ones.
+    """
     if not schedule.patience:
         return panel, None
-    order = torch.randperm(panel.n, generator=generator)
-    few = max(2, round(schedule.watched * panel.n))
-    return panel.select(order[few:].sort().values), panel.select(order[:few].sort().values)
+    place = np.array([_uniform(one) for one in panel.ids.tolist()])
+    away = place <= max(schedule.watched, np.sort(place)[min(1, panel.n - 1)])
+    return panel.select(np.flatnonzero(~away)), panel.select(np.flatnonzero(away))
+
+
+def _uniform(label: object) -> float:
+    """A number in [0, 1) that looks random but is always that of the label."""
+    return int.from_bytes(hashlib.sha256(str(label).encode()).digest()[:6]) / 2**48
 
 
 def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:

@@ -17,7 +17,7 @@ from dgmm.checkpoint import Checkpoint, Saved
 from dgmm.elbo import evaluate
 from dgmm.marginal import Importance, freeze
 from dgmm.parameters import Theta
-from dgmm.training import Schedule, Trace, train
+from dgmm.training import Schedule, Trace, _held_out, train
 
 
 class StopError(Exception):
@@ -111,8 +111,8 @@ def test_patience_gives_back_the_iterate_with_the_best_held_out_score(watch: str
     # the same score, calculated outside
     model, panel, _ = linear_case(30)
     encoder = encoder_for(model, panel, "sites")
-    order = torch.randperm(30, generator=generator(1))
-    held = panel.select(order[:9].sort().values)
+    held = _held_out(panel, rough)[1]
+    assert held is not None
     theta = {name: best[name] for name in model.packing.shapes}
     phi = {name: best[name] for name in encoder.shapes()}
     if watch == "bound":
@@ -121,6 +121,24 @@ def test_patience_gives_back_the_iterate_with_the_best_held_out_score(watch: str
         frozen = freeze(model, theta, held, Importance(32), np.random.default_rng(0))
         score = frozen.per_subject(theta)
     assert float(score.mean()) == pytest.approx(max(trace.watched), abs=1e-10)
+
+
+def test_the_same_subjects_are_held_out_of_any_panel() -> None:
+    """Those of a part are those of the whole that are in the part, of any order."""
+    _, panel, _ = linear_case(200)
+    patient = Schedule(patience=1, watched=0.2)
+    learning, held = _held_out(panel, patient)
+    assert held is not None
+    assert sorted([*learning.ids, *held.ids]) == sorted(panel.ids)
+    assert 24 <= held.n <= 56  # binomial(200, 0.2), two and a half standard deviations
+    some = panel.select(torch.randperm(200, generator=generator(1))[:150])
+    part = _held_out(some, patient)[1]
+    assert part is not None
+    assert set(part.ids) == set(held.ids) & set(some.ids)
+    few = _held_out(panel.select(torch.arange(5)), Schedule(patience=1, watched=1e-9))[1]
+    assert few is not None
+    assert few.n == 2
+    assert _held_out(panel, Schedule())[1] is None
 
 
 def test_patience_does_not_end_before_the_kl_has_weight_one() -> None:
