@@ -33,6 +33,8 @@ would learn in their place."""
 
 WATCH_DRAWS = 32
 
+PRECISION = {"double": torch.float64, "single": torch.float32}
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -119,15 +121,16 @@ def train(
     """Adam on the ELBO over mini-batches of subjects; the ridge on the scale of the whole sample.
 
     ``fixed_theta`` trains the encoder alone. With ``patience`` some subjects are held out, and
-    the iterate with the best score on them is the result. Random numbers are drawn on the CPU, so
-    that they are the same on every device.
+    the iterate with the best score on them is the result. Random numbers are drawn on the CPU and
+    in double precision, so that they are the same everywhere; so are held-out scores.
     """
+    dtype = PRECISION[schedule.precision]
     learning, watched = _held_out(panel, schedule)
-    run = _begin(to((theta, phi), device), schedule, generator, fixed_theta)
+    run = _begin(to((theta, phi), device, dtype), schedule, generator, fixed_theta)
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
         _restore(run, saved, device)
-    here, seen = to((model, learning), device)
+    here, seen = to((model, learning), device, dtype)
     steps, begun = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
         with on(device):
@@ -141,7 +144,7 @@ def train(
             checkpoint.write(number, _saved(run))
     if checkpoint is not None and run.epoch > begun:
         checkpoint.write(number, _saved(run))
-    final = to(run.result(), "cpu")
+    final = to(run.result(), "cpu", torch.float64)
     trace = Trace(tuple(run.elbo), run.gradient, run.epoch, tuple(run.watched), run.kept)
     return part(final, "theta/"), part(final, "phi/"), trace
 
@@ -186,7 +189,7 @@ def _epoch(
         _set_rates(run.optimiser, schedule, step / steps, steps)
         block = panel.block(subjects.to(panel.start.device))
         e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
-        e = e.to(panel.start.device)
+        e = e.to(panel.rows.X)
         bound = elbo(model, encoder, run.theta, run.phi, block, e)
         kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
         gain = (bound.reconstruction - weight * kl).mean()
@@ -249,7 +252,7 @@ def _uniform(label: object) -> float:
 
 def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:
     """Score the held-out subjects, with the same draws every time; keep the best iterate."""
-    now = to(run.current(), "cpu")
+    now = to(run.current(), "cpu", torch.float64)
     theta, phi = part(now, "theta/"), part(now, "phi/")
     if schedule.watch == "likelihood":
         rng = np.random.default_rng(0)

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import torch
 from test_elbo import linear_case
+from test_families import CASES, VALUES
+from test_families import OPTIONS as OPTIONS_OF
 from toys import encoder_for, generator, random_theta
 
 from dgmm import training
 from dgmm.checkpoint import Checkpoint, Saved
+from dgmm.devices import to
 from dgmm.elbo import evaluate
+from dgmm.families import Observations, find
 from dgmm.marginal import Importance, freeze
 from dgmm.parameters import Theta
 from dgmm.training import Schedule, Trace, _held_out, train
@@ -148,6 +152,44 @@ def test_patience_does_not_end_before_the_kl_has_weight_one() -> None:
     assert trace.kept >= 25
 
 
+def test_single_precision_ends_where_double_does() -> None:
+    """The same random numbers, so the same path up to rounding."""
+    model, panel, theta = linear_case(40)
+    encoder = encoder_for(model, panel, "sites")
+    phi, bounds, paths = encoder.initial(generator(1)), [], []
+    for precision in ("double", "single"):
+        schedule = Schedule(epochs=15, batch=10, precision=precision)
+        moved, learnt, trace = train(model, encoder, theta, phi, panel, schedule, generator(1))
+        assert {w.dtype for w in (*moved.values(), *learnt.values())} == {torch.float64}
+        bounds.append(evaluate(model, encoder, moved, learnt, panel, 1).elbo.mean())
+        paths.append(trace.elbo)
+    assert abs(float(bounds[0] - bounds[1])) < 1e-4  # nats per subject
+    assert np.abs(np.subtract(*paths)).max() < 1e-3
+    assert paths[0] != paths[1]
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_every_family_can_be_calculated_in_single_precision(name: str) -> None:
+    family = find(name, **OPTIONS_OF.get(name, {}))
+    eta = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
+    extra = torch.tensor(VALUES.get(family.name, []), dtype=torch.float64)
+    ones = torch.ones_like(eta)
+    seen = Observations(ones, 3 * ones if family.support == "trials" else ones, ones)
+    y = family.simulate(eta, seen, extra, generator(1))
+    parts = []
+    for dtype in (torch.float64, torch.float32):
+        data, x, own = to((seen._replace(y=y), eta, extra), "cpu", dtype)
+        x.requires_grad_()
+        density = family.log_density(data, x, own)
+        (slope,) = torch.autograd.grad(density.sum(), x)
+        weight = family.information(data, x.detach(), own)
+        residual = family.working_residual(data, x.detach(), own)
+        assert {part.dtype for part in (density, slope, weight, residual)} == {dtype}
+        parts.append([part.detach().double() for part in (density, slope, weight, residual)])
+    for double, single in zip(*parts, strict=True):
+        assert torch.allclose(double, single, rtol=1e-3, atol=1e-3)
+
+
 def test_traces_follow_one_another() -> None:
     one, two = Trace((1.0, 2.0), 0.5, 2), Trace((3.0,), 0.1, 1, (4.0,), 1)
     assert one.followed_by(two) == Trace((1.0, 2.0, 3.0), 0.1, 3, (4.0,), 3)
@@ -161,6 +203,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "averaged": {"average": 0.6},
     "patient": {"patience": 50, "watched": 0.3},
     "annealed": {"kl_anneal": 4, "kl_cycles": 2},
+    "single": {"precision": "single", "average": 0.6},
 }
 
 

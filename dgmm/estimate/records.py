@@ -39,6 +39,8 @@ class Control:
     patience: epochs without a better score on held-out subjects (a tenth of them) after which
         the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
+    precision: of the ELBO stage, "double" or "single", which takes about half of the time; the
+        polish, the likelihood and everything reported are in double precision.
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
     workers: processes in which several starts run, one thread each.
@@ -66,6 +68,7 @@ class Control:
     average: float = 0.0
     patience: int = 0
     watch: str = "bound"
+    precision: str = "double"
     covariance: str = "full"
     refine: int = 0
     workers: int = 1
@@ -116,6 +119,7 @@ class Control:
                 raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
         for name, words in (
             ("watch", ("bound", "likelihood")),
+            ("precision", ("double", "single")),
             ("covariance", ("full", "diagonal")),
         ):
             if getattr(self, name) not in words:
@@ -160,6 +164,7 @@ class Control:
             average=self.average,
             patience=self.patience,
             watch=self.watch,
+            precision=self.precision,
         )
 
 
