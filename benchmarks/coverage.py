@@ -1,11 +1,19 @@
-"""Coverage of Wald intervals for a linear coefficient beside a network: `python coverage.py 100`.
+"""Coverage of intervals beside a network: `python coverage.py gaussian 1000 table.csv`.
 
-y_ij = 0.5 x_i + sin(2 z_ij) + b_i + e_ij,   x correlated with sin(2 z),   200 subjects x 5
+gaussian    y_ij = 0.5 x_ij + sin(2 z_ij) + b_i + e_ij                  y ~ x + dnn(z) + (1 | id)
+bernoulli   logit P(y_ij = 1) = 0.5 x_ij + sin(2 u_ij) v_ij + b_i       y ~ x + dnn(u, v) + (1 | id)
+
+x follows the curve. Per data set: the 95 % interval of the coefficient of x, and the points of a
+grid at which the pointwise band of ``effects()`` holds the true curve. Rows are added to the table,
+so that a study can be interrupted.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,10 +21,32 @@ import pandas as pd
 import dgmm
 
 TRUTH = 0.5
+POINTS = 21
+COLUMNS = ("seed", "estimate", "std_error", "inside", "edf", "ridge", "converged")
 
 
-def simulate(seed: int, n: int = 200, visits: int = 5) -> pd.DataFrame:
-    """One data set; x varies within subjects and follows the curve."""
+class Design(NamedTuple):
+    """A formula, its data, and the true curve at points of the covariates."""
+
+    formula: str
+    family: str
+    simulate: Callable[..., pd.DataFrame]
+    curve: Callable[[pd.DataFrame], np.ndarray]
+    grid: dict[str, np.ndarray]
+
+
+def wave(frame: pd.DataFrame) -> np.ndarray:
+    """The curve of the Gaussian design."""
+    return np.sin(2 * frame["z"].to_numpy())
+
+
+def saddle(frame: pd.DataFrame) -> np.ndarray:
+    """The surface of the Bernoulli design."""
+    return np.sin(2 * frame["u"].to_numpy()) * frame["v"].to_numpy()
+
+
+def simulate(seed: int, n: int = 300, visits: int = 5) -> pd.DataFrame:
+    """One Gaussian data set; x varies within subjects and follows the curve."""
     rng = np.random.default_rng([seed, 17])
     subject = np.repeat(np.arange(n), visits)
     z = rng.uniform(-2, 2, n * visits)
@@ -26,28 +56,100 @@ def simulate(seed: int, n: int = 200, visits: int = 5) -> pd.DataFrame:
     return pd.DataFrame({"id": subject, "x": x, "z": z, "y": y})
 
 
-def main(replicates: int) -> None:
-    """Print bias, SE against the empirical standard deviation, and coverage at 95 %."""
-    estimates, errors = [], []
+def simulate_binary(seed: int, n: int = 500, visits: int = 8) -> pd.DataFrame:
+    """One binary data set; x follows a surface in u and v."""
+    rng = np.random.default_rng([seed, 19])
+    subject = np.repeat(np.arange(n), visits)
+    frame = pd.DataFrame({"id": subject, "u": rng.uniform(-1.5, 1.5, n * visits)})
+    frame["v"] = rng.uniform(-1.5, 1.5, len(frame))
+    frame["x"] = 0.7 * saddle(frame) + rng.normal(size=len(frame))
+    eta = TRUTH * frame["x"] + saddle(frame) + rng.normal(size=n)[subject]
+    frame["y"] = (rng.uniform(size=len(frame)) < 1 / (1 + np.exp(-eta))).astype(float)
+    return frame
+
+
+DESIGNS = {
+    "gaussian": Design(
+        "y ~ x + dnn(z) + (1 | id)",
+        "gaussian",
+        simulate,
+        wave,
+        {"z": np.linspace(-1.9, 1.9, POINTS)},
+    ),
+    "bernoulli": Design(
+        "y ~ x + dnn(u, v) + (1 | id)",
+        "bernoulli",
+        simulate_binary,
+        saddle,
+        {"u": np.linspace(-1.4, 1.4, POINTS), "v": np.linspace(-1.2, 1.2, 5)},
+    ),
+}
+
+
+def one(design: Design, seed: int) -> dict[str, Any]:
+    """Fit one data set."""
+    frame = design.simulate(seed)
+    fit = dgmm.mixed_model(
+        design.formula,
+        frame,
+        family=design.family,
+        seed=seed,
+        verbose=0,
+        control={"holdout": 0.0},
+    )
+    network = fit.estimate.model.networks[0]
+    band = fit.effects(list(design.grid), term=network.label, at=design.grid)
+    truth = design.curve(band) - design.curve(frame).mean()
+    inside = (band["lower"] <= truth) & (truth <= band["upper"])
+    assert fit.info is not None
+    return {
+        "seed": seed,
+        "estimate": fit.fixef()["x"],
+        "std_error": fit.std_errors()["x"],
+        "inside": "".join("1" if hit else "0" for hit in inside),
+        "edf": fit.info.effective["dnn1"],
+        "ridge": network.ridge,
+        "converged": fit.estimate.converged,
+    }
+
+
+def report(table: pd.DataFrame) -> pd.Series:
+    """Bias, standard errors and coverage of a table of replicates."""
+    beta, se = table["estimate"], table["std_error"]
+    points = np.array([[int(c) for c in row] for row in table["inside"].astype(str)]).mean(0)
+    return pd.Series(
+        {
+            "replicates": len(table),
+            "bias": beta.mean() - TRUTH,
+            "empirical SD": beta.std(),
+            "mean SE": se.mean(),
+            "coverage of x": (np.abs(beta - TRUTH) < 1.959964 * se).mean(),
+            "coverage of the band": points.mean(),
+            "at its worst point": points.min(),
+            "edf": table["edf"].mean(),
+            "ridge": table["ridge"].median(),
+            "converged": table["converged"].mean(),
+        }
+    )
+
+
+def study(name: str, replicates: int, path: Path) -> pd.DataFrame:
+    """All replicates that the table does not hold yet."""
+    text = {"inside": str}
+    done = pd.read_csv(path, dtype=text) if path.exists() else pd.DataFrame(columns=COLUMNS)
     for seed in range(replicates):
-        fit = dgmm.mixed_model(
-            "y ~ x + dnn(z) + (1 | id)",
-            simulate(seed),
-            seed=seed,
-            verbose=0,
-            control={"epochs": 150, "holdout": 0.0},
-        )
-        estimates.append(fit.fixef()["x"])
-        errors.append(fit.std_errors()["x"])
-        if (seed + 1) % 20 == 0 or seed + 1 == replicates:
-            beta, se = np.array(estimates), np.array(errors)
-            inside = np.abs(beta - TRUTH) < 1.959964 * se
-            print(
-                f"{seed + 1} replicates: bias {beta.mean() - TRUTH:+.4f}, empirical SD "
-                f"{beta.std(ddof=1):.4f}, mean SE {se.mean():.4f}, coverage {inside.mean():.3f}",
-                flush=True,
-            )
+        if seed in set(done["seed"]):
+            continue
+        row = pd.DataFrame([one(DESIGNS[name], seed)])
+        row.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.6g")
+    return pd.read_csv(path, dtype=text)
+
+
+def main(name: str = "gaussian", replicates: str = "100", path: str = "") -> None:
+    """Run a study and print its report."""
+    table = study(name, int(replicates), Path(path or f"coverage_{name}.csv"))
+    print(report(table).to_string())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
+    main(*sys.argv[1:])

@@ -196,6 +196,7 @@ def mixed_model(
         (*design.messages, *done.messages, *apart, *statistical_messages(done, info)),
         None if nested is None else nested.spec,
         design.fixed.terms,
+        design.covariates,
         fit_again,
         fit_outcome,
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy import optimize
 
-__all__ = ["Ascent", "Evaluation", "Objective", "ascend"]
+__all__ = ["Ascent", "Evaluation", "Objective", "ascend", "whitening"]
 
 FLOOR = 1e-8
 FAR = 1.0
@@ -68,11 +68,13 @@ class _Whitened:
         return -found.value, -(self.back.T @ found.gradient)
 
 
-def _back(objective: Objective, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """C'^-1 with C C' = sum s s', scaled to unit diagonal and its small eigenvalues raised."""
-    information = scores.T @ scores
+def whitening(information: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """C'^-1 with C C' = information, scaled to unit diagonal and its small eigenvalues raised.
+
+    least: what is known of every entry at the least, (P,).
+    """
     diagonal = np.diag(information)
-    least = np.maximum(objective.least_information(x, diagonal), 1e-12)
+    least = np.maximum(least, 1e-12)
     information = information + np.diag(np.maximum(least - diagonal, 0.0))
     root = np.sqrt(np.diag(information))
     value, vector = np.linalg.eigh(information / root / root[:, None])
@@ -101,7 +103,8 @@ def ascend(
         assert here.scores is not None
         if not (np.isfinite(here.value) and np.isfinite(here.scores).all()):
             raise FloatingPointError("the log-likelihood is not finite at the starting values")
-        back = _back(objective, x, here.scores)
+        information = here.scores.T @ here.scores
+        back = whitening(information, objective.least_information(x, np.diag(information)))
         decrement = float(np.linalg.norm(back.T @ here.gradient))
         path.append(here.value)
         if report is not None:

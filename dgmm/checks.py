@@ -165,7 +165,11 @@ def _alike(one: Grouping, two: Grouping) -> bool:
 
 
 def is_deep(parsed: Formula) -> bool:
-    return bool(parsed.networks) or any(term.kind != "normal" for term in parsed.latents)
+    return bool(parsed.networks) or has_neural_effects(parsed)
+
+
+def has_neural_effects(parsed: Formula) -> bool:
+    return any(term.kind != "normal" for term in parsed.latents)
 
 
 def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: Family) -> Design:
@@ -176,13 +180,12 @@ def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: F
 
 def make_request(call: dict[str, Any], design: Design, family: Family, verbose: int) -> Request:
     """The checked options as the estimation takes them, "auto" resolved."""
-    deep = is_deep(design.formula)
-    method = _method(call["method"], deep)
+    method = _method(call["method"], design.formula)
     control = Control(**call["control"])
     return Request(
         family,
         method,
-        _likelihood(call["likelihood"], method, deep, design, family),
+        _likelihood(call["likelihood"], method, design, family),
         call["encoder"],
         call["starts"],
         call["seed"],
@@ -199,22 +202,28 @@ def _cells(design: Design, control: Control) -> int:
     return int(min(1.0, share) * design.n_rows * 2 * control.pairs)
 
 
-def _method(method: str, deep: bool) -> str:
-    if deep and method in ("ml", "reml"):
+def _method(method: str, formula: Formula) -> str:
+    neural = has_neural_effects(formula)
+    if neural and method == "ml":
         raise ValueError(
-            f"method={method!r} is for models without dnn(); leave method='auto' or 'vae'"
+            "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
         )
-    return ("vae" if deep else "ml") if method == "auto" else method
+    if is_deep(formula) and method == "reml":
+        raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
+    return ("vae" if neural else "ml") if method == "auto" else method
 
 
-def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:
+def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
     gaussian = family.name == "gaussian" and family.link.name == "identity"
     if len(factors(design)) > 1:
         return _several_likelihood(word, method, gaussian, design)
     _one_of("likelihood", word, LIKELIHOODS)
     if method == "vae" and any(block.term.target for block in design.latents):
-        raise ValueError("random effects in zi= need a model without dnn() and method='ml'")
-    exact = gaussian and not deep and not design.parts
+        raise ValueError(
+            "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
+        )
+    neural = has_neural_effects(design.formula)
+    exact = gaussian and not neural and not design.parts
     k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
     if method == "reml" and not (exact and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
@@ -223,10 +232,10 @@ def _likelihood(word: str, method: str, deep: bool, design: Design, family: Fami
             "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
             "effects fitted by method='ml' or 'reml'; use 'quadrature' or 'importance'"
         )
-    if word == "laplace" and (deep or method == "vae"):
+    if word == "laplace" and (neural or method == "vae"):
         raise ValueError(
-            "likelihood='laplace' is for models without dnn() fitted by method='ml'; use "
-            "'importance', which is the likelihood itself"
+            "likelihood='laplace' is for models without dnn() left of a bar fitted by method='ml'; "
+            "use 'importance', which is the likelihood itself"
         )
     if word == "quadrature" and k > MOST_QUADRATURE:
         raise ValueError(
@@ -237,8 +246,7 @@ def _likelihood(word: str, method: str, deep: bool, design: Design, family: Fami
         return word
     if exact and method != "vae":
         return "exact"
-    linear = all(block.term.kind == "normal" for block in design.latents)
-    return "quadrature" if linear and method != "vae" and k <= 2 else "importance"
+    return "quadrature" if not neural and method != "vae" and k <= 2 else "importance"
 
 
 def _several_likelihood(word: str, method: str, gaussian: bool, design: Design) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 
 from dgmm import natural, prediction, storage
-from dgmm.design import Specification
+from dgmm.design import Column, Specification
 from dgmm.estimate import Estimate, Request
+from dgmm.inference.average_slopes import average_contrast, average_slopes
 from dgmm.inference.contrasts import coefficient_table, hypothesis, term_tests, wald_test
+from dgmm.inference.curves import curve_table
 from dgmm.inference.drop_effects import drop_effects
 from dgmm.inference.drop_terms import drop_terms
 from dgmm.inference.explained import explained
 from dgmm.inference.influential import influence_table
 from dgmm.inference.likelihood_ratio import compare_nested
+from dgmm.inference.mean_part import MeanPart
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.profile import check_profile, profile_interval
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
@@ -75,6 +78,7 @@ class Fit:
     messages: tuple[str, ...]
     nested_spec: Specification | None  # of the classical model beneath a deep one
     terms: tuple[str, ...]  # (p,) term of the formula that each linear coefficient belongs to
+    covariates: dict[str, Column]  # of the right-hand side as given, canonical order
     fit_again: Callable[..., Fit]  # mixed_model() for update()
     fit_outcome: Callable[..., Fit]  # the same model for another outcome, for refit()
 
@@ -128,6 +132,94 @@ class Fit:
             return wald_table(self.fixef(), self.std_errors())
         error = self.std_errors(kind="gls")
         return coefficient_table(self.fixef(), error, moments, np.eye(len(error)))
+
+    # -- curves --------------------------------------------------------------------------------
+
+    def effects(
+        self,
+        covariates: str | Sequence[str],
+        *,
+        term: str | None = None,
+        at: Mapping[str, Any] | None = None,
+        grid: int = 101,
+        level: float = 0.95,
+        seed: int | None = None,
+    ) -> pd.DataFrame:
+        """The fixed part mu1 over a grid of a covariate, with pointwise and simultaneous bands.
+
+            fit +- z se,   fit +- c se with c the quantile of max |J d| / se,  d ~ N(0, V)
+
+        Every function of the covariates in the formula (splines, interactions, networks) follows;
+        V is the joint covariance of linear coefficients and network weights.
+
+        Args:
+            covariates: one name, or two for a surface (of a second numeric covariate five values).
+            term: the contribution of one term alone, such as "dnn(age)" or "ns(age, 3)", with mean
+                zero over the sample; by default the whole fixed part.
+            at: values of other covariates (by default means and reference levels), or the values
+                that the grid goes through.
+            grid: number of points, from the smallest to the largest value of the sample.
+            level: probability that a pointwise interval covers, and that the whole curve lies
+                inside the simultaneous band.
+            seed: of the simulation of c; by default that of the fit.
+
+        Returns:
+            A frame with the covariates, ``fit, se, lower, upper, sim_lower, sim_upper`` on the
+            scale of the linear predictor.
+
+        Raises:
+            ValueError: an unknown covariate, level or term, or a fit without standard errors.
+
+        Example:
+            >>> import dgmm
+            >>> milk = dgmm.datasets.load("milk")
+            >>> fit = dgmm.mixed_model("protein ~ ns(Time, 4) + Diet + (1 | Cow)", milk)
+            >>> fit.effects("Time", grid=3)["fit"].round(2).to_list()
+            [3.85, 3.52, 3.6]
+
+        References:
+            Marra and Wood (2012), Scandinavian J. Statistics 39, 53-74; Ruppert, Wand and Carroll
+            (2003), Semiparametric Regression, section 6.5.
+        """
+        return curve_table(
+            self._mean_part(),
+            covariates,
+            term=term,
+            at=at,
+            grid=grid,
+            level=level,
+            seed=self.request.seed if seed is None else seed,
+        )
+
+    def slopes(
+        self, covariates: str | Sequence[str] | None = None, *, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Average slopes of covariates, linear or inside a network; all of them by default.
+
+            mean over the observed rows of d mu1 / d x,   se by the delta method
+
+        Of a category or a boolean, the average difference of every level from the reference.
+        """
+        return average_slopes(self._mean_part(), covariates, level)
+
+    def contrast(
+        self, one: Mapping[str, Any], other: Mapping[str, Any], *, level: float = 0.95
+    ) -> pd.DataFrame:
+        """The average difference of mu1 between two settings, ``{"age": 60}`` and ``{"age": 40}``.
+
+        mean over the observed rows of mu1(one, rest as observed) - mu1(other, rest as observed)
+        """
+        return average_contrast(self._mean_part(), one, other, level)
+
+    def _mean_part(self) -> MeanPart:
+        info = self._information()
+        if info is None:
+            raise ValueError("curves and slopes need standard errors; this fit has none (se=None)")
+        if self.estimate.model.networks and info.joint is None:  # read from a file
+            draws = self.request.control.hessian_draws
+            again = information(self.estimate, self.call["se"], self.request.seed, draws)
+            info = replace(info, joint=again.joint)
+        return MeanPart(self.estimate, info, self.spec, self.covariates, self.terms)
 
     # -- random part ---------------------------------------------------------------------------
 

@@ -14,9 +14,11 @@ __all__ = [
     "bootstrap",
     "coef",
     "confint",
+    "contrast",
     "deviance",
     "df_residual",
     "drop1",
+    "effects",
     "family_parameters",
     "fitted",
     "fixef",
@@ -37,6 +39,7 @@ __all__ = [
     "save",
     "sigma",
     "simulate",
+    "slopes",
     "std_errors",
     "summary",
     "update",
@@ -62,9 +65,11 @@ bic = _generic("bic", "Schwarz's criterion, with the n that is stated.")
 bootstrap = _generic("bootstrap", "Estimates from simulated and refitted outcomes.")
 coef = _generic("coef", "Coefficients of every subject: fixed plus random effects.")
 confint = _generic("confint", "Confidence intervals: Wald, profile likelihood or bootstrap.")
+contrast = _generic("contrast", "Average difference of mu1 between two settings of covariates.")
 deviance = _generic("deviance", "Minus twice the log-likelihood.")
 df_residual = _generic("df_residual", "Residual degrees of freedom.")
 drop1 = _generic("drop1", "Single term deletions of the fixed part.")
+effects = _generic("effects", "The fixed part over a grid of a covariate, with bands.")
 family_parameters = _generic("family_parameters", "Further parameters of the family.")
 fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
 fixef = _generic("fixef", "Linear fixed effects.")
@@ -87,6 +92,7 @@ residuals = _generic("residuals", "Observed minus fitted outcomes.")
 save = _generic("save", "Write the fit to a file that loads without executing code.")
 sigma = _generic("sigma", "Residual standard deviation.")
 simulate = _generic("simulate", "Draws of the outcome from the model.")
+slopes = _generic("slopes", "Average slopes of covariates, linear or inside a network.")
 std_errors = _generic("std_errors", "Standard errors of the fixed effects.")
 summary = _generic("summary", "The report of a fit.")
 update = _generic("update", "Refit with some arguments changed.")

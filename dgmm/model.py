@@ -197,7 +197,10 @@ class Model:
     def network_effect(self, ready: Theta, i: int, rows: Rows) -> Tensor:
         """The centred, orthogonal output of the i-th (0, 1, ...) fixed network at some rows."""
         network = self.networks[i]
-        f = network.raw(part(ready, f"dnn{i + 1}."), rows.inputs[i])
+        inputs = rows.inputs[i]
+        if rows.steady[i : i + 1] == (True,) and inputs.ndim == 3:  # once per subject is enough
+            inputs = inputs[:, :1]
+        f = network.raw(part(ready, f"dnn{i + 1}."), inputs)
         return f - network.columns(rows.X) @ ready[f"dnn{i + 1}.gamma"]
 
     def mu1(self, ready: Theta, rows: Rows) -> Tensor:
@@ -225,24 +228,35 @@ class Model:
         return self.latents[i].effect(weights, b, rows.T[i], rows.basis[i])
 
     def slope(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
-        """d eta / d b at b (n, k): (n, J, k)."""
+        """d eta / d b at b (..., n, k): (..., n, J, k)."""
         slopes = []
         for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
             weights = part(ready, f"latent{i + 1}.")
             slope = latent.slope(weights, inner, rows.T[i], rows.basis[i])
-            slopes.append(slope if self.targets[i] == 0 else torch.zeros_like(slope))
-        return torch.cat(slopes, dim=-1)
+            slope = slope if self.targets[i] == 0 else torch.zeros_like(slope)
+            slopes.append(slope.expand(*b.shape[:-1], *slope.shape[-2:]))
+        return torch.cat(slopes, dim=-1) if len(slopes) > 1 else slopes[0]
 
-    def log_likelihood(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
-        """log p(y_i | b_i): b (..., n, k) -> (..., n), over the real rows of the block."""
+    def log_likelihood(
+        self, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None
+    ) -> Tensor:
+        """log p(y_i | b_i): b (..., n, k) -> (..., n), over the real rows of the block.
+
+        mu1: of the rows (n, J), where it is known already.
+        """
+        fixed = self.mu1(ready, block.rows) if mu1 is None else mu1
+        eta = fixed + self.mu2(ready, b, block.rows)
+        return self.log_density(ready, eta, b, block)
+
+    def log_density(self, ready: Theta, eta: Tensor, b: Tensor, block: Block) -> Tensor:
+        """log p(y_i | b_i) where the linear predictor eta (..., n, J) is known already, (..., n)."""
         rows = block.rows
-        eta = self.mu1(ready, rows) + self.mu2(ready, b, rows)
         density = self.family.log_density(rows.data, eta, self.extra(ready, rows, b))
         return torch.where(block.mask, density, 0.0).sum(-1)
 
-    def log_joint(self, ready: Theta, b: Tensor, block: Block) -> Tensor:
+    def log_joint(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None) -> Tensor:
         """log p(y_i, b_i) = log p(y_i | b_i) + log N(b_i; 0, I)."""
-        return self.log_likelihood(ready, b, block) + log_prior(b)
+        return self.log_likelihood(ready, b, block, mu1) + log_prior(b)
 
     def extra(self, ready: Theta, rows: Rows, b: Tensor | None = None) -> Extra:
         """Extra parameters of the family: (R,), or (R, ..., J) when a part models one of them.

@@ -35,6 +35,7 @@ class Rows:
     time: Tensor  # (N,)
     occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
     level: tuple[Tensor, ...] = ()  # of each of several grouping factors, (N,), -1 unknown
+    steady: tuple[bool, ...] = ()  # per dnn() term: its inputs are constant within every subject
 
     def take(self, index: Tensor) -> Rows:
         """The rows at ``index`` (any shape), in the shape of ``index``."""
@@ -49,6 +50,7 @@ class Rows:
             self.time[index],
             self.occasion[index],
             tuple(level[index] for level in self.level),
+            self.steady,
         )
 
     def columns(self) -> tuple[Tensor, ...]:
@@ -71,6 +73,7 @@ class Rows:
             tuple(rest[third:]),
             time,
             occasion,
+            steady=self.steady,
         )
 
 
@@ -80,7 +83,7 @@ class Block:
 
     subjects: Tensor  # (n,) positions in the panel
     mask: Tensor  # (n, J) bool
-    index: Tensor  # (n, J) long rows of the panel, padding repeats a real row
+    index: Tensor  # (n, J) long rows of the panel, padding repeats the first row of the subject
     rows: Rows
 
 
@@ -151,6 +154,7 @@ class Panel:
             tensor(np.asarray(design.time, dtype=float)),
             tensor(np.arange(len(subject)) - start[subject]),
             levels,
+            tuple(_steady(block.columns.matrix, subject, start) for block in design.networks),
         )
         return cls(
             ids=ids,
@@ -219,7 +223,8 @@ class Panel:
         longest = max(int(count.max()), 1)
         occasion = torch.arange(longest)
         mask = occasion < count[:, None]
-        index = torch.where(mask, self.start[subjects][:, None] + occasion, 0)
+        first = self.start[subjects].clamp(max=len(self.subject) - 1)[:, None]
+        index = torch.where(mask, first + occasion, first)
         return Block(subjects, mask, index, self.rows.take(index))
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:
@@ -237,6 +242,11 @@ class Panel:
                 last += 1
             yield self.block(order[first:last])
             first = last
+
+
+def _steady(matrix: np.ndarray, subject: np.ndarray, start: np.ndarray) -> bool:
+    """Whether all columns (N, r) are constant within every subject."""
+    return bool(np.array_equal(matrix, matrix[start][subject]))
 
 
 def _crossing(design: Design) -> tuple[Crossing | None, tuple[Tensor, ...]]:

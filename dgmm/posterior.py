@@ -35,23 +35,22 @@ class Moments(NamedTuple):
     effective: Tensor  # (n,)
 
 
-def _score(model: Model, ready: Theta, b: Tensor, block: Block, graph: bool) -> Tensor:
+def _score(model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor, graph: bool) -> Tensor:
     """d log p(y, b) / d b, (n, k)."""
-    if graph:
-        point = b.detach().requires_grad_()
-        value = model.log_joint(ready, point, block).sum()
-        return torch.autograd.grad(value, point, create_graph=True)[0]
     point = b.detach().requires_grad_()
     with torch.enable_grad():
-        value = model.log_joint(ready, point, block).sum()
-    return torch.autograd.grad(value, point)[0]
+        value = model.log_joint(ready, point, block, mu1).sum()
+    return torch.autograd.grad(value, point, create_graph=graph)[0]
 
 
-def precision(model: Model, ready: Theta, b: Tensor, block: Block) -> Tensor:
+def precision(
+    model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None
+) -> Tensor:
     """P = I + J'W J with the expected information W in eta, (n, k, k)."""
     rows = block.rows
     J = model.slope(ready, b, rows)
-    eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
+    fixed = model.mu1(ready, rows) if mu1 is None else mu1
+    eta = fixed + model.mu2(ready, b, rows)
     W = torch.where(
         block.mask, model.family.information(rows.data, eta, model.extra(ready, rows, b)), 0.0
     )
@@ -71,27 +70,34 @@ def find_modes(
     n = len(block.subjects)
     b = torch.zeros(n, model.k, dtype=torch.float64) if start is None else start.detach().clone()
     with torch.no_grad():
-        height = model.log_joint(ready, b, block)
+        mu1 = model.mu1(ready, block.rows)
+        height = model.log_joint(ready, b, block, mu1)
     decrement = torch.full((n,), torch.inf, dtype=torch.float64)
     for _ in range(iterations):
-        gradient = _score(model, ready, b, block, graph=False)
+        gradient = _score(model, ready, b, block, mu1, graph=False)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(precision(model, ready, b, block))
+            factor = torch.linalg.cholesky(precision(model, ready, b, block, mu1))
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
             decrement = (gradient * step).sum(-1)
             if bool((decrement < tolerance).all()):
                 break
             step = step * (LARGEST_STEP / step.norm(dim=-1, keepdim=True)).clamp(max=1.0)
-            b, height, moved = _line_search(model, ready, b, step, height, block)
+            b, height, moved = _line_search(model, ready, b, step, height, block, mu1)
             if not moved:
                 break
     with torch.no_grad():
-        root, log_det = factor_root(precision(model, ready, b, block))
+        root, log_det = factor_root(precision(model, ready, b, block, mu1))
     return Anchor(b, root @ root.mT, root, log_det, decrement)
 
 
 def _line_search(
-    model: Model, ready: Theta, b: Tensor, step: Tensor, height: Tensor, block: Block
+    model: Model,
+    ready: Theta,
+    b: Tensor,
+    step: Tensor,
+    height: Tensor,
+    block: Block,
+    mu1: Tensor,
 ) -> tuple[Tensor, Tensor, bool]:
     """Halve the step of each subject until its log p(y, b) does not fall."""
     length = torch.ones(len(b), 1, dtype=b.dtype)
@@ -99,7 +105,7 @@ def _line_search(
     best, top = b, height
     for _ in range(12):
         trial = b + length * step
-        value = model.log_joint(ready, trial, block)
+        value = model.log_joint(ready, trial, block, mu1)
         accept = ~done & (value >= height)
         best = torch.where(accept[:, None], trial, best)
         top = torch.where(accept, value, top)
@@ -120,7 +126,7 @@ def factor_root(precision: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tracked(
-    model: Model, ready: Theta, anchor: Anchor, block: Block
+    model: Model, ready: Theta, anchor: Anchor, block: Block, mu1: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """m_i(theta), R_i(theta) and log |R_i|: the Gaussian that follows theta from a fixed anchor.
 
@@ -129,8 +135,9 @@ def tracked(
     all differentiable in theta. For a linear Gaussian model this is the posterior at every theta,
     so the marginal likelihood has an exact gradient whatever the nodes.
     """
-    gradient = _score(model, ready, anchor.mode, block, graph=torch.is_grad_enabled())
-    root, log_det = factor_root(precision(model, ready, anchor.mode, block))
+    fixed = model.mu1(ready, block.rows) if mu1 is None else mu1
+    gradient = _score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
+    root, log_det = factor_root(precision(model, ready, anchor.mode, block, fixed))
     step = torch.einsum("nab,ncb,nc->na", root, root, gradient)
     return anchor.mode + step, root, log_det
 

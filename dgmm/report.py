@@ -19,6 +19,7 @@ from dgmm.wald import format_p, stars
 __all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
 
 WIDTH = 80
+PENALISED = "fitted by penalised maximum likelihood"
 
 
 class Reportable(Protocol):
@@ -120,10 +121,10 @@ def _title(fit: Reportable) -> str:
     if not model.linear:
         kind = "Deep mixed model" if identity else "Deep generalized mixed model"
     how = {
-        "ml": "fitted by maximum likelihood",
+        "ml": "fitted by maximum likelihood" if model.linear else PENALISED,
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": "fitted by variational auto-encoder,\n polished on the marginal likelihood",
-    }[done.method if model.linear else "vae"]
+    }[done.method]
     likelihood = "Laplace approximation" if done.likelihood == "laplace" else "exact"
     likelihood = likelihood if done.rule is None else done.rule.describe(model.k)
     lines = [
@@ -317,15 +318,19 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
         lines.append(
             f"Nested classical model: log-likelihood {below.log_likelihood:.2f} (all subjects)"
         )
-    if len(fit.estimate.start_spread) > 1:
-        reached = ", ".join(f"{value:.2f}" for value in fit.estimate.start_spread)
-        lines.append(f"Penalised log-likelihood reached from each start: {reached}")
-        apart = ", ".join(f"{value:.3f}" for value in fit.estimate.start_distance)
-        residual = fit.estimate.model.one_number("log_sigma") is not None
+    done = fit.estimate
+    if len(done.start_spread) > 1:
+        reached = ", ".join(f"{value:.2f}" for value in done.start_spread)
+        what = "Penalised log-likelihood" if done.encoder is not None else "Log evidence"
+        lines.append(f"{what} reached from each start: {reached}")
+        apart = ", ".join(f"{value:.3f}" for value in done.start_distance)
+        residual = done.model.one_number("log_sigma") is not None
         unit = "residual standard deviations" if residual else "units of the linear predictor"
-        lines.append(
-            _wrap(f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}", "   ")
-        )
+        if apart:
+            text = f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}"
+            lines.append(_wrap(text, "   "))
+    if done.encoder is None:
+        lines.append(f"Newton decrement {done.decrement:.2g} SE; seed {fit.request.seed}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ class Schedule:
     epochs: int = 300
     batch: int = 100  # subjects
     learning_rate: float = 4e-3
+    memory: float = 0.999  # of Adam for squared gradients
     skeleton: float = 25.0  # times the learning rate for the skeleton of the encoder
     skeleton_alone: float = 0.1  # share of the steps before the encoder's networks learn
     pairs: int = 2  # antithetic pairs of draws per subject

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dgmm.collapse import Activity
-from dgmm.design import Specification
+from dgmm.design import Column, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, HeldOut, Request
 from dgmm.families import Family, Observations
@@ -38,6 +38,7 @@ __all__ = ["load", "save"]
 FORMAT = "dgmm fit, format 1"
 OWN = (
     Activity,
+    Column,
     Control,
     Crossing,
     Dense,
@@ -53,6 +54,7 @@ OWN = (
     Request,
     Rows,
     Trace,
+    Variable,
 )
 
 

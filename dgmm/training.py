@@ -20,6 +20,7 @@ from dgmm.encoders import Encoder
 from dgmm.marginal import Importance, freeze
 from dgmm.model import Model
 from dgmm.networks import Weights
+from dgmm.newton_posterior import NewtonPosterior
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 from dgmm.progress import Progress
@@ -65,6 +66,7 @@ class _Run:
     weights: dict[str, Tensor]  # "theta/..." and "phi/...", on the device
     optimiser: torch.optim.Adam
     generator: torch.Generator
+    q: NewtonPosterior | None = None  # of every subject, where no encoder gives it
     mean: dict[str, Tensor] = field(default_factory=dict)  # of the last iterates
     best: dict[str, Tensor] = field(default_factory=dict)  # on held-out subjects
     epoch: int = 0
@@ -113,6 +115,7 @@ def train(
     schedule: Schedule,
     generator: torch.Generator,
     *,
+    newton: bool = False,
     fixed_theta: bool = False,
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
@@ -120,13 +123,18 @@ def train(
 ) -> tuple[Theta, Weights, Trace]:
     """Adam on the ELBO over mini-batches of subjects; the ridge on the scale of the whole sample.
 
-    ``fixed_theta`` trains the encoder alone. With ``patience`` some subjects are held out, and
-    the iterate with the best score on them is the result. Random numbers are drawn on the CPU and
-    in double precision, so that they are the same everywhere; so are held-out scores.
+    ``fixed_theta`` trains the encoder alone. With ``newton`` q of every subject comes from Newton
+    steps (:class:`NewtonPosterior`), theta is trained alone and phi comes back as it was. With
+    ``patience`` some subjects are held out, and the iterate with the best score on them is the
+    result. Random numbers are drawn on the CPU and in double precision, so that they are the same
+    everywhere; so are held-out scores.
     """
     dtype = PRECISION[schedule.precision]
     learning, watched = _held_out(panel, schedule)
-    run = _begin(to((theta, phi), device, dtype), schedule, generator, fixed_theta)
+    given = (theta, {} if newton else phi)
+    run = _begin(to(given, device, dtype), schedule, generator, fixed_theta)
+    if newton:
+        run.q = to(NewtonPosterior.at_modes(model, theta, learning), device, dtype)
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
         _restore(run, saved, device)
@@ -146,7 +154,7 @@ def train(
         checkpoint.write(number, _saved(run))
     final = to(run.result(), "cpu", torch.float64)
     trace = Trace(tuple(run.elbo), run.gradient, run.epoch, tuple(run.watched), run.kept)
-    return part(final, "theta/"), part(final, "phi/"), trace
+    return part(final, "theta/"), phi if newton else part(final, "phi/"), trace
 
 
 def _begin(
@@ -173,6 +181,7 @@ def _optimiser(weights: dict[str, Tensor], schedule: Schedule) -> torch.optim.Ad
     return torch.optim.Adam(
         [{"params": weights, "name": name} for name, weights in groups if weights],
         lr=schedule.learning_rate,
+        betas=(0.9, schedule.memory),
     )
 
 
@@ -190,7 +199,10 @@ def _epoch(
         block = panel.block(subjects.to(panel.start.device))
         e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
         e = e.to(panel.rows.X)
-        bound = elbo(model, encoder, run.theta, run.phi, block, e)
+        if run.q is None:
+            bound = elbo(model, encoder, run.theta, run.phi, block, e)
+        else:
+            bound = run.q.bound(model, run.theta, block, e)
         kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
         gain = (bound.reconstruction - weight * kl).mean()
         loss = model.penalty(run.theta) / panel.n - gain
@@ -254,7 +266,7 @@ def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Sc
     """Score the held-out subjects, with the same draws every time; keep the best iterate."""
     now = to(run.current(), "cpu", torch.float64)
     theta, phi = part(now, "theta/"), part(now, "phi/")
-    if schedule.watch == "likelihood":
+    if schedule.watch == "likelihood" or run.q is not None:
         rng = np.random.default_rng(0)
         score = freeze(model, theta, panel, Importance(WATCH_DRAWS), rng).per_subject(theta)
     else:
@@ -280,6 +292,8 @@ def _saved(run: _Run) -> Saved:
     tensors = {"generator": run.generator.get_state()}
     for kind in ("weights", "mean", "best"):
         tensors |= {f"{kind}/{name}": value for name, value in getattr(run, kind).items()}
+    if run.q is not None:
+        tensors |= {"q/mean": run.q.mean, "q/precision": run.q.precision}
     for place, moments in run.optimiser.state_dict()["state"].items():
         tensors |= {f"adam/{place}/{name}": value for name, value in moments.items()}
     return Saved(to(tensors, "cpu"), {name: getattr(run, name) for name in NUMBERS})
@@ -291,6 +305,8 @@ def _restore(run: _Run, saved: Saved, device: str) -> None:
     with torch.no_grad():
         for name, value in part(tensors, "weights/").items():
             run.weights[name].copy_(value)
+    if run.q is not None:
+        run.q = NewtonPosterior(**to(part(tensors, "q/"), device))
     run.mean, run.best = (to(part(tensors, f"{kind}/"), device) for kind in ("mean", "best"))
     moments: dict[int, dict[str, Any]] = {}
     for name, value in part(tensors, "adam/").items():

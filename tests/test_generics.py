@@ -18,6 +18,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "anova": {"L": {"Days": 1.0}},
     "bic": {"n": "subjects"},
     "confint": {"level": 0.8},
+    "contrast": {"one": {"Days": 9}, "other": {"Days": 0}},
+    "effects": {"covariates": "Days", "grid": 3},
     "fitted": {"scale": "link"},
     "log_score": {"newdata": data("sleepstudy")},
     "predict": {"type": "marginal"},

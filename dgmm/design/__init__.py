@@ -5,19 +5,25 @@ specification -> frame (rows and their order) -> build.
 """
 
 from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, rebuild
+from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
 from dgmm.design.grouping import Grouping
 from dgmm.design.specification import Specification
-from dgmm.design.variables import take_rows
+from dgmm.design.variables import Column, Variable, take_rows
 
 __all__ = [
+    "Column",
     "Columns",
     "Design",
     "Grouping",
     "LatentBlock",
     "NetworkBlock",
     "Specification",
+    "Variable",
     "build_design",
+    "covariate_frame",
+    "covariate_values",
     "rebuild",
     "take_rows",
+    "typical_value",
 ]

@@ -21,7 +21,7 @@ from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
 from dgmm.design.response import read_outcome
 from dgmm.design.specification import Specification, block_texts
-from dgmm.design.variables import Table
+from dgmm.design.variables import Column, Table
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
 from dgmm.formula.grammar import name_text
 from dgmm.formula.terms import formula_text
@@ -47,6 +47,7 @@ class LatentBlock:
     columns: Columns
     basis: Columns | None
     grouping: Grouping
+    time: np.ndarray | None = None  # (N,) when all columns are functions of this one variable
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Design:
     index: pd.Index  # labels of these rows in the user's frame
     messages: tuple[str, ...]
     spec: Specification
+    covariates: dict[str, Column]  # the columns of the right-hand side as the user gave them
 
     @property
     def observed(self) -> np.ndarray:
@@ -171,7 +173,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
             NetworkBlock(term, blocks[f"network {k}"]) for k, term in enumerate(formula.networks)
         ),
         latents=tuple(
-            LatentBlock(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping)
+            _latent(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping, frame)
             for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True))
         ),
         parts={part.name: blocks[part.name] for part in formula.parts},
@@ -182,7 +184,17 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         index=frame.index,
         messages=(*frame.messages, *messages),
         spec=memory,
+        covariates={name: frame.columns[name] for name in frame.covariates},
     )
+
+
+def _latent(
+    term: LatentTerm, columns: Columns, basis: Columns | None, grouping: Grouping, frame: Frame
+) -> LatentBlock:
+    richest = columns if basis is None else basis
+    used = frozenset().union(*columns.variables, *richest.variables)
+    time = frame.time if used == {frame.time_name} else None
+    return LatentBlock(term, columns, basis, grouping, time)
 
 
 def _remember(

@@ -66,6 +66,7 @@ class Frame:
     """The columns read, all in the same canonical row order."""
 
     columns: dict[str, Column]
+    covariates: tuple[str, ...]  # the columns of the right-hand side
     groupings: tuple[Grouping, ...]
     memories: tuple[GroupingSpecification, ...]
     weights: np.ndarray
@@ -108,6 +109,7 @@ def read_frame(table: Table, request: Request) -> Frame:
     rows = rows[order]
     return Frame(
         columns=columns,
+        covariates=covariates,
         groupings=tuple(grouping.take(order) for grouping in groupings),
         memories=memories,
         weights=extras["weights"][order] if "weights" in extras else np.ones(len(rows)),

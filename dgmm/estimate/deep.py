@@ -129,6 +129,8 @@ def train_deep(
     generator = torch.Generator().manual_seed(request.seed)
     control, small = request.control, model.with_reference(panel, rows=2000)
     half = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
+    if _by_newton(model, request):
+        half = replace(half, learning_rate=control.decoder_rate, memory=0.99)
     if start is None:
         theta = tied_decoder(small, panel, below, generator)
         encoder, phi = tied_encoder(
@@ -164,6 +166,7 @@ def _segment(
             observed,
             schedule,
             generator,
+            newton=_by_newton(state.model, request),
             progress=bar,
             checkpoint=request.checkpoint,
             device=request.device,
@@ -171,6 +174,11 @@ def _segment(
     trace = state.trace.followed_by(trace)
     model = choose_ridge(state.model, theta, observed, request.seed)
     return _Trained(model, theta, state.encoder, phi, trace)
+
+
+def _by_newton(model: Model, request: Request) -> bool:
+    """Whether q of every subject follows theta; random effects of zi= need the encoder."""
+    return request.control.q == "newton" and not any(model.targets)
 
 
 def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:

@@ -41,6 +41,10 @@ class Control:
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
     precision: of the ELBO stage, "double" or "single", which takes about half of the time; the
         polish, the likelihood and everything reported are in double precision.
+    q: how random effects are integrated while networks of them learn: "newton", a normal q for
+        every subject that follows theta by Newton steps, the encoder being trained afterwards; or
+        "encoder", decoder and encoder together, as in a variational auto-encoder.
+    decoder_rate: the learning rate under q="newton".
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
     workers: processes in which several starts run, one thread each.
@@ -69,6 +73,8 @@ class Control:
     patience: int = 0
     watch: str = "bound"
     precision: str = "double"
+    q: str = "newton"
+    decoder_rate: float = 1e-2
     covariance: str = "full"
     refine: int = 0
     workers: int = 1
@@ -109,6 +115,7 @@ class Control:
                 raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
         for name, low, high in (
             ("learning_rate", 0.0, 1.0),
+            ("decoder_rate", 0.0, 1.0),
             ("tolerance", 0.0, 1.0),
             ("holdout", -1e-300, 0.9),
             ("free_bits", -1e-300, np.inf),
@@ -121,6 +128,7 @@ class Control:
             ("watch", ("bound", "likelihood")),
             ("precision", ("double", "single")),
             ("covariance", ("full", "diagonal")),
+            ("q", ("newton", "encoder")),
         ):
             if getattr(self, name) not in words:
                 listed = " or ".join(repr(word) for word in words)

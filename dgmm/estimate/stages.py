@@ -5,6 +5,9 @@
 2  ELBO over the observed outcomes, mini-batches of subjects
 3  polish on the marginal log-likelihood, nodes following theta, by the Newton decrement
 4  log-likelihood with fresh nodes and its Monte Carlo error; held-out score beside the nested one
+
+Networks on the fixed side alone need none of 1 to 3: their penalised marginal likelihood is
+maximised directly (``curved``).
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from __future__ import annotations
 from dgmm.design import Design
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.crossed import fit_crossed
+from dgmm.estimate.curved import fit_curved
 from dgmm.estimate.deep import fit_deep
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
 from dgmm.model import build_model
 from dgmm.panel import Panel
+from dgmm.split import fixed_only
 
 __all__ = ["estimate"]
 
@@ -30,4 +35,6 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
         return fit_crossed(model, panel, start, request)
     if nested is None:
         return fit_linear(model, panel, start, request)
+    if fixed_only(model) and request.method != "vae":
+        return fit_curved(model, panel, nested, request)
     return fit_deep(model, panel, nested, request)

@@ -50,8 +50,8 @@ class LatentTerm:
     group: str
     covariance: str = "full"
     latent: int | None = None
-    hidden: tuple[int, ...] = (32,)
-    activation: str = "tanh"
+    hidden: tuple[int, ...] = (32, 32)
+    activation: str = "softplus"
     form: str | None = None
     basis: str | None = None
     ridge: float | None = None

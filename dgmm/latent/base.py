@@ -64,7 +64,7 @@ class Latent(ABC):
 
     @abstractmethod
     def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        """d mu2 / d b at b (n, k): (n, J, k)."""
+        """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
 
     @abstractmethod
     def skip(self, weights: Weights) -> Tensor:

@@ -12,6 +12,7 @@ from dgmm.latent.base import Latent
 from dgmm.latent.normal import column_scale
 from dgmm.networks import Dense, Weights
 from dgmm.quadrature import sobol_normal
+from dgmm.roughness import smooth_first
 
 __all__ = ["Neural"]
 
@@ -23,8 +24,11 @@ MOST_DEFAULT_EFFECTS = 5
 class Neural(Latent):
     """Two forms, both centred over prior draws so that E mu2(b, t) = 0:
 
-    coefficients   mu2 = T Lambda b + phi (c(b) - E c),            c a network R^k -> R^r
+    coefficients   mu2 = T Lambda b + phi S (c(b) - E c),          c a network R^k -> R^r
     dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
+
+    The columns of phi S are orthonormal and shrink with their roughness in time, so that the ridge
+    asks a high price for wiggles and a low one for trends (see :mod:`dgmm.roughness`).
     """
 
     label: str  # as written in the formula
@@ -33,7 +37,7 @@ class Neural(Latent):
     dim: int
     form: str
     network: Dense
-    basis_scale: Tensor  # (r,)
+    shape: Tensor  # S with its unit, (r, r); (1, 1) of the dense form
     centre: Tensor  # (draws, k) prior draws over which the network is centred
 
     name = "dnn"
@@ -50,11 +54,12 @@ class Neural(Latent):
             raise ValueError(f"{term.text}: form={form!r} is not one of {', '.join(FORMS)}")
         if form == "coefficients":
             sizes = (k, *term.hidden, phi.shape[1])
-            basis_scale = column_scale(phi, unit) / phi.shape[1] ** 0.5
+            time = None if block.time is None else torch.from_numpy(block.time)
+            shape = unit / phi.shape[1] ** 0.5 * smooth_first(phi, time)
             draws = 256
         else:
             sizes = (k + T.shape[1], *term.hidden, 1)
-            basis_scale = torch.tensor([unit], dtype=torch.float64)
+            shape = torch.tensor([[unit]], dtype=torch.float64)
             draws = 32
         return cls(
             term.text,
@@ -63,7 +68,7 @@ class Neural(Latent):
             k,
             form,
             Dense(sizes, term.activation, bias=False),
-            basis_scale,
+            shape,
             sobol_normal(k, draws, seed=20),
         )
 
@@ -110,12 +115,13 @@ class Neural(Latent):
         linear = torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
         if self.form == "dense":
             return linear + self._dense(weights, b, T)
-        coefficient = self.basis_scale * (self.network(weights, b) - weights["centre"])
+        coefficient = (self.network(weights, b) - weights["centre"]) @ self.shape.T
         return linear + torch.einsum("njr,...nr->...nj", basis, coefficient)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
-        rows = T * (self.scale / self.basis_scale)
-        return self.basis_scale * (
+        unit = self.shape[0, 0]
+        rows = T * (self.scale / unit)
+        return unit * (
             self._surface(weights, b, rows)
             - self._surface(weights, self.centre[:, None, :], rows).mean(0)
         )
@@ -129,7 +135,7 @@ class Neural(Latent):
 
     def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
         if self.form == "coefficients":
-            J = self.basis_scale[:, None] * self.network.jacobian(weights, b)
+            J = self.shape @ self.network.jacobian(weights, b)
             return T @ self.skip(weights) + basis @ J
 
         def along(direction: Tensor) -> Tensor:

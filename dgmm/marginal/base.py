@@ -62,9 +62,10 @@ class Frozen:
     def _terms(
         self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes
     ) -> tuple[Tensor, Tensor]:
-        mean, root, log_det = tracked(self.model, ready, anchor, block)
+        mu1 = self.model.mu1(ready, block.rows)
+        mean, root, log_det = tracked(self.model, ready, anchor, block, mu1)
         b = mean + torch.einsum("nab,mnb->mna", root, nodes.e)
-        return b, self.model.log_joint(ready, b, block) + nodes.log_weight + log_det
+        return b, self.model.log_joint(ready, b, block, mu1) + nodes.log_weight + log_det
 
     def log_terms(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
         """Per block: nodes b (M, n, k) and log weight + log p(y, b) + log |R| (M, n)."""

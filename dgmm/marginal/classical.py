@@ -39,12 +39,10 @@ from torch import Tensor
 from dgmm.ascent import Evaluation
 from dgmm.cholesky import backward, cholesky, log_det, solve
 from dgmm.families.derivatives import RowDerivatives, row_derivatives
-from dgmm.latent import Normal
-from dgmm.marginal.exact import Pattern
 from dgmm.marginal.slabs import Slab, slabs
+from dgmm.marginal.vector import ClassicalObjective
 from dgmm.model import Model
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
 from dgmm.quadrature import Nodes
 
 __all__ = ["ClassicalLikelihood"]
@@ -53,7 +51,6 @@ CELLS = 40_000
 NEWTON_STEPS = 60
 CAREFUL_AFTER = 6
 LARGEST_STEP = 3.0
-LEAST_OF_EXTRA = 0.01  # a standard error of 10 on a log or logit scale
 SETTLED = 1e-8  # Newton decrement before the last step: quadratic convergence does the rest
 
 
@@ -65,32 +62,24 @@ class _Point:
     Lambda: np.ndarray  # (q, k), q = k
 
 
-class ClassicalLikelihood:
-    """The marginal log-likelihood of a classical model as a function of one vector.
+class ClassicalLikelihood(ClassicalObjective):
+    """The marginal log-likelihood of a classical model by nodes around the modes.
 
-    The vector is (beta on the internal basis, free entries of Lambda, extra coefficients). Entries
-    of Lambda are not logged: l is even in every column, so a variance of zero is an inner point.
     ``nodes`` of one point at zero give the Laplace approximation. Modes are kept between calls.
     """
 
     def __init__(self, model: Model, panel: Panel, nodes: Nodes) -> None:
-        self.model, self.panel, self.nodes = model, panel, nodes
-        self.pattern = Pattern.of(tuple(lat for lat in model.latents if isinstance(lat, Normal)))
-        self.draws = len(nodes.e)
-        scale = torch.cat([latent.scale for latent in model.latents])
+        super().__init__(model, panel)
+        self.nodes, self.draws = nodes, len(nodes.e)
         columns = [T[:, j] for T in panel.rows.T for j in range(T.shape[1])]
-        self.scale = scale.numpy()
         self.predictor = np.array(model.predictor_of_columns())
         self.moving = sorted(set(self.predictor.tolist()))
         self.slabs = list(slabs(panel, columns, CELLS))
         self.modes = np.zeros((self.pattern.q, panel.n))
         self.designs = model.extra_designs(panel.rows)
-        self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         # written anew by every call: fresh memory for all rows would cost more than the sums
-        self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
         self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
         self.constants = self._constants()
-        self.evaluations = 0
 
     def _constants(self) -> np.ndarray:
         """What closed derivatives leave out of every l_i, (n,)."""
@@ -104,75 +93,13 @@ class ClassicalLikelihood:
 
     # -- parameters ----------------------------------------------------------------------------
 
-    @property
-    def size(self) -> int:
-        """P, the length of the vector."""
-        return sum(self.sizes)
-
-    def _split(self, x: np.ndarray) -> list[np.ndarray]:
-        return np.split(x, np.cumsum(self.sizes)[:-1])
-
     def _point(self, x: np.ndarray) -> _Point:
-        beta, entries, *extra = self._split(x)
-        rows = self.panel.rows
-        coefficients = self.model.basis @ torch.from_numpy(beta)
-        eta = torch.addmv(rows.offset, rows.X, coefficients, out=self.eta)
-        fixed = [eta]
+        _, _, *extra = self._split(x)
+        fixed = [self._fixed_part(x)]
         for part, design in zip(extra, self.designs, strict=True):
             coefficient = torch.from_numpy(part)
             fixed.append(coefficient if design is None else design @ coefficient)
-        return _Point(fixed, self.scale[:, None] * self.pattern.fill(entries))
-
-    def vector(self, theta: Theta) -> np.ndarray:
-        """The vector of a theta."""
-        entries = []
-        for i, latent in enumerate(self.model.latents, 1):
-            entries.append(theta[f"latent{i}.log_diagonal"].exp())
-            if "below" in latent.shapes():
-                entries.append(theta[f"latent{i}.below"])
-        parts = [theta["beta"], *entries, theta["extra"]]
-        return torch.cat([p.detach().reshape(-1) for p in parts]).numpy()
-
-    def theta(self, x: np.ndarray) -> Theta:
-        """The theta of a vector: columns of Lambda get a positive diagonal."""
-        beta, entries, *extra = self._split(x)
-        L = self.pattern.fill(entries)
-        L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
-        theta: Theta = {"beta": torch.from_numpy(beta.copy())}
-        first = 0
-        for i, latent in enumerate(self.model.latents, 1):
-            block = torch.from_numpy(L[first : first + latent.dim, first : first + latent.dim])
-            # a zero (boundary) is held at a value that adds nothing to any sum
-            theta[f"latent{i}.log_diagonal"] = block.diagonal().clamp(min=1e-10).log()
-            if "below" in latent.shapes():
-                row, column = torch.tril_indices(latent.dim, latent.dim, -1)
-                theta[f"latent{i}.below"] = block[row, column]
-            first += latent.dim
-        theta["extra"] = torch.from_numpy(np.concatenate([np.zeros(0), *extra]))
-        return theta
-
-    def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-        """The curvature in Lambda near zero, where the scores vanish, (P,).
-
-        There l is a function of lambda^2 with scores s = ds/d(lambda^2) 2 lambda, and its curvature
-        in lambda is of the order of the standard deviation of the sum of ds/d(lambda^2).
-        """
-        least = np.zeros_like(x)
-        p = self.sizes[0]
-        # a parameter of the family may run to its edge, where nothing is known of it any more
-        least[p + self.sizes[1] :] = LEAST_OF_EXTRA
-        inside = slice(p, p + self.sizes[1])
-        length = np.sqrt((self.pattern.fill(x[inside]) ** 2).sum(0))[self.pattern.column]
-        least[inside] = np.sqrt(diagonal[inside]) / (2 * np.maximum(length, 1e-12))
-        return least
-
-    def working_slope(self, x: np.ndarray) -> np.ndarray:
-        """d vector / d theta, (P,): theta holds the logs of the diagonal."""
-        slope = np.ones_like(x)
-        p = self.sizes[0]
-        inside = slope[p : p + self.sizes[1]]
-        inside[self.pattern.on_diagonal] = x[p : p + self.sizes[1]][self.pattern.on_diagonal]
-        return slope
+        return _Point(fixed, self.Lambda(x))
 
     # -- one slab ------------------------------------------------------------------------------
 

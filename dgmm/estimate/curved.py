@@ -1,0 +1,282 @@
+"""Networks on the fixed side alone: penalised marginal likelihood, no ELBO.
+
+Every random part is linear, so the classical engines give the likelihood with the networks as an
+offset: exact for Gaussian outcomes, else by quadrature around the modes after Laplace, or by
+importance sampling from where Laplace ended. Penalties are chosen by evidence on the way.
+
+1  nested classical fit; skips and linear columns reproduce its mu1, layers start nearly silent
+2  where there are many rows, the search of 3 on some of the subjects
+3  penalties and maximum over all parameters together, in turn, until both stand still
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.design import Design
+from dgmm.estimate.climb import likelihood_at
+from dgmm.estimate.finish import choose_rule, conclude
+from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
+from dgmm.estimate.records import Estimate, Request
+from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature
+from dgmm.marginal.exact import near_zero
+from dgmm.marginal.residuals import ResidualLikelihood
+from dgmm.marginal.vector import ClassicalObjective
+from dgmm.model import START_RIDGE, Model
+from dgmm.network_ascent import Reached, climb_networks, ridges
+from dgmm.panel import Panel
+from dgmm.penalised import Penalised, State
+from dgmm.polish import polish
+from dgmm.progress import Progress
+from dgmm.split import Split, take_apart
+
+__all__ = ["fit_curved"]
+
+FIRST_ROWS = 3_000
+"""With more than twice as many rows, the search begins on about so many."""
+
+ROUGHLY = 0.1
+"""Decrement, in standard errors, at which that search ends."""
+
+SILENT = 0.5
+"""Effective degrees of freedom of the layers below which a network says nothing."""
+
+WAKING = 0.1
+"""Share of START_RIDGE under which it is tried again."""
+
+NEAR = 0.05
+"""The same at which a likelihood that is not the last one is left."""
+
+ENOUGH = 0.01
+"""The quadrature has grown enough when a longer rule moves the log-likelihood by less."""
+
+ROUNDS = 20
+EVALUATIONS = 40
+
+Report = Callable[[int, float], None]
+
+
+def fit_curved(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
+    """Fit a model whose networks are all on the fixed side."""
+    below = Nested.of(nested, request)
+    classical = below.fit()
+    held_out, start = None, None
+    parts = draw_held_out(panel, request)
+    if parts is not None:
+        kept, left = parts
+        some = panel.select(kept)
+        plain = below.fit(kept)
+        fitted, start = _fit(model, some, plain, replace(request, starts=1, verbose=0), None)
+        panels = (panel, below.panel)
+        held_out = compare_held_out(fitted, plain, left, panels, request)
+    done, _ = _fit(model, panel, classical, request, start)
+    return replace(done, nested=classical, held_out=held_out)
+
+
+def _fit(
+    model: Model, panel: Panel, below: Estimate, request: Request, start: State | None
+) -> tuple[Estimate, State]:
+    """All starts, the first from ``start`` if there is one; the one of the largest evidence."""
+    model = model.with_reference(panel)
+    split = take_apart(model, panel.observed_rows())
+    reached = []
+    for number in range(request.starts):
+        seed = request.seed + 1000 * number
+        first = start if number == 0 else None
+        with Progress(request.verbose, ROUNDS, "penalised likelihood") as bar:
+
+            def report(step: int, decrement: float) -> None:
+                bar.update(step, elbo=None, gradient=decrement)
+
+            first = first or _started(split, panel, below, request, seed)
+            # the penalties of that start, the centres of this panel
+            first = replace(first, model=model.with_ridge(ridges(first.model)))
+            reached.append(_climb(split, first, request, seed, report))
+    best = max(reached, key=lambda one: one[0].evidence)
+    spread = tuple(one.evidence for one, *_ in reached)
+    found, engine, rule, change = best
+    done = _concluded(split, engine, found, rule, change, panel, request)
+    return replace(done, start_spread=spread), found.state
+
+
+# -- starting values -----------------------------------------------------------------------------
+
+
+def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed: int) -> State:
+    """Nearly silent layers; of many rows some are fitted first, at a fraction of the cost."""
+    generator = torch.Generator().manual_seed(seed)
+    if split.panel.n_rows <= 2 * FIRST_ROWS:
+        return _silent(split, _first_engine(split, request), below, generator)
+    some = panel.select(np.arange(0, panel.n, -(-panel.n_rows // FIRST_ROWS)))
+    part = take_apart(split.model.with_reference(some), some.observed_rows())
+    engine = _first_engine(part, request)
+    found = climb_networks(
+        Penalised(part, engine),
+        _silent(part, engine, below, generator),
+        tolerance=ROUGHLY,
+        rounds=ROUNDS,
+        evaluations=EVALUATIONS,
+        seed=seed,
+    )
+    return found.state
+
+
+def _silent(
+    split: Split, engine: ClassicalObjective, below: Estimate, generator: torch.Generator
+) -> State:
+    """Layers nearly silent, everything else at the nested fit."""
+    theta = {}
+    for i, network in enumerate(split.model.networks, 1):
+        weights = network.network.initial(generator, last=0.02)
+        theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
+    w = split.packing.pack(theta)
+    X = split.panel.rows.X @ split.classical.basis
+    target = _nested_mean(split, below) - split.sweep(w).effect()
+    beta = torch.linalg.lstsq(X, target[:, None], driver="gelsd").solution[:, 0]
+    x = engine.vector({**below.theta, "beta": beta})
+    # zero is a stationary point of every entry of Lambda, so none may start there
+    entries = x[engine.sizes[0] :][: engine.sizes[1]]
+    entries[near_zero(engine.pattern, entries)] = 0.3
+    # least squares may differ in the last bit from call to call; rounded, runs repeat exactly
+    return State(x.astype(np.float32).astype(float), w, split.model)
+
+
+def _woken(split: Split, found: Reached, seed: int) -> State | None:
+    """Another start, under a smaller penalty, where a network fell silent; None where none did.
+
+    Zero is a local maximum under a large penalty, also for a network that is needed.
+    """
+    model, w = found.model, found.w.clone()
+    generator, share, smaller = torch.Generator().manual_seed(seed + 1), found.metric.low.share, {}
+    for i, network in enumerate(model.networks, 1):
+        name = f"dnn{i}"
+        at = split.packing.positions(model.penalised()[name])
+        if name in model.open_ridge and float(share[at].sum()) < SILENT:
+            weights = network.network.initial(generator, last=0.02)
+            w[at] = torch.cat([value.reshape(-1) for value in weights.values()])
+            smaller[name] = WAKING * START_RIDGE
+    return State(found.x, w, model.with_ridge(smaller)) if smaller else None
+
+
+def _nested_mean(split: Split, below: Estimate) -> Tensor:
+    """X beta of the nested fit at the rows of a split, without offset.
+
+    The nested columns are those of the whole model with the inputs of its networks as linear terms.
+    """
+    rows = below.panel.align(split.panel.ids).observed_rows().rows
+    return rows.X @ below.model.beta(below.theta).detach()
+
+
+# -- the maximum ---------------------------------------------------------------------------------
+
+
+def _first_engine(split: Split, request: Request) -> ClassicalObjective:
+    """The exact likelihood, or Laplace's approximation of it."""
+    if request.likelihood == "exact":
+        return ResidualLikelihood(split.classical, split.panel)
+    return likelihood_at(split.classical, split.panel, Laplace())
+
+
+def _climb(
+    split: Split, start: State, request: Request, seed: int, report: Report
+) -> tuple[Reached, ClassicalObjective, NodeRule | None, float]:
+    """Exact or Laplace to the end; a quadrature that grows until a longer one confirms it."""
+    engine = _first_engine(split, request)
+    last = request.likelihood in ("exact", "laplace")
+
+    def reach(at: ClassicalObjective, state: State, tolerance: float) -> Reached:
+        return climb_networks(
+            Penalised(split, at),
+            state,
+            tolerance=tolerance,
+            rounds=ROUNDS,
+            evaluations=EVALUATIONS,
+            seed=seed,
+            report=report,
+        )
+
+    tolerance = request.control.tolerance
+    found = reach(engine, start, tolerance if last else NEAR)
+    woken = _woken(split, found, seed)
+    if woken is not None:
+        again = reach(engine, woken, tolerance if last else NEAR)
+        found = again if again.evidence > found.evidence else found
+    if last:
+        return found, engine, None if request.likelihood == "exact" else Laplace(), 0.0
+    rule = choose_rule(split.classical, request)
+    if not isinstance(rule, Quadrature):
+        return found, engine, rule, 0.0
+    while True:
+        engine = _moved(engine, split, rule)
+        found = reach(engine, found.state, NEAR)
+        longer, change = rule.longer(split.classical.k), 0.0
+        if longer is None:
+            break
+        trial = _moved(engine, split, longer)
+        trial.offset = engine.offset
+        change = abs(trial.value_and_gradient(found.x).value - found.value)
+        if request.control.points is not None:
+            break
+        rule, engine = longer, trial
+        if change < ENOUGH:
+            break
+    return reach(engine, found.state, tolerance), engine, rule, change
+
+
+def _moved(engine: ClassicalObjective, split: Split, rule: NodeRule) -> ClassicalObjective:
+    """The likelihood under another rule, its modes where the last ones were."""
+    other = likelihood_at(split.classical, split.panel, rule)
+    other.modes[:] = engine.modes
+    return other
+
+
+# -- what comes back -----------------------------------------------------------------------------
+
+
+def _concluded(
+    split: Split,
+    engine: ClassicalObjective,
+    found: Reached,
+    rule: NodeRule | None,
+    change: float,
+    panel: Panel,
+    request: Request,
+) -> Estimate:
+    model, theta = found.model, split.theta(engine.theta(found.x), found.w)
+    if isinstance(rule, Importance):
+        draws = Importance(request.control.polish_draws)
+        tolerance = request.control.tolerance
+        polished = polish(
+            model, theta, panel.observed_rows(), draws, request.seed, tolerance=tolerance
+        )
+        return conclude(model, panel, polished, rule, request)
+    tolerance, notes = request.control.tolerance, []
+    if found.decrement >= tolerance:
+        notes.append(
+            f"the Newton decrement is {found.decrement:.3g} standard errors, not below "
+            f"{tolerance:g}: estimates may still move by that much"
+        )
+    if not found.settled:
+        notes.append(
+            "the ridge of a network still moved by more than a twentieth from round to round; "
+            "refit with the ridge= that is printed, or another, and compare"
+        )
+    return Estimate(
+        model,
+        theta,
+        panel,
+        request.method,
+        request.likelihood,
+        rule,
+        found.value,
+        change,
+        found.decrement,
+        found.evaluations,
+        found.decrement < tolerance and found.settled,
+        messages=tuple(notes),
+    )

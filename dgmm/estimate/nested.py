@@ -1,0 +1,69 @@
+"""The classical model beneath one with networks, and both compared on held-out subjects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.design import Design
+from dgmm.estimate.classical import fit_linear, subject_log_likelihood
+from dgmm.estimate.pilot import pilot
+from dgmm.estimate.records import Estimate, HeldOut, Request
+from dgmm.model import Model, build_model
+from dgmm.panel import Panel
+
+__all__ = ["Nested", "compare_held_out", "draw_held_out"]
+
+FEWEST = 20
+"""Subjects below which none is held out."""
+
+
+@dataclass(frozen=True)
+class Nested:
+    """The nested classical model, ready to be fitted to all subjects or to some."""
+
+    model: Model
+    panel: Panel
+    eta: Tensor  # of the independence model, at the observed rows
+    request: Request
+
+    @classmethod
+    def of(cls, design: Design, request: Request) -> Nested:
+        """From its design, under the likelihood that ``request`` asks of the whole model."""
+        unit, eta = pilot(design, request.family)
+        model = build_model(design, request.family, unit, request.control.ridge)
+        return cls(model, Panel.from_design(design), eta, replace(request, method="ml", verbose=0))
+
+    def fit(self, subjects: np.ndarray | None = None) -> Estimate:
+        """Fit it to all subjects, or to those at some positions."""
+        if subjects is None:
+            return fit_linear(self.model, self.panel, self.eta, self.request)
+        inside = torch.zeros(self.panel.n, dtype=torch.bool)
+        inside[torch.from_numpy(subjects)] = True
+        eta = self.eta[inside[self.panel.observed_rows().subject]]
+        return fit_linear(self.model, self.panel.select(subjects), eta, self.request)
+
+
+def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions of the subjects kept and held out; None when the fit is not to be compared."""
+    share = request.control.holdout
+    if share <= 0 or panel.n < FEWEST:
+        return None
+    order = np.random.default_rng([request.seed, 13]).permutation(panel.n)
+    size = max(2, round(share * panel.n))
+    return np.sort(order[size:]), np.sort(order[:size])
+
+
+def compare_held_out(
+    deep: Estimate, plain: Estimate, left: np.ndarray, panels: tuple[Panel, Panel], request: Request
+) -> HeldOut:
+    """Log scores of two fits on the subjects ``left`` of their panels."""
+    scores = [
+        subject_log_likelihood(done, panel.select(left).observed_rows(), request)
+        for done, panel in zip((deep, plain), panels, strict=True)
+    ]
+    gain = (scores[0] - scores[1]).detach().numpy()
+    return HeldOut(len(left), float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(left))))

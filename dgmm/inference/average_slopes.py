@@ -1,0 +1,86 @@
+"""Average slopes and contrasts of covariates, linear or inside networks, by the delta method.
+
+slope      mean over the sample of d mu1 / d x
+contrast   mean over the sample of mu1(x = one) - mu1(x = other)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.inference.mean_part import Linear, MeanPart
+from dgmm.wald import intervals, wald_table
+
+__all__ = ["average_contrast", "average_slopes"]
+
+STEP = 1e-4
+"""Share of the range of a covariate by which it is moved to either side."""
+
+
+def average_slopes(
+    mean: MeanPart, covariates: str | Sequence[str] | None, level: float
+) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.slopes`."""
+    chosen = [covariates] if isinstance(covariates, str) else list(covariates or mean.own)
+    mean.check(chosen)
+    found: dict[str, Linear] = {}
+    for name in chosen:
+        found |= _of_covariate(mean, name)
+    return _table(mean, found, level)
+
+
+def average_contrast(
+    mean: MeanPart, one: Mapping[str, Any], other: Mapping[str, Any], level: float
+) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.contrast`."""
+    for setting in (one, other):
+        if not isinstance(setting, Mapping) or not setting:
+            raise TypeError(f"a setting is a dict of covariates and values, not {setting!r}")
+        mean.check(setting)
+    label = f"{_words(one)} - {_words(other)}"
+    return _table(mean, {label: _difference(_set(mean, one), _set(mean, other))}, level)
+
+
+def _of_covariate(mean: MeanPart, name: str) -> dict[str, Linear]:
+    """The slope of a number; of a category every level against its reference."""
+    column = mean.covariates[name]
+    if column.variable.kind == "number":
+        x = mean.sample[name]
+        h = STEP * (float(x.max() - x.min()) or 1.0)
+        up = mean.average(mean.sample.assign(**{name: x + h}))
+        down = mean.average(mean.sample.assign(**{name: x - h}))
+        return {name: _difference(up, down, 2 * h)}
+    levels = (False, True) if column.variable.kind == "boolean" else column.variable.levels
+    base = _set(mean, {name: levels[0]})
+    return {
+        f"{name}: {level} - {levels[0]}": _difference(_set(mean, {name: level}), base)
+        for level in levels[1:]
+    }
+
+
+def _set(mean: MeanPart, setting: Mapping[str, Any]) -> Linear:
+    """The mean of mu1 with some covariates of every row set to a value."""
+    size = len(mean.sample)
+    fixed = mean.frame(setting, size)[list(setting)]
+    return mean.average(mean.sample.assign(**{name: fixed[name].array for name in setting}))
+
+
+def _difference(one: Linear, other: Linear, divisor: float = 1.0) -> Linear:
+    return Linear((one.value - other.value) / divisor, (one.slope - other.slope) / divisor)
+
+
+def _table(mean: MeanPart, found: dict[str, Linear], level: float) -> pd.DataFrame:
+    names = list(found)
+    estimate = np.array([float(one.value[0]) for one in found.values()])
+    error = np.array([float(mean.std_error(one.slope)[0]) for one in found.values()])
+    table = wald_table(pd.Series(estimate, index=names), pd.Series(error, index=names))
+    ends = intervals(estimate, error, level)
+    return table.assign(lower=ends[:, 0], upper=ends[:, 1])
+
+
+def _words(setting: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in setting.items())

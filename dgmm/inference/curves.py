@@ -1,0 +1,99 @@
+"""Effects: the fixed part over a grid of a covariate, with pointwise and simultaneous bands.
+
+    fit +- z se pointwise,   fit +- c se simultaneously,
+    c the quantile of max_g |J_g d| / se_g,  d ~ N(0, V)
+
+over the points g of the grid. Ruppert, Wand and Carroll (2003), Semiparametric Regression, 6.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special
+from torch import Tensor
+
+from dgmm.design import covariate_values
+from dgmm.inference.mean_part import MeanPart
+
+__all__ = ["curve_table", "simultaneous_factor"]
+
+DRAWS = 10_000
+SECOND = 5
+"""Points of the grid of a second, numeric covariate."""
+
+
+def curve_table(
+    mean: MeanPart,
+    covariates: str | Sequence[str],
+    *,
+    term: str | None,
+    at: Mapping[str, Any] | None,
+    grid: int,
+    level: float,
+    seed: int,
+) -> pd.DataFrame:
+    """See :meth:`dgmm.fit.Fit.effects`."""
+    focal = [covariates] if isinstance(covariates, str) else list(covariates)
+    if not focal or len(focal) > 2:
+        raise ValueError(f"effects() takes one or two covariates, not {len(focal)}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    if not isinstance(grid, int | np.integer) or grid < 2:
+        raise ValueError(f"grid is a number of points, at least 2, not {grid!r}")
+    given = dict(at or {})
+    mean.check([*focal, *given])
+    columns = _grid(mean, focal, given, grid)
+    size = len(columns[focal[0]])
+    rows = mean.rows(mean.frame({**given, **columns}, size))
+    found = mean.mean(rows) if term is None else mean.term(term, rows)
+    se = mean.std_error(found.slope)
+    z = float(special.ndtri(0.5 + level / 2))
+    c = max(z, simultaneous_factor(found.slope, mean.vcov, se, level, seed))
+    bands = {
+        "fit": found.value,
+        "se": se,
+        "lower": found.value - z * se,
+        "upper": found.value + z * se,
+        "sim_lower": found.value - c * se,
+        "sim_upper": found.value + c * se,
+    }
+    return pd.DataFrame({**columns, **bands})
+
+
+def _grid(
+    mean: MeanPart, focal: list[str], given: dict[str, Any], size: int
+) -> dict[str, list[Any]]:
+    """The columns of the grid: all combinations, the first covariate running fastest."""
+    axes = []
+    for place, name in enumerate(focal):
+        if name in given:
+            axes.append(list(np.atleast_1d(np.asarray(given[name], dtype=object))))
+        else:
+            axes.append(
+                list(covariate_values(mean.covariates[name], size if not place else SECOND))
+            )
+    rows = [row[::-1] for row in product(*axes[::-1])]
+    return {name: [row[j] for row in rows] for j, name in enumerate(focal)}
+
+
+def simultaneous_factor(
+    slope: Tensor, V: Tensor, se: np.ndarray, level: float, seed: int, draws: int = DRAWS
+) -> float:
+    """The ``level`` quantile of max_g |J_g d| / se_g over draws d ~ N(0, V)."""
+    known = torch.from_numpy(se > 1e-8 * max(float(se.max()), 1e-300))
+    if not bool(known.any()):
+        return 0.0
+    J = slope[known] / torch.from_numpy(se)[known][:, None]
+    value, vector = torch.linalg.eigh(J @ V @ J.T)
+    root = vector * value.clamp(min=0).sqrt()
+    root = root[:, value > 1e-10 * value[-1]]
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(root.shape[1], draws, generator=generator, dtype=torch.float64)
+    largest = (root @ normal).abs().max(0).values
+    return float(torch.quantile(largest, level))

@@ -1,0 +1,181 @@
+"""mu1 at any covariates, with its derivatives in the parameters and their covariance.
+
+    var{mu1(x)} = J V J',   J = d mu1(x) / d m,   V = (F + kappa S)^-1 over m = (beta, weights)
+
+V is the Bayesian covariance of a penalised fit: its bands allow for the bias of the penalty on
+average over the sample. Wahba (1983), J. R. Statist. Soc. B 45, 133-150; Nychka (1988), J. American
+Statistical Association 83, 1134-1143; Marra and Wood (2012), Scandinavian J. Statistics 39, 53-74.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgmm.design import Column, Design, Specification, covariate_frame, rebuild, typical_value
+from dgmm.estimate import Estimate
+from dgmm.information import Information, MeanSlopes, mean_packing
+from dgmm.panel import Panel, Rows
+from dgmm.registry import suggestion
+
+__all__ = ["Linear", "MeanPart"]
+
+ROWS = 2_000
+
+
+class Linear(NamedTuple):
+    """Functions of m at m-hat, and their derivatives."""
+
+    value: np.ndarray  # (G,)
+    slope: Tensor  # (G, P_m)
+
+
+@dataclass(frozen=True)
+class MeanPart:
+    """The fixed part of a fit as a function of the covariates."""
+
+    done: Estimate
+    info: Information
+    spec: Specification
+    covariates: Mapping[str, Column]
+    terms: tuple[str, ...]  # (p,) of the linear columns
+
+    # -- parameters ----------------------------------------------------------------------------
+
+    @cached_property
+    def vcov(self) -> Tensor:
+        """V (P_m, P_m): of the linear coefficients alone where no network is on the fixed side."""
+        names = mean_packing(self.done.model).shapes
+        source = self.info if not self.done.model.networks else self.info.joint
+        assert source is not None
+        at = source.packing.positions(names)
+        V = source.vcov[at][:, at]
+        if bool(torch.isnan(V).any()):
+            raise ValueError(
+                "this fit has no standard errors: "
+                + "; ".join(self.info.messages or ("see its notes",))
+            )
+        return V
+
+    @cached_property
+    def slopes(self) -> MeanSlopes:
+        """d mu1 / d m at m-hat."""
+        return MeanSlopes.at(self.done.model, self.done.theta)
+
+    def std_error(self, slope: Tensor) -> np.ndarray:
+        """Delta method, (G,)."""
+        variance = torch.einsum("gp,pq,gq->g", slope, self.vcov, slope)
+        return variance.clamp(min=0).sqrt().numpy()
+
+    # -- covariates ----------------------------------------------------------------------------
+
+    @cached_property
+    def sample(self) -> pd.DataFrame:
+        """Covariates of the observed rows."""
+        seen = self.done.panel.observed.numpy()
+        return covariate_frame({name: c.take(seen) for name, c in self.covariates.items()})
+
+    @cached_property
+    def typical(self) -> dict[str, Any]:
+        """Means of numbers over the rows of the fit, reference levels of categories."""
+        return {name: typical_value(column) for name, column in self.covariates.items()}
+
+    @cached_property
+    def own(self) -> tuple[str, ...]:
+        """The covariates of mu1, in the order of the formula."""
+        design = self._design(pd.DataFrame([self.typical]))
+        blocks = [design.fixed, *(block.columns for block in design.networks)]
+        used = frozenset().union(*(one for block in blocks for one in block.variables))
+        return tuple(name for name in self.covariates if name in used)
+
+    def check(self, names: Any) -> None:
+        """Every name must be a covariate of the fixed part."""
+        for name in names:
+            if name not in self.own:
+                hint = suggestion(str(name), list(self.own))
+                raise ValueError(
+                    f"{name!r} is no covariate of the fixed part{hint} It has "
+                    f"{', '.join(map(repr, self.own)) or 'none'}."
+                )
+
+    def frame(self, columns: Mapping[str, Any], size: int) -> pd.DataFrame:
+        """A frame of ``size`` rows: the given columns, all others at their typical value."""
+        full = {**self.typical, **columns}
+        return pd.DataFrame({name: self._column(name, full[name], size) for name in full})
+
+    def _column(self, name: str, value: Any, size: int) -> Any:
+        values = list(np.broadcast_to(np.asarray(value, dtype=object), (size,)))
+        variable = self.covariates[name].variable
+        if variable.kind == "category":
+            known = [level for level in variable.levels if level in values]
+            return pd.Categorical(values, categories=known) if len(known) else values
+        return values if variable.kind == "boolean" else np.asarray(values, dtype=float)
+
+    def rows(self, frame: pd.DataFrame) -> Rows:
+        """Rows of the model in the order of the frame; an offset column counts at its mean."""
+        design = self._design(frame)
+        rows = Panel.from_design(design).rows.take(torch.from_numpy(np.argsort(design.rows)))
+        return replace(rows, offset=rows.offset + self._mean_offset)
+
+    @cached_property
+    def _mean_offset(self) -> float:
+        """Mean of an offset= column or array over the sample; offset() terms are in the rows."""
+        if self.spec.offset is None and not self.spec.offset_array:
+            return 0.0
+        panel, design = self.done.panel, self._design(covariate_frame(self.covariates))
+        return float(panel.rows.offset.mean()) - float(design.offset.mean())
+
+    def _design(self, frame: pd.DataFrame) -> Design:
+        spec = replace(self.spec, offset=None, offset_array=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return rebuild(spec, frame, outcome=False)
+
+    # -- functions of m ------------------------------------------------------------------------
+
+    def mean(self, rows: Rows) -> Linear:
+        """mu1 at some rows."""
+        model = self.done.model
+        with torch.no_grad():
+            value = model.mu1(model.prepare(self.done.theta), rows)
+        return Linear(value.numpy(), self.slopes.jacobian(rows))
+
+    def term(self, term: str, rows: Rows) -> Linear:
+        """The contribution of one term, with mean zero over the sample."""
+        model, theta = self.done.model, self.done.theta
+        packing = mean_packing(model)
+        slope = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
+        labels = [network.label for network in model.networks]
+        if term in labels:
+            i = labels.index(term)
+            at = packing.positions([n for n in packing.shapes if n.startswith(f"dnn{i + 1}.")])
+            slope[:, at] = self.slopes.network(i, rows)
+            with torch.no_grad():
+                value = model.network_effect(model.prepare(theta), i, rows)
+            return Linear(value.numpy(), slope)
+        columns = [j for j, name in enumerate(self.terms) if name == term]
+        if not columns or term == "(Intercept)":
+            known = [*labels, *dict.fromkeys(t for t in self.terms if t not in ("1", ""))]
+            hint = suggestion(term, known)
+            raise ValueError(f"there is no term {term!r}{hint} The fixed part has {known}.")
+        X = rows.X[:, columns] - self.done.observed.rows.X[:, columns].mean(0)
+        slope[:, : len(model.names)] = X @ model.basis[columns]
+        return Linear((X @ model.beta(theta)[columns]).detach().numpy(), slope)
+
+    def average(self, frame: pd.DataFrame) -> Linear:
+        """The mean of mu1 over the rows of a frame, as one function."""
+        rows = self.rows(frame)
+        size, value, total = len(frame), 0.0, torch.zeros(1, len(self.vcov), dtype=torch.float64)
+        for first in range(0, size, ROWS):
+            some = self.mean(rows.take(torch.arange(first, min(first + ROWS, size))))
+            value += float(some.value.sum()) / size
+            total += some.slope.sum(0) / size
+        return Linear(np.array([value]), total)

@@ -1,0 +1,32 @@
+"""The information about theta-hat: observed, expected, cluster-robust."""
+
+from dgmm.information.boundary import find_boundary, sigma_unit
+from dgmm.information.mean_slopes import MeanSlopes, mean_packing
+from dgmm.information.networks import (
+    expected_information,
+    inverse_off,
+    network_information,
+    rotations,
+)
+from dgmm.information.observed import freeze_at, gradient_hessian, observed_information
+from dgmm.information.records import Information, Joint, linear_packing, reported_packing
+from dgmm.information.standard_errors import information
+
+__all__ = [
+    "Information",
+    "Joint",
+    "MeanSlopes",
+    "expected_information",
+    "find_boundary",
+    "freeze_at",
+    "gradient_hessian",
+    "information",
+    "inverse_off",
+    "linear_packing",
+    "mean_packing",
+    "network_information",
+    "observed_information",
+    "reported_packing",
+    "rotations",
+    "sigma_unit",
+]

@@ -1,0 +1,79 @@
+"""Parameters at the edge of their range: variances of zero, extra ones without information."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dgmm.estimate import Estimate
+from dgmm.information.records import reported_packing
+from dgmm.latent import Normal
+
+__all__ = ["family_edges", "find_boundary", "sigma_unit"]
+
+BOUNDARY = 1e-4
+"""A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
+
+EDGE = 4.0
+FLAT_INFORMATION = 0.02
+"""An extra parameter beyond +-4 on its log or logit scale with less information is at its edge."""
+
+
+def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
+    """Random effects without variance of their own, and the reported entries held fixed there."""
+    packing = reported_packing(done.model)
+    held = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
+    names: list[str] = []
+    for i, latent in enumerate(done.model.latents, 1):
+        if not isinstance(latent, Normal):
+            continue
+        key = f"latent{i}.log_diagonal"
+        diagonal = done.theta[key].exp()
+        zero = diagonal < BOUNDARY * max(float(diagonal.max()), sigma_unit(done))
+        if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
+            zero |= diagonal < 10 * BOUNDARY
+        held[key] = zero.double()
+        names += [_name(done, i - 1, latent.names[j]) for j in torch.nonzero(zero)[:, 0]]
+        if "below" in latent.shapes():
+            below = done.theta[f"latent{i}.below"]
+            column = torch.tril_indices(latent.dim, latent.dim, -1)[1]
+            # a column of Lambda that is zero throughout says nothing about its entries below
+            empty = (zero[column]) & (below.abs() < BOUNDARY)
+            held[f"latent{i}.below"] = empty.double()
+    return tuple(names), packing.pack(held).numpy() > 0
+
+
+def family_edges(done: Estimate, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Extra parameters that ran to an edge of their range, where the likelihood is flat in them."""
+    model, held, notes = done.model, np.zeros(len(info), dtype=bool), []
+    first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
+    words = model.family.natural_names()
+    for name, word in zip(model.family.extra, words, strict=True):
+        at = model.one_number(name)
+        if at is None or name == "log_sigma":
+            continue
+        value = float(done.theta["extra"][at])
+        if abs(value) > EDGE and info[first + at, first + at] < FLAT_INFORMATION:
+            held[first + at] = True
+            side = "upper" if value > 0 else "lower"
+            notes.append(
+                f"boundary: `{word}` of family {model.family.name!r} has run to the {side} end of "
+                "its range, where the likelihood no longer depends on it. It is held there, "
+                "without a standard error, and the other estimates are usable; a simpler family "
+                "fits as well"
+            )
+    return held, tuple(notes)
+
+
+def _name(done: Estimate, term: int, column: str) -> str:
+    """A column of T, with its grouping factor when there are several."""
+    crossing = done.panel.crossing
+    return column if crossing is None else f"{column} | {crossing.names[crossing.factor[term]]}"
+
+
+def sigma_unit(done: Estimate) -> float:
+    """sigma in units of the model, for families that have one; else 1."""
+    at = done.model.one_number("log_sigma")
+    if at is None:
+        return 1.0
+    return float(done.theta["extra"][at].exp()) / done.model.unit

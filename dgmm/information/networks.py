@@ -1,0 +1,253 @@
+"""Joint information about everything estimated by a model with networks, I = F + kappa S.
+
+Networks on the fixed side only: F is the Gauss-Newton form of the observed information (see
+:mod:`dgmm.information.linearised`). With neural random effects, F is the expected information,
+sum_i s_i s_i' of outcomes simulated from the fit, and central differences of the score take its
+place for the linear parts r (beta, Lambda, skips, extra). S is 1 on layers w, 0 elsewhere.
+
+    var(r) = [ I_rr - I_rw I_ww^-1 I_wr ]^-1,     var(w) = I_ww^-1 + G var(r) G',  G = I_ww^-1 I_wr
+
+where var(r) is positive definite; else the form of F that always is takes the place of I.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.estimate import Estimate
+from dgmm.evidence import effective_df
+from dgmm.information.linearised import linearise
+from dgmm.information.observed import (
+    classical_information,
+    freeze_at,
+    gradient_hessian,
+    observed_information,
+)
+from dgmm.information.records import linear_packing, positions, reported_packing
+from dgmm.information.sandwich import reported_scores
+from dgmm.model import Model
+from dgmm.parameters import Packing, Theta
+from dgmm.polish import kappa_vector
+from dgmm.simulate import simulate_panel
+
+__all__ = [
+    "NetworkInformation",
+    "expected_information",
+    "inverse_off",
+    "joint_inverse",
+    "network_information",
+    "rotations",
+]
+
+
+@dataclass(frozen=True)
+class NetworkInformation:
+    """The information in Q coordinates c, theta = lift c, and where things stand among them."""
+
+    matrix: np.ndarray  # (Q, Q), ridge included
+    definite: np.ndarray  # (Q, Q): the form that takes its place where it is not definite
+    reported: np.ndarray  # positions of the reported parameters, in the order of their packing
+    layers: np.ndarray  # (Q,) bool: coordinates of the layers of networks
+    flat: np.ndarray  # (Q, f): directions along which nothing changes, zero for layers
+    lift: Tensor  # (P, Q)
+    alone: Tensor  # (P, P): covariance along directions that have no coordinate
+    scores: Callable[[], np.ndarray]  # (n, Q): gradients of every l_i
+    effective: dict[str, float]
+    asymmetry: float
+    form: str
+    second_form: str
+
+
+def network_information(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+    """The joint information; what it is made of depends on where the networks stand."""
+    if all(latent.linear for latent in done.model.latents):
+        return _fixed_networks(done, seed, draws)
+    return _neural_effects(done, seed, draws)
+
+
+# -- networks on the fixed side --------------------------------------------------------------------
+
+
+def _fixed_networks(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+    near = linearise(done)
+    if near.done.likelihood == "exact":
+        curvature, _ = observed_information(near.done, np.zeros(0), seed, draws)
+    else:
+        curvature, _ = classical_information(near.done)
+    F, R, p = -curvature.matrix, len(near.penalty), len(done.model.names)
+    rest = len(F) - R
+    penalty = np.diag(np.append(near.penalty.numpy(), np.zeros(rest)))
+    nothing = torch.zeros(rest, rest, dtype=torch.float64)
+    return NetworkInformation(
+        F + penalty,
+        _without_cross_terms(F, R) + penalty,
+        np.append(np.arange(p), np.arange(R, len(F))),
+        np.append(near.layers.numpy(), np.zeros(rest, dtype=bool)),
+        np.zeros((len(F), 0)),
+        torch.block_diag(near.lift, torch.eye(rest, dtype=torch.float64)),
+        torch.block_diag(near.alone, nothing),
+        lambda: reported_scores(near.done, seed),
+        _effective_coordinates(F[:R, :R], near.penalty.numpy(), near.blocks, rest),
+        curvature.asymmetry,
+        "observed information, network weights in Gauss-Newton form, F + kappa S",
+        "F + kappa S without what ties the mean to the variances",
+    )
+
+
+def _without_cross_terms(F: np.ndarray, R: int) -> np.ndarray:
+    """The mean and the variances apart, the first without negative eigenvalues."""
+    value, vector = np.linalg.eigh(F[:R, :R])
+    apart = F.copy()
+    apart[:R, R:], apart[R:, :R] = 0.0, 0.0
+    apart[:R, :R] = (vector * value.clip(min=0)) @ vector.T
+    return apart
+
+
+def _effective_coordinates(
+    F: np.ndarray, penalty: np.ndarray, blocks: dict[str, slice], rest: int
+) -> dict[str, float]:
+    share = np.diag(np.linalg.solve(F + np.diag(penalty), F))
+    edf = {name: float(share[at].sum()) for name, at in blocks.items() if name != "beta"}
+    return {"total": float(share.sum()) + rest, **edf}
+
+
+# -- neural random effects -------------------------------------------------------------------------
+
+
+def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+    model = done.model
+    linear = linear_packing(model)
+    frozen = freeze_at(done, done.theta, done.observed, seed, draws // 2)
+    curvature = gradient_hessian(frozen, done.theta, linear)
+    expected = expected_information(done, seed)
+    kappa = kappa_vector(model, model.packing)
+    P, r = model.packing.size, positions(model, linear).numpy()
+    layers = np.ones(P, dtype=bool)
+    layers[r] = False
+    definite = (expected + torch.diag(kappa)).numpy()
+    matrix = definite.copy()
+    matrix[np.ix_(r, r)] = -curvature.matrix
+    turned = rotations(model, done.theta, linear)
+    flat = np.zeros((P, turned.shape[1]))
+    flat[r] = turned
+    return NetworkInformation(
+        matrix,
+        definite,
+        r[: reported_packing(model).size],
+        layers,
+        flat,
+        torch.eye(P, dtype=torch.float64),
+        torch.zeros(P, P, dtype=torch.float64),
+        lambda: frozen.scores(done.theta).numpy(),
+        _effective(model, expected, kappa),
+        curvature.asymmetry,
+        "observed information (central differences of the score at frozen nodes), "
+        "network weights integrated out by F + kappa S",
+        "expected information F + kappa S",
+    )
+
+
+def rotations(model: Model, theta: Theta, packing: Packing) -> np.ndarray:
+    """Directions of Lambda along which nothing changes, as columns (P, sum k (k - 1) / 2).
+
+    b ~ N(0, I) is invariant under rotation, so Lambda -> Lambda (I + e S) with S antisymmetric, and
+    the first layer of the network alike, leaves the likelihood and the ridge as they are: Lambda S
+    is a null vector of the information about Lambda once the layers are integrated out.
+    """
+    columns = []
+    for i, latent in enumerate(model.latents, 1):
+        if latent.linear:
+            continue
+        name = f"latent{i}.Lambda"
+        for one in range(latent.dim):
+            for two in range(one):
+                S = torch.zeros(latent.dim, latent.dim, dtype=torch.float64)
+                S[one, two], S[two, one] = 1.0, -1.0
+                zero = {n: torch.zeros(shape) for n, shape in packing.shapes.items()}
+                columns.append(packing.pack({**zero, name: theta[name] @ S}))
+    return torch.stack(columns, dim=1).numpy() if columns else np.zeros((packing.size, 0))
+
+
+def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
+    """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
+    share = effective_df(expected, kappa)
+    edf = {"total": float(share.sum())}
+    blocks = [f"dnn{i + 1}." for i in range(len(model.networks))]
+    blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if not lat.linear]
+    for prefix in blocks:
+        names = [n for n in model.packing.shapes if n.startswith(prefix)]
+        edf[prefix[:-1]] = float(share[model.packing.positions(names)].sum())
+    for i, latent in enumerate(model.latents, 1):
+        if not latent.linear:  # rotations of b change nothing, whatever the sampled scores say
+            edf[f"latent{i}"] -= latent.dim * (latent.dim - 1) / 2
+            edf["total"] -= latent.dim * (latent.dim - 1) / 2
+    return edf
+
+
+def expected_information(done: Estimate, seed: int, draws: int = 64) -> Tensor:
+    """F = E sum_i s_i s_i' over all of theta, from outcomes simulated at theta-hat, (P, P).
+
+    Enough replicates are drawn that the simulated subjects outnumber the parameters twice.
+    """
+    model, panel = done.model, done.observed
+    P = model.packing.size
+    replicates = int(np.clip(math.ceil(2 * P / panel.n), 2, 12))
+    total = torch.zeros(P, P, dtype=torch.float64)
+    for number in range(replicates):
+        generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
+        y = simulate_panel(model, done.theta, panel, generator)
+        frozen = freeze_at(done, done.theta, panel.with_outcome(y), seed + number, draws)
+        scores = frozen.scores(done.theta)
+        total += scores.T @ scores / replicates
+    return total
+
+
+# -- inverses --------------------------------------------------------------------------------------
+
+
+def joint_inverse(info: np.ndarray, layers: np.ndarray, flat: np.ndarray) -> np.ndarray | None:
+    """The inverse of an information, off the ``flat`` directions; None when it is not definite.
+
+    ``layers`` (Q,) marks the block with a ridge, which is integrated out first.
+    """
+    w, r = np.flatnonzero(layers), np.flatnonzero(~layers)
+    inner, cross = info[np.ix_(w, w)], info[np.ix_(w, r)]
+    V = np.zeros_like(info)
+    try:
+        factor = np.linalg.cholesky(inner)
+    except np.linalg.LinAlgError:
+        return None
+    half = np.linalg.solve(factor, np.column_stack([cross, np.eye(len(w))]))
+    half, root = half[:, : len(r)], half[:, len(r) :]
+    outer = inverse_off(info[np.ix_(r, r)] - half.T @ half, flat[r])
+    if outer is None:
+        return None
+    G = root.T @ half
+    V[np.ix_(r, r)] = outer
+    V[np.ix_(w, r)] = -G @ outer
+    V[np.ix_(r, w)] = V[np.ix_(w, r)].T
+    V[np.ix_(w, w)] = root.T @ root + G @ outer @ G.T
+    return V
+
+
+def inverse_off(info: np.ndarray, flat: np.ndarray) -> np.ndarray | None:
+    """The inverse taken off the ``flat`` directions, on which nothing reported depends, or None.
+
+    None when what is left is not positive definite.
+    """
+    root = np.sqrt(np.maximum(np.abs(np.diag(info)), 1e-300))
+    scaled = info / root / root[:, None]
+    if not np.isfinite(scaled).all():
+        return None
+    Z = np.linalg.qr(root[:, None] * flat, mode="complete")[0][:, flat.shape[1] :]
+    inner = Z.T @ scaled @ Z
+    if np.linalg.eigvalsh(inner)[0] <= 1e-10:
+        return None
+    half = Z / root[:, None]
+    return half @ np.linalg.solve(inner, half.T)

@@ -1,0 +1,61 @@
+"""What the information about theta-hat is kept in, and about which parameters it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from dgmm.model import Model
+from dgmm.parameters import Packing
+
+__all__ = ["Information", "Joint", "linear_packing", "positions", "reported_packing"]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Covariance of all of theta, layers of networks included, on the internal scale."""
+
+    packing: Packing
+    vcov: Tensor  # (P, P), NaN for parameters held at a boundary
+
+
+@dataclass(frozen=True)
+class Information:
+    """Covariance of the reported parameters on the internal scale, and how it was made."""
+
+    packing: Packing
+    vcov: Tensor  # (P_r, P_r), NaN for parameters held at a boundary
+    inverse_hessian: Tensor  # (P_r, P_r), the same unless a sandwich was asked for
+    form: str
+    smallest_eigenvalue: float  # of the information, scaled to unit diagonal
+    asymmetry: float
+    boundary: tuple[str, ...]  # columns of T whose variance is estimated as zero
+    effective: dict[str, float]  # effective degrees of freedom per network
+    messages: tuple[str, ...]
+    joint: Joint | None = field(
+        default=None, repr=False, compare=False, metadata={"saved": False}
+    )  # with networks; large, and made again when a fit was read from a file
+
+
+def reported_packing(model: Model) -> Packing:
+    """beta, linear variance components, extra parameters; no network weights."""
+    names = ["beta", "extra"]
+    for i, latent in enumerate(model.latents, 1):
+        if latent.linear:
+            names += [f"latent{i}.{name}" for name in latent.shapes()]
+    return model.packing.only(names)
+
+
+def linear_packing(model: Model) -> Packing:
+    """Reported parameters first, then the skips: everything but the layers of networks."""
+    layers = {name for names in model.penalised().values() for name in names}
+    reported = list(reported_packing(model).shapes)
+    others = [name for name in model.packing.shapes if name not in layers and name not in reported]
+    return Packing({name: model.packing.shapes[name] for name in [*reported, *others]})
+
+
+def positions(model: Model, packing: Packing) -> Tensor:
+    """Positions in theta of the entries of a packing, in the order of that packing."""
+    return torch.cat([model.packing.positions([name]) for name in packing.shapes])

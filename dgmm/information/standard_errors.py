@@ -1,0 +1,128 @@
+"""Standard errors: the information about theta-hat, and what it gives for reported parameters.
+
+Reported parameters are everything but networks and the Lambda of a neural latent, which is free up
+to rotation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dgmm.estimate import Estimate
+from dgmm.hessian import invert
+from dgmm.information.boundary import family_edges, find_boundary
+from dgmm.information.networks import NetworkInformation, joint_inverse, network_information
+from dgmm.information.observed import observed_information
+from dgmm.information.records import Information, Joint, reported_packing
+from dgmm.information.sandwich import reported_scores, sandwich
+
+__all__ = ["information"]
+
+ROBUST = "cluster sandwich H^-1 (sum s s') H^-1"
+
+
+def information(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+    """The information of an estimate: ``kind`` is "hessian" or "sandwich"."""
+    if done.model.linear:
+        return _classical(done, kind, seed, draws)
+    return _with_networks(done, kind, seed, draws)
+
+
+def _classical(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+    boundary, at_zero = find_boundary(done)
+    curvature, form = observed_information(done, at_zero, seed, draws)
+    edge, notes = family_edges(done, -curvature.matrix)
+    held = at_zero | edge
+    inverse, smallest, trouble = _invert(-curvature.matrix, held)
+    vcov = inverse
+    if kind == "sandwich":
+        vcov, form = sandwich(inverse, reported_scores(done, seed), held), ROBUST
+    return Information(
+        reported_packing(done.model),
+        torch.from_numpy(vcov),
+        torch.from_numpy(inverse),
+        form,
+        smallest,
+        curvature.asymmetry,
+        boundary,
+        {},
+        notes + trouble,
+    )
+
+
+def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+    boundary, at_zero = find_boundary(done)
+    found = network_information(done, seed, draws)
+    own = np.ix_(found.reported, found.reported)
+    edge, notes = family_edges(done, found.matrix[own])
+    held = np.zeros(len(found.matrix), dtype=bool)
+    held[found.reported] = at_zero | edge
+    inverse, smallest, trouble, form = _joint(found, held)
+    vcov = inverse
+    if kind == "sandwich":
+        vcov, form = sandwich(inverse, found.scores(), held), f"penalised {ROBUST}"
+    # a sandwich knows nothing of directions without scores
+    alone = found.alone if kind == "hessian" else torch.zeros_like(found.alone)
+    joint = found.lift @ torch.from_numpy(np.nan_to_num(vcov)) @ found.lift.T + alone
+    unknown = found.lift[:, torch.from_numpy(held)].abs().sum(1) > 0
+    joint[unknown], joint[:, unknown] = torch.nan, torch.nan
+    return Information(
+        reported_packing(done.model),
+        torch.from_numpy(vcov[own]),
+        torch.from_numpy(inverse[own]),
+        form,
+        smallest,
+        found.asymmetry,
+        boundary,
+        found.effective,
+        notes + trouble,
+        Joint(done.model.packing, joint),
+    )
+
+
+def _joint(
+    found: NetworkInformation, held: np.ndarray
+) -> tuple[np.ndarray, float, tuple[str, ...], str]:
+    """The inverse over the free coordinates, by the form that is always definite if it must be."""
+    free = np.flatnonzero(~held)
+    at = np.ix_(free, free)
+    vcov = np.full(found.matrix.shape, np.nan)
+    inverse = joint_inverse(found.matrix[at], found.layers[free], found.flat[free])
+    messages: tuple[str, ...] = ()
+    form = found.form
+    if inverse is None:
+        form = found.second_form
+        messages = (
+            "the observed information is not positive definite together with the network weights; "
+            f"standard errors are those of the {form}",
+        )
+        inverse = joint_inverse(found.definite[at], found.layers[free], found.flat[free])
+    if inverse is None:
+        return vcov, np.nan, (_indefinite(np.nan),), form
+    vcov[at] = inverse
+    root = np.sqrt(np.diag(inverse))
+    return vcov, float(1 / np.linalg.eigvalsh(inverse / root / root[:, None])[-1]), messages, form
+
+
+def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """Invert the free part; an indefinite information gives NaN and is said in words."""
+    vcov = np.full(info.shape, np.nan)
+    free = np.flatnonzero(~held)
+    part = info[np.ix_(free, free)]
+    root = np.sqrt(np.maximum(np.abs(np.diag(part)), 1e-300))
+    scaled = part / root / root[:, None]
+    known = bool(np.all(np.isfinite(scaled)))
+    smallest = float(np.linalg.eigvalsh(scaled)[0]) if known else np.nan
+    if not np.isfinite(smallest) or smallest <= 1e-10:
+        return vcov, smallest, (_indefinite(smallest),)
+    vcov[np.ix_(free, free)] = invert(part)
+    return vcov, smallest, ()
+
+
+def _indefinite(smallest: float) -> str:
+    return (
+        f"the Hessian is not positive definite (smallest scaled eigenvalue {smallest:.2g}): "
+        "standard errors are not available; the model may be too rich for these data, or the "
+        "estimates are not at a maximum"
+    )

@@ -1,0 +1,57 @@
+"""A basis of time sorted by roughness: trends first, wiggles last, and smaller.
+
+With G = phi'phi / N and Omega the mean square of second derivatives, the columns of phi A for
+
+    A'G A = I,   A'Omega A = diag(omega_1 <= omega_2 <= ...)
+
+are the Demmler-Reinsch basis of smoothing splines (Demmler and Reinsch, 1975, Numerische Mathematik
+24, 375-382). A ridge on coefficients of columns that are scaled by (1 + omega / omega_5)^(-1/2) is
+then a smoothing penalty: nearly free for level, trend and one or two bends, dear beyond.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["smooth_first"]
+
+FREE = 4
+"""Columns in front of the one whose roughness halves the variance."""
+
+POINTS = 300
+"""Times at which second differences are taken."""
+
+
+def smooth_first(phi: Tensor, time: Tensor | None) -> Tensor:
+    """S (r, r): phi S has orthonormal columns, shrunk by their roughness.
+
+    phi: (N, r), functions of ``time`` (N,); None when they are not functions of one variable, and
+        then nothing is known of roughness and S makes the columns orthonormal only.
+    """
+    value, vector = torch.linalg.eigh(phi.T @ phi / len(phi))
+    whiten = vector / value.clamp(min=1e-10 * float(value[-1])).sqrt()
+    if time is None or phi.shape[1] <= FREE + 1:
+        return whiten
+    second = _second_derivatives(phi, time) @ whiten
+    omega, turn = torch.linalg.eigh(second.T @ second)
+    if float(omega[FREE]) <= 0:  # fewer times than columns
+        return whiten
+    return whiten @ turn * (1 + omega.clamp(min=0) / omega[FREE]).rsqrt()
+
+
+def _second_derivatives(phi: Tensor, time: Tensor) -> Tensor:
+    """Second differences of the columns over at most POINTS evenly spread times, (P, r).
+
+    Their squares add up to the integral of squared second derivatives, up to a constant.
+    """
+    t, first = np.unique(time.numpy(), return_index=True)
+    grid = np.linspace(t[0], t[-1], POINTS)
+    near = np.unique(np.searchsorted(t, grid).clip(0, len(t) - 1))
+    t, f = torch.from_numpy(t[near]), phi[torch.from_numpy(first[near])]
+    if len(t) < 3:
+        return torch.zeros(1, phi.shape[1], dtype=phi.dtype)
+    slope = (f[1:] - f[:-1]) / (t[1:] - t[:-1])[:, None]
+    width = (t[2:] - t[:-2])[:, None] / 2
+    return (slope[1:] - slope[:-1]) / width.sqrt()
