@@ -152,14 +152,17 @@ def test_patience_does_not_end_before_the_kl_has_weight_one() -> None:
     assert trace.kept >= 25
 
 
-def test_single_precision_ends_where_double_does() -> None:
+@pytest.mark.parametrize("newton", [False, True])
+def test_single_precision_ends_where_double_does(newton: bool) -> None:
     """The same random numbers, so the same path up to rounding."""
     model, panel, theta = linear_case(40)
     encoder = encoder_for(model, panel, "sites")
     phi, bounds, paths = encoder.initial(generator(1)), [], []
     for precision in ("double", "single"):
         schedule = Schedule(epochs=15, batch=10, precision=precision)
-        moved, learnt, trace = train(model, encoder, theta, phi, panel, schedule, generator(1))
+        moved, learnt, trace = train(
+            model, encoder, theta, phi, panel, schedule, generator(1), newton=newton
+        )
         assert {w.dtype for w in (*moved.values(), *learnt.values())} == {torch.float64}
         bounds.append(evaluate(model, encoder, moved, learnt, panel, 1).elbo.mean())
         paths.append(trace.elbo)
@@ -204,6 +207,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "patient": {"patience": 50, "watched": 0.3},
     "annealed": {"kl_anneal": 4, "kl_cycles": 2},
     "single": {"precision": "single", "average": 0.6},
+    "newton": {"newton": True},
 }
 
 
@@ -212,19 +216,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_an_interrupted_training_ends_where_the_whole_one_does(
     name: str, writings: int, tmp_path: Path
 ) -> None:
-    schedule = replace(Schedule(epochs=8, batch=10), **OPTIONS[name])
-    whole, trace = run(schedule)
+    chosen = dict(OPTIONS[name])
+    newton = chosen.pop("newton", False)
+    schedule = replace(Schedule(epochs=8, batch=10), **chosen)
+    whole, trace = run(schedule, newton=newton)
     failing = Failing(tmp_path / "fit.ckpt", {}, every=3)
     failing.left = writings
     with pytest.raises(StopError):
-        run(schedule, checkpoint=failing)
+        run(schedule, checkpoint=failing, newton=newton)
     resumed = Checkpoint(tmp_path / "fit.ckpt", {}, every=3)
-    after, again = run(schedule, checkpoint=resumed)
+    after, again = run(schedule, checkpoint=resumed, newton=newton)
     assert same(whole, after)
     assert again == trace
     # finished: nothing is calculated again, and the file stays as it is
     written = (tmp_path / "fit.ckpt").stat().st_mtime_ns
-    last, _ = run(schedule, checkpoint=Checkpoint(tmp_path / "fit.ckpt", {}, every=3))
+    finished = Checkpoint(tmp_path / "fit.ckpt", {}, every=3)
+    last, _ = run(schedule, checkpoint=finished, newton=newton)
     assert same(whole, last)
     assert (tmp_path / "fit.ckpt").stat().st_mtime_ns == written
 
