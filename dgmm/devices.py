@@ -20,9 +20,16 @@ ENOUGH = 50_000
 Held = TypeVar("Held")
 
 
-def to(held: Held, device: torch.device | str) -> Held:
-    """The same tensors, tuples, dictionaries or records, with every tensor on ``device``."""
-    result: Held = _each(held, lambda tensor: tensor.to(device))
+def to(held: Held, device: torch.device | str, dtype: torch.dtype | None = None) -> Held:
+    """The same tensors, tuples, dictionaries or records, with every tensor on ``device``.
+
+    dtype: of the tensors of real numbers; by default they keep theirs.
+    """
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+    result: Held = _each(held, move)
     return result
 
 

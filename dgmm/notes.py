@@ -58,9 +58,10 @@ def collapse_messages(done: Estimate) -> tuple[str, ...]:
             found.append(
                 f"the encoder of {latent.label} has collapsed: its posterior means vary between "
                 f"subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
-                "Log-likelihood, predictions and linear coefficients do not use the encoder, but "
-                "network weights were trained with it; refit with encoder='sites', more epochs, "
-                "starts=3, or control kl_anneal= or free_bits="
+                "Log-likelihood, predictions and linear coefficients do not use the encoder; "
+                "network weights were trained with it only under control q='encoder'. For a better "
+                "one refit with encoder='sites' or more epochs, for better weights then also with "
+                "kl_anneal= or free_bits="
             )
         if of_posterior < latent.dim and not latent.linear:
             found.append(_unused(done, term, of_posterior))

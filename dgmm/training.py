@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ SKELETON = frozenset({"W", "c"})
 would learn in their place."""
 
 WATCH_DRAWS = 32
+
+PRECISION = {"double": torch.float64, "single": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -121,19 +124,21 @@ def train(
     """Adam on the ELBO over mini-batches of subjects; the ridge on the scale of the whole sample.
 
     ``fixed_theta`` trains the encoder alone. With ``newton`` q of every subject comes from Newton
-    steps (:class:`NewtonPosterior`), theta is trained alone and phi comes back as it was. With ``patience`` some subjects are held out, and
-    the iterate with the best score on them is the result. Random numbers are drawn on the CPU, so
-    that they are the same on every device.
+    steps (:class:`NewtonPosterior`), theta is trained alone and phi comes back as it was. With
+    ``patience`` some subjects are held out, and the iterate with the best score on them is the
+    result. Random numbers are drawn on the CPU and in double precision, so that they are the same
+    everywhere; so are held-out scores.
     """
-    learning, watched = _held_out(panel, schedule, generator)
+    dtype = PRECISION[schedule.precision]
+    learning, watched = _held_out(panel, schedule)
     given = (theta, {} if newton else phi)
-    run = _begin(to(given, device), schedule, generator, fixed_theta)
+    run = _begin(to(given, device, dtype), schedule, generator, fixed_theta)
     if newton:
-        run.q = to(NewtonPosterior.at_modes(model, theta, learning), device)
+        run.q = to(NewtonPosterior.at_modes(model, theta, learning), device, dtype)
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
         _restore(run, saved, device)
-    here, seen = to((model, learning), device)
+    here, seen = to((model, learning), device, dtype)
     steps, begun = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
         with on(device):
@@ -147,7 +152,7 @@ def train(
             checkpoint.write(number, _saved(run))
     if checkpoint is not None and run.epoch > begun:
         checkpoint.write(number, _saved(run))
-    final = to(run.result(), "cpu")
+    final = to(run.result(), "cpu", torch.float64)
     trace = Trace(tuple(run.elbo), run.gradient, run.epoch, tuple(run.watched), run.kept)
     return part(final, "theta/"), phi if newton else part(final, "phi/"), trace
 
@@ -193,7 +198,7 @@ def _epoch(
         _set_rates(run.optimiser, schedule, step / steps, steps)
         block = panel.block(subjects.to(panel.start.device))
         e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
-        e = e.to(panel.start.device)
+        e = e.to(panel.rows.X)
         if run.q is None:
             bound = elbo(model, encoder, run.theta, run.phi, block, e)
         else:
@@ -239,20 +244,27 @@ def _average(run: _Run) -> None:
 # -- held-out subjects ---------------------------------------------------------------------------
 
 
-def _held_out(
-    panel: Panel, schedule: Schedule, generator: torch.Generator
-) -> tuple[Panel, Panel | None]:
-    """Subjects that are trained on, and those that are only scored."""
+def _held_out(panel: Panel, schedule: Schedule) -> tuple[Panel, Panel | None]:
+    """Subjects that are trained on, and those that are only scored (two at least).
+
+    Who is held out hangs on the id alone: trainings one after the other, or of a part of the
+    subjects, hold out the same ones.
+    """
     if not schedule.patience:
         return panel, None
-    order = torch.randperm(panel.n, generator=generator)
-    few = max(2, round(schedule.watched * panel.n))
-    return panel.select(order[few:].sort().values), panel.select(order[:few].sort().values)
+    place = np.array([_uniform(one) for one in panel.ids.tolist()])
+    away = place <= max(schedule.watched, np.sort(place)[min(1, panel.n - 1)])
+    return panel.select(np.flatnonzero(~away)), panel.select(np.flatnonzero(away))
+
+
+def _uniform(label: object) -> float:
+    """A number in [0, 1) that looks random but is always that of the label."""
+    return int.from_bytes(hashlib.sha256(str(label).encode()).digest()[:6]) / 2**48
 
 
 def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:
     """Score the held-out subjects, with the same draws every time; keep the best iterate."""
-    now = to(run.current(), "cpu")
+    now = to(run.current(), "cpu", torch.float64)
     theta, phi = part(now, "theta/"), part(now, "phi/")
     if schedule.watch == "likelihood" or run.q is not None:
         rng = np.random.default_rng(0)

@@ -210,7 +210,7 @@ def _candidates(
 ) -> list[_Candidate]:
     """Every combination of the options, and the nested classical model."""
     control = {**fit.call["control"], "holdout": 0.0, "workers": 1}
-    changes = {"se": None, "control": control, "device": fit.call.get("device", "auto")}
+    changes = {"se": None, "control": control}
     words = fit.spec.latent_words
     found = []
     if classical:

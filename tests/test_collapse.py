@@ -90,7 +90,7 @@ def test_an_encoder_that_tells_nothing_beside_a_posterior_that_does(two_dimensio
     assert activity.counts(0) == (0, 2)
     (message,) = collapse_messages(replace(done, activity=activity))
     assert "has collapsed: its posterior means vary between subjects in 0 latent dir" in message
-    assert "refit with encoder='sites'" in message
+    assert "For a better one refit with encoder='sites'" in message
 
 
 def test_a_decoder_that_lost_a_direction_of_the_nested_model(two_dimensions: Fit) -> None:

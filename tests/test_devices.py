@@ -14,6 +14,7 @@ from toys import build, encoder_for, frame, generator, random_theta
 from dgmm.devices import ENOUGH, _each, choose_device, on, to
 from dgmm.elbo import elbo
 from dgmm.encoders import Encoder
+from dgmm.newton_posterior import NewtonPosterior
 from dgmm.registry import members
 
 WORDS = sorted(members("dgmm.encoders", Encoder))
@@ -132,6 +133,21 @@ def test_a_step_calculates_with_moved_tensors_only(
     slopes = [w.grad for w in (*theta.values(), *phi.values()) if w.grad is not None]
     assert len(slopes) > len(phi)
     assert all(bool(torch.isfinite(slope).all()) for slope in slopes)
+
+
+@pytest.mark.parametrize("form", ["coefficients", "dense"])
+def test_newton_steps_of_q_calculate_with_moved_tensors_only(form: str) -> None:
+    text = f"z ~ x + dnn(w, hidden=(3,)) + (dnn(t, hidden=(3,), form='{form}') | id)"
+    model, panel = build(text, frame(12, 5), "bernoulli")
+    theta, spy = random_theta(model, 1), Spy()
+    e = spy.move(torch.randn(4, 12, model.k, generator=generator(), dtype=torch.float64))
+    given = model, panel, theta, NewtonPosterior.at_modes(model, theta, panel)
+    there, seen, theta, q = _each(given, spy.move)
+    theta = {name: value.requires_grad_() for name, value in theta.items()}
+    subjects = spy.move(torch.arange(12))
+    with spy:
+        q.bound(there, theta, seen.block(subjects), e).elbo.mean().backward()
+    assert all(bool(torch.isfinite(w.grad).all()) for w in theta.values() if w.grad is not None)
 
 
 def test_the_spy_finds_what_was_left_behind() -> None:

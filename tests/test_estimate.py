@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +112,27 @@ def test_quadrature_grows_until_the_likelihood_stands_still():
     fit = dgmm.mixed_model("y ~ time + (1 | patientID)", toenail, family="bernoulli", verbose=0)
     assert fit.estimate.rule.points > 25
     assert fit.estimate.mc_error < 0.01
+
+
+# -- the bound against the likelihood ------------------------------------------------------------
+
+ELBO_BIAS = Path(__file__).parents[1] / "benchmarks" / "elbo_bias.py"
+
+
+def test_the_polish_takes_away_the_bias_of_the_bound():
+    """Bernoulli, SD 2, 6 visits: the ELBO's optimum is biased, the polished fit is ML."""
+    row = runpy.run_path(str(ELBO_BIAS))["compare"](1, 200, epochs=80)
+    assert row["ELBO alone"] < row["quadrature"] - 0.1
+    assert abs(row["vae, polished"] - row["quadrature"]) < 0.03
+    assert abs(row["log-likelihood lost by vae"]) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_polish_takes_away_the_bias_of_the_bound_at_full_length(seed):
+    row = runpy.run_path(str(ELBO_BIAS))["compare"](seed, 500)
+    assert row["ELBO alone"] < row["quadrature"] - 0.1
+    assert abs(row["vae, polished"] - row["quadrature"]) < 0.03
 
 
 # -- starts, checkpoints -------------------------------------------------------------------------

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 from test_elbo import linear_case
+from test_families import CASES, VALUES
+from test_families import OPTIONS as OPTIONS_OF
 from toys import encoder_for, generator, random_theta
 
 from dgmm import training
 from dgmm.checkpoint import Checkpoint, Saved
+from dgmm.devices import to
 from dgmm.elbo import evaluate
+from dgmm.families import Observations, find
 from dgmm.marginal import Importance, freeze
 from dgmm.parameters import Theta
-from dgmm.training import Schedule, Trace, train
+from dgmm.training import Schedule, Trace, _held_out, train
 
 
 class StopError(Exception):
@@ -111,8 +115,8 @@ def test_patience_gives_back_the_iterate_with_the_best_held_out_score(watch: str
     # the same score, calculated outside
     model, panel, _ = linear_case(30)
     encoder = encoder_for(model, panel, "sites")
-    order = torch.randperm(30, generator=generator(1))
-    held = panel.select(order[:9].sort().values)
+    held = _held_out(panel, rough)[1]
+    assert held is not None
     theta = {name: best[name] for name in model.packing.shapes}
     phi = {name: best[name] for name in encoder.shapes()}
     if watch == "bound":
@@ -123,11 +127,70 @@ def test_patience_gives_back_the_iterate_with_the_best_held_out_score(watch: str
     assert float(score.mean()) == pytest.approx(max(trace.watched), abs=1e-10)
 
 
+def test_the_same_subjects_are_held_out_of_any_panel() -> None:
+    """Those of a part are those of the whole that are in the part, of any order."""
+    _, panel, _ = linear_case(200)
+    patient = Schedule(patience=1, watched=0.2)
+    learning, held = _held_out(panel, patient)
+    assert held is not None
+    assert sorted([*learning.ids, *held.ids]) == sorted(panel.ids)
+    assert 24 <= held.n <= 56  # binomial(200, 0.2), two and a half standard deviations
+    some = panel.select(torch.randperm(200, generator=generator(1))[:150])
+    part = _held_out(some, patient)[1]
+    assert part is not None
+    assert set(part.ids) == set(held.ids) & set(some.ids)
+    few = _held_out(panel.select(torch.arange(5)), Schedule(patience=1, watched=1e-9))[1]
+    assert few is not None
+    assert few.n == 2
+    assert _held_out(panel, Schedule())[1] is None
+
+
 def test_patience_does_not_end_before_the_kl_has_weight_one() -> None:
     rough = Schedule(epochs=30, batch=10, learning_rate=0.5, patience=1, kl_anneal=25)
     _, trace = run(rough)
     assert trace.epochs >= 26
     assert trace.kept >= 25
+
+
+@pytest.mark.parametrize("newton", [False, True])
+def test_single_precision_ends_where_double_does(newton: bool) -> None:
+    """The same random numbers, so the same path up to rounding."""
+    model, panel, theta = linear_case(40)
+    encoder = encoder_for(model, panel, "sites")
+    phi, bounds, paths = encoder.initial(generator(1)), [], []
+    for precision in ("double", "single"):
+        schedule = Schedule(epochs=15, batch=10, precision=precision)
+        moved, learnt, trace = train(
+            model, encoder, theta, phi, panel, schedule, generator(1), newton=newton
+        )
+        assert {w.dtype for w in (*moved.values(), *learnt.values())} == {torch.float64}
+        bounds.append(evaluate(model, encoder, moved, learnt, panel, 1).elbo.mean())
+        paths.append(trace.elbo)
+    assert abs(float(bounds[0] - bounds[1])) < 1e-4  # nats per subject
+    assert np.abs(np.subtract(*paths)).max() < 1e-3
+    assert paths[0] != paths[1]
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in CASES}))
+def test_every_family_can_be_calculated_in_single_precision(name: str) -> None:
+    family = find(name, **OPTIONS_OF.get(name, {}))
+    eta = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
+    extra = torch.tensor(VALUES.get(family.name, []), dtype=torch.float64)
+    ones = torch.ones_like(eta)
+    seen = Observations(ones, 3 * ones if family.support == "trials" else ones, ones)
+    y = family.simulate(eta, seen, extra, generator(1))
+    parts = []
+    for dtype in (torch.float64, torch.float32):
+        data, x, own = to((seen._replace(y=y), eta, extra), "cpu", dtype)
+        x.requires_grad_()
+        density = family.log_density(data, x, own)
+        (slope,) = torch.autograd.grad(density.sum(), x)
+        weight = family.information(data, x.detach(), own)
+        residual = family.working_residual(data, x.detach(), own)
+        assert {part.dtype for part in (density, slope, weight, residual)} == {dtype}
+        parts.append([part.detach().double() for part in (density, slope, weight, residual)])
+    for double, single in zip(*parts, strict=True):
+        assert torch.allclose(double, single, rtol=1e-3, atol=1e-3)
 
 
 def test_traces_follow_one_another() -> None:
@@ -143,6 +206,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "averaged": {"average": 0.6},
     "patient": {"patience": 50, "watched": 0.3},
     "annealed": {"kl_anneal": 4, "kl_cycles": 2},
+    "single": {"precision": "single", "average": 0.6},
+    "newton": {"newton": True},
 }
 
 
@@ -151,19 +216,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def test_an_interrupted_training_ends_where_the_whole_one_does(
     name: str, writings: int, tmp_path: Path
 ) -> None:
-    schedule = replace(Schedule(epochs=8, batch=10), **OPTIONS[name])
-    whole, trace = run(schedule)
+    chosen = dict(OPTIONS[name])
+    newton = chosen.pop("newton", False)
+    schedule = replace(Schedule(epochs=8, batch=10), **chosen)
+    whole, trace = run(schedule, newton=newton)
     failing = Failing(tmp_path / "fit.ckpt", {}, every=3)
     failing.left = writings
     with pytest.raises(StopError):
-        run(schedule, checkpoint=failing)
+        run(schedule, checkpoint=failing, newton=newton)
     resumed = Checkpoint(tmp_path / "fit.ckpt", {}, every=3)
-    after, again = run(schedule, checkpoint=resumed)
+    after, again = run(schedule, checkpoint=resumed, newton=newton)
     assert same(whole, after)
     assert again == trace
     # finished: nothing is calculated again, and the file stays as it is
     written = (tmp_path / "fit.ckpt").stat().st_mtime_ns
-    last, _ = run(schedule, checkpoint=Checkpoint(tmp_path / "fit.ckpt", {}, every=3))
+    finished = Checkpoint(tmp_path / "fit.ckpt", {}, every=3)
+    last, _ = run(schedule, checkpoint=finished, newton=newton)
     assert same(whole, last)
     assert (tmp_path / "fit.ckpt").stat().st_mtime_ns == written
 

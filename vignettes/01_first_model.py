@@ -144,8 +144,10 @@ print(deep.summary())
 #   The ELBO is not a log-likelihood: do not compare it between models and do not put it into an
 #   AIC. That it stands still does not prove convergence. The *Newton decrement* does: the distance
 #   to the maximum in standard errors, for the parameters that were polished.
-# - *KL per latent direction*: how much the visits say about each coordinate of b. A value near
-#   zero is a coordinate that nobody needs.
+# - *KL per latent direction*: how much the visits say about each coordinate of b.
+# - *Variance of posterior means by direction*: 0 is a direction in which all patients keep the
+#   prior, which nobody needs; 1 is one that the visits determine. Encoder and posterior agree, or
+#   the encoder has collapsed, which a note would say.
 
 # %%
 side = dgmm.compare(deep, held_out)

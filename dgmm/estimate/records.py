@@ -39,6 +39,8 @@ class Control:
     patience: epochs without a better score on held-out subjects (a tenth of them) after which
         the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
+    precision: of the ELBO stage, "double" or "single", which takes about half of the time; the
+        polish, the likelihood and everything reported are in double precision.
     q: how random effects are integrated while networks of them learn: "newton", a normal q for
         every subject that follows theta by Newton steps, the encoder being trained afterwards; or
         "encoder", decoder and encoder together, as in a variational auto-encoder.
@@ -70,6 +72,7 @@ class Control:
     average: float = 0.0
     patience: int = 0
     watch: str = "bound"
+    precision: str = "double"
     q: str = "newton"
     decoder_rate: float = 1e-2
     covariance: str = "full"
@@ -123,6 +126,7 @@ class Control:
                 raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
         for name, words in (
             ("watch", ("bound", "likelihood")),
+            ("precision", ("double", "single")),
             ("covariance", ("full", "diagonal")),
             ("q", ("newton", "encoder")),
         ):
@@ -168,6 +172,7 @@ class Control:
             average=self.average,
             patience=self.patience,
             watch=self.watch,
+            precision=self.precision,
         )
 
 
