@@ -11,7 +11,7 @@ networks ("dnn1.A1") and of latent structures ("latent1.log_diagonal").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -207,13 +207,15 @@ class Model:
             eta = eta + self.network_effect(ready, i, rows)
         return eta
 
-    def mu2(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
-        """Random part: b (..., n, k) -> (..., n, J)."""
+    def mu2(
+        self, ready: Theta, b: Tensor, rows: Rows, terms: Sequence[int] | None = None
+    ) -> Tensor:
+        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J)."""
         parts = self._split(b)
         effects = [
             self._effect(ready, i, parts[i], rows)
             for i, target in enumerate(self.targets)
-            if target == 0
+            if target == 0 and (terms is None or i in terms)
         ]
         if not effects:
             return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)

@@ -13,7 +13,7 @@ import pandas as pd
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information
-from dgmm.natural import Profile
+from dgmm.natural import time_profile
 from dgmm.wald import format_p, stars
 
 __all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
@@ -43,7 +43,6 @@ class Reportable(Protocol):
     def family_parameters(self, level: float = 0.95) -> pd.DataFrame: ...
 
     def part_coefficients(self) -> dict[str, pd.DataFrame]: ...
-    def random_profile(self, term: int = 0) -> Profile: ...
     def aic(self) -> float: ...
     def bic(self, n: str = "observations") -> float: ...
     def deviance(self) -> float: ...
@@ -203,7 +202,7 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
 
 
 def _profile_lines(fit: Reportable, i: int) -> list[str]:
-    latent, profile = fit.estimate.model.latents[i], fit.random_profile(i)
+    latent, profile = fit.estimate.model.latents[i], time_profile(fit.estimate, i)
     times = [f"{t:.3g}" for t in profile.times]
     rows = [[fit.spec.time_name or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
     for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):

@@ -29,7 +29,16 @@ from dgmm.natural import components, family_parameters, part_coefficients
 from dgmm.progress import Progress
 from dgmm.simulate import simulate_panel
 
-__all__ = ["Replicates", "bootstrap", "parameters", "ratio_p_value"]
+__all__ = [
+    "Outcome",
+    "Replicates",
+    "bootstrap",
+    "converged",
+    "guarded",
+    "parameters",
+    "ratio_p_value",
+    "run_tasks",
+]
 
 Outcome = tuple[int, np.ndarray | None, str]  # replicate, values, why it failed
 
@@ -87,7 +96,7 @@ def bootstrap(
         return _parameters_of(done, request, groups, seed, number)
 
     with Progress(request.verbose, nsim, "bootstrap") as bar:
-        for outcome in _run(task, todo, workers):
+        for outcome in run_tasks(task, todo, workers):
             known[outcome[0]] = outcome
             store.append(outcome)
             bar.update(len(known))
@@ -111,7 +120,7 @@ def ratio_p_value(
 
     values = []
     with Progress(small.request.verbose, nsim, "bootstrap of the likelihood ratio") as bar:
-        for step, (_, value, _) in enumerate(_run(task, list(range(nsim)), workers), 1):
+        for step, (_, value, _) in enumerate(run_tasks(task, list(range(nsim)), workers), 1):
             bar.update(step)
             if value is not None:
                 values.append(float(value[0]))
@@ -148,10 +157,10 @@ def _parameters_of(
     done: Estimate, request: Request, groups: tuple[str, ...], seed: int, number: int
 ) -> Outcome:
     def fit() -> np.ndarray:
-        again = _converged(refit_estimate(done, request, simulated_outcome(done, seed, number)))
+        again = converged(refit_estimate(done, request, simulated_outcome(done, seed, number)))
         return parameters(again, groups)
 
-    return _guarded(fit, number)
+    return guarded(fit, number)
 
 
 def _ratio_of(small: Candidate, big: Candidate, seed: int, number: int) -> Outcome:
@@ -159,21 +168,23 @@ def _ratio_of(small: Candidate, big: Candidate, seed: int, number: int) -> Outco
         y = simulated_outcome(small.estimate, seed, number)
         other = torch.full((big.estimate.panel.n_rows,), torch.nan, dtype=torch.float64)
         other[torch.from_numpy(big.order)] = y[torch.from_numpy(small.order)]
-        low = _converged(refit_estimate(small.estimate, small.request, y))
-        high = _converged(refit_estimate(big.estimate, big.request, other))
+        low = converged(refit_estimate(small.estimate, small.request, y))
+        high = converged(refit_estimate(big.estimate, big.request, other))
         return np.array([2 * (high.log_likelihood - low.log_likelihood)])
 
-    return _guarded(fit, number)
+    return guarded(fit, number)
 
 
-def _guarded(fit: Callable[[], np.ndarray], number: int) -> Outcome:
+def guarded(fit: Callable[[], np.ndarray], number: int) -> Outcome:
+    """The outcome of a replicate: its numbers, or why there are none."""
     try:
         return number, fit(), ""
     except (ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
         return number, None, " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _converged(done: Estimate) -> Estimate:
+def converged(done: Estimate) -> Estimate:
+    """The estimate if it is one, else ValueError."""
     if not done.converged:
         raise ValueError("; ".join(done.messages) or "the optimiser did not converge")
     return done
@@ -182,7 +193,7 @@ def _converged(done: Estimate) -> Estimate:
 # -- many ----------------------------------------------------------------------------------------
 
 
-def _run(task: Callable[[int], Outcome], todo: list[int], workers: int) -> Iterator[Outcome]:
+def run_tasks(task: Callable[[int], Outcome], todo: list[int], workers: int) -> Iterator[Outcome]:
     """Outcomes in the order of ``todo``; with several workers, one thread in each."""
     if workers == 1 or len(todo) < 2:
         return map(task, todo)
