@@ -27,7 +27,7 @@ from dgmm.inference.nesting import Candidate
 from dgmm.inference.profile import check_profile, profile_interval
 from dgmm.inference.random_profiles import RandomProfile, random_profile
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
-from dgmm.inference.resampling import joint_again, percentile_intervals
+from dgmm.inference.resampling import percentile_intervals
 from dgmm.inference.restricted import restricted_information
 from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
 from dgmm.inference.surfaces import targets
@@ -215,12 +215,12 @@ class Fit:
         return average_contrast(self._mean_part(), one, other, level)
 
     def _mean_part(self) -> MeanPart:
-        info = self._information()
-        deep = bool(self.estimate.model.networks)
-        if deep and info is not None and info.joint is None:  # read from a file
-            info = replace(
-                info, joint=joint_again(self.estimate, info, self.request, self.call["se"])
-            )
+        info, deep = self._information(), bool(self.estimate.model.networks)
+        if deep and info is not None and info.joint is None and info.resampled is None:
+            # read from a file, which does not hold it
+            draws = self.request.control.hessian_draws
+            again = information(self.estimate, self.call["se"], self.request.seed, draws)
+            info = replace(info, joint=again.joint)
         return MeanPart(self.estimate, info, self.spec, self.covariates, self.terms)
 
     # -- random part ---------------------------------------------------------------------------

@@ -20,6 +20,9 @@ __all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
 
 WIDTH = 80
 
+INPUTS = 24
+"""Longest list of inputs of a network that is printed in full."""
+
 
 class Reportable(Protocol):
     """What the report asks of a fit."""
@@ -272,32 +275,40 @@ def _part_text(fit: Reportable, name: str, table: pd.DataFrame) -> str:
 
 
 def network_table(fit: Reportable) -> pd.DataFrame:
-    """One row per network: where it stands, its size, penalty and effective df; no z tests."""
+    """One row per network: where it stands, its inputs and size, penalty and effective df."""
     model, rows = fit.estimate.model, []
     effective = fit.info.effective if fit.info is not None else {}
     for i, net in enumerate(model.networks, 1):
-        size = sum(int(np.prod(s)) for s in net.shapes().values())
-        layers = "-".join(str(s) for s in net.network.sizes)
-        rows.append((net.label, "fixed", layers, size, effective.get(f"dnn{i}"), net.ridge))
+        size, layers = _count(net.shapes()), "-".join(str(s) for s in net.network.sizes)
+        inputs = ", ".join(net.names)
+        edf = effective.get(f"dnn{i}")
+        rows.append((net.label, "fixed", inputs, layers, size, edf, net.ridge))
     for i, latent in enumerate(model.latents, 1):
         if latent.linear:
             continue
-        size = sum(int(np.prod(s)) for s in latent.shapes().values())
-        ridge = model.latent_ridge[i - 1]
-        rows.append(
-            (latent.label, "random", latent.layers(), size, effective.get(f"latent{i}"), ridge)
-        )
-    columns = ["term", "part", "layers", "weights", "edf", "ridge"]
+        size, ridge = _count(latent.shapes()), model.latent_ridge[i - 1]
+        edf = effective.get(f"latent{i}")
+        rows.append((latent.label, "random", "b", latent.layers(), size, edf, ridge))
+    columns = ["term", "part", "inputs", "layers", "weights", "edf", "ridge"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _count(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
 def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     rows = [list(table.columns)]
     for row in table.itertuples(index=False):
         edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
-        rows.append([row.term, row.part, row.layers, str(row.weights), edf, f"{row.ridge:.3g}"])
-    lines = ["Networks (read through predictions; weights have no tests):"]
-    lines += [" " + line for line in _columns(rows, left=(0, 1, 2))]
+        inputs = textwrap.shorten(row.inputs, INPUTS, placeholder=" ...")
+        size = str(row.weights)
+        rows.append([row.term, row.part, inputs, row.layers, size, edf, f"{row.ridge:.3g}"])
+    lines = ["Networks (no tests of weights; read effects(), slopes() and predictions):"]
+    lines += [" " + line for line in _columns(rows, left=(0, 1, 2, 3))]
+    chosen = " chosen by evidence" if fit.estimate.model.open_ridge else ""
+    note = f"edf are effective degrees of freedom; they take the ridge{chosen} as known"
+    lines.append(_wrap(note, "   "))
     held = fit.estimate.held_out
     if held is not None:
         verdict = "better" if held.difference > 0 else "not better"
@@ -328,7 +339,7 @@ def _encoder_text(fit: Reportable) -> str:
     assert encoder is not None
     assert trace is not None
     assert done.elbo is not None
-    size = sum(int(np.prod(s)) for s in encoder.shapes().values())
+    size = _count(encoder.shapes())
     gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
     lines = [
         f"Encoder q(b | y): {encoder.name}, full covariance, {size} weights",

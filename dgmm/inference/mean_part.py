@@ -10,7 +10,7 @@ Statistical Association 83, 1134-1143; Marra and Wood (2012), Scandinavian J. St
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -98,6 +98,15 @@ class MeanPart:
         """The covariates of mu1, in the order of the formula."""
         design = self._design(pd.DataFrame([self.typical]))
         blocks = [design.fixed, *(block.columns for block in design.networks)]
+        used = frozenset().union(*(one for block in blocks for one in block.variables))
+        return tuple(name for name in self.covariates if name in used)
+
+    def random_covariates(self, terms: Sequence[int]) -> tuple[str, ...]:
+        """The covariates of some random parts, in the order of the formula."""
+        latents = self._design(pd.DataFrame([self.typical])).latents
+        blocks = [latents[i].columns for i in terms] + [
+            latents[i].basis or latents[i].columns for i in terms
+        ]
         used = frozenset().union(*(one for block in blocks for one in block.variables))
         return tuple(name for name in self.covariates if name in used)
 

@@ -119,7 +119,10 @@ def _chosen(mean: MeanPart, term: int | None) -> list[int]:
 
 
 def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, np.ndarray]:
-    name = mean.spec.time_name
+    """The first numeric covariate of the random part, and its values."""
+    inside = mean.random_covariates(_chosen(mean, None))
+    numeric = [n for n in inside if mean.covariates[n].variable.kind == "number"]
+    name = mean.spec.time_name if mean.spec.time_name in inside else next(iter(numeric), None)
     if name is None:
         if times is not None:
             raise ValueError("the random part has no time variable; leave times out")

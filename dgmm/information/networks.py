@@ -96,7 +96,7 @@ def _fixed_networks(done: Estimate, seed: int, draws: int) -> NetworkInformation
         _effective_coordinates(F[:R, :R], near.penalty.numpy(), near.blocks, rest),
         curvature.asymmetry,
         "observed information, network weights in Gauss-Newton form, F + kappa S",
-        "F + kappa S without what ties the mean to the variances",
+        "Gauss-Newton form F + kappa S with mean and variances apart",
     )
 
 

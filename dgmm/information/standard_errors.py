@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dgmm.estimate import Estimate
-from dgmm.hessian import invert
+from dgmm.hessian import curvature_of, invert
 from dgmm.information.boundary import family_edges, find_boundary
 from dgmm.information.networks import NetworkInformation, joint_inverse, network_information
 from dgmm.information.observed import observed_information
@@ -95,11 +95,12 @@ def _joint(
         form = found.second_form
         messages = (
             "the observed information is not positive definite together with the network weights; "
-            f"standard errors are those of the {form}",
+            f"standard errors are from the {form}",
         )
         inverse = joint_inverse(found.definite[at], found.layers[free], found.flat[free])
     if inverse is None:
-        return vcov, np.nan, (_indefinite(np.nan),), form
+        smallest = curvature_of(found.definite[at]).smallest_eigenvalue
+        return vcov, smallest, (_indefinite(smallest),), form
     vcov[at] = inverse
     root = np.sqrt(np.diag(inverse))
     return vcov, float(1 / np.linalg.eigvalsh(inverse / root / root[:, None])[-1]), messages, form
