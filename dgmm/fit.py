@@ -53,7 +53,7 @@ class LogLik(NamedTuple):
     likelihood: str
 
     def __float__(self) -> float:
-        return self.value
+        return float(self.value)
 
     def __str__(self) -> str:
         error = f", Monte Carlo s.e. {self.mc_error:.2g}" if self.likelihood == "importance" else ""
@@ -215,13 +215,17 @@ class Fit:
         return average_contrast(self._mean_part(), one, other, level)
 
     def _mean_part(self) -> MeanPart:
-        info, deep = self._information(), bool(self.estimate.model.networks)
-        if deep and info is not None and info.joint is None and info.resampled is None:
-            # read from a file, which does not hold it
-            draws = self.request.control.hessian_draws
-            again = information(self.estimate, self.call["se"], self.request.seed, draws)
-            info = replace(info, joint=again.joint)
+        info = self._joint_information()
         return MeanPart(self.estimate, info, self.spec, self.covariates, self.terms)
+
+    def _joint_information(self) -> Information | None:
+        """That of the fit, with the joint covariance that files do not hold."""
+        info, deep = self._information(), bool(self.estimate.model.networks)
+        if not deep or info is None or info.joint is not None or info.resampled is not None:
+            return info
+        draws = self.request.control.hessian_draws
+        again = information(self.estimate, self.call["se"], self.request.seed, draws)
+        return replace(info, joint=again.joint)
 
     # -- random part ---------------------------------------------------------------------------
 
@@ -721,7 +725,7 @@ class Fit:
             "marginal"      E h(eta) over subjects
         scale: "response" (h = g^-1) or "link" (h the identity).
         interval: "confidence" for the expected value (parameters and random effects; network
-            weights held), "prediction" for a new outcome (adds the family's own variation; for
+            weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds the family's own variation; for
             binomial outcomes of ``newdata``, one trial).
         new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
@@ -731,7 +735,7 @@ class Fit:
         random = self.request.seed if seed is None else seed
         return prediction.predict(
             self.estimate,
-            self._information(),
+            self._information() if interval is None else self._joint_information(),
             self.spec,
             wanted,
             newdata,

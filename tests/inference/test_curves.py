@@ -52,8 +52,9 @@ def test_splines_and_interactions_agree_with_predict(formula: str) -> None:
 def test_a_network_follows_predict(curved: Fit) -> None:
     table = curved.effects("z", grid=7, at={"x": 0.3, "g": "b"})
     new = pd.DataFrame({"z": table["z"], "x": 0.3, "g": "b", "id": -1})
-    peer = curved.predict(new, type="mean_subject", scale="link")
-    np.testing.assert_allclose(table["fit"], peer["fit"], rtol=1e-9)
+    peer = curved.predict(new, type="mean_subject", scale="link", interval="confidence")
+    for name in ("fit", "se", "lower", "upper"):
+        np.testing.assert_allclose(table[name], peer[name], rtol=1e-9)
     inside = (table["sim_lower"] < table["lower"]) & (table["upper"] < table["sim_upper"])
     assert inside.all()
 
