@@ -725,8 +725,8 @@ class Fit:
             "marginal"      E h(eta) over subjects
         scale: "response" (h = g^-1) or "link" (h the identity).
         interval: "confidence" for the expected value (parameters and random effects; network
-            weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds the family's own variation; for
-            binomial outcomes of ``newdata``, one trial).
+            weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds
+            the family's own variation; for binomial outcomes of ``newdata``, one trial).
         new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
         Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.

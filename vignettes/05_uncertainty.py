@@ -147,8 +147,8 @@ print(f"largest distance between two starts: {start:.2f} standard errors")
 
 # %% [markdown]
 # **They do not know what they have not seen.** The data end in week 19. Beyond, the spline goes on
-# as a straight line, the network as its activations please, each with a band of its own. The answers
-# for week 25 differ by far more than anything that the data decide.
+# as a straight line, the network as its activations please, each with a band of its own. Their
+# answers for week 25 differ by far more than any that the data decide.
 
 # %%
 ahead = {
