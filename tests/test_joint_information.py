@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from conftest import QUICK
 
-from dgmm import Fit
+from dgmm import Fit, mixed_model
 from dgmm.information import (
     MeanSlopes,
     information,
@@ -19,7 +21,7 @@ from dgmm.information import (
     observed_information,
 )
 from dgmm.information.linearised import row_space
-from dgmm.information.networks import joint_inverse
+from dgmm.information.networks import _fixed_networks, _neural_effects, joint_inverse
 from dgmm.information.standard_errors import _classical, _with_networks
 from dgmm.marginal import Quadrature, freeze
 from dgmm.parameters import part
@@ -162,6 +164,42 @@ def test_when_the_observed_form_fails_it_is_said(
         assert found.smallest_eigenvalue > 0
     else:
         assert found.smallest_eigenvalue < 0
+
+
+def test_simulated_scores_agree_with_the_linearised_model(curved: Fit) -> None:
+    """The route of neural random effects, on a model for which both exist."""
+    done = curved.estimate
+    errors = []
+    for route in (_fixed_networks, _neural_effects):
+        found = route(done, 5, 256)
+        inverse = joint_inverse(found.definite, found.layers, found.flat)
+        assert inverse is not None
+        V = found.lift @ torch.from_numpy(inverse) @ found.lift.T + found.alone
+        J = MeanSlopes.at(done.model, done.theta).jacobian(done.observed.rows)
+        variance = torch.einsum("np,pq,nq->n", J, V[: J.shape[1], : J.shape[1]], J)
+        errors.append(torch.cat([variance.sqrt(), V.diagonal()[-2:].sqrt()]))
+    # two replicates of 60 subjects: a variance of 120 scores has a relative error of sqrt(2 / 120)
+    assert float((errors[0] / errors[1]).log().abs().mean()) < 0.13
+    assert float((errors[0] / errors[1]).log().abs().max()) < 4 * 0.13
+
+
+def test_networks_on_both_sides(curved_frame: pd.DataFrame) -> None:
+    frame = curved_frame.assign(t=np.tile(np.arange(5.0), 60))
+    formula = "y ~ x + dnn(z, hidden=(4,), ridge=1) + (dnn(t, hidden=(4,), ridge=5) | id)"
+    fit = mixed_model(formula, frame, control={**QUICK, "hessian_draws": 128}, verbose=0)
+    assert fit.info is not None
+    assert fit.info.joint is not None
+    V = fit.info.joint.vcov
+    # the rotation of b is flat, all else is known
+    value = torch.linalg.eigvalsh(V)
+    assert float(value[0]) > -1e-8
+    assert int((value < 1e-8).sum()) == 1
+    table = fit.effects("z", grid=5)
+    assert table["se"].between(0.02, 2).all()
+    profile = fit.random_profile([0, 4])
+    assert (profile.table["sd"] > 0).all()
+    robust = information(fit.estimate, "sandwich", 0, 128)
+    assert float(torch.linalg.eigvalsh(robust.vcov)[0]) > 0
 
 
 def test_linearised_coefficients_give_the_same_mean(curved: Fit) -> None:
