@@ -13,6 +13,7 @@ from conftest import QUICK
 
 from dgmm import Fit, mixed_model
 from dgmm.information import (
+    Joint,
     MeanSlopes,
     information,
     linearise,
@@ -145,25 +146,35 @@ def test_the_sandwich_by_both_routes(fit_of: Callable[..., Fit]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "shift", "words"),
+    ("key", "shift", "words", "known"),
     [
-        ("beta", 1.0, "mean and variances apart"),
-        ("latent1.log_diagonal", -3.0, "standard errors are not available"),
+        ("beta", 1.0, "mean and variances apart", 5),
+        ("latent1.log_diagonal", -3.0, "variance parameters is not positive definite", 3),
     ],
 )
 def test_when_the_observed_form_fails_it_is_said(
-    key: str, shift: float, words: str, curved: Fit
+    key: str, shift: float, words: str, known: int, curved: Fit
 ) -> None:
     done = curved.estimate
     away = replace(done, theta={**done.theta, key: done.theta[key] + shift})
     found = information(away, "hessian", 0, 256)
     assert words in found.messages[0]
-    assert bool(torch.isfinite(found.vcov).all()) == (key == "beta")
-    if key == "beta":
-        assert float(torch.linalg.eigvalsh(found.vcov)[0]) > 0
-        assert found.smallest_eigenvalue > 0
-    else:
-        assert found.smallest_eigenvalue < 0
+    assert torch.isfinite(found.vcov.diagonal()).tolist() == [j < known for j in range(5)]
+    assert float(torch.linalg.eigvalsh(found.vcov[:known, :known])[0]) > 0
+    fit = replace(curved, estimate=away, info=found)
+    assert (fit.effects("z", grid=5)["se"] > 0.01).all()  # never without bands
+
+
+def test_what_has_no_error_has_no_band(curved: Fit) -> None:
+    assert curved.info is not None
+    broken = replace(
+        curved.info,
+        joint=Joint(
+            curved.estimate.model.packing, torch.full_like(curved.info.joint.vcov, torch.nan)
+        ),
+    )
+    with pytest.raises(ValueError, match="no standard errors"):
+        replace(curved, info=broken).effects("z")
 
 
 def test_simulated_scores_agree_with_the_linearised_model(curved: Fit) -> None:
