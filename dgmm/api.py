@@ -36,8 +36,9 @@ from dgmm.formula import (
     update_formula,
     with_part,
 )
+from dgmm.inference.resampling import resampled_information
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
-from dgmm.information import information
+from dgmm.information import Information, information
 from dgmm.notes import separation_messages, statistical_messages
 from dgmm.panel import Panel
 from dgmm.versions import versions
@@ -90,8 +91,9 @@ def mixed_model(
             "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
-        se: "hessian", "sandwich" (cluster-robust; no networks, one grouping factor) or
-            None.
+        se: "hessian" (the information, network weights included), "sandwich" (cluster-robust),
+            "bootstrap" (subjects resampled ``control["resamples"]`` times), the last two for one
+            grouping factor, or None.
         bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
             the limits of censoring ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
@@ -168,17 +170,17 @@ def mixed_model(
     check_groups(design, chosen)
     nested = nested_design(parsed, data, columns, chosen) if is_deep(parsed) else None
     request = make_request(call, design, chosen, verbose)
-    if se == "sandwich" and len(factors(design)) > 1:
+    if se in ("sandwich", "bootstrap") and len(factors(design)) > 1:
         raise ValueError(
-            "se='sandwich' needs independent subjects, which several grouping factors do not "
+            f"se={se!r} needs independent subjects, which several grouping factors do not "
             "leave; use se='hessian'"
         )
+    if se == "bootstrap" and request.method == "reml":
+        raise ValueError("se='bootstrap' is for maximum likelihood; use method='ml'")
     kept = checkpoint_for(settings["checkpoint"], design, call, versions())
     done = _estimate(design, nested, replace(request, checkpoint=kept))
     apart = separation_messages(design, done)
-    info = None
-    if se is not None and request.method != "reml":
-        info = information(done, se, seed, request.control.hessian_draws)
+    info = _information(done, se, request)
     return Fit(
         parsed.text,
         design.spec,
@@ -227,10 +229,7 @@ def fit_outcome(fit: Fit, y: Any, method: str | None = None) -> Fit:
         canonical[seen] = family.read(canonical[seen], trials, weights)[0]
         new = torch.from_numpy(canonical)
     done = refit_estimate(fit.estimate, request, new)
-    info = None
-    if fit.call["se"] is not None and request.method != "reml":
-        draws = request.control.hessian_draws
-        info = information(done, fit.call["se"], request.seed, draws)
+    info = _information(done, fit.call["se"], request)
     messages = (*done.messages, *statistical_messages(done, info))
     call = {**fit.call, "method": request.method}
     return replace(fit, estimate=done, request=request, info=info, messages=messages, call=call)
@@ -283,6 +282,14 @@ def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
     fit: Fit = storage.load(Path(path), Fit, fit_again=fit_again, fit_outcome=fit_outcome)
     return fit
+
+
+def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
+    if se is None or request.method == "reml":
+        return None
+    if se == "bootstrap":
+        return resampled_information(done, request)
+    return information(done, se, request.seed, request.control.hessian_draws)
 
 
 def _estimate(design: Design, nested: Design | None, request: Request) -> Estimate:

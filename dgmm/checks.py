@@ -37,7 +37,7 @@ __all__ = [
 
 METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
-STANDARD_ERRORS = ("hessian", "sandwich", None)
+STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MOST_QUADRATURE = 3
 
 

@@ -25,7 +25,9 @@ from dgmm.inference.likelihood_ratio import compare_nested
 from dgmm.inference.mean_part import MeanPart
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.profile import check_profile, profile_interval
+from dgmm.inference.random_profiles import RandomProfile, random_profile
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
+from dgmm.inference.resampling import percentile_intervals
 from dgmm.inference.restricted import restricted_information
 from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
 from dgmm.inference.surfaces import targets
@@ -39,6 +41,8 @@ from dgmm.wald import intervals, wald_table
 
 __all__ = ["Fit", "LogLik", "row_labels"]
 
+CONFIDENCE = ("wald", "profile", "bootstrap", "percentile")
+
 
 class LogLik(NamedTuple):
     """Marginal log-likelihood: ``float(loglik)`` is its value."""
@@ -50,7 +54,7 @@ class LogLik(NamedTuple):
     likelihood: str
 
     def __float__(self) -> float:
-        return self.value
+        return float(self.value)
 
     def __str__(self) -> str:
         error = f", Monte Carlo s.e. {self.mc_error:.2g}" if self.likelihood == "importance" else ""
@@ -96,7 +100,7 @@ class Fit:
         kind: "default" is the form named in the summary (what se= asked for; "gls" after REML;
         missing values after se=None); "hessian" the inverse observed information; "gls" lme4's
         (sum X'V^-1 X)^-1, for Gaussian linear models; "sandwich" robust to what the model says
-        about the dependence within subjects (many subjects needed; no networks, no REML).
+        about the dependence within subjects (many subjects needed; not after REML).
         """
         if kind not in ("default", "hessian", "gls", "sandwich"):
             known = "'default', 'hessian', 'gls' or 'sandwich'"
@@ -212,14 +216,17 @@ class Fit:
         return average_contrast(self._mean_part(), one, other, level)
 
     def _mean_part(self) -> MeanPart:
-        info = self._information()
-        if info is None:
-            raise ValueError("curves and slopes need standard errors; this fit has none (se=None)")
-        if self.estimate.model.networks and info.joint is None:  # read from a file
-            draws = self.request.control.hessian_draws
-            again = information(self.estimate, self.call["se"], self.request.seed, draws)
-            info = replace(info, joint=again.joint)
+        info = self._joint_information()
         return MeanPart(self.estimate, info, self.spec, self.covariates, self.terms)
+
+    def _joint_information(self) -> Information | None:
+        """That of the fit, with the joint covariance that files do not hold."""
+        info, deep = self._information(), bool(self.estimate.model.networks)
+        if not deep or info is None or info.joint is not None or info.resampled is not None:
+            return info
+        draws = self.request.control.hessian_draws
+        again = information(self.estimate, self.call["se"], self.request.seed, draws)
+        return replace(info, joint=again.joint)
 
     # -- random part ---------------------------------------------------------------------------
 
@@ -248,9 +255,41 @@ class Fit:
             }
         )
 
-    def random_profile(self, term: int = 0) -> natural.Profile:
-        """SD of mu2(b, t) at the first, middle and last time, and the correlations."""
-        return natural.time_profile(self.estimate, term)
+    def random_profile(
+        self,
+        times: Sequence[float] | None = None,
+        *,
+        term: int | None = None,
+        at: Mapping[str, Any] | None = None,
+        level: float = 0.95,
+        draws: int = 4096,
+    ) -> RandomProfile:
+        """Standard deviation, correlation and share of the random part mu2(b, t) over time.
+
+            SD(t) = sd{mu2(b, t)},   ICC(t) = var{mu2(b, t)} / [var{mu2(b, t)} + v_e(t)]
+
+        v_e is the residual variance on the scale of the linear predictor, as in :meth:`icc`. Exact
+        for linear random effects (T D T'), by quasi-random draws of b for neural ones.
+
+        Args:
+            times: values of the time variable; by default five from the first to the last.
+            term: position of one random part; by default all that enter the mean together.
+            at: values of other covariates of the random part; by default means and references.
+            level: of the intervals, made on the log (SD) and logit (ICC) scale by the delta method;
+                linear random effects only.
+            draws: of b.
+
+        Returns:
+            A record with ``table`` (a row per time) and ``correlation`` (times by times).
+
+        Example:
+            >>> import dgmm
+            >>> sleep = dgmm.datasets.load("sleepstudy")
+            >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
+            >>> fit.random_profile([0, 9]).table["sd"].round(2).to_list()
+            [23.78, 58.2]
+        """
+        return random_profile(self._mean_part(), times, term=term, at=at, level=level, draws=draws)
 
     def sigma(self) -> float:
         """Residual standard deviation, 1 for families without one (as in R).
@@ -411,11 +450,13 @@ class Fit:
                         of a parameter of the family for theta
             profile:    {v : 2 [l(theta-hat) - max l(theta; theta_j = v)] <= z^2}
             bootstrap:  percentiles of estimates from outcomes simulated from the fit
+            percentile: percentiles of estimates from subjects drawn with replacement
 
         Args:
             level: probability that the interval covers.
             method: "wald", "profile" (classical models, exact or quadrature likelihood; of the ML
-                likelihood for REML fits, as in lme4) or "bootstrap" (classical models).
+                likelihood for REML fits, as in lme4), "bootstrap" (classical models) or
+                "percentile" (fits with se="bootstrap").
             parm: names of rows to calculate; all by default (profile: coefficients and variance
                 components; the parameters of the family have none).
             nsim: replicates of the bootstrap; 1000 or more for a report.
@@ -438,12 +479,16 @@ class Fit:
             Bates, Maechler, Bolker and Walker (2015), J. Statistical Software 67(1), section 5.1;
             Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
         """
-        if method not in ("wald", "profile", "bootstrap"):
-            raise ValueError(f"method is 'wald', 'profile' or 'bootstrap', not {method!r}")
+        if method not in CONFIDENCE:
+            known = ", ".join(map(repr, CONFIDENCE))
+            raise ValueError(f"method={method!r} is not one of {known}")
         wald = self._wald_intervals(level)
         names = self._chosen(parm, list(wald.index))
         if method == "wald":
             return wald.loc[names]
+        if method == "percentile":
+            found = percentile_intervals(self.estimate, self.info, self.groups, level)
+            return pd.DataFrame(found, index=wald.index, columns=wald.columns).loc[names]
         if method == "profile":
             done = self.estimate
             check_profile(done)
@@ -461,15 +506,15 @@ class Fit:
                 profile_interval(done, at[name], tuple(wald.loc[name]), level) for name in names
             ]
             return pd.DataFrame(ends, index=names, columns=wald.columns)
-        found = self.bootstrap(nsim, seed=seed, workers=workers, path=path)
-        if found.failed:
+        drawn = self.bootstrap(nsim, seed=seed, workers=workers, path=path)
+        if drawn.failed:
             warnings.warn(
-                f"{len(found.failed)} of {nsim} bootstrap replicates could not be fitted and are "
-                f"left out, the first because: {found.failed[0]}",
+                f"{len(drawn.failed)} of {nsim} bootstrap replicates could not be fitted and are "
+                f"left out, the first because: {drawn.failed[0]}",
                 UserWarning,
                 stacklevel=2,
             )
-        table = pd.DataFrame(found.intervals(level), index=wald.index, columns=wald.columns)
+        table = pd.DataFrame(drawn.intervals(level), index=wald.index, columns=wald.columns)
         return table.loc[names]
 
     def bootstrap(
@@ -717,8 +762,8 @@ class Fit:
             "marginal"      E h(eta) over subjects
         scale: "response" (h = g^-1) or "link" (h the identity).
         interval: "confidence" for the expected value (parameters and random effects; network
-            weights held), "prediction" for a new outcome (adds the family's own variation; for
-            binomial outcomes of ``newdata``, one trial).
+            weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds
+            the family's own variation; for binomial outcomes of ``newdata``, one trial).
         new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
         Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.
@@ -727,7 +772,7 @@ class Fit:
         random = self.request.seed if seed is None else seed
         return prediction.predict(
             self.estimate,
-            self._information(),
+            self._information() if interval is None else self._joint_information(),
             self.spec,
             wanted,
             newdata,

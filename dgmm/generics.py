@@ -32,6 +32,7 @@ __all__ = [
     "part_coefficients",
     "predict",
     "r2",
+    "random_profile",
     "ranef",
     "ranova",
     "refit",
@@ -82,6 +83,7 @@ n_groups = _generic("n_groups", "Number of subjects.")
 nobs = _generic("nobs", "Number of observed outcomes.")
 predict = _generic("predict", "Predictions for known and new subjects.")
 r2 = _generic("r2", "Marginal and conditional R2.")
+random_profile = _generic("random_profile", "SD, correlation and ICC of the random part over time.")
 ranef = _generic("ranef", "Random effects E(b | y) of every subject.")
 ranova = _generic("ranova", "Single deletions of random effects.")
 part_coefficients = _generic(

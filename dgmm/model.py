@@ -11,7 +11,7 @@ networks ("dnn1.A1") and of latent structures ("latent1.log_diagonal").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -216,13 +216,15 @@ class Model:
             eta = eta + self.network_effect(ready, i, rows)
         return eta
 
-    def mu2(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
-        """Random part: b (..., n, k) -> (..., n, J)."""
+    def mu2(
+        self, ready: Theta, b: Tensor, rows: Rows, terms: Sequence[int] | None = None
+    ) -> Tensor:
+        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J)."""
         parts = self._split(b)
         effects = [
             self._effect(ready, i, parts[i], rows)
             for i, target in enumerate(self.targets)
-            if target == 0
+            if target == 0 and (terms is None or i in terms)
         ]
         if not effects:
             return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)
@@ -255,7 +257,7 @@ class Model:
         return self.log_density(ready, eta, b, block)
 
     def log_density(self, ready: Theta, eta: Tensor, b: Tensor, block: Block) -> Tensor:
-        """log p(y_i | b_i), (..., n), where the linear predictor eta (..., n, J) is known already."""
+        """log p(y_i | b_i), (..., n), at a linear predictor eta (..., n, J) known already."""
         rows = block.rows
         density = self.family.log_density(rows.data, eta, self.extra(ready, rows, b))
         return torch.where(block.mask, density, 0.0).sum(-1)

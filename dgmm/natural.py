@@ -27,6 +27,7 @@ __all__ = [
     "component_name",
     "components",
     "covariance",
+    "delta_errors",
     "family_parameters",
     "part_coefficients",
     "time_profile",
@@ -83,7 +84,7 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
     error = torch.full_like(value, torch.nan)
     if info is not None and linear and len(value):
         x = info.packing.pack(done.theta)
-        error = _delta(info, torch.autograd.functional.jacobian(working, x))
+        error = delta_errors(info, torch.autograd.functional.jacobian(working, x))
         # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
         edge = torch.tensor([second is not None for _, _, second in labels], dtype=torch.bool)
         edge &= value.detach().abs() > FLAT
@@ -117,7 +118,7 @@ def component_name(row: Any) -> str:
     return f"cor_{row.name2}.{row.name1}|{row.group}"
 
 
-def _delta(info: Information, J: Tensor) -> Tensor:
+def delta_errors(info: Information, J: Tensor) -> Tensor:
     """Standard errors by the delta method, J (r, P_r) the derivatives of what is reported."""
     # parameters held at a boundary are NaN in vcov; they do not move what does not use them
     known = ~torch.isnan(info.vcov.diagonal())
@@ -147,7 +148,7 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
             return family.natural(info.packing.unpack(vector)["extra"][starts])
 
         x = info.packing.pack(done.theta)
-        error = _delta(info, torch.autograd.functional.jacobian(natural, x))
+        error = delta_errors(info, torch.autograd.functional.jacobian(natural, x))
     working = [link.forward(v) for link, v in zip(links, value, strict=True)]
     slopes = [link.derivative(w) for link, w in zip(links, working, strict=True)]
     rows = {}

@@ -1,11 +1,11 @@
 """q of every subject by Newton steps that follow theta: the bound without an encoder.
 
-    q_i = N(m_i, P_i^-1),   m_i(theta) = a_i + P_i^-1 { J_i' d log p(y_i | a_i; theta) / d eta - a_i }
+    q_i = N(m_i, P_i^-1),   m_i(theta) = a_i + P_i^-1 {J_i' d log p(y_i | a_i; theta) / d eta - a_i}
 
-a_i and P_i are kept from the last visit to subject i, J_i = d eta / d b at a_i. The step is taken at
-the current theta and is differentiable in it, so that a change of the fixed part moves the random
-effects at once and the bound has the curvature of the marginal likelihood; with q held where it was,
-each would wait for the other. After the visit the draws b that the bound was made of give
+a_i and P_i are kept from the last visit to subject i, J_i = d eta / d b at a_i. The step is taken
+at the current theta and is differentiable in it, so that a change of the fixed part moves the
+random effects at once and the bound has the curvature of the marginal likelihood; with q held where
+it was, each would wait for the other. After the visit the draws b that the bound was made of give
 
     P_i <- I + E_q J'W J,      a_i <- m_i + rho P_i^-1 { E_q J' d log p / d eta - m_i },
 

@@ -14,10 +14,11 @@ from dgmm.tuning import Tuning
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_profiles", "plot_trace", "plot_tuning"]
+__all__ = ["plot_effects", "plot_profiles", "plot_trace", "plot_tuning"]
 
-COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a")
+COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
 POINTS = 60
+MOST_TICKS = 200
 
 
 def plot_profiles(
@@ -113,6 +114,68 @@ def _draw(
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
+
+
+def plot_effects(
+    fit: Fit,
+    covariates: str | Sequence[str],
+    *,
+    term: str | None = None,
+    at: Mapping[str, Any] | None = None,
+    grid: int = 101,
+    level: float = 0.95,
+) -> Figure:
+    """The fixed part over a covariate with its pointwise (dark) and simultaneous (light) band.
+
+    The arguments are those of :meth:`dgmm.Fit.effects`. A category is drawn by points and bars; of
+    two covariates the second one makes a curve per value. Ticks at the bottom are the sample.
+    """
+    from matplotlib.figure import Figure
+
+    focal = [covariates] if isinstance(covariates, str) else list(covariates)
+    table = fit.effects(focal, term=term, at=at, grid=grid, level=level)
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    first, numeric = focal[0], fit.covariates[focal[0]].variable.kind == "number"
+    groups = [(None, table)] if len(focal) == 1 else list(table.groupby(focal[1], sort=False))
+    for j, (value, own) in enumerate(groups):
+        label = None if value is None else f"{focal[1]} = {_short(value)}"
+        draw = _curve if numeric else _bars
+        draw(axis, own, first, COLOURS[j % len(COLOURS)], label, 0.12 * (j - (len(groups) - 1) / 2))
+    if numeric:
+        seen = np.unique(fit.covariates[first].values[fit.estimate.panel.observed.numpy()])
+        ticks = seen[:: int(np.ceil(len(seen) / MOST_TICKS))]
+        axis.vlines(ticks, 0, 0.025, color="0.3", lw=0.6, transform=axis.get_xaxis_transform())
+    if len(focal) > 1:
+        axis.legend(frameon=False)
+    axis.set_xlabel(first)
+    link = fit.estimate.model.family.link.name
+    scale = "" if link == "identity" else f" ({link})"
+    axis.set_ylabel(term or f"mean of {fit.formula.split('~')[0].strip()}{scale}")
+    return figure
+
+
+def _curve(
+    axis: Any, own: pd.DataFrame, name: str, colour: str, label: str | None, _: float
+) -> None:
+    x = own[name].to_numpy(dtype=float)
+    for low, high, alpha in (("sim_lower", "sim_upper", 0.15), ("lower", "upper", 0.25)):
+        axis.fill_between(x, own[low], own[high], color=colour, alpha=alpha, lw=0)
+    axis.plot(x, own["fit"], color=colour, lw=1.8, label=label)
+
+
+def _bars(
+    axis: Any, own: pd.DataFrame, name: str, colour: str, label: str | None, shift: float
+) -> None:
+    x = np.arange(len(own)) + shift
+    for low, high, width in (("sim_lower", "sim_upper", 1.0), ("lower", "upper", 3.0)):
+        axis.vlines(x, own[low], own[high], color=colour, lw=width)
+    axis.plot(x, own["fit"], "o", color=colour, ms=5, label=label)
+    axis.set_xticks(np.arange(len(own)), [str(value) for value in own[name]])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def plot_trace(fit: Fit) -> Figure:

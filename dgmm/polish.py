@@ -22,7 +22,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.progress import Progress
 
-__all__ = ["Polished", "kappa_vector", "polish"]
+__all__ = ["Polished", "Surface", "kappa_vector", "polish"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def kappa_vector(model: Model, packing: Packing) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Surface:
+class Surface:
     """Minus the penalised log-likelihood over the free parameters."""
 
     frozen: Frozen
@@ -122,7 +122,7 @@ def polish(
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
         start = modes(frozen)
         x = packing.pack(theta).numpy()
-        surface = _Surface(frozen, theta, packing, kappa.numpy())
+        surface = Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
         factor = _metric(frozen.scores(theta)[:, position], kappa + damping, floor)
         whitened = np.linalg.solve(factor, slope)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
-from dgmm.information import Information, find_boundary
+from dgmm.information import Information, MeanSlopes, find_boundary, mean_packing
 from dgmm.marginal.joint import effects_of_levels
 from dgmm.panel import Crossing, Panel
 from dgmm.parameters import Theta, part
@@ -348,7 +348,15 @@ def _parameter_sd(
     target: Panel,
     seed: int,
 ) -> Tensor:
-    """Delta method: standard deviation of a mean from the reported parameters, (N,)."""
+    """Delta method: standard deviation of a mean from the reported parameters, (N,).
+
+    Of mu1 itself from network weights too, by their joint covariance.
+    """
+    if (type, scale) == ("mean_subject", "link") and info.joint is not None:
+        J = MeanSlopes.at(done.model, done.theta).jacobian(target.rows)
+        at = info.joint.packing.positions(mean_packing(done.model).shapes)
+        V = torch.nan_to_num(info.joint.vcov[at][:, at])
+        return torch.einsum("np,pq,nq->n", J, V, J).clamp(min=0).sqrt()
     x = info.packing.pack(done.theta)
     V = torch.nan_to_num(info.vcov, nan=0.0)
     step = 0.05 * V.diagonal().clamp(min=1e-10).sqrt()

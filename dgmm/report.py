@@ -13,13 +13,16 @@ import pandas as pd
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information
-from dgmm.natural import Profile
+from dgmm.natural import time_profile
 from dgmm.wald import format_p, stars
 
 __all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
 
 WIDTH = 80
 PENALISED = "fitted by penalised maximum likelihood"
+
+INPUTS = 24
+"""Longest list of inputs of a network that is printed in full."""
 
 
 class Reportable(Protocol):
@@ -44,7 +47,6 @@ class Reportable(Protocol):
     def family_parameters(self, level: float = 0.95) -> pd.DataFrame: ...
 
     def part_coefficients(self) -> dict[str, pd.DataFrame]: ...
-    def random_profile(self, term: int = 0) -> Profile: ...
     def aic(self) -> float: ...
     def bic(self, n: str = "observations") -> float: ...
     def deviance(self) -> float: ...
@@ -204,7 +206,7 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
 
 
 def _profile_lines(fit: Reportable, i: int) -> list[str]:
-    latent, profile = fit.estimate.model.latents[i], fit.random_profile(i)
+    latent, profile = fit.estimate.model.latents[i], time_profile(fit.estimate, i)
     times = [f"{t:.3g}" for t in profile.times]
     rows = [[fit.spec.time_name or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
     for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):
@@ -274,32 +276,40 @@ def _part_text(fit: Reportable, name: str, table: pd.DataFrame) -> str:
 
 
 def network_table(fit: Reportable) -> pd.DataFrame:
-    """One row per network: where it stands, its size, penalty and effective df; no z tests."""
+    """One row per network: where it stands, its inputs and size, penalty and effective df."""
     model, rows = fit.estimate.model, []
     effective = fit.info.effective if fit.info is not None else {}
     for i, net in enumerate(model.networks, 1):
-        size = sum(int(np.prod(s)) for s in net.shapes().values())
-        layers = "-".join(str(s) for s in net.network.sizes)
-        rows.append((net.label, "fixed", layers, size, effective.get(f"dnn{i}"), net.ridge))
+        size, layers = _count(net.shapes()), "-".join(str(s) for s in net.network.sizes)
+        inputs = ", ".join(net.names)
+        edf = effective.get(f"dnn{i}")
+        rows.append((net.label, "fixed", inputs, layers, size, edf, net.ridge))
     for i, latent in enumerate(model.latents, 1):
         if latent.linear:
             continue
-        size = sum(int(np.prod(s)) for s in latent.shapes().values())
-        ridge = model.latent_ridge[i - 1]
-        rows.append(
-            (latent.label, "random", latent.layers(), size, effective.get(f"latent{i}"), ridge)
-        )
-    columns = ["term", "part", "layers", "weights", "edf", "ridge"]
+        size, ridge = _count(latent.shapes()), model.latent_ridge[i - 1]
+        edf = effective.get(f"latent{i}")
+        rows.append((latent.label, "random", "b", latent.layers(), size, edf, ridge))
+    columns = ["term", "part", "inputs", "layers", "weights", "edf", "ridge"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _count(shapes: dict[str, tuple[int, ...]]) -> int:
+    return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
 def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     rows = [list(table.columns)]
     for row in table.itertuples(index=False):
         edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
-        rows.append([row.term, row.part, row.layers, str(row.weights), edf, f"{row.ridge:.3g}"])
-    lines = ["Networks (read through predictions; weights have no tests):"]
-    lines += [" " + line for line in _columns(rows, left=(0, 1, 2))]
+        inputs = textwrap.shorten(row.inputs, INPUTS, placeholder=" ...")
+        size = str(row.weights)
+        rows.append([row.term, row.part, inputs, row.layers, size, edf, f"{row.ridge:.3g}"])
+    lines = ["Networks (no tests of weights; read effects(), slopes() and predictions):"]
+    lines += [" " + line for line in _columns(rows, left=(0, 1, 2, 3))]
+    chosen = " chosen by evidence" if fit.estimate.model.open_ridge else ""
+    note = f"edf are effective degrees of freedom; they take the ridge{chosen} as known"
+    lines.append(_wrap(note, "   "))
     held = fit.estimate.held_out
     if held is not None:
         verdict = "better" if held.difference > 0 else "not better"
@@ -340,7 +350,7 @@ def _encoder_text(fit: Reportable) -> str:
     assert encoder is not None
     assert trace is not None
     assert done.elbo is not None
-    size = sum(int(np.prod(s)) for s in encoder.shapes().values())
+    size = _count(encoder.shapes())
     newton = fit.request.control.refine
     kept = f", the iterate after {trace.kept} kept" if trace.kept else ""
     gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n

@@ -157,6 +157,38 @@ def deep() -> Fit:
     return mixed_model(DEEP, data("sleepstudy"), control={"epochs": 30, "holdout": 0.0}, verbose=0)
 
 
+@pytest.fixture(scope="session")
+def curved_frame() -> pd.DataFrame:
+    """60 subjects x 5: y = 0.5 x + sin(2 z) + b + e, x correlated with the curve, g a factor."""
+    rng = np.random.default_rng(3)
+    n, J = 60, 5
+    z = rng.uniform(-2, 2, n * J)
+    x = 0.7 * np.sin(2 * z) + rng.normal(size=n * J)
+    y = 0.5 * x + np.sin(2 * z) + np.repeat(rng.normal(size=n), J) + rng.normal(0, 0.6, n * J)
+    count = rng.poisson(np.exp(0.3 * x + 0.5 * np.sin(2 * z)))
+    g = np.where(rng.uniform(size=n * J) < 0.4, "b", "a")
+    return pd.DataFrame(
+        {"id": np.repeat(np.arange(n), J), "x": x, "z": z, "g": g, "y": y, "count": count}
+    )
+
+
+QUICK = {"epochs": 20, "holdout": 0.0, "draws": 64, "replicates": 2, "polish_draws": 32}
+
+
+@pytest.fixture(scope="session")
+def curved(curved_frame: pd.DataFrame) -> Fit:
+    """A Gaussian fit with a small network on the fixed side."""
+    formula = "y ~ x + g + dnn(z, hidden=(6,), ridge=1) + (1 | id)"
+    return mixed_model(formula, curved_frame, control=QUICK, verbose=0)
+
+
+@pytest.fixture(scope="session")
+def curved_counts(curved_frame: pd.DataFrame) -> Fit:
+    """The same for counts."""
+    formula = "count ~ x + dnn(z, hidden=(4,), ridge=1) + (1 | id)"
+    return mixed_model(formula, curved_frame, family="poisson", control=QUICK, verbose=0)
+
+
 @pytest.fixture(params=["sleepstudy", "cbpp", "deep"])
 def any_fit(request: pytest.FixtureRequest) -> Fit:
     """An exact, a quadrature and a deep fit in turn."""

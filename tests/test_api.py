@@ -40,7 +40,7 @@ OPTIONS = [
         "did you mean 'laplace'|auto, exact, laplace, quadrature, importance",
     ),
     ({"encoder": "site"}, "'site'|did you mean 'sites'|dense, recurrent, sites"),
-    ({"se": "robust"}, "se='robust'|hessian, sandwich, None"),
+    ({"se": "robust"}, "se='robust'|hessian, sandwich, bootstrap, None"),
     ({"missing": "saem"}, "missing='saem'|observed"),
     ({"device": "tpu"}, "device='tpu'|auto, cpu"),
     ({"starts": 0}, "starts|at least 1|0"),
@@ -131,7 +131,11 @@ def test_networks_have_their_own_method() -> None:
     refused("method='ml'|dnn()|'vae'", DEEP, method="ml")
     refused("method='reml'|dnn()|'vae'", "Reaction ~ dnn(Days) + (1 | Subject)", method="reml")
     refused("likelihood='exact'|'importance'", DEEP, likelihood="exact")
-    refused("se='sandwich'|dnn()|'hessian'", DEEP, se="sandwich", control=DEEP_SMALL)
+
+
+def test_the_bootstrap_is_for_maximum_likelihood() -> None:
+    refused("se='bootstrap'|maximum likelihood|method='ml'", method="reml", se="bootstrap")
+    refused("resamples=1|>= 2", se="bootstrap", control={"resamples": 1})
 
 
 def test_quadrature_has_at_most_three_dimensions() -> None:

@@ -164,11 +164,10 @@ def test_a_neural_random_part_has_coordinates_and_no_coef(deep: Fit) -> None:
     assert list(deep.ranef().columns) == ["b1", "b2", "b3"]
     with pytest.raises(ValueError, match="neural.*predict"):
         deep.coef()
-    profile = deep.random_profile()
-    np.testing.assert_allclose(profile.times, [0, 4, 9])
+    profile = deep.random_profile([0, 4, 9])
+    np.testing.assert_allclose(profile.table["Days"], [0, 4, 9])
     np.testing.assert_allclose(np.diag(profile.correlation), 1.0)
-    assert (profile.sd > 5).all()
-    assert (profile.sd < 120).all()
+    assert profile.table["sd"].between(5, 120).all()
 
 
 # -- intervals -------------------------------------------------------------------------------------

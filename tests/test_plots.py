@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dgmm
-from dgmm.plots import plot_profiles, plot_trace
+from dgmm.plots import plot_effects, plot_profiles, plot_trace
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,26 @@ def test_unknown_subject_is_named(fit, sleep):
 def test_trace_needs_an_elbo_stage(fit):
     with pytest.raises(ValueError, match="no ELBO stage"):
         plot_trace(fit)
+
+
+def test_effects_are_drawn_with_both_bands(fit):
+    figure = plot_effects(fit, "Days", grid=11)
+    table = fit.effects("Days", grid=11)
+    axis = figure.axes[0]
+    np.testing.assert_allclose(axis.lines[0].get_ydata(), table["fit"])
+    tops = [path.get_paths()[0].vertices[:, 1].max() for path in axis.collections[:2]]
+    np.testing.assert_allclose(tops, [table["sim_upper"].max(), table["upper"].max()])
+    ticks = axis.collections[2].get_segments()
+    assert len(ticks) == 10
+    assert axis.get_xlabel() == "Days"
+
+
+def test_effects_of_a_category_and_of_two_covariates():
+    frame = dgmm.datasets.load("orthodont")
+    fit = dgmm.mixed_model("distance ~ Sex * age + (1 | Subject)", frame, verbose=0)
+    axis = plot_effects(fit, ("age", "Sex"), grid=5).axes[0]
+    table = fit.effects(("age", "Sex"), grid=5)
+    for line, (_, own) in zip(axis.lines, table.groupby("Sex", sort=False), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), own["fit"])
+    bars = plot_effects(fit, "Sex").axes[0]
+    assert [one.get_text() for one in bars.get_xticklabels()] == list(table["Sex"].unique())

@@ -58,6 +58,7 @@ class Control:
         weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
     points: quadrature points per dimension, fixed; by default the rule grows until it is right.
     tolerance: Newton decrement, in standard errors, at which polishing stops.
+    resamples: of the subjects, for se="bootstrap"; workers: processes that refit them.
     holdout: share of the subjects on which a deep model is compared with its nested model.
     """
 
@@ -89,6 +90,8 @@ class Control:
     tolerance: float = 0.01
     holdout: float = 0.2
     hessian_draws: int = 1024
+    resamples: int = 200
+    workers: int = 1
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -107,6 +110,8 @@ class Control:
             ("polish_weights", 0),
             ("replicates", 2),
             ("hessian_draws", 16),
+            ("resamples", 2),
+            ("workers", 1),
             ("points", 3),
         ):
             value = getattr(self, name)

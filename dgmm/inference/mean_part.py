@@ -10,7 +10,7 @@ Statistical Association 83, 1134-1143; Marra and Wood (2012), Scandinavian J. St
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from dgmm.design import Column, Design, Specification, covariate_frame, rebuild,
 from dgmm.estimate import Estimate
 from dgmm.information import Information, MeanSlopes, mean_packing
 from dgmm.panel import Panel, Rows
+from dgmm.parameters import Theta
 from dgmm.registry import suggestion
 
 __all__ = ["Linear", "MeanPart"]
@@ -35,7 +36,7 @@ class Linear(NamedTuple):
     """Functions of m at m-hat, and their derivatives."""
 
     value: np.ndarray  # (G,)
-    slope: Tensor  # (G, P_m)
+    slope: Tensor  # (G, P_m); after a bootstrap the deviations of the resamples (G, B)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class MeanPart:
     """The fixed part of a fit as a function of the covariates."""
 
     done: Estimate
-    info: Information
+    info: Information | None  # None: without standard errors
     spec: Specification
     covariates: Mapping[str, Column]
     terms: tuple[str, ...]  # (p,) of the linear columns
@@ -52,17 +53,21 @@ class MeanPart:
 
     @cached_property
     def vcov(self) -> Tensor:
-        """V (P_m, P_m): of the linear coefficients alone where no network is on the fixed side."""
-        names = mean_packing(self.done.model).shapes
-        source = self.info if not self.done.model.networks else self.info.joint
+        """V (P_m, P_m): of the linear coefficients alone where no network is on the fixed side.
+
+        After a bootstrap the identity (B, B), the slopes being deviations over the resamples.
+        """
+        info = self.info
+        if info is None:
+            raise ValueError("this fit has no standard errors (se=None), which bands are made of")
+        if info.resampled is not None:
+            return torch.eye(len(info.resampled), dtype=torch.float64)
+        source = info.joint if self.done.model.networks else info
         assert source is not None
-        at = source.packing.positions(names)
+        at = source.packing.positions(mean_packing(self.done.model).shapes)
         V = source.vcov[at][:, at]
         if bool(torch.isnan(V).any()):
-            raise ValueError(
-                "this fit has no standard errors: "
-                + "; ".join(self.info.messages or ("see its notes",))
-            )
+            raise ValueError(f"this fit has no standard errors: {'; '.join(info.messages)}")
         return V
 
     @cached_property
@@ -96,6 +101,15 @@ class MeanPart:
         used = frozenset().union(*(one for block in blocks for one in block.variables))
         return tuple(name for name in self.covariates if name in used)
 
+    def random_covariates(self, terms: Sequence[int]) -> tuple[str, ...]:
+        """The covariates of some random parts, in the order of the formula."""
+        latents = self._design(pd.DataFrame([self.typical])).latents
+        blocks = [latents[i].columns for i in terms] + [
+            latents[i].basis or latents[i].columns for i in terms
+        ]
+        used = frozenset().union(*(one for block in blocks for one in block.variables))
+        return tuple(name for name in self.covariates if name in used)
+
     def check(self, names: Any) -> None:
         """Every name must be a covariate of the fixed part."""
         for name in names:
@@ -121,9 +135,15 @@ class MeanPart:
 
     def rows(self, frame: pd.DataFrame) -> Rows:
         """Rows of the model in the order of the frame; an offset column counts at its mean."""
+        panel, order = self.panel(frame)
+        return panel.rows.take(order)
+
+    def panel(self, frame: pd.DataFrame) -> tuple[Panel, Tensor]:
+        """The same as a panel of one unknown subject, and the order that is that of the frame."""
         design = self._design(frame)
-        rows = Panel.from_design(design).rows.take(torch.from_numpy(np.argsort(design.rows)))
-        return replace(rows, offset=rows.offset + self._mean_offset)
+        panel = Panel.from_design(design)
+        rows = replace(panel.rows, offset=panel.rows.offset + self._mean_offset)
+        return replace(panel, rows=rows), torch.from_numpy(np.argsort(design.rows))
 
     @cached_property
     def _mean_offset(self) -> float:
@@ -144,31 +164,47 @@ class MeanPart:
     def mean(self, rows: Rows) -> Linear:
         """mu1 at some rows."""
         model = self.done.model
-        with torch.no_grad():
-            value = model.mu1(model.prepare(self.done.theta), rows)
-        return Linear(value.numpy(), self.slopes.jacobian(rows))
+
+        def value(theta: Theta) -> Tensor:
+            return model.mu1(model.prepare(theta), rows)
+
+        return self._linear(value, lambda: self.slopes.jacobian(rows))
 
     def term(self, term: str, rows: Rows) -> Linear:
         """The contribution of one term, with mean zero over the sample."""
-        model, theta = self.done.model, self.done.theta
-        packing = mean_packing(model)
-        slope = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
+        model, packing = self.done.model, mean_packing(self.done.model)
         labels = [network.label for network in model.networks]
+        slope = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
         if term in labels:
             i = labels.index(term)
             at = packing.positions([n for n in packing.shapes if n.startswith(f"dnn{i + 1}.")])
             slope[:, at] = self.slopes.network(i, rows)
-            with torch.no_grad():
-                value = model.network_effect(model.prepare(theta), i, rows)
-            return Linear(value.numpy(), slope)
+
+            def curve(theta: Theta) -> Tensor:
+                return model.network_effect(model.prepare(theta), i, rows)
+
+            return self._linear(curve, lambda: slope)
         columns = [j for j, name in enumerate(self.terms) if name == term]
         if not columns or term == "(Intercept)":
-            known = [*labels, *dict.fromkeys(t for t in self.terms if t not in ("1", ""))]
+            known = [*labels, *dict.fromkeys(t for t in self.terms if t != "(Intercept)")]
             hint = suggestion(term, known)
-            raise ValueError(f"there is no term {term!r}{hint} The fixed part has {known}.")
+            raise ValueError(
+                f"there is no term {term!r}{hint} The fixed part has {', '.join(known)}."
+            )
         X = rows.X[:, columns] - self.done.observed.rows.X[:, columns].mean(0)
         slope[:, : len(model.names)] = X @ model.basis[columns]
-        return Linear((X @ model.beta(theta)[columns]).detach().numpy(), slope)
+        return self._linear(lambda theta: X @ model.beta(theta)[columns], lambda: slope)
+
+    def _linear(self, value: Callable[[Theta], Tensor], slope: Callable[[], Tensor]) -> Linear:
+        """A function of theta; after a bootstrap its spread is that of the refitted functions."""
+        with torch.no_grad():
+            here = value(self.done.theta).numpy()
+            table = None if self.info is None else self.info.resampled
+            if table is None:
+                return Linear(here, slope())
+            unpack = self.done.model.packing.unpack
+            drawn = torch.stack([value(unpack(row)) for row in table], dim=1)
+            return Linear(here, (drawn - drawn.mean(1, keepdim=True)) / (len(table) - 1) ** 0.5)
 
     def average(self, frame: pd.DataFrame) -> Linear:
         """The mean of mu1 over the rows of a frame, as one function."""

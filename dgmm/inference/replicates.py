@@ -29,7 +29,15 @@ from dgmm.parallel import each
 from dgmm.progress import Progress
 from dgmm.simulate import simulate_panel
 
-__all__ = ["Replicates", "bootstrap", "parameters", "ratio_p_value"]
+__all__ = [
+    "Outcome",
+    "Replicates",
+    "bootstrap",
+    "converged",
+    "guarded",
+    "parameters",
+    "ratio_p_value",
+]
 
 Outcome = tuple[int, np.ndarray | None, str]  # replicate, values, why it failed
 
@@ -148,10 +156,10 @@ def _parameters_of(
     done: Estimate, request: Request, groups: tuple[str, ...], seed: int, number: int
 ) -> Outcome:
     def fit() -> np.ndarray:
-        again = _converged(refit_estimate(done, request, simulated_outcome(done, seed, number)))
+        again = converged(refit_estimate(done, request, simulated_outcome(done, seed, number)))
         return parameters(again, groups)
 
-    return _guarded(fit, number)
+    return guarded(fit, number)
 
 
 def _ratio_of(small: Candidate, big: Candidate, seed: int, number: int) -> Outcome:
@@ -159,21 +167,23 @@ def _ratio_of(small: Candidate, big: Candidate, seed: int, number: int) -> Outco
         y = simulated_outcome(small.estimate, seed, number)
         other = torch.full((big.estimate.panel.n_rows,), torch.nan, dtype=torch.float64)
         other[torch.from_numpy(big.order)] = y[torch.from_numpy(small.order)]
-        low = _converged(refit_estimate(small.estimate, small.request, y))
-        high = _converged(refit_estimate(big.estimate, big.request, other))
+        low = converged(refit_estimate(small.estimate, small.request, y))
+        high = converged(refit_estimate(big.estimate, big.request, other))
         return np.array([2 * (high.log_likelihood - low.log_likelihood)])
 
-    return _guarded(fit, number)
+    return guarded(fit, number)
 
 
-def _guarded(fit: Callable[[], np.ndarray], number: int) -> Outcome:
+def guarded(fit: Callable[[], np.ndarray], number: int) -> Outcome:
+    """The outcome of a replicate: its numbers, or why there are none."""
     try:
         return number, fit(), ""
     except (ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
         return number, None, " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _converged(done: Estimate) -> Estimate:
+def converged(done: Estimate) -> Estimate:
+    """The estimate if it is one, else ValueError."""
     if not done.converged:
         raise ValueError("; ".join(done.messages) or "the optimiser did not converge")
     return done

@@ -1,6 +1,7 @@
 """The information about theta-hat: observed, expected, cluster-robust."""
 
 from dgmm.information.boundary import find_boundary, sigma_unit
+from dgmm.information.linearised import is_gaussian, linearise
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing
 from dgmm.information.networks import (
     expected_information,
@@ -22,7 +23,9 @@ __all__ = [
     "gradient_hessian",
     "information",
     "inverse_off",
+    "is_gaussian",
     "linear_packing",
+    "linearise",
     "mean_packing",
     "network_information",
     "observed_information",

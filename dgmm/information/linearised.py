@@ -6,8 +6,8 @@ At theta-hat, with J = d mu1 / d m and m = (beta, skips, layers w),
 
 is a classical mixed model with the columns J: its information is the Gauss-Newton form of ours, by
 the same engines, and exact for beta and the skips, in which mu1 is linear. Layers enter by few
-coordinates u, w = U u / sqrt(kappa) with U the leading right singular vectors of J_w: along all
-other directions the data say nothing and the ridge kappa decides alone.
+coordinates u, w = U u / sqrt(kappa) with U an orthonormal basis of the rows of J_w: along all other
+directions the data say nothing and the ridge kappa decides alone.
 """
 
 from __future__ import annotations

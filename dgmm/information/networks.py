@@ -54,6 +54,7 @@ class NetworkInformation:
     definite: np.ndarray  # (Q, Q): the form that takes its place where it is not definite
     reported: np.ndarray  # positions of the reported parameters, in the order of their packing
     layers: np.ndarray  # (Q,) bool: coordinates of the layers of networks
+    mean: np.ndarray  # (Q,) bool: coordinates whose block of ``definite`` is definite by itself
     flat: np.ndarray  # (Q, f): directions along which nothing changes, zero for layers
     lift: Tensor  # (P, Q)
     alone: Tensor  # (P, P): covariance along directions that have no coordinate
@@ -89,6 +90,7 @@ def _fixed_networks(done: Estimate, seed: int, draws: int) -> NetworkInformation
         _without_cross_terms(F, R) + penalty,
         np.append(np.arange(p), np.arange(R, len(F))),
         np.append(near.layers.numpy(), np.zeros(rest, dtype=bool)),
+        np.arange(len(F)) < R,
         np.zeros((len(F), 0)),
         torch.block_diag(near.lift, torch.eye(rest, dtype=torch.float64)),
         torch.block_diag(near.alone, nothing),
@@ -96,7 +98,7 @@ def _fixed_networks(done: Estimate, seed: int, draws: int) -> NetworkInformation
         _effective_coordinates(F[:R, :R], near.penalty.numpy(), near.blocks, rest),
         curvature.asymmetry,
         "observed information, network weights in Gauss-Newton form, F + kappa S",
-        "F + kappa S without what ties the mean to the variances",
+        "Gauss-Newton form F + kappa S with mean and variances apart",
     )
 
 
@@ -141,6 +143,7 @@ def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation
         definite,
         r[: reported_packing(model).size],
         layers,
+        np.zeros(P, dtype=bool),
         flat,
         torch.eye(P, dtype=torch.float64),
         torch.zeros(P, P, dtype=torch.float64),

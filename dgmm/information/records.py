@@ -37,6 +37,7 @@ class Information:
     joint: Joint | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # with networks; large, and made again when a fit was read from a file
+    resampled: Tensor | None = None  # (B, P) all of theta, a row per resample of se="bootstrap"
 
 
 def reported_packing(model: Model) -> Packing:

@@ -1,4 +1,7 @@
-"""The cluster-robust covariance, H^-1 (sum_i s_i s_i') H^-1."""
+"""The cluster-robust covariance, H^-1 sum_i (s_i - s)(s_i - s)' H^-1, s the mean score.
+
+The mean is zero at a maximum; under a ridge it is kappa w / n.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ __all__ = ["reported_scores", "sandwich"]
 
 
 def sandwich(vcov: np.ndarray, scores: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """H^-1 (sum_i s_i s_i') H^-1 over the free parameters, ``scores`` (n, P)."""
+    """See the module: over the free parameters, ``scores`` (n, P)."""
     scores = scores[:, ~held]
+    scores = scores - scores.mean(0)
     free = np.ix_(~held, ~held)
     robust = np.full_like(vcov, np.nan)
     robust[free] = vcov[free] @ (scores.T @ scores) @ vcov[free]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from dgmm.estimate import Estimate
-from dgmm.hessian import invert
+from dgmm.hessian import curvature_of, invert
 from dgmm.information.boundary import family_edges, find_boundary
 from dgmm.information.networks import NetworkInformation, joint_inverse, network_information
 from dgmm.information.observed import observed_information
@@ -19,6 +19,14 @@ from dgmm.information.sandwich import reported_scores, sandwich
 
 __all__ = ["information"]
 
+_APART = (
+    "the observed information is not positive definite together with the network weights; "
+    "standard errors are from the {}"
+)
+_MEAN_ALONE = (
+    "the Hessian in the variance parameters is not positive definite: they have no standard "
+    "errors, and those of the mean take them as known; the estimates may not be at a maximum"
+)
 ROBUST = "cluster sandwich H^-1 (sum s s') H^-1"
 
 
@@ -65,7 +73,7 @@ def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Informat
     # a sandwich knows nothing of directions without scores
     alone = found.alone if kind == "hessian" else torch.zeros_like(found.alone)
     joint = found.lift @ torch.from_numpy(np.nan_to_num(vcov)) @ found.lift.T + alone
-    unknown = found.lift[:, torch.from_numpy(held)].abs().sum(1) > 0
+    unknown = found.lift[:, torch.from_numpy(np.isnan(np.diag(vcov)))].abs().sum(1) > 0
     joint[unknown], joint[:, unknown] = torch.nan, torch.nan
     return Information(
         reported_packing(done.model),
@@ -84,25 +92,25 @@ def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Informat
 def _joint(
     found: NetworkInformation, held: np.ndarray
 ) -> tuple[np.ndarray, float, tuple[str, ...], str]:
-    """The inverse over the free coordinates, by the form that is always definite if it must be."""
-    free = np.flatnonzero(~held)
-    at = np.ix_(free, free)
+    """The inverse over the free coordinates, by the first form that is definite, with its name."""
+    attempts = (
+        (found.matrix, ~held, found.form, ()),
+        (found.definite, ~held, found.second_form, (_APART.format(found.second_form),)),
+        (found.definite, ~held & found.mean, found.second_form, (_MEAN_ALONE,)),
+    )
     vcov = np.full(found.matrix.shape, np.nan)
-    inverse = joint_inverse(found.matrix[at], found.layers[free], found.flat[free])
-    messages: tuple[str, ...] = ()
-    form = found.form
-    if inverse is None:
-        form = found.second_form
-        messages = (
-            "the observed information is not positive definite together with the network weights; "
-            f"standard errors are those of the {form}",
-        )
-        inverse = joint_inverse(found.definite[at], found.layers[free], found.flat[free])
-    if inverse is None:
-        return vcov, np.nan, (_indefinite(np.nan),), form
-    vcov[at] = inverse
-    root = np.sqrt(np.diag(inverse))
-    return vcov, float(1 / np.linalg.eigvalsh(inverse / root / root[:, None])[-1]), messages, form
+    for matrix, among, form, messages in attempts:
+        free = np.flatnonzero(among)
+        at = np.ix_(free, free)
+        inverse = joint_inverse(matrix[at], found.layers[free], found.flat[free])
+        if inverse is not None and len(free):
+            vcov[at] = inverse
+            root = np.sqrt(np.diag(inverse))
+            largest = np.linalg.eigvalsh(inverse / root / root[:, None])[-1]
+            return vcov, float(1 / largest), messages, form
+    free = np.flatnonzero(~held)
+    smallest = curvature_of(found.definite[np.ix_(free, free)]).smallest_eigenvalue
+    return vcov, smallest, (_indefinite(smallest),), found.second_form
 
 
 def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tuple[str, ...]]:

@@ -28,8 +28,9 @@ class Neural(Latent):
     dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
 
     Lambda = K L for columns T K that are orthonormal: every weight in L is of order one, and a
-    gradient step goes equally far in all directions. The columns of phi S are orthonormal and shrink with their roughness in time, so that the ridge
-    asks a high price for wiggles and a low one for trends (see :mod:`dgmm.bases`).
+    gradient step goes equally far in all directions. The columns of phi S are orthonormal and
+    shrink with their roughness in time, so that the ridge asks a high price for wiggles and a low
+    one for trends (see :mod:`dgmm.bases`).
     """
 
     label: str  # as written in the formula

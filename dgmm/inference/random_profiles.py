@@ -1,0 +1,170 @@
+"""What the random part implies over time: SD and correlation of mu2(b, t), and ICC(t).
+
+SD(t)^2 = t' D t      linear random effects, exactly; several parts add up
+= var_b mu2   neural ones, over quasi-random draws b ~ N(0, I)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import special
+from torch import Tensor
+
+from dgmm.design import covariate_values
+from dgmm.inference.mean_part import MeanPart
+from dgmm.natural import covariance, delta_errors
+from dgmm.panel import Rows
+from dgmm.parameters import Theta, part
+from dgmm.predictive import marginal
+from dgmm.quadrature import sobol_normal
+
+__all__ = ["RandomProfile", "random_profile"]
+
+TIMES = 5
+
+
+@dataclass(frozen=True)
+class RandomProfile:
+    """The random part at some times; ``str`` prints it.
+
+    table: the time, sd and icc with their intervals (missing for neural random effects), and the
+        standard error of log sd.
+    correlation: of mu2 between the times, missing where it has no variance.
+    """
+
+    table: pd.DataFrame
+    correlation: pd.DataFrame
+    method: str
+
+    def __str__(self) -> str:
+        form = "{:.4g}".format
+        return "\n".join(
+            [
+                f"Random part mu2(b, t), {self.method}",
+                self.table.to_string(float_format=form, index=False, na_rep="NA"),
+                "",
+                "Correlation",
+                self.correlation.to_string(float_format="{:.2f}".format, na_rep="NA"),
+            ]
+        )
+
+    __repr__ = __str__
+
+
+def random_profile(
+    mean: MeanPart,
+    times: Sequence[float] | None,
+    *,
+    term: int | None,
+    at: Mapping[str, Any] | None,
+    level: float,
+    draws: int,
+) -> RandomProfile:
+    """See :meth:`dgmm.fit.Fit.random_profile`."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    model, chosen = mean.done.model, _chosen(mean, term)
+    name, values = _times(mean, times)
+    columns = {**(at or {}), **({} if name is None else {name: values})}
+    panel, order = mean.panel(mean.frame(columns, len(values)))
+    rows = panel.rows.take(order)
+    level_of = marginal(mean.done, mean.done.theta, panel, "response").mean[order]
+    linear = all(model.latents[i].linear for i in chosen)
+
+    def parts(theta: Theta) -> tuple[Tensor, Tensor]:
+        S = _linear(mean, theta, chosen, rows) if linear else _drawn(mean, chosen, rows, draws)
+        extra = model.extra(theta, rows)
+        residual = model.family.link_variance(level_of, rows.data, extra)
+        return S, residual.expand(len(values))
+
+    S, residual = (one.detach() for one in parts(mean.done.theta))
+    sd = S.diagonal().clamp(min=0).sqrt()
+    errors = _errors(mean, parts) if linear else torch.full((2, len(values)), torch.nan)
+    icc = sd.square() / (sd.square() + residual)
+    z = float(special.ndtri(0.5 + level / 2))
+    spread, logit = z * errors.double(), torch.logit(icc)
+    table = {
+        name or "row": values,
+        "sd": sd.numpy(),
+        "se_log_sd": errors[0].numpy(),
+        "lower": (sd * torch.exp(-spread[0])).numpy(),
+        "upper": (sd * torch.exp(spread[0])).numpy(),
+        "icc": icc.numpy(),
+        "icc_lower": torch.sigmoid(logit - spread[1]).numpy(),
+        "icc_upper": torch.sigmoid(logit + spread[1]).numpy(),
+    }
+    labels = [f"{value:.4g}" for value in values]
+    known = torch.where(sd > 1e-8 * sd.max(), sd, torch.nan)
+    correlation = (S / known[:, None] / known).numpy()
+    method = "exact (T D T')" if linear else f"{draws} quasi-random draws of b"
+    return RandomProfile(
+        pd.DataFrame(table), pd.DataFrame(correlation, index=labels, columns=labels), method
+    )
+
+
+def _chosen(mean: MeanPart, term: int | None) -> list[int]:
+    targets = mean.done.model.targets
+    inside = [i for i, target in enumerate(targets) if target == 0]
+    if term is None:
+        return inside
+    if term not in inside:
+        raise ValueError(f"term is the position of a random part of the mean, {inside}, not {term}")
+    return [term]
+
+
+def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, np.ndarray]:
+    """The first numeric covariate of the random part, and its values."""
+    inside = mean.random_covariates(_chosen(mean, None))
+    numeric = [n for n in inside if mean.covariates[n].variable.kind == "number"]
+    name = mean.spec.time_name if mean.spec.time_name in inside else next(iter(numeric), None)
+    if name is None:
+        if times is not None:
+            raise ValueError("the random part has no time variable; leave times out")
+        return None, np.zeros(1)
+    if times is None:
+        return name, np.asarray(covariate_values(mean.covariates[name], TIMES))
+    values = np.atleast_1d(np.asarray(times, dtype=float))
+    if not np.isfinite(values).all() or not len(values):
+        raise ValueError(f"times are finite values of `{name}`, not {times!r}")
+    return name, values
+
+
+def _linear(mean: MeanPart, theta: Theta, chosen: list[int], rows: Rows) -> Tensor:
+    """T D T', summed over the parts, (G, G)."""
+    blocks = []
+    for i in chosen:
+        D = covariance(mean.done.model.latents[i], part(theta, f"latent{i + 1}."))
+        blocks.append(rows.T[i] @ D @ rows.T[i].T)
+    return torch.stack(blocks).sum(0)
+
+
+def _drawn(mean: MeanPart, chosen: list[int], rows: Rows, draws: int) -> Tensor:
+    model = mean.done.model
+    b = sobol_normal(model.k, draws, seed=11)[:, None, :]
+    with torch.no_grad():
+        ready = model.prepare(mean.done.theta)
+        wide = rows.take(torch.arange(len(rows.X))[None])
+        value = model.mu2(ready, b, wide, chosen)[:, 0]
+    return torch.cov(value.T).reshape(len(rows.X), -1)
+
+
+def _errors(mean: MeanPart, parts: Callable[[Theta], tuple[Tensor, Tensor]]) -> Tensor:
+    """Standard errors of log sd and of logit icc, (2, G)."""
+    info, theta = mean.info, mean.done.theta
+    size = parts(theta)[1].shape[0]
+    if info is None:
+        return torch.full((2, size), torch.nan, dtype=torch.float64)
+
+    def working(vector: Tensor) -> Tensor:
+        S, residual = parts({**theta, **info.packing.unpack(vector)})
+        log_variance = S.diagonal().log()
+        return torch.cat([0.5 * log_variance, log_variance - residual.log()])
+
+    J = torch.autograd.functional.jacobian(working, info.packing.pack(theta))
+    return delta_errors(info, torch.nan_to_num(J)).reshape(2, size)
