@@ -8,8 +8,9 @@ is the identity. The penalty of a network follows the evidence from above, from 
 
 the weights following kappa by the quadratic approximation at hand. The fixed point of the second
 line leaves out that A depends on w, so the walk ends where the evidence falls, and a part of the
-penalty reached there is kept. The walk starts in the smooth regime because a large network under a small penalty has many maxima, and the one with the
-largest penalised likelihood is as a rule not that with the largest evidence.
+penalty reached there is kept. It starts in the smooth regime because a large network under a small
+penalty has many maxima, and the one with the largest penalised likelihood is as a rule not that
+with the largest evidence.
 MacKay (1992), Neural Computation 4, 448-472.
 """
 

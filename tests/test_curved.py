@@ -175,6 +175,11 @@ def test_predictions_save_and_load(deep, tmp_path) -> None:
     assert float(error.std()) < 0.6
 
 
+def test_satterthwaite_is_refused(deep) -> None:
+    with pytest.raises(ValueError, match=r"without dnn\(\)"):
+        deep.coefficients(df="satterthwaite")
+
+
 def test_many_rows_begin_with_some(monkeypatch: pytest.MonkeyPatch) -> None:
     from dgmm.estimate import curved
 
