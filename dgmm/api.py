@@ -82,13 +82,14 @@ def mixed_model(
             missing outcome are kept (valid under MAR).
         family: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.
         link: one of the family's links; its first one by default.
-        method: "ml", "reml", "vae" (variational auto-encoder, then polished on the marginal
-            likelihood); "auto" is ML without networks, VAE with them.
+        method: "ml" (with networks on the fixed side the likelihood is penalised), "reml", "vae"
+            (variational auto-encoder, then polished on the marginal likelihood); "auto" is VAE
+            with networks left of a bar, ML otherwise.
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
             effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
-            (any), "laplace" (any, without networks: an approximation, fast); "auto" takes the
-            first of the first three that applies. With several grouping factors "exact", or
-            "laplace" for other outcomes.
+            (any), "laplace" (any without networks left of a bar: an approximation, fast); "auto"
+            takes the first of the first three that applies. With several grouping factors
+            "exact", or "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing.
         se: "hessian" (the information, network weights included), "sandwich" (cluster-robust),

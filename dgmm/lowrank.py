@@ -89,5 +89,6 @@ def leading(
         if rank >= size / 2 or float(value[0]) < SMALL:
             break
         rank, start = 2 * rank, Q
-    kept = value > 0.1 * SMALL
+    # of a whole matrix nothing need be left out
+    kept = value > (0.0 if rank >= size / 2 else 0.1 * SMALL)
     return LowRank(Q @ vector[:, kept], value[kept])

@@ -80,3 +80,18 @@ def test_every_weight_gets_a_gradient(activation: str) -> None:
 def test_unknown_activation_is_refused_with_the_list() -> None:
     with pytest.raises(ValueError, match="unknown activation 'tan'; did you mean 'tanh'"):
         Dense((2, 1), activation="tan")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_sweep_is_the_value_with_the_derivatives_of_autograd(activation: str, bias: bool) -> None:
+    network = Dense((3, 4, 5, 1), activation, bias)
+    weights = network.initial(generator(1))
+    x = torch.randn(7, 3, generator=generator(2), dtype=torch.float64)
+    sweep = network.sweep(weights, x)
+    assert torch.allclose(sweep.value, network(weights, x)[:, 0], atol=1e-12, rtol=0)
+    slopes = torch.func.jacrev(lambda w: network(w, x)[:, 0])(weights)
+    J = torch.cat([slopes[name].reshape(7, -1) for name in network.shapes()], dim=1)
+    assert torch.allclose(sweep.jacobian(), J, atol=1e-12, rtol=0)
+    omega = torch.randn(7, generator=generator(3), dtype=torch.float64)
+    assert torch.allclose(sweep.pull(omega), J.T @ omega, atol=1e-12, rtol=0)

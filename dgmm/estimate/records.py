@@ -234,7 +234,7 @@ class Estimate:
     statistics: exact.Statistics | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # what the exact likelihood was made of, for its information; not kept in files
-    start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
+    start_spread: tuple[float, ...] = ()  # log evidence (VAE: penalised l) reached from each start
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     messages: tuple[str, ...] = ()
 

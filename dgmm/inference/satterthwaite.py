@@ -58,6 +58,11 @@ def satterthwaite(done: Estimate) -> Satterthwaite:
     Raises:
         ValueError: for other fits, whose tests have no denominator degrees of freedom.
     """
+    if not done.model.linear:
+        raise ValueError(
+            "Satterthwaite's degrees of freedom are for models without dnn(); the tests of this fit "
+            "use the normal distribution"
+        )
     if done.likelihood != "exact" or done.method not in ("ml", "reml"):
         raise ValueError(
             "Satterthwaite's degrees of freedom are for Gaussian linear mixed models fitted by "

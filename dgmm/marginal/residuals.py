@@ -53,7 +53,7 @@ class ResidualLikelihood(ClassicalObjective):
         """l(x), its gradient, and with ``scores`` the gradient of every l_i."""
         self.evaluations += 1
         with np.errstate(over="ignore", invalid="ignore"):  # a step too far is refused by its value
-            s2 = math.exp(2 * min(x[-1], 300.0))
+            s2 = math.exp(2 * float(np.clip(x[-1], -300.0, 300.0)))
             Lambda, k = self.Lambda(x), self.pattern.q
             r = self.y - self._fixed_part(x).numpy()
             wr = self.weights * r
