@@ -5,7 +5,7 @@
 >>> summary = dgmm.summary(fit)
 """
 
-from dgmm import datasets
+from dgmm import datasets, studies
 from dgmm.api import lm_list, load, mixed_model
 from dgmm.comparison import compare
 from dgmm.estimate import Control
@@ -48,6 +48,7 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
+from dgmm.studies import simulate_study
 
 __version__ = "0.1.0"
 
@@ -90,7 +91,9 @@ __all__ = [
     "save",
     "sigma",
     "simulate",
+    "simulate_study",
     "std_errors",
+    "studies",
     "summary",
     "update",
     "var_corr",

@@ -12,7 +12,7 @@ __all__ = ["Process", "covariate_effect"]
 
 
 class Process(ABC):
-    """y_ij = profile(u_i, t_ij; age_i, sex_i, x_i) + e_ij, u_i ~ N(0, I_k), e_ij ~ N(0, sigma^2)."""
+    """y_ij = profile(u_i, t_ij; age_i, sex_i, x_i) + e_ij, u_i ~ N(0, I_k), e ~ N(0, sigma^2)"""
 
     name: ClassVar[str]
     stream: ClassVar[int]  # sets its random numbers apart from those of the other processes

@@ -93,9 +93,10 @@ def oracle_predictions(
         pd.Series(one.numpy(), index=index)
         for one in (found.log_likelihood, error, found.effective)
     ]
-    columns = np.empty((3, len(data)))
-    columns[:, truth.order] = torch.stack(found[:3]).numpy()
-    return Oracle(Predictions(*columns, each[0][data.loc[new, "id"].unique()]), *each)
+    place = np.argsort(truth.order)
+    mean, lower, upper = (column.numpy()[place] for column in found[:3])
+    scores = each[0][data.loc[new, "id"].unique()]
+    return Oracle(Predictions(mean, lower, upper, scores), *each)
 
 
 def _exact(truth: Truth, history: Panel, process: Process) -> Rows:
@@ -126,9 +127,7 @@ def _sampled(
     mean, lower, upper = torch.full((3, panel.n_rows), torch.nan, dtype=torch.float64)
     value, effective = torch.zeros(2, panel.n, dtype=torch.float64)
     for block in history.blocks(CELLS // draws):
-        found = sample_posterior(
-            truth.model, truth.theta, history, block.subjects, draws, rng
-        )
+        found = sample_posterior(truth.model, truth.theta, history, block.subjects, draws, rng)
         value[block.subjects], effective[block.subjects] = found.log_likelihood, found.effective
         rows, weight = panel.block(block.subjects), found.log_weight.exp()
         eta = truth.model.mu2(truth.theta, found.b, rows.rows)

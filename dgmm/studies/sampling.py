@@ -2,9 +2,9 @@
 
     q(b) = 1/K sum_k t_5(b; m_k, P_k^-1),   w_m ~ p(y, b_m) / q(b_m),
 
-P_k = I + J'J / sigma^2 at m_k. Two rounds: the centres m_k are first the modes that Newton finds
-from K starts, then K draws of the first round, so that the proposal follows the posterior. Draws
-are quasi-random, an equal number from every component.
+P_k = I + J'J / sigma^2 at m_k. The centres m_k are first the modes that Newton finds from K starts,
+then K draws of the round before, so that the proposal follows the posterior; rounds go on while a
+subject has few effective draws. Draws are quasi-random, an equal number from every component.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ __all__ = ["CENTRES", "Draws", "mixture_quantile", "sample_posterior"]
 CENTRES = 16  # K
 SEARCH = 256  # prior draws of which a start of Newton is the likeliest
 NEWTON_STEPS = 15  # a proposal needs no better mode
+ROUNDS, MOST_ROUNDS = 2, 5
+ENOUGH = 0.04  # effective share of the draws, of every subject, that ends the rounds
 FREEDOM = 5.0
 
 
@@ -51,9 +53,13 @@ def sample_posterior(
     block, wide = panel.block(subjects), panel.block(subjects.repeat(CENTRES))
     starts = _starts(model, theta, block).reshape(-1, model.k)
     modes = find_modes(model, theta, wide, starts, iterations=NEWTON_STEPS)
-    first = _weighted(model, theta, block, modes, draws, rng)
-    centres = find_modes(model, theta, wide, _resampled(first, rng), iterations=0)
-    return _weighted(model, theta, block, centres, draws, rng)
+    found = _weighted(model, theta, block, modes, draws, rng)
+    for number in range(1, MOST_ROUNDS):
+        if number >= ROUNDS and bool((found.effective > draws * ENOUGH).all()):
+            break
+        centres = find_modes(model, theta, wide, _resampled(found, rng), iterations=0)
+        found = _weighted(model, theta, block, centres, draws, rng)
+    return found
 
 
 def _starts(model: Model, theta: Theta, block: Block) -> Tensor:

@@ -24,9 +24,7 @@ def row_kinds(data: pd.DataFrame) -> dict[str, np.ndarray]:
     of the landmark subjects after t = 5; new: all of the subjects never shown to a method.
     """
     seen = data["observed"].to_numpy()
-    train, landmark, new = (
-        (data["set"] == one).to_numpy() for one in ("train", "landmark", "new")
-    )
+    train, landmark, new = ((data["set"] == one).to_numpy() for one in ("train", "landmark", "new"))
     kinds = {
         "observed": train & seen,
         "dropped": train & ~seen,
@@ -74,6 +72,7 @@ def score(predictions: Predictions, data: pd.DataFrame, process: str | Process) 
     each = predictions.log_score.to_numpy()
     if len(each):
         found["loglik"] = float(each.mean())
+    if len(each) > 1:
         found["loglik_se"] = float(each.std(ddof=1) / np.sqrt(len(each)))
     return pd.Series(found, name="score")
 
@@ -109,6 +108,6 @@ def coefficient_errors(fit: Fit) -> pd.DataFrame:
     L[0, 2] = 45.0
     estimate = L @ fixed[names].to_numpy()
     spread = L @ V.loc[names, names].to_numpy() @ L.T
-    table = pd.DataFrame({"truth": COEFFICIENTS, "estimate": estimate})
+    table = pd.DataFrame({"truth": pd.Series(COEFFICIENTS), "estimate": estimate})
     table["std_error"] = np.sqrt(np.diag(spread))
     return table.assign(z=(table["estimate"] - table["truth"]) / table["std_error"])
