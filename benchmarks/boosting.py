@@ -17,8 +17,8 @@ from scipy import special
 from dgmm.studies import Predictions
 from dgmm.transforms import ns
 
-ROUNDS = (25, 50, 100, 200, 300)
-TREES = {"learning_rate": 0.05, "max_depth": 5, "min_data_in_leaf": 50, "verbose": -1}
+ROUNDS = (25, 50, 100, 150)
+TREES = {"learning_rate": 0.1, "max_depth": 5, "min_data_in_leaf": 50, "verbose": -1}
 INPUTS = ["t", "age", "sex", "x"]
 
 

@@ -31,7 +31,9 @@ def test_the_best_lmm_is_zero_and_the_oracle_one() -> None:
 
 
 def test_what_it_needs() -> None:
-    with pytest.raises(ValueError, match="'oracle' and one of lmm4, lmm7; it has lmm4, deep"):
+    with pytest.raises(
+        ValueError, match="'oracle' and one of lmm4, lmm7, lmm_rich; it has lmm4, deep"
+    ):
         standing(TABLE.loc[["lmm4", "deep"]])
     with pytest.raises(ValueError, match="needs the rows"):
         standing(TABLE.loc[["deep", "oracle"]])
