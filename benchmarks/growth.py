@@ -3,8 +3,8 @@
     python benchmarks/growth.py --subjects 800 1600 3200 --visits 20 40 80
 
 Wall time of one default fit of the sigmoid study, standard errors included, and the exponent of a
-power law fitted by least squares to log time. With n growing there are 20 visits, with visits
-growing 800 subjects.
+power law fitted by least squares to log time. With subjects growing there are 20 visits, with
+visits growing 800 subjects (--held 800 20).
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ def main() -> None:
     parser.add_argument("--subjects", nargs="*", type=int, default=SUBJECTS)
     parser.add_argument("--visits", nargs="*", type=int, default=VISITS)
     parser.add_argument("--epochs", type=int, help="fewer than the default, to try the script")
+    parser.add_argument("--held", nargs=2, type=int, default=[800, 20], help="sizes held")
     options = parser.parse_args()
+    n, visits = options.held
     control = {} if options.epochs is None else {"epochs": options.epochs}
     for what, sizes, pair in (
-        ("subjects", options.subjects, lambda size: (size, 20)),
-        ("visits", options.visits, lambda size: (800, size)),
+        ("subjects", options.subjects, lambda size: (size, visits)),
+        ("visits", options.visits, lambda size: (n, size)),
     ):
         times = []
         for size in sizes:
