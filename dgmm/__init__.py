@@ -5,7 +5,7 @@
 >>> summary = dgmm.summary(fit)
 """
 
-from dgmm import datasets
+from dgmm import datasets, studies
 from dgmm.api import lm_list, load, mixed_model
 from dgmm.comparison import compare
 from dgmm.estimate import Control
@@ -52,6 +52,7 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
+from dgmm.studies import simulate_study
 from dgmm.tuning import Tuning, tune
 
 __version__ = "0.1.0"
@@ -99,8 +100,10 @@ __all__ = [
     "save",
     "sigma",
     "simulate",
+    "simulate_study",
     "slopes",
     "std_errors",
+    "studies",
     "summary",
     "tune",
     "update",

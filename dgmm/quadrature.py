@@ -18,7 +18,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-__all__ = ["Nodes", "gauss_hermite", "sobol_gaussian", "sobol_normal", "sobol_t"]
+__all__ = ["Nodes", "gauss_hermite", "log_t", "sobol_gaussian", "sobol_normal", "sobol_t"]
 
 
 class Nodes(NamedTuple):
@@ -89,11 +89,17 @@ def sobol_t(
     u = _shifted_sobol(n, k + 1, draws, rng, keys)
     mixing = special.gammaincinv(df / 2, u[..., :1]) * 2 / df
     e = special.ndtri(u[..., 1:]) / np.sqrt(mixing)
+    draws_of_t = torch.from_numpy(e)
+    return Nodes(draws_of_t, -math.log(draws) - log_t(draws_of_t, df))
+
+
+def log_t(e: Tensor, df: float) -> Tensor:
+    """Log density of the standard k-variate t with ``df`` degrees of freedom, e (..., k)."""
+    k = e.shape[-1]
     constant = (
         special.gammaln((df + k) / 2) - special.gammaln(df / 2) - 0.5 * k * math.log(df * math.pi)
     )
-    log_base = constant - 0.5 * (df + k) * np.log1p((e**2).sum(-1) / df)
-    return Nodes(torch.from_numpy(e), torch.from_numpy(-math.log(draws) - log_base))
+    return constant - 0.5 * (df + k) * torch.log1p(e.square().sum(-1) / df)
 
 
 def sobol_gaussian(n: int, k: int, draws: int, rng: np.random.Generator) -> Tensor:
