@@ -142,6 +142,7 @@ def mixed_model(
         "method": method,
         "likelihood": likelihood,
         "encoder": find_encoder(encoder).name,
+        "missing": missing,
         "se": se,
         "bounds": bounds,
         "zi": zi,

@@ -37,6 +37,7 @@ __all__ = [
 METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", None)
+MISSING = ("observed", "saem", "pattern")
 MOST_QUADRATURE = 3
 
 
@@ -58,7 +59,7 @@ def check_whole(name: str, value: Any, least: int) -> None:
 
 def check_options(method: str, missing: str, se: str | None, device: str) -> None:
     _one_of("method", method, METHODS)
-    _one_of("missing", missing, ("observed",))
+    _one_of("missing", missing, MISSING)
     _one_of("se", se, STANDARD_ERRORS)
     _one_of("device", device, ("auto", "cpu"))
 
@@ -176,7 +177,8 @@ def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: F
 def make_request(call: dict[str, Any], design: Design, family: Family, verbose: int) -> Request:
     """The checked options as the estimation takes them, "auto" resolved."""
     deep = is_deep(design.formula)
-    method = _method(call["method"], deep)
+    method = _method(call["method"], deep, call["missing"])
+    _check_missing(call, method, design)
     return Request(
         family,
         method,
@@ -186,15 +188,32 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         call["seed"],
         verbose,
         Control(**call["control"]),
+        call["missing"],
     )
 
 
-def _method(method: str, deep: bool) -> str:
+def _check_missing(call: dict[str, Any], method: str, design: Design) -> None:
+    """What missing= needs of the other arguments and of the data."""
+    if call["missing"] == "saem" and call["encoder"] != "dense":
+        raise ValueError(
+            "missing='saem' completes the outcomes that encoder='dense' sees; "
+            f"encoder={call['encoder']!r} needs no imputation: use missing='observed' with it, or "
+            "encoder='dense' with 'saem'"
+        )
+
+
+def _method(method: str, deep: bool, missing: str) -> str:
     if deep and method in ("ml", "reml"):
         raise ValueError(
             f"method={method!r} is for models without dnn(); leave method='auto' or 'vae'"
         )
-    return ("vae" if deep else "ml") if method == "auto" else method
+    if missing == "saem" and method in ("ml", "reml"):
+        raise ValueError(
+            f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
+        )
+    if method != "auto":
+        return method
+    return "vae" if deep or missing == "saem" else "ml"
 
 
 def _likelihood(word: str, method: str, deep: bool, design: Design, family: Family) -> str:

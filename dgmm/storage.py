@@ -22,7 +22,7 @@ from torch import Tensor
 from dgmm.design import Specification
 from dgmm.elbo import Trace
 from dgmm.encoders import Encoder
-from dgmm.estimate import Control, Estimate, HeldOut, Request
+from dgmm.estimate import Control, Estimate, HeldOut, Request, Saem
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
@@ -52,6 +52,7 @@ OWN = (
     Reference,
     Request,
     Rows,
+    Saem,
     Trace,
 )
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.elbo import Trace, evaluate, train
+from dgmm.elbo import Bound, Trace, evaluate, train
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.climb import climb
+from dgmm.estimate.completed import settle
 from dgmm.estimate.finish import conclude
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, Saem
+from dgmm.estimate.saem import saem
 from dgmm.marginal import Importance, NodeRule
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -21,7 +23,7 @@ from dgmm.parameters import Theta, part
 from dgmm.polish import polish
 from dgmm.progress import Progress
 
-__all__ = ["fit_amortised", "maximise", "skip_matrix", "tied_encoder", "with_encoder"]
+__all__ = ["fit_amortised", "maximise", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
 
 def fit_amortised(
@@ -35,13 +37,35 @@ def fit_amortised(
     """The VAE route of a classical model: encoder tied to the start, ELBO, polish."""
     observed = panel.observed_rows()
     encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator)
-    schedule = request.control.schedule(panel.n)
+    control, completing = request.control, request.missing == "saem"
+    schedule = control.schedule(panel.n, max(1, control.epochs // 3) if completing else None)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
             model, encoder, theta, phi, observed, schedule, generator, progress=bar
         )
-    done = maximise(model, panel, theta, rule, request)
-    return with_encoder(done, encoder, phi, trace, request)
+    account = None
+    if completing:
+        theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
+    if control.polish:
+        done = maximise(model, panel, theta, rule, request)
+    else:
+        as_it_is = polish(model, theta, observed, rule, request.seed, rounds=0)
+        done = conclude(model, panel, as_it_is, rule, request)
+    return replace(with_encoder(done, encoder, phi, trace, request), saem=account)
+
+
+def stochastic(
+    model: Model,
+    panel: Panel,
+    theta: Theta,
+    encoder: Encoder,
+    phi: Weights,
+    request: Request,
+    generator: torch.Generator,
+) -> tuple[Theta, Weights, Saem]:
+    """The stage of missing="saem", with its line of progress."""
+    with Progress(request.verbose, request.control.saem_iterations, "SAEM") as bar:
+        return saem(model, encoder, theta, phi, panel, request.control, generator, bar)
 
 
 def maximise(
@@ -85,6 +109,9 @@ def with_encoder(
     phi = {**phi, "W": skip, "c": torch.zeros(2, dtype=torch.float64)}
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
+    if request.missing == "saem":
+        phi, bound = settle(model, encoder, theta, phi, done.panel, request.control, generator)
+        return _attached(done, encoder, phi, trace, bound)
     schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:
         _, phi, _ = train(
@@ -99,6 +126,12 @@ def with_encoder(
             progress=bar,
         )
     bound = evaluate(model, encoder, theta, phi, observed, request.seed)
+    return _attached(done, encoder, phi, trace, bound)
+
+
+def _attached(
+    done: Estimate, encoder: Encoder, phi: Weights, trace: Trace, bound: Bound
+) -> Estimate:
     return replace(
         done,
         encoder=encoder,

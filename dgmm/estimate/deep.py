@@ -12,11 +12,11 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.elbo import Schedule, Trace, train
 from dgmm.encoders import Encoder
-from dgmm.estimate.amortised import tied_encoder, with_encoder
+from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
 from dgmm.estimate.classical import fit_linear, subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.pilot import pilot
-from dgmm.estimate.records import Estimate, HeldOut, Request
+from dgmm.estimate.records import Estimate, HeldOut, Request, Saem
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
 from dgmm.model import Model, build_model
@@ -44,6 +44,7 @@ class _Trained:
     encoder: Encoder
     phi: Weights
     trace: Trace
+    account: Saem | None = None
 
 
 def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
@@ -61,14 +62,19 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     for number in range(request.starts):
         seed = request.seed + 1000 * number
         first = start if number == 0 else None
-        trained = train_deep(model, panel, below, replace(request, seed=seed), first)
-        reached.append((trained, polish_deep(trained, panel, replace(request, seed=seed))))
+        again = replace(request, seed=seed)
+        trained = train_deep(model, panel, below, again, first)
+        if request.missing == "saem":
+            trained = _completed(trained, panel, again)
+        reached.append((trained, polish_deep(trained, panel, again)))
     best = max(range(len(reached)), key=lambda j: reached[j][1].path[-1])
     trained, polished = reached[best]
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     spread = tuple(run.path[-1] for _, run in reached)
-    return replace(done, nested=below, held_out=held_out, start_spread=spread)
+    return replace(
+        done, nested=below, held_out=held_out, start_spread=spread, saem=trained.account
+    )
 
 
 def nested_likelihood(nested: Design, request: Request) -> str:
@@ -160,6 +166,14 @@ def _segment(
     return _Trained(model, theta, state.encoder, phi, trace)
 
 
+def _completed(trained: _Trained, panel: Panel, request: Request) -> _Trained:
+    """The stage of missing="saem" after the ELBO."""
+    generator = torch.Generator().manual_seed(request.seed + 7)
+    model, theta, encoder, phi = trained.model, trained.theta, trained.encoder, trained.phi
+    theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
+    return replace(trained, theta=theta, phi=phi, account=account)
+
+
 def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:
     """theta of the deep model that gives the profiles of the nested fit."""
     ready = below.model.prepare(below.theta)
@@ -213,6 +227,7 @@ def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
             rule,
             request.seed,
             free=free,
+            rounds=12 if request.control.polish else 0,
             tolerance=request.control.tolerance,
             progress=bar,
         )

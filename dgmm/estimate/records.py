@@ -16,7 +16,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["Control", "Estimate", "HeldOut", "Request"]
+__all__ = ["Control", "Estimate", "HeldOut", "Request", "Saem"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Control:
         weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
     points: quadrature points per dimension, fixed; by default the rule grows until it is right.
     tolerance: Newton decrement, in standard errors, at which polishing stops.
+    polish: False keeps the estimates of the ELBO or of SAEM as they are; likelihood and standard
+        errors are those of the marginal likelihood at that point, which is not its maximum.
+    saem_iterations, chains: of missing="saem"; the first third has a gain that does not decrease,
+        iterates of the rest are averaged. Chains per subject, an even number.
     holdout: share of the subjects on which a deep model is compared with its nested model.
     """
 
@@ -50,6 +54,9 @@ class Control:
     tolerance: float = 0.01
     holdout: float = 0.2
     hessian_draws: int = 1024
+    polish: bool = True
+    saem_iterations: int = 600
+    chains: int = 8
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -62,6 +69,8 @@ class Control:
             ("polish_weights", 0),
             ("replicates", 2),
             ("hessian_draws", 16),
+            ("saem_iterations", 60),
+            ("chains", 2),
             ("points", 3),
         ):
             value = getattr(self, name)
@@ -102,6 +111,19 @@ class Request:
     seed: int
     verbose: int
     control: Control
+    missing: str = "observed"  # "saem", "pattern"
+
+
+@dataclass(frozen=True)
+class Saem:
+    """The path of stochastic approximation EM, linear coefficients on the user's scale."""
+
+    names: tuple[str, ...]  # (p,)
+    trace: Tensor  # (iterations, p)
+    burn: int  # iterations before the gain decreases; the rest is averaged
+    mc_error: Tensor  # (p,) Monte Carlo standard error of the average, by batch means
+    acceptance: tuple[float, float]  # of the encoder's proposals and of the random walk
+    chains: int  # per subject
 
 
 @dataclass(frozen=True)
@@ -142,6 +164,7 @@ class Estimate:
     )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
     messages: tuple[str, ...] = ()
+    saem: Saem | None = None
 
     @property
     def observed(self) -> Panel:
