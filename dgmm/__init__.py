@@ -26,12 +26,14 @@ from dgmm.generics import (
     fitted,
     fixef,
     icc,
+    impute,
     influence,
     is_singular,
     loglik,
     n_groups,
     nobs,
     part_coefficients,
+    pattern_profile,
     predict,
     r2,
     ranef,
@@ -47,6 +49,7 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
+from dgmm.pooling import pool
 
 __version__ = "0.1.0"
 
@@ -70,6 +73,7 @@ __all__ = [
     "fitted",
     "fixef",
     "icc",
+    "impute",
     "influence",
     "is_singular",
     "lm_list",
@@ -79,6 +83,8 @@ __all__ = [
     "n_groups",
     "nobs",
     "part_coefficients",
+    "pattern_profile",
+    "pool",
     "predict",
     "r2",
     "ranef",

@@ -54,6 +54,8 @@ def mixed_model(
     likelihood: str = "auto",
     encoder: str = "sites",
     missing: str = "observed",
+    restriction: str = "acmv",
+    delta: float = 0.0,
     se: str | None = "hessian",
     bounds: tuple[float | None, float | None] | None = None,
     zi: str | None = None,
@@ -88,7 +90,14 @@ def mixed_model(
             first of the first three that applies. With several grouping factors "exact", or
             "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
-        missing: "observed": outcomes that were not seen contribute nothing.
+        missing: "observed": outcomes that were not seen contribute nothing, which is right when
+            they are missing at random. "saem": the same likelihood by stochastic approximation
+            EM, for ``encoder="dense"``, which then sees imputed outcomes in place of missing ones.
+            "pattern": a model per dropout pattern; see :meth:`dgmm.Fit.pattern_profile`.
+        restriction: of missing="pattern", whose outcomes stand in after dropout: "acmv" of all who
+            were seen at that visit (missing at random), "ccmv" of completers, "ncmv" of those who
+            left next.
+        delta: of missing="pattern", added to the linear predictor of visits after dropout.
         se: "hessian", "sandwich" (cluster-robust; no networks, one grouping factor) or
             None.
         bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
@@ -143,6 +152,8 @@ def mixed_model(
         "likelihood": likelihood,
         "encoder": find_encoder(encoder).name,
         "missing": missing,
+        "restriction": restriction,
+        "delta": delta,
         "se": se,
         "bounds": bounds,
         "zi": zi,

@@ -38,6 +38,7 @@ METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", None)
 MISSING = ("observed", "saem", "pattern")
+RESTRICTIONS = ("acmv", "ccmv", "ncmv")
 MOST_QUADRATURE = 3
 
 
@@ -189,17 +190,49 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         verbose,
         Control(**call["control"]),
         call["missing"],
+        call["restriction"],
+        float(call["delta"]),
     )
 
 
 def _check_missing(call: dict[str, Any], method: str, design: Design) -> None:
     """What missing= needs of the other arguments and of the data."""
-    if call["missing"] == "saem" and call["encoder"] != "dense":
+    missing, several = call["missing"], len(factors(design)) > 1
+    if missing != "pattern" and (call["restriction"] != "acmv" or call["delta"] != 0):
+        raise ValueError("restriction= and delta= belong to missing='pattern'")
+    if missing == "observed":
+        return
+    if several:
         raise ValueError(
-            "missing='saem' completes the outcomes that encoder='dense' sees; "
-            f"encoder={call['encoder']!r} needs no imputation: use missing='observed' with it, or "
-            "encoder='dense' with 'saem'"
+            f"missing={missing!r} is for one grouping factor; the formula has "
+            f"{', '.join(factors(design))}: use missing='observed'"
         )
+    if missing == "saem":
+        if call["encoder"] != "dense":
+            raise ValueError(
+                "missing='saem' completes the outcomes that encoder='dense' sees; "
+                f"encoder={call['encoder']!r} needs no imputation: use missing='observed' with "
+                "it, or encoder='dense' with 'saem'"
+            )
+        return
+    _one_of("restriction", call["restriction"], RESTRICTIONS)
+    if not isinstance(call["delta"], int | float | np.number) or not np.isfinite(call["delta"]):
+        raise ValueError(f"delta is a shift of the linear predictor, not {call['delta']!r}")
+    if method == "reml":
+        raise ValueError("missing='pattern' is for maximum likelihood; use method='ml'")
+    if not _somebody_leaves(design):
+        raise ValueError(
+            "missing='pattern' is about dropout, and no subject has planned rows after its last "
+            f"outcome. Keep the rows of visits that were missed, with `"
+            f"{design.formula.response.text}` missing"
+        )
+
+
+def _somebody_leaves(design: Design) -> bool:
+    """Whether the last row of some subject has no outcome."""
+    code = design.latents[0].grouping.codes
+    end = np.append(code[1:] != code[:-1], True)
+    return bool((~design.observed & end).any())
 
 
 def _method(method: str, deep: bool, missing: str) -> str:

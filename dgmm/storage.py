@@ -22,7 +22,7 @@ from torch import Tensor
 from dgmm.design import Specification
 from dgmm.elbo import Trace
 from dgmm.encoders import Encoder
-from dgmm.estimate import Control, Estimate, HeldOut, Request, Saem
+from dgmm.estimate import Control, Estimate, Head, HeldOut, Patterns, Request, Saem
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
@@ -43,12 +43,14 @@ OWN = (
     Dense,
     Estimate,
     FixedNetwork,
+    Head,
     HeldOut,
     Information,
     Model,
     Packing,
     Panel,
     PartPredictor,
+    Patterns,
     Reference,
     Request,
     Rows,

@@ -60,6 +60,8 @@ def test_random_effects_of_a_skew_posterior() -> None:
     log_joint = model.log_joint(model.prepare(theta), grid[:, None, None], block)[:, 0]
     weight = torch.softmax(log_joint, 0)
     moments = [float(weight @ grid**p) for p in (1, 2, 3)]
-    spread = [float(weight @ grid ** (2 * p)) - m**2 for p, m in zip((1, 2, 3), moments, strict=True)]
+    spread = [
+        float(weight @ grid ** (2 * p)) - m**2 for p, m in zip((1, 2, 3), moments, strict=True)
+    ]
     for p, mean, variance in zip((1, 2, 3), moments, spread, strict=True):
         assert abs((b**p).mean() - mean) < 4 * np.sqrt(variance / len(b))

@@ -34,7 +34,9 @@ def test_equal_estimates_have_no_missing_information() -> None:
     assert list(table.index) == ["a", "b"]
     assert np.allclose(table["std_error"], [0.1, 0.2], atol=1e-15)
     assert (table["fmi"] == 0).all()
-    assert np.allclose(table["upper"] - table["estimate"], 1.959964 * np.array([0.1, 0.2]), rtol=1e-6)
+    assert np.allclose(
+        table["upper"] - table["estimate"], 1.959964 * np.array([0.1, 0.2]), rtol=1e-6
+    )
     assert pool([1.0, 1.0], [0.5, 0.5], df_complete=20).loc[0, "df"] == pytest.approx(21 / 23 * 20)
 
 

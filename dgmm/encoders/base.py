@@ -94,9 +94,7 @@ class Encoder(ABC):
         return {**self.initial(generator), **skeleton_weights(skip)}
 
 
-def context(
-    model: Model, ready: Theta, block: Block, imputed: Tensor | None = None
-) -> Context:
+def context(model: Model, ready: Theta, block: Block, imputed: Tensor | None = None) -> Context:
     """What the encoder sees of a block at the current theta.
 
     imputed: (n, J) bool, rows whose outcome was filled in.

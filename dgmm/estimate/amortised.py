@@ -110,7 +110,8 @@ def with_encoder(
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
     if request.missing == "saem":
-        phi, bound = settle(model, encoder, theta, phi, done.panel, request.control, generator)
+        control = request.control
+        phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
         return _attached(done, encoder, phi, trace, bound)
     schedule = request.control.schedule(done.panel.n, max(1, request.control.epochs // 5))
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
+from dgmm.quadrature import sobol_gaussian
 
 __all__ = ["Views", "completed_elbo", "settle", "teach", "views"]
 
@@ -81,9 +83,10 @@ def settle(
     phi: Weights,
     panel: Panel,
     control: Control,
-    generator: torch.Generator,
+    seed: int,
 ) -> tuple[Weights, Bound]:
     """The encoder brought to a fixed theta, and its bound, the mean over imputations."""
+    generator = torch.Generator().manual_seed(seed + 5)
     y = torch.stack([complete(model, theta, panel, generator)[0] for _ in range(IMPUTATIONS)])
     filled = panel.with_outcome(y[0])
     phi = {name: value.detach().clone().requires_grad_() for name, value in phi.items()}
@@ -95,7 +98,7 @@ def settle(
         rate = control.learning_rate * (1 - step / steps)
         teach(model, encoder, theta, phi, some, optimiser, rate, control.pairs, generator)
     learnt = {name: value.detach() for name, value in phi.items()}
-    return learnt, _mean_bound(model, encoder, theta, learnt, filled, panel.observed, y, generator)
+    return learnt, _mean_bound(model, encoder, theta, learnt, filled, panel.observed, y, seed)
 
 
 @torch.no_grad()
@@ -107,15 +110,16 @@ def _mean_bound(
     filled: Panel,
     observed: Tensor,
     y: Tensor,
-    generator: torch.Generator,
+    seed: int,
 ) -> Bound:
+    """The bound by quasi-random draws, its error from the spread over completed outcomes ``y``."""
     parts = torch.zeros(len(y), filled.n, 2 + model.k, dtype=torch.float64)
+    rng = np.random.default_rng([seed, 53])
     for number, completed in enumerate(y):
         for block in filled.blocks():
             some = views(block, completed, observed)
-            shape = (32, len(block.subjects), model.k)
-            e = torch.randn(shape, generator=generator, dtype=torch.float64)
-            bound = completed_elbo(model, encoder, theta, phi, some, torch.cat([e, -e]))
+            e = sobol_gaussian(len(block.subjects), model.k, 64, rng)
+            bound = completed_elbo(model, encoder, theta, phi, some, e)
             parts[number, block.subjects, 0] = bound.reconstruction
             parts[number, block.subjects, 1] = bound.kl
             parts[number, block.subjects, 2:] = bound.kl_by_direction
@@ -123,5 +127,3 @@ def _mean_bound(
     error = float(total.std() / math.sqrt(len(y)))
     mean = parts.mean(0)
     return Bound(mean[:, 0], mean[:, 1], mean[:, 2:], error)
-
-

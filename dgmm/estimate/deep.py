@@ -32,6 +32,7 @@ __all__ = [
     "is_linear_part",
     "nested_likelihood",
     "polish_deep",
+    "polish_heads",
     "tied_decoder",
     "train_deep",
 ]
@@ -72,9 +73,7 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     spread = tuple(run.path[-1] for _, run in reached)
-    return replace(
-        done, nested=below, held_out=held_out, start_spread=spread, saem=trained.account
-    )
+    return replace(done, nested=below, held_out=held_out, start_spread=spread, saem=trained.account)
 
 
 def nested_likelihood(nested: Design, request: Request) -> str:
@@ -208,6 +207,20 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
 def is_linear_part(name: str) -> bool:
     """beta, extra parameters, linear latent parameters and skips: all but the networks' layers."""
     return name.rpartition(".")[2][:1] not in ("A", "a")
+
+
+def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
+    """Linear parts and last layers fitted to other subjects, the hidden layers held."""
+    rule = Importance(request.control.polish_draws)
+    return polish(
+        done.model,
+        done.theta,
+        panel.observed_rows(),
+        rule,
+        request.seed,
+        free=done.model.head(),
+        tolerance=request.control.tolerance,
+    )
 
 
 def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:

@@ -16,7 +16,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["Control", "Estimate", "HeldOut", "Request", "Saem"]
+__all__ = ["Control", "Estimate", "Head", "HeldOut", "Patterns", "Request", "Saem"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Request:
     verbose: int
     control: Control
     missing: str = "observed"  # "saem", "pattern"
+    restriction: str = "acmv"  # of "pattern": "ccmv", "ncmv"
+    delta: float = 0.0  # added to the linear predictor after dropout
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,30 @@ class Saem:
     mc_error: Tensor  # (p,) Monte Carlo standard error of the average, by batch means
     acceptance: tuple[float, float]  # of the encoder's proposals and of the random walk
     chains: int  # per subject
+
+
+@dataclass(frozen=True)
+class Head:
+    """The model as it is for some subjects."""
+
+    subjects: Tensor  # (n_h,) positions in the panel
+    theta: Theta
+    log_likelihood: float  # of the observed outcomes of these subjects
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """A pattern-mixture model; a visit is the position among the planned rows of a subject."""
+
+    restriction: str
+    delta: float
+    last: Tensor  # (n,) last visit seen, -1 without any
+    group: Tensor  # (n,) group of patterns, -1 without any
+    longest: tuple[int, ...]  # (G,) longest visit of each group
+    heads: tuple[Head, ...]  # (G,) for the outcomes seen
+    first: int  # first visit that somebody misses for good
+    donors: tuple[Head, ...]  # for the outcomes of visits first, first + 1, ... after dropout
+    parameters: int  # of one head
 
 
 @dataclass(frozen=True)
@@ -165,6 +191,7 @@ class Estimate:
     start_spread: tuple[float, ...] = ()  # penalised log-likelihood reached from each start
     messages: tuple[str, ...] = ()
     saem: Saem | None = None
+    patterns: Patterns | None = None
 
     @property
     def observed(self) -> Panel:

@@ -5,7 +5,8 @@ One iteration k, at theta_k:
  S  several persistent chains b_i per subject, whose target is p(b_i | y_observed; theta_k): an
     independence step from the encoder, its density in the ratio, then an adaptive random walk
  I  y_missing ~ p(y | b_i; theta_k) completes what the dense encoder sees, and only that
- A  theta_{k+1} = theta_k + gain_k G^-1 mean over chains of d log p(y_observed | b; theta_k) / d theta
+ A  theta_{k+1} = theta_k + gain_k G^-1 g, g the mean over chains of
+    d log p(y_observed | b; theta_k) / d theta
  E  one step of Adam for the encoder, on the ELBO of the observed outcomes
 
 The chains of a subject form two halves, and the encoder that proposes for one half sees outcomes
@@ -92,7 +93,7 @@ def start_chains(model: Model, panel: Panel, chains: int, generator: torch.Gener
 def impute_from(
     model: Model, theta: Theta, chains: _Chains, half: int, generator: torch.Generator
 ) -> Tensor:
-    """y (N,): observed outcomes, and the missing ones drawn given b of the first chain of a half."""
+    """y (N,): observed outcomes, missing ones drawn given b of the first chain of a half."""
     drawn = simulate_panel(model, theta, chains.panel, generator, chains.x[half][0])
     return torch.where(chains.observed, chains.panel.rows.data.y, drawn)
 
@@ -134,7 +135,7 @@ def sweep(
     return y
 
 
-def gradient(model: Model, theta: Theta, chains: _Chains, y: Tensor) -> tuple[Theta, float]:
+def gradient(model: Model, theta: Theta, chains: _Chains, y: Tensor) -> Theta:
     """d / d theta of the mean over chains of log p(y_observed | b; theta), less the ridge."""
     leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
     ready = model.prepare(leaves)
@@ -142,8 +143,11 @@ def gradient(model: Model, theta: Theta, chains: _Chains, y: Tensor) -> tuple[Th
     for full, seen, _ in chains.blocks(y):
         b = torch.cat([x[:, full.subjects] for x in chains.x])
         total = total + model.log_likelihood(ready, b, seen).mean(0).sum()
-    slopes = torch.autograd.grad(total, list(leaves.values()))
-    return dict(zip(leaves, slopes, strict=True)), float(total.detach())
+    slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return {
+        name: torch.zeros_like(leaf) if slope is None else slope
+        for (name, leaf), slope in zip(leaves.items(), slopes, strict=True)
+    }
 
 
 def scores(model: Model, theta: Theta, chains: _Chains, y: Tensor) -> Tensor:
@@ -184,7 +188,7 @@ def saem(
             new = scores(model, theta, chains, y)
             memory = new if memory is None else memory + 0.3 * (new - memory)
             factor = _information_root(model, packing, memory, kappa)
-        slope, _ = gradient(model, theta, chains, y)
+        slope = gradient(model, theta, chains, y)
         x = x + gain * _step(factor, packing.pack(slope))
         theta = packing.unpack(x)
         path.append(x)
@@ -205,9 +209,7 @@ def _gain(model: Model, k: int, burn: int) -> float:
     return first * (1.0 if k < burn else (1 + k - burn) ** -EXPONENT)
 
 
-def _information_root(
-    model: Model, packing: Packing, memory: Tensor, kappa: Tensor
-) -> np.ndarray:
+def _information_root(model: Model, packing: Packing, memory: Tensor, kappa: Tensor) -> np.ndarray:
     return metric(memory, kappa + damping(packing), 1e-10 if model.linear else 1e-3)
 
 
