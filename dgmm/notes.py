@@ -76,8 +76,8 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
     if done.saem is not None and done.saem.acceptance[0] < 0.2:
         found.append(
             f"the encoder's proposals are accepted at a rate of {done.saem.acceptance[0]:.2f} "
-            "only: chains move by the random walk, and averages carry more Monte Carlo error; raise "
-            "control saem_iterations or epochs"
+            "only: chains move by the random walk, and averages carry more Monte Carlo error; "
+            "raise control saem_iterations or epochs"
         )
     if done.saem is not None and bool(done.panel.observed.all()):
         found.append("missing='saem': no planned outcome is missing, so nothing was imputed")

@@ -56,8 +56,9 @@ DEEP_GAIN = 0.1
 REFRESH = 10
 """Iterations of the first phase after which the information is estimated again."""
 
-LONGEST = 3.0
-"""Longest step, in standard errors per parameter."""
+LONGEST = 0.3
+"""Longest change of a parameter in one step, on the unit-free scale of theta: a variance that one
+bad step takes to zero comes back slowly, for the gradient of its logarithm vanishes there."""
 
 BATCHES = 20
 """Batches of iterates from which the Monte Carlo error of their average is estimated."""
@@ -214,11 +215,10 @@ def _information_root(model: Model, packing: Packing, memory: Tensor, kappa: Ten
 
 
 def _step(factor: np.ndarray, slope: Tensor) -> Tensor:
-    """G^-1 slope for G = C C', shortened where it is longer than three standard errors each."""
-    whitened = np.linalg.solve(factor, slope.numpy())
-    longest = LONGEST * math.sqrt(len(whitened))
-    whitened *= min(1.0, longest / max(float(np.linalg.norm(whitened)), 1e-300))
-    return torch.from_numpy(np.linalg.solve(factor.T, whitened))
+    """G^-1 slope for G = C C', shortened where a parameter would move too far."""
+    step = np.linalg.solve(factor.T, np.linalg.solve(factor, slope.numpy()))
+    largest = float(np.abs(step).max(initial=0.0))
+    return torch.from_numpy(step * min(1.0, LONGEST / max(largest, 1e-300)))
 
 
 def _account(model: Model, iterates: Tensor, chains: _Chains, burn: int) -> Saem:
