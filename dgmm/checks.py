@@ -220,6 +220,11 @@ def _check_missing(call: dict[str, Any], method: str, design: Design) -> None:
         raise ValueError(f"delta is a shift of the linear predictor, not {call['delta']!r}")
     if method == "reml":
         raise ValueError("missing='pattern' is for maximum likelihood; use method='ml'")
+    if design.spec.time_name is None:
+        raise ValueError(
+            "missing='pattern' needs the order of the visits, which is that of the time in the "
+            "random part, such as (time | id)"
+        )
     if not _somebody_leaves(design):
         raise ValueError(
             "missing='pattern' is about dropout, and no subject has planned rows after its last "

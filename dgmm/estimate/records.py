@@ -77,6 +77,8 @@ class Control:
             whole = isinstance(value, int | np.integer) and value >= least
             if not (whole or (name == "points" and value is None)):
                 raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
+        if self.chains % 2:
+            raise ValueError(f"control chains={self.chains!r} is not even: chains work in pairs")
         for name, low, high in (
             ("learning_rate", 0.0, 1.0),
             ("tolerance", 0.0, 1.0),
