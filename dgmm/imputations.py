@@ -123,6 +123,7 @@ def frames(
     labels, rows = order
     back = np.argsort(rows, kind="stable")
     if data is None:
+        _with_trials(done, spec, pd.DataFrame(), rows)
         plain = _plain_frame(done, spec, labels)
         name = _outcome_column(spec, plain.columns)
         return [plain.assign(**{name: _labelled(spec, y.numpy())}).iloc[back] for y in draw(done)]

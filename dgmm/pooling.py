@@ -70,7 +70,7 @@ def pool(
         df = _degrees(share, m, df_complete)
         growth = np.where(share < 1, share / (1 - share), np.inf)  # (1 + 1/m) B / U
         fmi = np.where(np.isfinite(df), (growth + 2 / (df + 3)) / (1 + growth), share)
-        fmi = np.where(share < 1, fmi, 1.0)
+        fmi = np.where(share < 1, np.where(share > 0, fmi, 0.0), 1.0)
     half = special.stdtrit(np.minimum(df, 1e10), 0.5 + level / 2) * np.sqrt(total)
     mean = Q.mean(0)
     columns = (mean, within, between, np.sqrt(total), df, fmi, mean - half, mean + half)

@@ -226,8 +226,8 @@ def test_dropout_benchmark() -> None:
     table = pd.concat([measure(seed) for seed in range(5)]).groupby(level=0).mean()
     assert table.loc["sites", "mean"] < 0.02
     assert table.loc["saem, averaged", "mean"] < 0.1
-    assert table.loc["slides, zero-filled", "mean"] > 0.5
-    assert table.loc["slides, imputed", "mean"] > 0.5
+    assert table.loc["slides, zero-filled", "mean"] > 0.3
+    assert table.loc["slides, imputed", "mean"] > 0.3
 
 
 @pytest.mark.slow
