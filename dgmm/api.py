@@ -26,6 +26,7 @@ from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
+from dgmm.estimate.patterns import with_patterns
 from dgmm.families import Family
 from dgmm.families import find as find_family
 from dgmm.fit import Fit, row_labels
@@ -233,6 +234,7 @@ def fit_outcome(fit: Fit, y: Any, method: str | None = None) -> Fit:
         canonical[seen] = family.read(canonical[seen], trials, weights)[0]
         new = torch.from_numpy(canonical)
     done = refit_estimate(fit.estimate, request, new)
+    done = with_patterns(done, request) if request.missing == "pattern" else done
     info = None
     if fit.call["se"] is not None and request.method != "reml":
         draws = request.control.hessian_draws

@@ -43,8 +43,9 @@ def pool(
 
     Example:
         >>> import dgmm
-        >>> dgmm.pool([1.0, 1.2, 0.9], [0.3, 0.3, 0.3]).round(3).loc[0, "std_error"]
-        0.347
+        >>> table = dgmm.pool([1.0, 1.2, 0.9], [0.3, 0.3, 0.3])
+        >>> round(float(table.loc[0, "std_error"]), 3)
+        0.348
 
     References:
         Rubin (1987), Multiple Imputation for Nonresponse in Surveys; Barnard and Rubin (1999),

@@ -9,7 +9,7 @@ from toys import build, frame, generator, random_theta, subject_rows
 
 from dgmm.completion import complete, draw_effects
 
-DRAWS = 2000
+DRAWS = 800
 
 
 def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> None:
@@ -54,7 +54,7 @@ def test_random_effects_of_a_skew_posterior() -> None:
     theta = random_theta(model, 2)
     theta["latent1.log_diagonal"] = torch.tensor([1.2], dtype=torch.float64)
     g = generator(6)
-    b = torch.cat([draw_effects(model, theta, panel, g)[0][:, 0] for _ in range(25)]).numpy()
+    b = torch.cat([draw_effects(model, theta, panel, g)[0][:, 0] for _ in range(10)]).numpy()
     grid = torch.linspace(-7, 7, 4001, dtype=torch.float64)
     block = panel.block(torch.zeros(1, dtype=torch.long))
     log_joint = model.log_joint(model.prepare(theta), grid[:, None, None], block)[:, 0]

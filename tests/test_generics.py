@@ -27,7 +27,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "std_errors": {"kind": "gls"},
     "vcov": {"kind": "gls"},
 }
-PLAIN = sorted(set(generics.__all__) - {"bootstrap", "pattern_profile", "refit", "save", "update", "summary"})
+PLAIN = sorted(
+    set(generics.__all__) - {"bootstrap", "pattern_profile", "refit", "save", "update", "summary"}
+)
 
 
 @pytest.mark.parametrize("name", PLAIN)

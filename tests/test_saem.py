@@ -19,10 +19,10 @@ from dgmm.estimate.records import Control
 from dgmm.estimate.saem import gradient, saem, start_chains, sweep
 
 TEXT = "y ~ x + t + (t | id)"
-QUICK = {"epochs": 30, "saem_iterations": 240, "chains": 8}
+QUICK = {"epochs": 15, "saem_iterations": 240, "chains": 8}
 
 
-def dropout(n: int = 80, seed: int = 3) -> pd.DataFrame:
+def dropout(n: int = 60, seed: int = 3) -> pd.DataFrame:
     """Subjects with a high outcome leave."""
     data = frame(n, 6, seed=seed)
     high = (data["y"] > data["y"].mean()) & (data.groupby("id").cumcount() > 1)
@@ -110,12 +110,12 @@ def test_chains_that_see_their_own_imputations_would_confirm_themselves() -> Non
 
 
 def test_gradient_is_the_mean_over_chains_of_observed_outcomes_only(data: pd.DataFrame) -> None:
-    """Whatever stands in for a missing outcome, the gradient is the same."""
+    """Whatever stands in for a missing outcome, even an impossible one, changes nothing."""
     model, panel = build(TEXT, data, unit=1.5)
     theta, g = random_theta(model, 1), generator(2)
     chains = start_chains(model, panel, 4, g)
     y = chains.panel.rows.data.y
-    other = torch.where(panel.observed, y, y + 100.0)
+    other = torch.where(panel.observed, y, torch.nan)
     one, two = gradient(model, theta, chains, y), gradient(model, theta, chains, other)
     for name, slope in one.items():
         assert torch.equal(slope, two[name])
@@ -172,7 +172,7 @@ def test_saving_keeps_the_path(raw: Fit, tmp_path: Path) -> None:
 
 
 def test_polished_it_is_exact_ml(data: pd.DataFrame, exact: Fit) -> None:
-    control = {"epochs": 10, "saem_iterations": 60}
+    control = {"epochs": 6, "saem_iterations": 60}
     fit = mixed_model(TEXT, data, encoder="dense", missing="saem", control=control, verbose=0)
     z = (fit.fixef() - exact.fixef()) / exact.std_errors()
     assert float(z.abs().max()) < 0.01

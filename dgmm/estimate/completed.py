@@ -20,7 +20,7 @@ from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 from dgmm.quadrature import sobol_gaussian
 
-__all__ = ["Views", "completed_elbo", "settle", "teach", "views"]
+__all__ = ["Views", "completed_elbo", "settle", "teach", "views", "with_placeholders"]
 
 IMPUTATIONS = 8
 """Completed data sets over which the bound of the finished encoder is averaged."""
@@ -30,16 +30,22 @@ class Views(NamedTuple):
     """Some subjects as the encoder and as the likelihood see them."""
 
     full: Block  # completed
-    seen: Block  # the same with observed rows only
+    seen: Block  # of the same rows those observed; nothing imputed is in it
     imputed: Tensor  # (n, J) bool
 
 
+def with_placeholders(panel: Panel) -> Panel:
+    """Missing outcomes hold one that was seen: masked, but the family's functions stay finite."""
+    y = panel.rows.data.y
+    return panel.with_outcome(torch.where(panel.observed, y, y[panel.observed][0]))
+
+
 def views(block: Block, y: Tensor, observed: Tensor) -> Views:
-    """A block of planned rows completed by ``y`` (N,)."""
+    """A block of a panel with placeholders, completed by ``y`` (N,) for the encoder alone."""
     data = block.rows.data._replace(y=y[block.index])
     full = replace(block, rows=replace(block.rows, data=data))
     seen = observed[block.index] & block.mask
-    return Views(full, replace(full, mask=seen), block.mask & ~seen)
+    return Views(full, replace(block, mask=seen), block.mask & ~seen)
 
 
 def teach(
@@ -88,7 +94,7 @@ def settle(
     """The encoder brought to a fixed theta, and its bound, the mean over imputations."""
     generator = torch.Generator().manual_seed(seed + 5)
     y = torch.stack([complete(model, theta, panel, generator)[0] for _ in range(IMPUTATIONS)])
-    filled = panel.with_outcome(y[0])
+    filled = with_placeholders(panel)
     phi = {name: value.detach().clone().requires_grad_() for name, value in phi.items()}
     optimiser = torch.optim.Adam(list(phi.values()))
     steps = max(1, control.epochs // 5 * panel.n // control.batch)

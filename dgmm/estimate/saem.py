@@ -33,7 +33,7 @@ from torch import Tensor
 
 from dgmm.elbo import one_thread
 from dgmm.encoders import Encoder, context
-from dgmm.estimate.completed import Views, teach, views
+from dgmm.estimate.completed import Views, teach, views, with_placeholders
 from dgmm.estimate.records import Control, Saem
 from dgmm.marginal import mean_scores
 from dgmm.mcmc import Proposal, State, independence, random_walk, tune
@@ -68,7 +68,7 @@ BATCHES = 20
 class _Chains:
     """Two halves of chains for every subject, and what one half imputed for the other."""
 
-    panel: Panel  # planned rows; outcomes of missing rows are placeholders
+    panel: Panel  # planned rows, missing outcomes are placeholders
     observed: Tensor  # (N,)
     x: list[Tensor]  # per half (H, n, k)
     log_scale: Tensor  # (n,) of the random walk
@@ -82,13 +82,11 @@ class _Chains:
 
 
 def start_chains(model: Model, panel: Panel, chains: int, generator: torch.Generator) -> _Chains:
-    """Chains from the prior; missing outcomes hold any possible value until they are imputed."""
+    """Chains that begin at the prior."""
     half = (chains // 2, panel.n, model.k)
     x = [torch.randn(half, generator=generator, dtype=torch.float64) for _ in range(2)]
-    y = panel.rows.data.y
-    filled = torch.where(panel.observed, y, y[panel.observed][0])
     scale = torch.zeros(panel.n, dtype=torch.float64)
-    return _Chains(panel.with_outcome(filled), panel.observed, x, scale)
+    return _Chains(with_placeholders(panel), panel.observed, x, scale)
 
 
 def impute_from(
