@@ -64,6 +64,8 @@ def pool(
     if m < 2:
         raise ValueError("pool() needs at least two completed data sets, the spread is unknown")
     within, between = np.square(se).mean(0), Q.var(0, ddof=1)
+    # the same number m times has a variance of rounding errors
+    between = np.where(np.ptp(Q, axis=0) <= 1e-12 * np.abs(Q).max(0), 0.0, between)
     extra = (1 + 1 / m) * between
     total = within + extra
     with np.errstate(divide="ignore", invalid="ignore"):

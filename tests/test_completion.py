@@ -9,7 +9,7 @@ from toys import build, frame, generator, random_theta, subject_rows
 
 from dgmm.completion import complete, draw_effects
 
-DRAWS = 800
+DRAWS = 500
 
 
 def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> None:

@@ -179,7 +179,7 @@ def saem(
     optimiser = torch.optim.Adam(list(phi.values()))
     kappa = kappa_vector(model, packing)
     memory: Tensor | None = None
-    x, path = packing.pack(theta), []
+    x, path, targets = packing.pack(theta), [], []
     for k in range(control.saem_iterations):
         gain = _gain(model, k, burn)
         y = sweep(model, theta, encoder, phi, chains, min(1.0, 10 * gain), generator)
@@ -187,8 +187,9 @@ def saem(
             new = scores(model, theta, chains, y)
             memory = new if memory is None else memory + 0.3 * (new - memory)
             factor = _information_root(model, packing, memory, kappa)
-        slope = gradient(model, theta, chains, y)
-        x = x + gain * _step(factor, packing.pack(slope))
+        step = _step(factor, packing.pack(gradient(model, theta, chains, y)))
+        targets.append(x + step)
+        x = x + gain * step
         theta = packing.unpack(x)
         path.append(x)
         batch = torch.randperm(panel.n, generator=generator)[: 2 * control.batch]
@@ -197,10 +198,10 @@ def saem(
         teach(model, encoder, theta, phi, some, optimiser, rate, control.pairs, generator)
         if progress is not None:
             progress.update(k + 1, elbo=None, gradient=gain)
-    iterates = torch.stack(path)
-    average = packing.unpack(iterates[burn:].mean(0))
+    average = packing.unpack(torch.stack(path[burn:]).mean(0))
     learnt = {name: value.detach() for name, value in phi.items()}
-    return average, learnt, _account(model, iterates, chains, burn)
+    account = _account(model, torch.stack(path), torch.stack(targets), chains, burn)
+    return average, learnt, account
 
 
 def _gain(model: Model, k: int, burn: int) -> float:
@@ -219,11 +220,14 @@ def _step(factor: np.ndarray, slope: Tensor) -> Tensor:
     return torch.from_numpy(step * min(1.0, LONGEST / max(largest, 1e-300)))
 
 
-def _account(model: Model, iterates: Tensor, chains: _Chains, burn: int) -> Saem:
-    """What is kept: trace and error of the linear coefficients, acceptance in the second phase."""
+def _account(model: Model, path: Tensor, targets: Tensor, chains: _Chains, burn: int) -> Saem:
+    """What is kept: trace and error of the linear coefficients, acceptance in the second phase.
+
+    The error of the average is that of the mean of the full steps' targets theta_k + G^-1 g_k:
+    iterates depend on each other over many iterations, targets only as far as the chains do.
+    """
     at = model.packing.positions(["beta"])
-    beta = iterates[:, at] @ model.basis.T
-    second = beta[burn:]
+    beta, second = path[:, at] @ model.basis.T, targets[burn:][:, at] @ model.basis.T
     size = len(second) // BATCHES
     means = second[len(second) - size * BATCHES :].reshape(BATCHES, size, -1).mean(1)
     rates = torch.tensor(chains.rates[burn:], dtype=torch.float64).mean(0)
