@@ -28,6 +28,7 @@ from dgmm.generics import (
     fitted,
     fixef,
     icc,
+    impute,
     influence,
     is_singular,
     log_score,
@@ -35,6 +36,7 @@ from dgmm.generics import (
     n_groups,
     nobs,
     part_coefficients,
+    pattern_profile,
     predict,
     r2,
     random_profile,
@@ -52,6 +54,7 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
+from dgmm.pooling import pool
 from dgmm.studies import simulate_study
 from dgmm.tuning import Tuning, tune
 
@@ -80,6 +83,7 @@ __all__ = [
     "fitted",
     "fixef",
     "icc",
+    "impute",
     "influence",
     "is_singular",
     "lm_list",
@@ -90,6 +94,8 @@ __all__ = [
     "n_groups",
     "nobs",
     "part_coefficients",
+    "pattern_profile",
+    "pool",
     "predict",
     "r2",
     "random_profile",

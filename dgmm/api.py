@@ -26,6 +26,7 @@ from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
+from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for
 from dgmm.families import Family
 from dgmm.families import find as find_family
@@ -56,6 +57,8 @@ def mixed_model(
     likelihood: str = "auto",
     encoder: str = "sites",
     missing: str = "observed",
+    restriction: str = "acmv",
+    delta: float = 0.0,
     se: str | None = "hessian",
     bounds: tuple[float | None, float | None] | None = None,
     zi: str | None = None,
@@ -91,7 +94,14 @@ def mixed_model(
             takes the first of the first three that applies. With several grouping factors
             "exact", or "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
-        missing: "observed": outcomes that were not seen contribute nothing.
+        missing: "observed": outcomes that were not seen contribute nothing, which is right when
+            they are missing at random. "saem": the same likelihood by stochastic approximation
+            EM, for ``encoder="dense"``, which then sees imputed outcomes in place of missing ones.
+            "pattern": a model per dropout pattern; see :meth:`dgmm.Fit.pattern_profile`.
+        restriction: of missing="pattern", whose outcomes stand in after dropout: "acmv" of all who
+            were seen at that visit (missing at random), "ccmv" of completers, "ncmv" of those who
+            left next.
+        delta: of missing="pattern", added to the linear predictor of visits after dropout.
         se: "hessian" (the information, network weights included), "sandwich" (cluster-robust),
             "bootstrap" (subjects resampled ``control["resamples"]`` times), the last two for one
             grouping factor, or None.
@@ -148,6 +158,9 @@ def mixed_model(
         "method": method,
         "likelihood": likelihood,
         "encoder": find_encoder(encoder).name,
+        "missing": missing,
+        "restriction": restriction,
+        "delta": delta,
         "se": se,
         "bounds": bounds,
         "zi": zi,
@@ -230,6 +243,7 @@ def fit_outcome(fit: Fit, y: Any, method: str | None = None) -> Fit:
         canonical[seen] = family.read(canonical[seen], trials, weights)[0]
         new = torch.from_numpy(canonical)
     done = refit_estimate(fit.estimate, request, new)
+    done = with_patterns(done, request) if request.missing == "pattern" else done
     info = _information(done, fit.call["se"], request)
     messages = (*done.messages, *statistical_messages(done, info))
     call = {**fit.call, "method": request.method}

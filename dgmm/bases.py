@@ -51,10 +51,10 @@ def _second_derivatives(phi: Tensor, time: Tensor) -> Tensor:
 
     Their squares add up to the integral of squared second derivatives, up to a constant.
     """
-    t, first = np.unique(time.numpy(), return_index=True)
-    grid = np.linspace(t[0], t[-1], POINTS)
-    near = np.unique(np.searchsorted(t, grid).clip(0, len(t) - 1))
-    t, f = torch.from_numpy(t[near]), phi[torch.from_numpy(first[near])]
+    times, first = np.unique(time.numpy(), return_index=True)
+    grid = np.linspace(times[0], times[-1], POINTS)
+    near = np.unique(np.searchsorted(times, grid).clip(0, len(times) - 1))
+    t, f = torch.from_numpy(times[near]), phi[torch.from_numpy(first[near])]
     if len(t) < 3:
         return torch.zeros(1, phi.shape[1], dtype=phi.dtype)
     slope = (f[1:] - f[:-1]) / (t[1:] - t[:-1])[:, None]

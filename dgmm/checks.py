@@ -38,6 +38,8 @@ __all__ = [
 METHODS = ("auto", "ml", "reml", "vae")
 LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
+MISSING = ("observed", "saem", "pattern")
+RESTRICTIONS = ("acmv", "ccmv", "ncmv")
 MOST_QUADRATURE = 3
 
 
@@ -59,7 +61,7 @@ def check_whole(name: str, value: Any, least: int) -> None:
 
 def check_options(method: str, missing: str, se: str | None, device: str) -> None:
     _one_of("method", method, METHODS)
-    _one_of("missing", missing, ("observed",))
+    _one_of("missing", missing, MISSING)
     _one_of("se", se, STANDARD_ERRORS)
     _one_of("device", device, ("auto", "cpu", "cuda"))
 
@@ -180,7 +182,8 @@ def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: F
 
 def make_request(call: dict[str, Any], design: Design, family: Family, verbose: int) -> Request:
     """The checked options as the estimation takes them, "auto" resolved."""
-    method = _method(call["method"], design.formula)
+    method = _method(call["method"], design.formula, call["missing"])
+    _check_missing(call, method, design)
     control = Control(**call["control"])
     return Request(
         family,
@@ -191,6 +194,9 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         call["seed"],
         verbose,
         control,
+        call["missing"],
+        call["restriction"],
+        float(call["delta"]),
         choose_device(call["device"], _cells(design, control)),
     )
 
@@ -202,7 +208,52 @@ def _cells(design: Design, control: Control) -> int:
     return int(min(1.0, share) * design.n_rows * 2 * control.pairs)
 
 
-def _method(method: str, formula: Formula) -> str:
+def _check_missing(call: dict[str, Any], method: str, design: Design) -> None:
+    """What missing= needs of the other arguments and of the data."""
+    missing, several = call["missing"], len(factors(design)) > 1
+    if missing != "pattern" and (call["restriction"] != "acmv" or call["delta"] != 0):
+        raise ValueError("restriction= and delta= belong to missing='pattern'")
+    if missing == "observed":
+        return
+    if several:
+        raise ValueError(
+            f"missing={missing!r} is for one grouping factor; the formula has "
+            f"{', '.join(factors(design))}: use missing='observed'"
+        )
+    if missing == "saem":
+        if call["encoder"] != "dense":
+            raise ValueError(
+                "missing='saem' completes the outcomes that encoder='dense' sees; "
+                f"encoder={call['encoder']!r} needs no imputation: use missing='observed' with "
+                "it, or encoder='dense' with 'saem'"
+            )
+        return
+    _one_of("restriction", call["restriction"], RESTRICTIONS)
+    if not isinstance(call["delta"], int | float | np.number) or not np.isfinite(call["delta"]):
+        raise ValueError(f"delta is a shift of the linear predictor, not {call['delta']!r}")
+    if method == "reml":
+        raise ValueError("missing='pattern' is for maximum likelihood; use method='ml'")
+    if design.spec.time_name is None:
+        raise ValueError(
+            "missing='pattern' needs the order of the visits, which is that of the time in the "
+            "random part, such as (time | id)"
+        )
+    if not _somebody_leaves(design):
+        raise ValueError(
+            "missing='pattern' is about dropout, and no subject has planned rows after its last "
+            f"outcome. Keep the rows of visits that were missed, with `"
+            f"{design.formula.response.text}` missing"
+        )
+
+
+def _somebody_leaves(design: Design) -> bool:
+    """Whether the last row of some subject has no outcome."""
+    code = design.latents[0].grouping.codes
+    end = np.append(code[1:] != code[:-1], True)
+    return bool((~design.observed & end).any())
+
+
+def _method(method: str, formula: Formula, missing: str) -> str:
     neural = has_neural_effects(formula)
     if neural and method == "ml":
         raise ValueError(
@@ -210,7 +261,13 @@ def _method(method: str, formula: Formula) -> str:
         )
     if is_deep(formula) and method == "reml":
         raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
-    return ("vae" if neural else "ml") if method == "auto" else method
+    if missing == "saem" and method in ("ml", "reml"):
+        raise ValueError(
+            f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
+        )
+    if method != "auto":
+        return method
+    return "vae" if neural or missing == "saem" else "ml"
 
 
 def _likelihood(word: str, method: str, design: Design, family: Family) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "fitted",
     "fixef",
     "icc",
+    "impute",
     "influence",
     "is_singular",
     "log_score",
@@ -30,6 +31,7 @@ __all__ = [
     "n_groups",
     "nobs",
     "part_coefficients",
+    "pattern_profile",
     "predict",
     "r2",
     "random_profile",
@@ -75,12 +77,16 @@ family_parameters = _generic("family_parameters", "Further parameters of the fam
 fitted = _generic("fitted", "Expected outcome of every row given the subject's data.")
 fixef = _generic("fixef", "Linear fixed effects.")
 icc = _generic("icc", "Intraclass correlation.")
+impute = _generic("impute", "Missing outcomes completed several times.")
 influence = _generic("influence", "Cook's distance and dfbetas of every subject.")
 is_singular = _generic("is_singular", "True when a variance is estimated at its boundary.")
 log_score = _generic("log_score", "Marginal log-likelihood of every subject of new data.")
 loglik = _generic("loglik", "Marginal log-likelihood with its Monte Carlo error.")
 n_groups = _generic("n_groups", "Number of subjects.")
 nobs = _generic("nobs", "Number of observed outcomes.")
+pattern_profile = _generic(
+    "pattern_profile", "Mean outcome per visit under a pattern-mixture model of dropout."
+)
 predict = _generic("predict", "Predictions for known and new subjects.")
 r2 = _generic("r2", "Marginal and conditional R2.")
 random_profile = _generic("random_profile", "SD, correlation and ICC of the random part over time.")

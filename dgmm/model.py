@@ -153,6 +153,14 @@ class Model:
                 found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]
         return found
 
+    def head(self) -> list[str]:
+        """All but the hidden layers of the networks: linear parts and last layers."""
+        hidden = set()
+        for names in self.penalised().values():
+            last = max(int(name.rpartition(".")[2][1:]) for name in names)
+            hidden |= {name for name in names if int(name.rpartition(".")[2][1:]) < last}
+        return [name for name in self.packing.shapes if name not in hidden]
+
     def ridge_of(self, network: str) -> float:
         """Penalty kappa of a network by its prefix, "dnn1" or "latent1"."""
         if network.startswith("dnn"):

@@ -124,6 +124,14 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
             f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
             f"below {4 * done.mc_error:.1f} mean nothing; raise control draws"
         )
+    if done.saem is not None and done.saem.acceptance[0] < 0.2:
+        found.append(
+            f"the encoder's proposals are accepted at a rate of {done.saem.acceptance[0]:.2f} "
+            "only: chains move by the random walk, and averages carry more Monte Carlo error; "
+            "raise control saem_iterations or epochs"
+        )
+    if done.saem is not None and bool(done.panel.observed.all()):
+        found.append("missing='saem': no planned outcome is missing, so nothing was imputed")
     below = done.nested
     if below is not None and done.log_likelihood < below.log_likelihood - 2 * done.mc_error - 0.1:
         found.append(

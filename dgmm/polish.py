@@ -22,7 +22,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.progress import Progress
 
-__all__ = ["Polished", "Surface", "kappa_vector", "polish"]
+__all__ = ["Polished", "Surface", "damping", "kappa_vector", "metric", "polish"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Surface:
         return -total, -slope
 
 
-def _damping(packing: Packing) -> Tensor:
+def damping(packing: Packing) -> Tensor:
     """A weak prior on variance parameters, whose standard error is unbounded at the boundary.
 
     On the log scale a variance of zero is infinitely far: a standard error above 10 means flat.
@@ -84,7 +84,7 @@ def _damping(packing: Packing) -> Tensor:
     )
 
 
-def _metric(scores: Tensor, kappa: Tensor, floor: float) -> np.ndarray:
+def metric(scores: Tensor, kappa: Tensor, floor: float) -> np.ndarray:
     """A square root C of the information, C C' = information, by its eigenvectors.
 
     Eigenvalues (of the matrix scaled to unit diagonal) below ``floor`` times the largest are
@@ -116,7 +116,7 @@ def polish(
     position = model.packing.positions(packing.shapes)
     kappa = kappa_vector(model, packing)
     floor = 1e-10 if model.linear else 1e-3
-    damping = _damping(packing)
+    weak = damping(packing)
     path, used, decrement = [], 0, np.inf
     for number in range(rounds + 1):
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
@@ -124,7 +124,7 @@ def polish(
         x = packing.pack(theta).numpy()
         surface = Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
-        factor = _metric(frozen.scores(theta)[:, position], kappa + damping, floor)
+        factor = metric(frozen.scores(theta)[:, position], kappa + weak, floor)
         whitened = np.linalg.solve(factor, slope)
         decrement = float(np.linalg.norm(whitened))
         path.append(-value)

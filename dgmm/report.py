@@ -9,9 +9,10 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 
 from dgmm.design import Specification
-from dgmm.estimate import Estimate, Request
+from dgmm.estimate import Estimate, Patterns, Request, Saem
 from dgmm.information import Information
 from dgmm.natural import time_profile
 from dgmm.wald import format_p, stars
@@ -23,6 +24,12 @@ PENALISED = "fitted by penalised maximum likelihood"
 
 INPUTS = 24
 """Longest list of inputs of a network that is printed in full."""
+
+STANDS_IN = {
+    "acmv": "as all who were seen at that visit (missing at random)",
+    "ccmv": "as the completers",
+    "ncmv": "as those who left next",
+}
 
 
 class Reportable(Protocol):
@@ -106,6 +113,10 @@ def summarise(fit: Reportable, df: str | None = None) -> Summary:
         sections.append(_network_text(fit, networks))
     if fit.estimate.encoder is not None:
         sections.append(_encoder_text(fit))
+    if fit.estimate.saem is not None:
+        sections.append(_saem_text(fit, fit.estimate.saem, coefficients["Std. Error"].to_numpy()))
+    if fit.estimate.patterns is not None:
+        sections.append(_pattern_text(fit.estimate.patterns, len(fit.estimate.observed.ids)))
     if fit.messages:
         sections.append("Notes:\n" + "\n".join(_wrap(f"* {m}", "  ") for m in fit.messages))
     return Summary(
@@ -125,7 +136,7 @@ def _title(fit: Reportable) -> str:
     how = {
         "ml": "fitted by maximum likelihood" if model.linear else PENALISED,
         "reml": "fitted by restricted maximum likelihood (REML)",
-        "vae": "fitted by variational auto-encoder,\n polished on the marginal likelihood",
+        "vae": _variational(fit),
     }[done.method]
     likelihood = "Laplace approximation" if done.likelihood == "laplace" else "exact"
     likelihood = likelihood if done.rule is None else done.rule.describe(model.k)
@@ -136,6 +147,14 @@ def _title(fit: Reportable) -> str:
         _wrap(f"Marginal likelihood: {likelihood}", "   "),
     ]
     return "\n".join(lines)
+
+
+def _variational(fit: Reportable) -> str:
+    how = "variational auto-encoder"
+    if fit.estimate.saem is not None:
+        how = "stochastic approximation EM (SAEM)"
+    polished = "polished on the marginal likelihood"
+    return f"fitted by {how},\n {polished if fit.request.control.polish else 'not polished'}"
 
 
 def fit_statistics(fit: Reportable) -> pd.Series:
@@ -372,6 +391,51 @@ def _encoder_text(fit: Reportable) -> str:
         )
         text = f"Variance of posterior means by direction: under q {own}; under p(b | y) {exact}"
         lines.append(_wrap(text, "   "))
+    return "\n".join(lines)
+
+
+# -- missing outcomes ----------------------------------------------------------------------------
+
+
+def _saem_text(fit: Reportable, path: Saem, se: np.ndarray) -> str:
+    """How the stochastic approximation went: acceptance, error, coefficients on the way."""
+    total, burn = len(path.trace), path.burn
+    at = (1, burn, (burn + total) // 2, total)
+    shown = torch.cat([path.trace[[j - 1 for j in at]], path.trace[burn:].mean(0)[None]])
+    rows = [["iteration", *map(str, at), "average"]]
+    for name, values in zip(path.names, shown.T.tolist(), strict=True):
+        rows.append([name, *map(number, values)])
+    jumps, walks = path.acceptance
+    lines = [
+        f"SAEM: {total} iterations, the last {total - burn} averaged; {path.chains} chains per "
+        "subject",
+        f"Acceptance: proposals of the encoder {jumps:.2f}, random walk {walks:.2f}",
+        *(" " + line for line in _columns(rows, left=(0,))),
+    ]
+    worst = float(np.nanmax(path.mc_error.numpy() / se)) if np.isfinite(se).any() else np.nan
+    if np.isfinite(worst):
+        lines.append(f"Monte Carlo error of the averages: at most {worst:.2g} standard errors")
+    return "\n".join(lines)
+
+
+def _pattern_text(patterns: Patterns, n: int) -> str:
+    """Sizes, shares and parameters per pattern, and what stands in after dropout."""
+    rows, before = [["last visit seen", "subjects", "share", "parameters", "logLik"]], 0
+    for longest, head in zip(patterns.longest, patterns.heads, strict=True):
+        visits = str(longest + 1) if longest == before else f"{before + 1}-{longest + 1}"
+        size = len(head.subjects)
+        logs = f"{head.log_likelihood:.1f}"
+        rows.append([visits, str(size), f"{size / n:.3f}", str(patterns.parameters), logs])
+        before = longest + 1
+    lines = ["Dropout, a head per pattern (above: the fit of all subjects):"]
+    lines += [" " + line for line in _columns(rows, left=(0,))]
+    total = patterns.parameters * len(patterns.heads)
+    lines.append(f"Parameters of all heads: {total}, and {len(patterns.heads) - 1} shares")
+    lines.append(
+        _wrap(f"After dropout: {patterns.restriction}, {STANDS_IN[patterns.restriction]}", "   ")
+    )
+    if patterns.delta:
+        lines.append(f"Linear predictor after dropout moved by delta = {patterns.delta:g}")
     return "\n".join(lines)
 
 

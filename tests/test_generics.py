@@ -22,6 +22,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "contrast": {"one": {"Days": 9}, "other": {"Days": 0}},
     "effects": {"covariates": "Days", "grid": 3},
     "fitted": {"scale": "link"},
+    "impute": {"m": 1, "seed": 3},
     "log_score": {"newdata": data("sleepstudy")},
     "predict": {"type": "marginal"},
     "ranef": {"cond_var": True},
@@ -30,7 +31,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "std_errors": {"kind": "gls"},
     "vcov": {"kind": "gls"},
 }
-PLAIN = sorted(set(generics.__all__) - {"bootstrap", "refit", "save", "update", "summary"})
+PLAIN = sorted(
+    set(generics.__all__) - {"bootstrap", "pattern_profile", "refit", "save", "update", "summary"}
+)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -38,6 +41,8 @@ def test_the_function_gives_what_the_method_gives(name: str, sleepstudy: Fit) ->
     options = ARGUMENTS.get(name, {})
     ours = getattr(dgmm, name)(sleepstudy, **options)
     theirs = getattr(sleepstudy, name)(**options)
+    if isinstance(ours, list):
+        (ours,), (theirs,) = ours, theirs
     if isinstance(ours, pd.DataFrame):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     elif isinstance(ours, Anova | RandomProfile):

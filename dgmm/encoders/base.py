@@ -38,6 +38,11 @@ class Context(NamedTuple):
     covariates: Tensor  # (n, J, c) fixed columns and network inputs, standardised
     occasion: Tensor  # (n, J) planned occasion of the row
     mask: Tensor  # (n, J)
+    imputed: Tensor  # (n, J) bool: the outcome was filled in, it is no evidence about b
+
+    def evidence(self) -> Tensor:
+        """The weight of rows whose outcome was seen, zero elsewhere, (n, J)."""
+        return torch.where(self.imputed, torch.zeros((), dtype=self.weight.dtype), self.weight)
 
 
 class Posterior(NamedTuple):
@@ -101,8 +106,11 @@ class Encoder(ABC):
         return {**self.initial(generator), **skeleton_weights(skip)}
 
 
-def context(model: Model, ready: Theta, block: Block) -> Context:
-    """What the encoder sees of a block at the current theta."""
+def context(model: Model, ready: Theta, block: Block, imputed: Tensor | None = None) -> Context:
+    """What the encoder sees of a block at the current theta.
+
+    imputed: (n, J) bool, rows whose outcome was filled in.
+    """
     rows, extra = block.rows, model.extra(ready, block.rows)
     mask = block.mask
     eta = model.mu1(ready, rows)
@@ -121,6 +129,7 @@ def context(model: Model, ready: Theta, block: Block) -> Context:
         torch.where(mask[..., None], covariates, 0.0),
         rows.occasion,
         mask,
+        torch.zeros_like(mask) if imputed is None else imputed & mask,
     )
 
 
@@ -131,8 +140,9 @@ def skeleton(phi: Weights, seen: Context) -> tuple[Tensor, Tensor]:
     start would have to carry columns through zero.
     """
     direction, c = seen.T @ phi["W"], phi["c"].exp()
-    u = c[0] * seen.weight.sqrt()[..., None] * direction
-    h = c[1] * (seen.weight * seen.residual)[..., None] * direction
+    weight = seen.evidence()
+    u = c[0] * weight.sqrt()[..., None] * direction
+    h = c[1] * (weight * seen.residual)[..., None] * direction
     return u, h
 
 

@@ -28,7 +28,8 @@ __all__ = ["DenseEncoder"]
 class DenseEncoder(Encoder):
     """The linearised posterior moved by a network of (residuals, mask, times) by planned occasion.
 
-    Missing occasions enter as zeros with mask 0; nothing is imputed. Later occasions than those
+    Missing occasions enter as zeros with mask 0, or as imputed outcomes with mask 0 (`saem`), which
+    the linearised part leaves out. Later occasions than those
     seen at the fit are left to the linearised part.
     """
 
@@ -57,7 +58,8 @@ class DenseEncoder(Encoder):
         return adjust(linearised(phi, seen, self.diagonal), change)
 
     def _history(self, seen: Context) -> Tensor:
-        rows = torch.cat([pearson(seen), seen.mask[..., None].to(seen.T.dtype), seen.T], dim=-1)
+        outcome_seen = (seen.mask & ~seen.imputed)[..., None].to(seen.T.dtype)
+        rows = torch.cat([pearson(seen), outcome_seen, seen.T], dim=-1)
         known = seen.mask & (seen.occasion < self.J)
         place = torch.where(known, seen.occasion, self.J)  # one spare place, dropped below
         index = place[..., None].expand_as(rows)

@@ -4,7 +4,16 @@ records (what is asked, what comes back) -> pilot -> finish (polish, final likel
 -> classical -> deep -> stages.
 """
 
-from dgmm.estimate.records import Control, Estimate, HeldOut, Request
+from dgmm.estimate.records import Control, Estimate, Head, HeldOut, Patterns, Request, Saem
 from dgmm.estimate.stages import estimate
 
-__all__ = ["Control", "Estimate", "HeldOut", "Request", "estimate"]
+__all__ = [
+    "Control",
+    "Estimate",
+    "Head",
+    "HeldOut",
+    "Patterns",
+    "Request",
+    "Saem",
+    "estimate",
+]

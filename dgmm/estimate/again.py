@@ -17,7 +17,7 @@ from dgmm.latent import Normal
 from dgmm.model import Model, Reference, orthonormal_basis
 from dgmm.panel import Panel
 
-__all__ = ["refit_estimate", "refit_without", "refit_without_effect"]
+__all__ = ["refit_estimate", "refit_subjects", "refit_without", "refit_without_effect"]
 
 
 def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
@@ -29,6 +29,13 @@ def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
         )
     panel = done.panel.with_outcome(y)
     quiet = replace(request, verbose=0)
+    return fit_linear(done.model, panel, _start(done, panel), quiet, theta=done.theta)
+
+
+def refit_subjects(done: Estimate, request: Request, subjects: Tensor) -> Estimate:
+    """Fit a classical model to some subjects (positions)."""
+    panel = done.panel.select(subjects)
+    quiet = replace(request, verbose=0, method="ml", missing="observed")
     return fit_linear(done.model, panel, _start(done, panel), quiet, theta=done.theta)
 
 

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from dgmm.collapse import latent_activity
-from dgmm.elbo import evaluate
+from dgmm.elbo import Bound, evaluate
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.climb import climb
+from dgmm.estimate.completed import settle
 from dgmm.estimate.finish import conclude
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, Saem
+from dgmm.estimate.saem import saem
 from dgmm.marginal import Importance, NodeRule
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -23,7 +25,7 @@ from dgmm.polish import polish
 from dgmm.progress import Progress
 from dgmm.training import Trace, train
 
-__all__ = ["fit_amortised", "maximise", "skip_matrix", "tied_encoder", "with_encoder"]
+__all__ = ["fit_amortised", "maximise", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
 
 def fit_amortised(
@@ -36,10 +38,9 @@ def fit_amortised(
 ) -> Estimate:
     """The VAE route of a classical model: encoder tied to the start, ELBO, polish."""
     observed = panel.observed_rows()
-    encoder, phi = tied_encoder(
-        model, theta, panel, request.encoder, generator, request.control.covariance
-    )
-    schedule = request.control.schedule(panel.n)
+    control, completing = request.control, request.missing == "saem"
+    encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator, control.covariance)
+    schedule = control.schedule(panel.n, max(1, control.epochs // 3) if completing else None)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
             model,
@@ -53,8 +54,29 @@ def fit_amortised(
             checkpoint=request.checkpoint,
             device=request.device,
         )
-    done = maximise(model, panel, theta, rule, request)
-    return with_encoder(done, encoder, phi, trace, request)
+    account = None
+    if completing:
+        theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
+    if control.polish:
+        done = maximise(model, panel, theta, rule, request)
+    else:
+        as_it_is = polish(model, theta, observed, rule, request.seed, rounds=0)
+        done = conclude(model, panel, as_it_is, rule, request)
+    return replace(with_encoder(done, encoder, phi, trace, request), saem=account)
+
+
+def stochastic(
+    model: Model,
+    panel: Panel,
+    theta: Theta,
+    encoder: Encoder,
+    phi: Weights,
+    request: Request,
+    generator: torch.Generator,
+) -> tuple[Theta, Weights, Saem]:
+    """The stage of missing="saem", with its line of progress."""
+    with Progress(request.verbose, request.control.saem_iterations, "SAEM") as bar:
+        return saem(model, encoder, theta, phi, panel, request.control, generator, bar)
 
 
 def maximise(
@@ -104,6 +126,9 @@ def with_encoder(
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
     control = request.control
+    if request.missing == "saem":
+        phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
+        return _attached(done, model, theta, (encoder, phi, trace), bound, request)
     schedule = control.schedule(done.panel.n, max(1, control.epochs // 5))
     schedule = replace(schedule, kl_anneal=0, patience=0)
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:
@@ -121,6 +146,19 @@ def with_encoder(
             device=request.device,
         )
     bound = evaluate(model, encoder, theta, phi, observed, request.seed, newton=control.refine)
+    return _attached(done, model, theta, (encoder, phi, trace), bound, request)
+
+
+def _attached(
+    done: Estimate,
+    model: Model,
+    theta: Theta,
+    trained: tuple[Encoder, Weights, Trace],
+    bound: Bound,
+    request: Request,
+) -> Estimate:
+    """The estimate with its encoder, whose bound was made under ``model`` at ``theta``."""
+    encoder, phi, trace = trained
     return replace(
         done,
         encoder=encoder,
@@ -129,5 +167,5 @@ def with_encoder(
         elbo=float(bound.elbo.sum()),
         elbo_error=bound.mc_error,
         kl_by_direction=bound.kl_by_direction.mean(0),
-        activity=latent_activity(model, theta, observed, bound.mean, request.seed),
+        activity=latent_activity(model, theta, done.observed, bound.mean, request.seed),
     )

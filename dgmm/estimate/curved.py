@@ -29,6 +29,7 @@ from dgmm.marginal.residuals import ResidualLikelihood
 from dgmm.marginal.vector import ClassicalObjective
 from dgmm.model import START_RIDGE, Model
 from dgmm.network_ascent import Reached, climb_networks, ridges
+from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.penalised import Penalised, State
 from dgmm.polish import polish
@@ -130,7 +131,7 @@ def _silent(
     split: Split, engine: ClassicalObjective, below: Estimate, generator: torch.Generator
 ) -> State:
     """Layers nearly silent, everything else at the nested fit."""
-    theta = {}
+    theta: Weights = {}
     for i, network in enumerate(split.model.networks, 1):
         weights = network.network.initial(generator, last=0.02)
         theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from dgmm.design import Design
 from dgmm.encoders import Encoder
-from dgmm.estimate.amortised import tied_encoder, with_encoder
+from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
 from dgmm.estimate.classical import subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.nested import Nested, draw_held_out
-from dgmm.estimate.records import Estimate, HeldOut, Request
+from dgmm.estimate.records import Estimate, HeldOut, Request, Saem
 from dgmm.estimate.starts import distances, own_request
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
@@ -35,7 +35,14 @@ from dgmm.polish import Polished, polish
 from dgmm.progress import Progress
 from dgmm.training import Trace, train
 
-__all__ = ["fit_deep", "is_linear_part", "nested_likelihood", "polish_deep", "tied_decoder"]
+__all__ = [
+    "fit_deep",
+    "is_linear_part",
+    "nested_likelihood",
+    "polish_deep",
+    "polish_heads",
+    "tied_decoder",
+]
 
 GRID = 4.0
 """Ratio of neighbouring penalties that are compared on held-out subjects."""
@@ -56,6 +63,7 @@ class _Trained:
     encoder: Encoder
     phi: Weights
     trace: Trace
+    account: Saem | None = None
 
 
 def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
@@ -71,6 +79,8 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     def run(number: int) -> tuple[_Trained, Polished]:
         own = own_request(request, number)
         trained = _train(model, panel, classical, own, start, afresh=number > 0)
+        if own.missing == "saem":
+            trained = _completed(trained, panel, own)
         return trained, polish_deep(trained, panel, own)
 
     reached = list(each(run, range(request.starts), request.control.workers))
@@ -83,6 +93,7 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
         nested=classical,
         held_out=held_out,
         start_spread=tuple(polished.path[-1] for _, polished in reached),
+        saem=trained.account,
         start_distance=distances([(t.model, p.theta) for t, p in reached], best, panel),
     )
 
@@ -223,12 +234,21 @@ def _segment(
     model = state.model
     if evidence:
         model = choose_ridge(model, theta, observed, request.seed)
-    return _Trained(model, theta, state.encoder, phi, state.trace.followed_by(trace))
+    return replace(state, model=model, theta=theta, phi=phi, trace=state.trace.followed_by(trace))
 
 
 def _by_newton(model: Model, request: Request) -> bool:
-    """Whether q of every subject follows theta; random effects of zi= need the encoder."""
-    return request.control.q == "newton" and not any(model.targets)
+    """Whether q of every subject follows theta; SAEM and zi= with effects need the encoder."""
+    wanted = request.control.q == "newton" and request.missing != "saem"
+    return wanted and not any(model.targets)
+
+
+def _completed(trained: _Trained, panel: Panel, request: Request) -> _Trained:
+    """The stage of missing="saem" after the ELBO."""
+    generator = torch.Generator().manual_seed(request.seed + 7)
+    model, theta, encoder, phi = trained.model, trained.theta, trained.encoder, trained.phi
+    theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
+    return replace(trained, theta=theta, phi=phi, account=account)
 
 
 def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:
@@ -270,6 +290,20 @@ def is_linear_part(name: str) -> bool:
     return name.rpartition(".")[2][:1] not in ("A", "a")
 
 
+def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
+    """Linear parts and last layers fitted to other subjects, the hidden layers held."""
+    rule = Importance(request.control.polish_draws)
+    return polish(
+        done.model,
+        done.theta,
+        panel.observed_rows(),
+        rule,
+        request.seed,
+        free=done.model.head(),
+        tolerance=request.control.tolerance,
+    )
+
+
 def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
     """Stage 3: beta, Lambda, extra parameters; network weights too while they are few."""
     full = trained.model
@@ -287,6 +321,7 @@ def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
             rule,
             request.seed,
             free=free,
+            rounds=12 if request.control.polish else 0,
             tolerance=request.control.tolerance,
             progress=bar,
         )

@@ -20,7 +20,7 @@ from dgmm.parameters import Theta
 from dgmm.schedule import Schedule
 from dgmm.training import Trace
 
-__all__ = ["Control", "Estimate", "HeldOut", "Request"]
+__all__ = ["Control", "Estimate", "Head", "HeldOut", "Patterns", "Request", "Saem"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Control:
     decoder_rate: the learning rate under q="newton".
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
-    workers: processes in which several starts run, one thread each.
+    workers: processes in which several starts or resamples run, one thread each.
     checkpoint: file that the ELBO stage writes every ``checkpoint_every`` epochs; the same call
         goes on from it, to the same numbers, and a file of another fit is refused.
     ridge: penalty on network weights, on the scale of the whole log-likelihood; by default
@@ -58,7 +58,11 @@ class Control:
         weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
     points: quadrature points per dimension, fixed; by default the rule grows until it is right.
     tolerance: Newton decrement, in standard errors, at which polishing stops.
-    resamples: of the subjects, for se="bootstrap"; workers: processes that refit them.
+    resamples: of the subjects, for se="bootstrap".
+    polish: False keeps the estimates of the ELBO or of SAEM as they are; likelihood and standard
+        errors are those of the marginal likelihood at that point, which is not its maximum.
+    saem_iterations, chains: of missing="saem"; the first third has a gain that does not decrease,
+        iterates of the rest are averaged. Chains per subject, an even number.
     holdout: share of the subjects on which a deep model is compared with its nested model.
     """
 
@@ -91,7 +95,9 @@ class Control:
     holdout: float = 0.2
     hessian_draws: int = 1024
     resamples: int = 200
-    workers: int = 1
+    polish: bool = True
+    saem_iterations: int = 600
+    chains: int = 8
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -111,13 +117,16 @@ class Control:
             ("replicates", 2),
             ("hessian_draws", 16),
             ("resamples", 2),
-            ("workers", 1),
+            ("saem_iterations", 60),
+            ("chains", 2),
             ("points", 3),
         ):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= least
             if not (whole or (name == "points" and value is None)):
                 raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
+        if self.chains % 2:
+            raise ValueError(f"control chains={self.chains!r} is not even: chains work in pairs")
         for name, low, high in (
             ("learning_rate", 0.0, 1.0),
             ("decoder_rate", 0.0, 1.0),
@@ -193,8 +202,47 @@ class Request:
     seed: int
     verbose: int
     control: Control
+    missing: str = "observed"  # "saem", "pattern"
+    restriction: str = "acmv"  # of "pattern": "ccmv", "ncmv"
+    delta: float = 0.0  # added to the linear predictor after dropout
     device: str = "cpu"  # of the ELBO stage
     checkpoint: Checkpoint | None = field(default=None, metadata={"saved": False})
+
+
+@dataclass(frozen=True)
+class Saem:
+    """The path of stochastic approximation EM, linear coefficients on the user's scale."""
+
+    names: tuple[str, ...]  # (p,)
+    trace: Tensor  # (iterations, p)
+    burn: int  # iterations before the gain decreases; the rest is averaged
+    mc_error: Tensor  # (p,) Monte Carlo standard error of the average, by batch means
+    acceptance: tuple[float, float]  # of the encoder's proposals and of the random walk
+    chains: int  # per subject
+
+
+@dataclass(frozen=True)
+class Head:
+    """The model as it is for some subjects."""
+
+    subjects: Tensor  # (n_h,) positions in the panel
+    theta: Theta
+    log_likelihood: float  # of the observed outcomes of these subjects
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """A pattern-mixture model; a visit is the position among the planned rows of a subject."""
+
+    restriction: str
+    delta: float
+    last: Tensor  # (n,) last visit seen, -1 without any
+    group: Tensor  # (n,) group of patterns, -1 without any
+    longest: tuple[int, ...]  # (G,) longest visit of each group
+    heads: tuple[Head, ...]  # (G,) for the outcomes seen
+    first: int  # first visit that somebody misses for good
+    donors: tuple[Head, ...]  # for the outcomes of visits first, first + 1, ... after dropout
+    parameters: int  # of one head
 
 
 @dataclass(frozen=True)
@@ -237,6 +285,8 @@ class Estimate:
     start_spread: tuple[float, ...] = ()  # log evidence (VAE: penalised l) reached from each start
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     messages: tuple[str, ...] = ()
+    saem: Saem | None = None
+    patterns: Patterns | None = None
 
     @property
     def observed(self) -> Panel:

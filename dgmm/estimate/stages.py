@@ -17,6 +17,7 @@ from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.crossed import fit_crossed
 from dgmm.estimate.curved import fit_curved
 from dgmm.estimate.deep import fit_deep
+from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
 from dgmm.model import build_model
@@ -34,7 +35,9 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
     if panel.crossing is not None:
         return fit_crossed(model, panel, start, request)
     if nested is None:
-        return fit_linear(model, panel, start, request)
-    if fixed_only(model) and request.method != "vae":
-        return fit_curved(model, panel, nested, request)
-    return fit_deep(model, panel, nested, request)
+        done = fit_linear(model, panel, start, request)
+    elif fixed_only(model) and request.method != "vae":
+        done = fit_curved(model, panel, nested, request)
+    else:
+        done = fit_deep(model, panel, nested, request)
+    return with_patterns(done, request) if request.missing == "pattern" else done

@@ -3,7 +3,7 @@
 With several grouping factors: sparse (exact) and joint (Laplace), both on cells.
 """
 
-from dgmm.marginal.base import Frozen, NodeRule, freeze, modes
+from dgmm.marginal.base import Frozen, NodeRule, freeze, mean_scores, modes
 from dgmm.marginal.classical import ClassicalLikelihood
 from dgmm.marginal.importance import Importance
 from dgmm.marginal.laplace import Laplace
@@ -17,5 +17,6 @@ __all__ = [
     "NodeRule",
     "Quadrature",
     "freeze",
+    "mean_scores",
     "modes",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -25,7 +25,7 @@ from dgmm.parameters import Theta
 from dgmm.posterior import Anchor, find_modes, tracked
 from dgmm.quadrature import Nodes
 
-__all__ = ["Frozen", "NodeRule", "freeze"]
+__all__ = ["Frozen", "NodeRule", "freeze", "mean_scores"]
 
 CELLS = 3_000_000
 """Largest number of (draw, subject, measurement) entries held at once."""
@@ -164,13 +164,24 @@ def modes(frozen: Frozen) -> Tensor:
 
 def subject_scores(frozen: Frozen, theta: Theta) -> Tensor:
     """See :meth:`Frozen.scores`."""
-    model = frozen.model
+    with torch.no_grad():
+        ready = frozen.model.prepare(theta)
+    return mean_scores(frozen.model, theta, frozen.weighted_nodes(ready), frozen.n)
+
+
+def mean_scores(
+    model: Model, theta: Theta, draws: Iterable[tuple[Block, Tensor, Tensor]], n: int
+) -> Tensor:
+    """Per subject the weighted mean over draws of d log p(y_i | b; theta) / d theta, (n, P).
+
+    draws: per block of subjects b (M, n, k) and their log weights (M, n).
+    """
     with torch.no_grad():
         ready = model.prepare(theta)
     derived = [name for name in ready if name not in theta]
-    scores = torch.zeros(frozen.n, model.packing.size, dtype=torch.float64)
+    scores = torch.zeros(n, model.packing.size, dtype=torch.float64)
     through = _derived_jacobian(model, theta, derived)
-    for block, b, terms in frozen.weighted_nodes(ready):
+    for block, b, terms in draws:
         parts = _lane_gradients(model, ready, block, b, torch.softmax(terms, 0))
         total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in model.packing.shapes], dim=1)
         for name in derived:

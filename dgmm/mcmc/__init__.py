@@ -1,0 +1,5 @@
+"""Markov kernels that know no model: a state, a log density, a generator go in."""
+
+from dgmm.mcmc.kernels import Proposal, State, independence, random_walk, tune
+
+__all__ = ["Proposal", "State", "independence", "random_walk", "tune"]
