@@ -184,7 +184,7 @@ def _train(
     if start is not None and not afresh:
         theta = small.absorb(start.theta, start.model)
         state = replace(start, model=small, theta=theta)
-        state = _segment(state, panel, request, share=1 / 3)
+        state = _segment(state, panel, request, share=1 / 2)
     else:
         generator = torch.Generator().manual_seed(request.seed)
         theta = tied_decoder(small, panel, below, generator)

@@ -125,7 +125,7 @@ def _effective_coordinates(
 def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation:
     model = done.model
     linear = linear_packing(model)
-    frozen = freeze_at(done, done.theta, done.observed, seed, draws // 2)
+    frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 16))
     curvature = gradient_hessian(frozen, done.theta, linear)
     expected = expected_information(done, seed)
     kappa = kappa_vector(model, model.packing)
