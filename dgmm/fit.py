@@ -288,7 +288,7 @@ class Fit:
             >>> sleep = dgmm.datasets.load("sleepstudy")
             >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
             >>> fit.random_profile([0, 9]).table["sd"].round(2).to_list()
-            [23.78, 58.2]
+            [23.78, 58.41]
         """
         return random_profile(self._mean_part(), times, term=term, at=at, level=level, draws=draws)
 
