@@ -30,6 +30,7 @@ from dgmm.marginal.vector import ClassicalObjective
 from dgmm.model import START_RIDGE, Model
 from dgmm.network_ascent import Reached, climb_networks, ridges
 from dgmm.panel import Panel
+from dgmm.parameters import Theta
 from dgmm.penalised import Penalised, State
 from dgmm.polish import polish
 from dgmm.progress import Progress
@@ -55,7 +56,7 @@ NEAR = 0.05
 ENOUGH = 0.01
 """The quadrature has grown enough when a longer rule moves the log-likelihood by less."""
 
-ROUNDS = 20
+ROUNDS = 40
 EVALUATIONS = 40
 
 Report = Callable[[int, float], None]
@@ -101,7 +102,7 @@ def _fit(
     spread = tuple(one.evidence for one, *_ in reached)
     found, engine, rule, change = best
     done = _concluded(split, engine, found, rule, change, panel, request)
-    return replace(done, start_spread=spread), found.state
+    return replace(done, start_spread=spread), found.start
 
 
 # -- starting values -----------------------------------------------------------------------------
@@ -123,14 +124,14 @@ def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed
         evaluations=EVALUATIONS,
         seed=seed,
     )
-    return found.state
+    return found.start
 
 
 def _silent(
     split: Split, engine: ClassicalObjective, below: Estimate, generator: torch.Generator
 ) -> State:
     """Layers nearly silent, everything else at the nested fit."""
-    theta = {}
+    theta: Theta = {}
     for i, network in enumerate(split.model.networks, 1):
         weights = network.network.initial(generator, last=0.02)
         theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
@@ -213,7 +214,7 @@ def _climb(
         return found, engine, rule, 0.0
     while True:
         engine = _moved(engine, split, rule)
-        found = reach(engine, found.state, NEAR)
+        found = reach(engine, found.start, NEAR)
         longer, change = rule.longer(split.classical.k), 0.0
         if longer is None:
             break
@@ -225,7 +226,7 @@ def _climb(
         rule, engine = longer, trial
         if change < ENOUGH:
             break
-    return reach(engine, found.state, tolerance), engine, rule, change
+    return reach(engine, found.start, tolerance), engine, rule, change
 
 
 def _moved(engine: ClassicalObjective, split: Split, rule: NodeRule) -> ClassicalObjective:

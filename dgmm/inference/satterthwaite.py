@@ -60,8 +60,8 @@ def satterthwaite(done: Estimate) -> Satterthwaite:
     """
     if not done.model.linear:
         raise ValueError(
-            "Satterthwaite's degrees of freedom are for models without dnn(); the tests of this fit "
-            "use the normal distribution"
+            "Satterthwaite's degrees of freedom are for models without dnn(); the tests of this "
+            "fit use the normal distribution"
         )
     if done.likelihood != "exact" or done.method not in ("ml", "reml"):
         raise ValueError(
