@@ -63,9 +63,10 @@ class Reached:
     path: tuple[float, ...]  # penalised log-likelihood at the start of every round
 
     @property
-    def state(self) -> State:
-        """Where it is."""
-        return State(self.x, self.w, self.model)
+    def start(self) -> State:
+        """Where a search on similar data begins: here, under the penalties of the evidence."""
+        whole = {name: ridge / UNDER for name, ridge in ridges(self.model).items()}
+        return State(self.x, self.w, self.model.with_ridge(whole))
 
 
 def climb_networks(

@@ -56,7 +56,7 @@ NEAR = 0.05
 ENOUGH = 0.01
 """The quadrature has grown enough when a longer rule moves the log-likelihood by less."""
 
-ROUNDS = 20
+ROUNDS = 40
 EVALUATIONS = 40
 
 Report = Callable[[int, float], None]
@@ -102,7 +102,7 @@ def _fit(
     spread = tuple(one.evidence for one, *_ in reached)
     found, engine, rule, change = best
     done = _concluded(split, engine, found, rule, change, panel, request)
-    return replace(done, start_spread=spread), found.state
+    return replace(done, start_spread=spread), found.start
 
 
 # -- starting values -----------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed
         evaluations=EVALUATIONS,
         seed=seed,
     )
-    return found.state
+    return found.start
 
 
 def _silent(
@@ -214,7 +214,7 @@ def _climb(
         return found, engine, rule, 0.0
     while True:
         engine = _moved(engine, split, rule)
-        found = reach(engine, found.state, NEAR)
+        found = reach(engine, found.start, NEAR)
         longer, change = rule.longer(split.classical.k), 0.0
         if longer is None:
             break
@@ -226,7 +226,7 @@ def _climb(
         rule, engine = longer, trial
         if change < ENOUGH:
             break
-    return reach(engine, found.state, tolerance), engine, rule, change
+    return reach(engine, found.start, tolerance), engine, rule, change
 
 
 def _moved(engine: ClassicalObjective, split: Split, rule: NodeRule) -> ClassicalObjective:
