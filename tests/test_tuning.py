@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,10 +122,13 @@ def test_the_chosen_model_is_fitted_to_everybody(small: Fit, tuned: Tuning) -> N
 
 
 def test_the_print_out_says_how_it_was_chosen(tuned: Tuning) -> None:
-    text = str(tuned)
+    smaller = replace(tuned, best="latent=2", chosen="latent=1")
+    text = str(smaller)
     assert "18 subjects" in text
-    assert "the smallest within one standard error" in text
-    assert tuned.formula in text
+    assert "Chosen: latent=1, the smallest within one standard error (of the difference)" in text
+    assert smaller.formula in text
+    best = replace(tuned, best="latent=2", chosen="latent=2")
+    assert "Chosen: latent=2, the best; none smaller is within one s.e. of it" in str(best)
 
 
 def test_candidates_that_fail_are_named(small: Fit) -> None:
