@@ -35,22 +35,28 @@ def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
 
 
 def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
-    """The model with the penalty of every network whose ridge the user left open.
+    """The model with the penalty of every fixed network whose ridge the user left open.
 
     With fewer than ``FEWEST`` subjects the empirical information is of too low a rank to judge by,
-    and the starting penalty stays.
+    and the starting penalty stays. Neural random effects have too many weights for it altogether:
+    their penalty is chosen on held-out subjects.
     """
-    if panel.n < FEWEST:
+    penalised = {name: own for name, own in model.penalised().items() if name.startswith("dnn")}
+    if panel.n < FEWEST or not penalised.keys() & model.open_ridge:
         return model
+    shapes = model.packing.shapes
+    packing = model.packing.only(
+        name for name in shapes if name == "beta" or name.startswith("dnn")
+    )
     rng = np.random.default_rng([seed, 61])
     frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
-    scores = frozen.scores(theta)
+    scores = frozen.scores(theta)[:, model.packing.positions(packing.shapes)]
     information = scores.T @ scores
     for _ in range(ROUNDS):
-        share = effective_df(information, kappa_vector(model, model.packing))
+        share = effective_df(information, kappa_vector(model, packing))
         ridge = {}
-        for prefix, names in model.penalised().items():
-            at = model.packing.positions(names)
+        for prefix, names in penalised.items():
+            at = packing.positions(names)
             size = float(sum(theta[name].square().sum() for name in names))
             wanted = float(share[at].sum()) / max(size, 1e-12)
             if float(share[at].sum()) < 1.0:  # not needed: nothing should draw it out of silence

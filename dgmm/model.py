@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from dgmm.bases import whitening
 from dgmm.design import Design
 from dgmm.families import Extra, Family
 from dgmm.latent import Latent
@@ -29,6 +30,11 @@ from dgmm.triangle import triangle
 __all__ = ["FixedNetwork", "Model", "Reference", "build_model", "orthonormal_basis"]
 
 START_RIDGE = 10.0
+"""Penalty of a network on the fixed side before the evidence has spoken."""
+
+LATENT_RIDGE = 6.0
+"""Penalty of neural random effects before held-out subjects have spoken."""
+
 REFERENCE_ROWS = 20_000
 
 
@@ -249,7 +255,7 @@ class Model:
         return self.log_density(ready, eta, b, block)
 
     def log_density(self, ready: Theta, eta: Tensor, b: Tensor, block: Block) -> Tensor:
-        """log p(y_i | b_i) where the linear predictor eta (..., n, J) is known already, (..., n)."""
+        """log p(y_i | b_i), (..., n), where the linear predictor eta (..., n, J) is known already."""
         rows = block.rows
         density = self.family.log_density(rows.data, eta, self.extra(ready, rows, b))
         return torch.where(block.mask, density, 0.0).sum(-1)
@@ -373,7 +379,10 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     latents = tuple(build_latent(block, unit) for block in design.latents)
     general = START_RIDGE if ridge is None else ridge
     ridges = tuple(
-        general if block.term.ridge is None else float(block.term.ridge) for block in design.latents
+        (LATENT_RIDGE if ridge is None else ridge)
+        if block.term.ridge is None
+        else float(block.term.ridge)
+        for block in design.latents
     )
     networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
     own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}
@@ -414,8 +423,7 @@ def _whitener(design: Design) -> Tensor:
     """K, symmetric, with mean (T K)'(T K) = I: time bases of the encoder without collinearity."""
     blocks = [torch.from_numpy(block.columns.matrix) for block in design.latents]
     T = blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
-    value, vector = torch.linalg.eigh(T.T @ T / len(T))
-    return (vector / value.clamp(min=1e-8 * float(value[-1])).sqrt()) @ vector.T
+    return whitening(T)
 
 
 def _fixed_network(design: Design, i: int, unit: float, ridge: float) -> FixedNetwork:

@@ -49,11 +49,16 @@ class Schedule:
     def rate(self, done: float, steps: int) -> float:
         """Share of the learning rate: linear warm-up, then cosine decay to zero.
 
+        With an average of iterates the rate stays, and falls to a third where the average begins:
+        iterates that no longer move have nothing to average.
+
         done: share of the ``steps`` that are behind.
         """
         rise = max(1.0 / steps, self.warm_up)
         if done < rise:
             return min(1.0, (done + 1.0 / steps) / rise)
+        if self.average:
+            return 1.0 if done < 1 - self.average else 1 / 3
         return 0.5 * (1 + math.cos(math.pi * (done - rise) / max(1.0 / steps, 1 - rise)))
 
     def averages(self, step: int, steps: int) -> bool:

@@ -1,4 +1,11 @@
-"""Stages 1 to 4: models with networks, from the nested classical fit upwards."""
+"""Stages 1 to 4: models with neural random effects, from the nested classical fit upwards.
+
+1  decoder and encoder tied to the nested classical model
+2  the bound, on four fifths of the subjects; penalties of neural random effects by the marginal
+   log-likelihood of the others, those of networks on the fixed side by evidence; then all subjects
+3  polish of the linear parts on the marginal likelihood
+4  log-likelihood with fresh nodes and its error; the encoder brought to theta-hat
+"""
 
 from __future__ import annotations
 
@@ -12,32 +19,34 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder, with_encoder
-from dgmm.estimate.classical import fit_linear, subject_log_likelihood
+from dgmm.estimate.classical import subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
-from dgmm.estimate.pilot import pilot
+from dgmm.estimate.nested import Nested, draw_held_out
 from dgmm.estimate.records import Estimate, HeldOut, Request
 from dgmm.estimate.starts import distances, own_request
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
-from dgmm.model import Model, build_model
+from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parallel import each
 from dgmm.parameters import Theta, part
 from dgmm.polish import Polished, polish
 from dgmm.progress import Progress
-from dgmm.schedule import Schedule
 from dgmm.training import Trace, train
 
-__all__ = [
-    "fit_deep",
-    "hold_out",
-    "is_linear_part",
-    "nested_likelihood",
-    "polish_deep",
-    "tied_decoder",
-    "train_deep",
-]
+__all__ = ["fit_deep", "is_linear_part", "nested_likelihood", "polish_deep", "tied_decoder"]
+
+GRID = 4.0
+"""Ratio of neighbouring penalties that are compared on held-out subjects."""
+
+LARGEST = 2000.0
+"""Penalty beyond which the comparison does not go."""
+
+SCORE_DRAWS = 128
+
+AVERAGED = 0.5
+"""Share of the steps under q="newton" whose mean iterate is the result."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +59,28 @@ class _Trained:
 
 
 def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
-    """Stages 1 to 4 of a model with networks."""
-    control = request.control
-    classical = replace(request, method="ml", likelihood=nested_likelihood(nested, request))
-    small_unit, small_eta = pilot(nested, request.family)
-    small = build_model(nested, request.family, small_unit, control.ridge)
-    small_panel = Panel.from_design(nested)
-    below = fit_linear(small, small_panel, small_eta, classical)
+    """Stages 1 to 4 of a model with neural random effects."""
+    likelihood = nested_likelihood(nested, request)
+    below = Nested.of(nested, replace(request, likelihood=likelihood))
+    classical = below.fit()
     held_out, start = None, None
-    if control.holdout > 0 and panel.n >= 20:
-        held_out, start = hold_out(model, panel, small, small_panel, small_eta, classical, request)
+    parts = draw_held_out(panel, request)
+    if parts is not None:
+        held_out, start = _search(model, panel, below, parts, request)
 
     def run(number: int) -> tuple[_Trained, Polished]:
         own = own_request(request, number)
-        trained = train_deep(model, panel, below, own, start if number == 0 else None)
+        trained = _train(model, panel, classical, own, start, afresh=number > 0)
         return trained, polish_deep(trained, panel, own)
 
-    reached = list(each(run, range(request.starts), control.workers))
+    reached = list(each(run, range(request.starts), request.control.workers))
     best = max(range(len(reached)), key=lambda j: reached[j][1].path[-1])
     trained, polished = reached[best]
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     return replace(
         done,
-        nested=below,
+        nested=classical,
         held_out=held_out,
         start_spread=tuple(polished.path[-1] for _, polished in reached),
         start_distance=distances([(t.model, p.theta) for t, p in reached], best, panel),
@@ -82,68 +89,100 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
 
 def nested_likelihood(nested: Design, request: Request) -> str:
     """The likelihood of the nested classical model."""
-    if (
-        not nested.parts
-        and request.family.name == "gaussian"
-        and request.family.link.name == "identity"
-    ):
+    gaussian = request.family.name == "gaussian" and request.family.link.name == "identity"
+    if gaussian and not nested.parts:
         return "exact"
     k = sum(len(block.columns.names) for block in nested.latents)
     return "quadrature" if k <= 2 else "importance"
 
 
-def hold_out(
+# -- held-out subjects ---------------------------------------------------------------------------
+
+
+def _search(
     model: Model,
     panel: Panel,
-    small: Model,
-    small_panel: Panel,
-    small_eta: Tensor,
-    classical: Request,
+    below: Nested,
+    parts: tuple[np.ndarray, np.ndarray],
     request: Request,
 ) -> tuple[HeldOut, _Trained]:
-    """Fit both models to some subjects, score both on the others."""
-    rng = np.random.default_rng([request.seed, 13])
-    away = np.zeros(panel.n, dtype=bool)
-    away[rng.permutation(panel.n)[: max(2, round(request.control.holdout * panel.n))]] = True
-    kept, left = np.flatnonzero(~away), np.flatnonzero(away)
-    rows = torch.from_numpy(~away)[small_panel.observed_rows().subject]
-    below = fit_linear(small, small_panel.select(kept), small_eta[rows], classical)
-    trained = train_deep(model, panel.select(kept), below, request, None)
-    other, small_other = panel.select(left).observed_rows(), small_panel.select(left)
-    rule = Importance(request.control.draws)
-    deep, _ = fresh_likelihood(trained.model, trained.theta, other, rule, request)
-    plain = subject_log_likelihood(below, small_other.observed_rows(), request)
-    gain = (deep - plain).numpy()
-    score = HeldOut(len(left), float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(left))))
-    return score, trained
+    """Train on the subjects kept, under the penalty with the best score on those left.
 
-
-def train_deep(
-    model: Model, panel: Panel, below: Estimate, request: Request, start: _Trained | None
-) -> _Trained:
-    """Stages 1 and 2: tie decoder and encoder to the nested model, then the ELBO.
-
-    Half of the epochs under the starting ridge, half under the one of the evidence; a fit to a
-    part of the subjects is continued for a third.
+    From the starting penalty up, GRID times larger each time, as long as the score rises. The
+    weights go on from one penalty to the next, and the starting penalty gets the epochs of its
+    first rival too: more training alone is not to decide. The walk does not go down: what a small
+    penalty spoils takes many more epochs to show.
     """
-    generator = torch.Generator().manual_seed(request.seed)
-    control, small = request.control, model.with_reference(panel, rows=2000)
-    half = control.schedule(panel.n, epochs=max(1, control.epochs // 2))
-    if _by_newton(model, request):
-        half = replace(half, learning_rate=control.decoder_rate, memory=0.99)
-    if start is None:
+    kept, left = parts
+    some, other = panel.select(kept), panel.select(left).observed_rows()
+    plain = below.fit(kept)
+    first = _train(model, some, plain, request, None)
+    best, trial = _further(first, some, request), _under(first)
+    score = _score(best, other, request)
+    while trial is not None:
+        trial = _further(trial, some, request)
+        value = _score(trial, other, request)
+        if value.mean() <= score.mean():
+            break
+        best, score, trial = trial, value, _under(trial)
+    small = below.panel.select(left).observed_rows()
+    gain = (score - subject_log_likelihood(plain, small, request)).detach().numpy()
+    error = float(gain.std(ddof=1) / np.sqrt(len(left)))
+    return HeldOut(len(left), float(gain.mean()), error), best
+
+
+def _further(trained: _Trained, panel: Panel, request: Request) -> _Trained:
+    return _segment(trained, panel, request, share=1 / 8, evidence=False)
+
+
+def _score(trained: _Trained, panel: Panel, request: Request) -> Tensor:
+    """l_i of held-out subjects, with the same nodes under every penalty."""
+    rule = Importance(SCORE_DRAWS)
+    return fresh_likelihood(trained.model, trained.theta, panel, rule, request)[0]
+
+
+def _under(trained: _Trained) -> _Trained | None:
+    """The same with the next penalty of its neural random effects; None where there is none."""
+    model = trained.model
+    open_ = [name for name in model.open_ridge if name.startswith("latent")]
+    kappa = {name: GRID * model.ridge_of(name) for name in open_ if name in model.penalised()}
+    if not kappa or max(kappa.values()) > LARGEST:
+        return None
+    return replace(trained, model=model.with_ridge(kappa))
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def _train(
+    model: Model,
+    panel: Panel,
+    below: Estimate,
+    request: Request,
+    start: _Trained | None,
+    afresh: bool = False,
+) -> _Trained:
+    """Stages 1 and 2. ``start`` was trained on some of the subjects and gives the penalties.
+
+    It is continued, or only its penalties are taken (``afresh``).
+    """
+    small = model.with_reference(panel, rows=2000)
+    if start is not None:
+        ridges = {name: start.model.ridge_of(name) for name in model.penalised()}
+        small = small.with_ridge(ridges)
+    if start is not None and not afresh:
+        theta = small.absorb(start.theta, start.model)
+        state = replace(start, model=small, theta=theta)
+        state = _segment(state, panel, request, share=1 / 3)
+    else:
+        generator = torch.Generator().manual_seed(request.seed)
         theta = tied_decoder(small, panel, below, generator)
         encoder, phi = tied_encoder(
-            small, theta, panel, request.encoder, generator, control.covariance
+            small, theta, panel, request.encoder, generator, request.control.covariance
         )
         state = _Trained(small, theta, encoder, phi, Trace((), 0.0, 0))
-        state = _segment(state, panel, half, request, generator)
-        schedule = replace(half, kl_anneal=0)
-    else:
-        small = small.with_ridge({name: start.model.ridge_of(name) for name in model.penalised()})
-        state = replace(start, model=small, theta=small.absorb(start.theta, start.model))
-        schedule = replace(half, epochs=max(1, control.epochs // 3), kl_anneal=0)
-    state = _segment(state, panel, schedule, request, generator)
+        state = _segment(state, panel, request, share=1 / 8, anneal=True)
+        state = _segment(state, panel, request, share=1 / 2)
     full = state.model.with_reference(panel)
     return replace(state, model=full, theta=full.absorb(state.theta, state.model))
 
@@ -151,12 +190,22 @@ def train_deep(
 def _segment(
     state: _Trained,
     panel: Panel,
-    schedule: Schedule,
     request: Request,
-    generator: torch.Generator,
+    *,
+    share: float,
+    anneal: bool = False,
+    evidence: bool = True,
 ) -> _Trained:
-    """Some epochs, then the ridge by evidence."""
+    """A share of the epochs, then the penalties of networks on the fixed side by evidence."""
+    control, newton = request.control, _by_newton(state.model, request)
+    share = share if newton else min(1.0, 2 * share)
+    schedule = control.schedule(panel.n, epochs=max(1, round(share * control.epochs)))
+    schedule = schedule if anneal else replace(schedule, kl_anneal=0)
+    if newton:
+        schedule = replace(schedule, learning_rate=control.decoder_rate, memory=0.99)
+        schedule = schedule if control.patience else replace(schedule, average=AVERAGED)
     observed = panel.observed_rows()
+    generator = torch.Generator().manual_seed(request.seed + state.trace.epochs)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
             state.model,
@@ -166,14 +215,15 @@ def _segment(
             observed,
             schedule,
             generator,
-            newton=_by_newton(state.model, request),
+            newton=newton,
             progress=bar,
             checkpoint=request.checkpoint,
             device=request.device,
         )
-    trace = state.trace.followed_by(trace)
-    model = choose_ridge(state.model, theta, observed, request.seed)
-    return _Trained(model, theta, state.encoder, phi, trace)
+    model = state.model
+    if evidence:
+        model = choose_ridge(model, theta, observed, request.seed)
+    return _Trained(model, theta, state.encoder, phi, state.trace.followed_by(trace))
 
 
 def _by_newton(model: Model, request: Request) -> bool:
@@ -210,6 +260,9 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
     theta["beta"] = torch.linalg.lstsq(seen.X @ model.basis, rest[:, None]).solution[:, 0]
     # least squares may differ in the last bit from call to call; rounded, runs repeat exactly
     return {name: value.float().double() for name, value in theta.items()}
+
+
+# -- polish --------------------------------------------------------------------------------------
 
 
 def is_linear_part(name: str) -> bool:

@@ -40,7 +40,7 @@ from dgmm.formula.terms import (
 __all__ = ["parse_formula", "with_part"]
 
 
-_ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), (?:df ?= ?)?(?P<df>\d+)\)")
+_ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), *(?:df ?= ?)?(?P<df>\d+)\)")
 
 
 def parse_formula(text: str, *, latent_words: Sequence[str] = ("dnn",)) -> Formula:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dgmm.bases import smooth_first, whitening
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import column_scale
 from dgmm.networks import Dense, Weights
 from dgmm.quadrature import sobol_normal
-from dgmm.roughness import smooth_first
 
 __all__ = ["Neural"]
 
@@ -27,13 +27,15 @@ class Neural(Latent):
     coefficients   mu2 = T Lambda b + phi S (c(b) - E c),          c a network R^k -> R^r
     dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
 
-    The columns of phi S are orthonormal and shrink with their roughness in time, so that the ridge
-    asks a high price for wiggles and a low one for trends (see :mod:`dgmm.roughness`).
+    Lambda = K L for columns T K that are orthonormal: every weight in L is of order one, and a
+    gradient step goes equally far in all directions. The columns of phi S are orthonormal and shrink with their roughness in time, so that the ridge
+    asks a high price for wiggles and a low one for trends (see :mod:`dgmm.bases`).
     """
 
     label: str  # as written in the formula
     names: tuple[str, ...]
     scale: Tensor
+    frame: Tensor  # K with the unit of the linear predictor, (q, q)
     dim: int
     form: str
     network: Dense
@@ -65,6 +67,7 @@ class Neural(Latent):
             term.text,
             block.columns.names,
             column_scale(T, unit),
+            unit * whitening(T),
             k,
             form,
             Dense(sizes, term.activation, bias=False),
@@ -89,8 +92,8 @@ class Neural(Latent):
 
     def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
         # principal directions of the random function: eigenvectors of G^(1/2) D G^(1/2)
-        D = covariance / self.scale[:, None] / self.scale
-        G = gram * self.scale[:, None] * self.scale
+        D = torch.linalg.solve(self.frame, torch.linalg.solve(self.frame, covariance).T)
+        G = self.frame.T @ gram @ self.frame
         value, vector = torch.linalg.eigh(G)
         root = vector * value.clamp(min=1e-12).sqrt()
         half, inverse = root @ vector.T, (vector / value.clamp(min=1e-12).sqrt()) @ vector.T
@@ -109,7 +112,7 @@ class Neural(Latent):
         return {"centre": self.network(weights, self.centre).mean(0)}
 
     def skip(self, weights: Weights) -> Tensor:
-        return self.scale[:, None] * weights["Lambda"]
+        return self.frame @ weights["Lambda"]
 
     def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
         linear = torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
@@ -120,7 +123,7 @@ class Neural(Latent):
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit = self.shape[0, 0]
-        rows = T * (self.scale / unit)
+        rows = T @ self.frame / unit
         return unit * (
             self._surface(weights, b, rows)
             - self._surface(weights, self.centre[:, None, :], rows).mean(0)

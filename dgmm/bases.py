@@ -1,4 +1,4 @@
-"""A basis of time sorted by roughness: trends first, wiggles last, and smaller.
+"""Columns made orthonormal; a basis of time sorted by roughness: trends first, wiggles smaller.
 
 With G = phi'phi / N and Omega the mean square of second derivatives, the columns of phi A for
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["smooth_first"]
+__all__ = ["smooth_first", "whitening"]
 
 FREE = 4
 """Columns in front of the one whose roughness halves the variance."""
@@ -24,14 +24,19 @@ POINTS = 300
 """Times at which second differences are taken."""
 
 
+def whitening(T: Tensor, smallest: float = 1e-8) -> Tensor:
+    """K (q, q), symmetric, with mean (T K)'(T K) = I for T (N, q)."""
+    value, vector = torch.linalg.eigh(T.T @ T / len(T))
+    return (vector / value.clamp(min=smallest * float(value[-1])).sqrt()) @ vector.T
+
+
 def smooth_first(phi: Tensor, time: Tensor | None) -> Tensor:
     """S (r, r): phi S has orthonormal columns, shrunk by their roughness.
 
     phi: (N, r), functions of ``time`` (N,); None when they are not functions of one variable, and
         then nothing is known of roughness and S makes the columns orthonormal only.
     """
-    value, vector = torch.linalg.eigh(phi.T @ phi / len(phi))
-    whiten = vector / value.clamp(min=1e-10 * float(value[-1])).sqrt()
+    whiten = whitening(phi, 1e-10)
     if time is None or phi.shape[1] <= FREE + 1:
         return whiten
     second = _second_derivatives(phi, time) @ whiten
