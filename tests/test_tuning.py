@@ -12,9 +12,10 @@ from conftest import data
 
 import dgmm
 from dgmm import Fit, mixed_model, tune
+from dgmm.candidates import Candidate
 from dgmm.formula import FormulaError, with_options
 from dgmm.plots import plot_tuning
-from dgmm.tuning import Tuning, _Candidate, _ranked, _Scored
+from dgmm.tuning import Tuning, _ranked, _Scored
 
 TEXT = "Reaction ~ Days + (dnn(Days, latent=2, hidden=(4,)) | Subject)"
 QUICK = {"epochs": 4, "holdout": 0.0}
@@ -154,7 +155,7 @@ def ranked(columns: dict[str, list[float]], sizes: list[int], ridges: list[Any])
     scores = pd.DataFrame(columns)
     candidates, results = [], {}
     for name, size, ridge in zip(columns, sizes, ridges, strict=True):
-        candidates.append(_Candidate(name, name, {"ridge": ridge}, {}))
+        candidates.append(Candidate(name, name, {"ridge": ridge}, {}))
         results[name] = [_Scored(scores[name], size, 1.0)]
     return _ranked(scores, candidates, results, ("ridge",))[1:]
 
