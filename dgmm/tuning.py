@@ -17,18 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
+from dgmm.candidates import Candidate, all_candidates, parts_changed, subject_of_rows
 from dgmm.design import take_rows
 from dgmm.fit import Fit
-from dgmm.formula import has_network, nested_formula, parse_formula, with_options
 from dgmm.parallel import each
-from dgmm.predictive import outcomes_seen
 from dgmm.progress import Progress
 
 __all__ = ["Tuning", "tune"]
-
-CLASSICAL = "classical"
 
 
 @dataclass(frozen=True)
@@ -136,8 +132,8 @@ def tune(
     """
     given = {"latent": latent, "hidden": hidden, "ridge": ridge, "basis": basis, "df": df}
     grid = {name: list(values) for name, values in given.items() if values is not None}
-    candidates = _candidates(fit, grid, _parts(fit, part, grid), classical)
-    subjects = _subjects(fit, data)
+    candidates = all_candidates(fit, grid, parts_changed(fit, part, grid), classical)
+    subjects = subject_of_rows(fit, data)
     ids = fit.estimate.panel.ids
     if not isinstance(folds, int | np.integer) or not 2 <= folds <= len(ids) // 2:
         raise ValueError(
@@ -146,7 +142,7 @@ def tune(
     fold = np.random.default_rng([seed, 83]).permutation(len(ids)) % folds
     todo = list(itertools.product(candidates, range(folds)))
 
-    def task(one: tuple[_Candidate, int]) -> _Scored:
+    def task(one: tuple[Candidate, int]) -> _Scored:
         candidate, number = one
         away = np.isin(subjects, np.flatnonzero(fold == number))
         rows = np.argsort(fit.rows, kind="stable")  # in the user's order
@@ -163,15 +159,7 @@ def tune(
     return _tuned(fit, data, candidates, results, ids, tuple(grid))
 
 
-# -- candidates ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    name: str
-    formula: str
-    options: Mapping[str, Any]
-    changes: Mapping[str, Any]  # arguments of mixed_model()
+# -- one candidate on one fold -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,73 +172,7 @@ class _Scored:
     failure: str = ""
 
 
-def _parts(fit: Fit, part: str | None, grid: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """The parts of the formula whose networks change."""
-    if not grid:
-        raise ValueError("nothing to tune: give latent=, hidden=, ridge=, basis= or df=")
-    for name, values in grid.items():
-        if not values:
-            raise ValueError(f"{name}= lists no values to try")
-    present = [one for one in ("random", "fixed") if has_network(fit.formula, one)]
-    if not present:
-        raise ValueError(f"tune() is for networks, and {fit.formula!r} has no dnn()")
-    if part not in (None, "random", "fixed", "both"):
-        raise ValueError(f"part is 'random', 'fixed' or 'both', not {part!r}")
-    wanted = (present[0],) if part is None else ("random", "fixed") if part == "both" else (part,)
-    if not set(wanted) & set(present):
-        raise ValueError(f"part={part!r}: {fit.formula!r} has no dnn() there")
-    needs = [name for name in ("latent", "basis", "df") if name in grid]
-    if needs and ("random" not in wanted or "random" not in present):
-        raise ValueError(f"{needs[0]}= is an option of a random dnn(), left of a bar")
-    return wanted
-
-
-def _candidates(
-    fit: Fit, grid: Mapping[str, Sequence[Any]], parts: tuple[str, ...], classical: bool
-) -> list[_Candidate]:
-    """Every combination of the options, and the nested classical model."""
-    control = {**fit.call["control"], "holdout": 0.0, "workers": 1}
-    changes = {"se": None, "control": control}
-    words = fit.spec.latent_words
-    found = []
-    if classical:
-        text = nested_formula(parse_formula(fit.formula, latent_words=words)).text
-        plain = {**changes, "method": "auto", "likelihood": "auto"}
-        found.append(_Candidate(CLASSICAL, text, dict.fromkeys(grid), plain))
-    for values in itertools.product(*grid.values()):
-        options = dict(zip(grid, values, strict=True))
-        text = with_options(fit.formula, options, parts)
-        parse_formula(text, latent_words=words)  # an impossible option is refused here
-        name = ", ".join(f"{option}={value}" for option, value in options.items())
-        found.append(_Candidate(name, text, options, changes))
-    return found
-
-
-def _subjects(fit: Fit, data: Any) -> np.ndarray:
-    """The subject of every row of the fit (N,); checks that the frame is the one of the fit."""
-    done = fit.estimate
-    for name, column in zip(
-        ("weights", "offset"),
-        (done.panel.rows.data.weights != 1, done.panel.rows.offset != 0),
-        strict=True,
-    ):
-        written = fit.call[name] is not None or "offset(" in fit.formula
-        if bool(column.any()) and not written:
-            raise ValueError(f"tune() divides the frame: give {name}= as the name of a column")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # given by the fit itself
-        panel = outcomes_seen(done, fit.spec, data)
-    own = done.observed
-    same = panel.ids.tolist() == own.ids.tolist() and torch.equal(panel.count, own.count)
-    if not same or not torch.equal(panel.rows.data.y, own.rows.data.y):
-        raise ValueError("data is not the frame of this fit: subjects or outcomes differ")
-    return done.panel.subject.numpy()
-
-
-# -- one candidate on one fold -------------------------------------------------------------------
-
-
-def _scored(fit: Fit, candidate: _Candidate, train: Any, test: Any) -> _Scored:
+def _scored(fit: Fit, candidate: Candidate, train: Any, test: Any) -> _Scored:
     begun = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -271,7 +193,7 @@ def _scored(fit: Fit, candidate: _Candidate, train: Any, test: Any) -> _Scored:
 def _tuned(
     fit: Fit,
     data: Any,
-    candidates: list[_Candidate],
+    candidates: list[Candidate],
     results: Mapping[str, list[_Scored]],
     ids: np.ndarray,
     tuned: tuple[str, ...],
@@ -303,7 +225,7 @@ def _tuned(
 
 def _ranked(
     scores: pd.DataFrame,
-    candidates: list[_Candidate],
+    candidates: list[Candidate],
     results: Mapping[str, list[_Scored]],
     tuned: tuple[str, ...],
 ) -> tuple[pd.DataFrame, str, str]:

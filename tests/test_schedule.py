@@ -41,7 +41,10 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
 
 
 def test_the_last_iterates_are_averaged() -> None:
-    schedule = Schedule(average=0.25)
+    """Steps of one length, shorter ones where the mean begins."""
+    schedule = Schedule(average=0.25, warm_up=0.125)
+    rates = [schedule.rate(step / 8, 8) for step in range(8)]
+    assert rates == pytest.approx([1.0] * 6 + [1 / 3] * 2)
     assert [schedule.averages(step, 8) for step in range(8)] == [False] * 6 + [True] * 2
 
 

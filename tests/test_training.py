@@ -88,13 +88,6 @@ def test_the_mean_of_the_last_iterates_is_their_mean() -> None:
         assert torch.allclose(value, known, atol=1e-12), name
 
 
-def test_averaging_leaves_the_path_alone() -> None:
-    plain, mean = Schedule(epochs=4, batch=10), Schedule(epochs=4, batch=10, average=0.5)
-    (last, one), (averaged, other) = run(plain), run(mean)
-    assert one.elbo == other.elbo
-    assert not same(last, averaged)
-
-
 def test_cycles_change_the_path() -> None:
     once = run(Schedule(epochs=4, batch=10, kl_anneal=4))[1].elbo
     twice = run(Schedule(epochs=4, batch=10, kl_anneal=4, kl_cycles=2))[1].elbo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from conftest import data
 
 import dgmm
 from dgmm import Fit, mixed_model, tune
+from dgmm.candidates import Candidate
 from dgmm.formula import FormulaError, with_options
 from dgmm.plots import plot_tuning
-from dgmm.tuning import Tuning, _Candidate, _ranked, _Scored
+from dgmm.tuning import Tuning, _ranked, _Scored
 
 TEXT = "Reaction ~ Days + (dnn(Days, latent=2, hidden=(4,)) | Subject)"
 QUICK = {"epochs": 4, "holdout": 0.0}
@@ -121,10 +123,13 @@ def test_the_chosen_model_is_fitted_to_everybody(small: Fit, tuned: Tuning) -> N
 
 
 def test_the_print_out_says_how_it_was_chosen(tuned: Tuning) -> None:
-    text = str(tuned)
+    smaller = replace(tuned, best="latent=2", chosen="latent=1")
+    text = str(smaller)
     assert "18 subjects" in text
-    assert "the smallest within one standard error" in text
-    assert tuned.formula in text
+    assert "Chosen: latent=1, the smallest within one standard error (of the difference)" in text
+    assert smaller.formula in text
+    best = replace(tuned, best="latent=2", chosen="latent=2")
+    assert "Chosen: latent=2, the best; none smaller is within one s.e. of it" in str(best)
 
 
 def test_candidates_that_fail_are_named(small: Fit) -> None:
@@ -150,7 +155,7 @@ def ranked(columns: dict[str, list[float]], sizes: list[int], ridges: list[Any])
     scores = pd.DataFrame(columns)
     candidates, results = [], {}
     for name, size, ridge in zip(columns, sizes, ridges, strict=True):
-        candidates.append(_Candidate(name, name, {"ridge": ridge}, {}))
+        candidates.append(Candidate(name, name, {"ridge": ridge}, {}))
         results[name] = [_Scored(scores[name], size, 1.0)]
     return _ranked(scores, candidates, results, ("ridge",))[1:]
 

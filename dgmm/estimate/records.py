@@ -35,7 +35,8 @@ class Control:
     kl_anneal: epochs, at most half of all, over which the weight of the KL grows from 0 to 1;
         kl_cycles: how often it does so within them. free_bits: nats per subject below which the KL
         is not pushed. All three against posterior collapse after a poor start.
-    average: share of the steps, the last ones, whose mean iterate is the result.
+    average: share of the steps, the last ones, whose mean iterate is the result; the learning
+        rate then falls to a third where they begin, not to zero. q="newton" averages by itself.
     patience: epochs without a better score on held-out subjects (a tenth of them) after which
         the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
