@@ -52,6 +52,9 @@ LARGEST = 2000.0
 
 SCORE_DRAWS = 128
 
+REFERENCE = 500
+"""Rows over which networks are centred while they learn; afterwards over all, for the same mu1."""
+
 AVERAGED = 0.5
 """Share of the steps under q="newton" whose mean iterate is the result."""
 
@@ -177,7 +180,7 @@ def _train(
 
     It is continued, or only its penalties are taken (``afresh``).
     """
-    small = model.with_reference(panel, rows=2000)
+    small = model.with_reference(panel, rows=REFERENCE)
     if start is not None:
         ridges = {name: start.model.ridge_of(name) for name in model.penalised()}
         small = small.with_ridge(ridges)
