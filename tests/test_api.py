@@ -131,7 +131,6 @@ def test_networks_have_their_own_method() -> None:
     refused("method='ml'|dnn()|'vae'", DEEP, method="ml")
     refused("method='reml'|dnn()|'vae'", "Reaction ~ dnn(Days) + (1 | Subject)", method="reml")
     refused("likelihood='exact'|'importance'", DEEP, likelihood="exact")
-    refused("se='sandwich'|dnn()|'hessian'", DEEP, se="sandwich", control=DEEP_SMALL)
 
 
 def test_quadrature_has_at_most_three_dimensions() -> None:
