@@ -118,7 +118,14 @@ def test_training_with_it_reaches_maximum_likelihood() -> None:
     theta = random_theta(model, spread=0.1)
     encoder = None
     theta, phi, trace = train(
-        model, encoder, theta, {}, panel, schedule, generator(1), newton=True  # type: ignore[arg-type]
+        model,
+        encoder,
+        theta,
+        {},
+        panel,
+        schedule,
+        generator(1),
+        newton=True,  # type: ignore[arg-type]
     )
     best = exact.maximise(exact.statistics(model, panel)).log_likelihood
     reached = float(linear_gaussian(model, theta, panel)[2].sum())
