@@ -61,7 +61,7 @@ class Surface:
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         theta = {**self.theta, **self.packing.unpack(torch.from_numpy(vector))}
         try:
-            value, gradient = self.frozen.value_and_gradient(theta)
+            value, gradient = self.frozen.value_and_gradient(theta, self.packing.shapes)
         except torch.linalg.LinAlgError:  # a step too far: P is no longer finite
             return 1e300, np.zeros_like(vector)
         slope = self.packing.pack(gradient).numpy() - self.kappa * vector

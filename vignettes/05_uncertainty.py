@@ -106,8 +106,8 @@ errors = {name: fit.slopes()["Std. Error"] for name, fit in fits.items()}
 print(pd.DataFrame(errors).round(4))
 
 # %% [markdown]
-# The slope in time is less certain than the model says, and so is the band of the curve. With 79
-# cows the sandwich is usable; with 20 it would be too small itself.
+# Here they agree within a fifth: what the model gets wrong about the cows does little harm to these
+# numbers. With 79 cows the sandwich is usable; with 20 it would be too small itself.
 #
 # What does the implied random part say? A random slope lets the share of the variance between cows
 # change over time. `random_profile()` gives it at any times, with intervals.
@@ -177,9 +177,9 @@ assert distance < 2
 assert 1.2 < factor < 1.6
 assert abs(loss["network"]["Estimate"] - loss["spline"]["Estimate"]) < loss["spline"]["Std. Error"]
 assert abs(loss["network"]["Std. Error"] / loss["spline"]["Std. Error"] - 1) < 0.25
-slope_errors = pd.DataFrame(errors).loc["Time"]
-assert slope_errors["sandwich"] > 1.1 * slope_errors["information"]
-assert slope_errors["bootstrap"] > 0.8 * slope_errors["information"]  # few resamples
+ratio = pd.DataFrame(errors).div(errors["information"], axis=0)
+assert ratio["sandwich"].between(0.8, 1.25).all()
+assert ratio["bootstrap"].between(0.5, 1.6).all()  # few resamples when fast
 assert (profile.table["lower"] < profile.table["sd"]).all()
 assert stiff.info.effective["dnn1"] < 5
 assert miss.max() > 3

@@ -67,7 +67,7 @@ class Control:
     holdout: share of the subjects on which a deep model is compared with its nested model.
     """
 
-    epochs: int = 300
+    epochs: int = 240
     batch: int = 100
     learning_rate: float = 4e-3
     pairs: int = 2

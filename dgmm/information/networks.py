@@ -125,7 +125,7 @@ def _effective_coordinates(
 def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation:
     model = done.model
     linear = linear_packing(model)
-    frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 16))
+    frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 32))
     curvature = gradient_hessian(frozen, done.theta, linear)
     expected = expected_information(done, seed)
     kappa = kappa_vector(model, model.packing)
@@ -196,11 +196,11 @@ def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float
 def expected_information(done: Estimate, seed: int, draws: int = 64) -> Tensor:
     """F = E sum_i s_i s_i' over all of theta, from outcomes simulated at theta-hat, (P, P).
 
-    Enough replicates are drawn that the simulated subjects outnumber the parameters twice.
+    Enough replicates are drawn that the simulated subjects outnumber the parameters.
     """
     model, panel = done.model, done.observed
     P = model.packing.size
-    replicates = int(np.clip(math.ceil(2 * P / panel.n), 2, 12))
+    replicates = int(np.clip(math.ceil(P / panel.n), 2, 12))
     total = torch.zeros(P, P, dtype=torch.float64)
     for number in range(replicates):
         generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))

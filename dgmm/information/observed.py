@@ -107,7 +107,7 @@ def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvatur
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
-        return packing.pack(frozen.value_and_gradient(moved)[1]).numpy()
+        return packing.pack(frozen.value_and_gradient(moved, packing.shapes)[1]).numpy()
 
     return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)
 

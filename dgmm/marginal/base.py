@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -92,13 +92,20 @@ class Frozen:
         """l(theta)."""
         return float(self.per_subject(theta).sum())
 
-    def value_and_gradient(self, theta: Theta) -> tuple[float, Theta]:
-        """l(theta) and its gradient, one block in memory at a time."""
-        leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
-        ready = self.model.prepare(leaves)
-        held = {name: value.detach().requires_grad_() for name, value in ready.items()}
-        names, total = list(held), 0.0
-        slopes = {name: torch.zeros_like(value) for name, value in held.items()}
+    def value_and_gradient(
+        self, theta: Theta, free: Collection[str] | None = None
+    ) -> tuple[float, Theta]:
+        """l(theta) and its gradient in the ``free`` parameters, one block in memory at a time."""
+        fixed = {name: value.detach() for name, value in theta.items()}
+        leaves = {
+            name: value.clone().requires_grad_()
+            for name, value in fixed.items()
+            if free is None or name in free
+        }
+        ready = self.model.prepare({**fixed, **leaves})
+        held = {n: value.detach().requires_grad_(value.requires_grad) for n, value in ready.items()}
+        names, total = [n for n, value in held.items() if value.requires_grad], 0.0
+        slopes = {name: torch.zeros_like(held[name]) for name in names}
         for _, _, terms in self.log_terms(held):
             value = torch.logsumexp(terms, 0).sum()
             parts = torch.autograd.grad(value, [held[n] for n in names], allow_unused=True)
@@ -106,11 +113,10 @@ class Frozen:
                 if part is not None:
                     slopes[name] += part
             total += float(value.detach())
-        linked = [n for n in names if ready[n].requires_grad]
         gradient = torch.autograd.grad(
-            [ready[n] for n in linked],
+            [ready[n] for n in names],
             list(leaves.values()),
-            [slopes[n] for n in linked],
+            [slopes[n] for n in names],
             allow_unused=True,
         )
         return total, {

@@ -72,7 +72,8 @@ def oracle_predictions(
         >>> import dgmm
         >>> from dgmm.studies import oracle_predictions, score
         >>> data = dgmm.simulate_study("lmm", seed=1)
-        >>> round(score(oracle_predictions("lmm", data).predictions, data, "lmm")["loglik"], 2)
+        >>> scores = score(oracle_predictions("lmm", data).predictions, data, "lmm")
+        >>> float(scores["loglik"].round(2))
         -27.94
     """
     chosen = find_process(process)

@@ -44,7 +44,7 @@ def fit_predictions(fit: Fit, data: pd.DataFrame, *, intervals: bool = True) -> 
         >>> data = dgmm.simulate_study("lmm", n=(60, 20, 20))
         >>> formula = "y ~ sex * age + x + ns(t, 4) + (ns(t, 4) | id)"
         >>> fit = dgmm.mixed_model(formula, training_frame(data))
-        >>> round(score(fit_predictions(fit, data), data, "lmm")["rmse_observed"], 2)
+        >>> float(score(fit_predictions(fit, data), data, "lmm")["rmse_observed"].round(2))
         0.31
     """
     history = data.assign(y=data["y"].where(data["observed"] | (data["set"] == "new")))

@@ -89,7 +89,7 @@ def test_refusals(cbpp_vae: Fit, deep: Fit, sleepstudy: Fit) -> None:
         deep.confint(method="profile")
     with pytest.raises(ValueError, match="no parameter 'days'"):
         sleepstudy.confint(method="profile", parm="days")
-    with pytest.raises(ValueError, match="'wald', 'profile' or 'bootstrap', not 'boot'"):
+    with pytest.raises(ValueError, match="'boot' is not one of 'wald', 'profile', 'bootstrap'"):
         sleepstudy.confint(method="boot")
 
 
