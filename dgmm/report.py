@@ -150,7 +150,8 @@ def _title(fit: Reportable) -> str:
 
 
 def _variational(fit: Reportable) -> str:
-    how = "variational auto-encoder"
+    by_newton = fit.request.control.q == "newton" and not fit.estimate.model.linear
+    how = "a variational bound, q by Newton steps" if by_newton else "variational auto-encoder"
     if fit.estimate.saem is not None:
         how = "stochastic approximation EM (SAEM)"
     polished = "polished on the marginal likelihood"

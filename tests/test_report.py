@@ -126,7 +126,7 @@ def test_html_is_escaped() -> None:
 
 def test_the_deep_report(deep: Fit) -> None:
     text = str(deep.summary())
-    assert "Deep mixed model fitted by variational auto-encoder" in text
+    assert "Deep mixed model fitted by a variational bound, q by Newton steps" in text
     assert "importance sampling" in text
     assert "logLik by Monte Carlo: standard error" in text
     assert "effective degrees of freedom" in text
