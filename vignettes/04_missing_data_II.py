@@ -210,8 +210,8 @@ print(f"true mean of these visits: {own.loc[at_end, 'mu'].groupby(own['id']).mea
 # **Patterns.** If those who left differ from those who stayed in a way that their outcomes do not
 # show, no method can know. `missing="pattern"` fits each dropout pattern and lets you say what
 # stands in after dropout: all who were seen then ("acmv", missing at random), the completers
-# ("ccmv"), those who left next ("ncmv"), each shifted by `delta`. `pattern_profile()` gives the mean
-# profile.
+# ("ccmv"), those who left next ("ncmv"), each shifted by `delta`. `pattern_profile()` gives the
+# mean profile.
 #
 # ## The table that is kept
 #
