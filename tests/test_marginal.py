@@ -228,6 +228,19 @@ def test_value_and_gradient_are_those_of_autograd(text: str, family: str, rule: 
     assert torch.allclose(model.packing.pack(gradient), known, atol=1e-8, rtol=1e-8)
 
 
+def test_the_gradient_in_some_parameters_is_that_part_of_the_whole() -> None:
+    model, panel = small("y ~ x + dnn(w, hidden=(4,)) + (dnn(t, hidden=(4,)) | id)")
+    theta = random_theta(model)
+    frozen = frozen_at(model, theta, panel, Importance(64))
+    value, whole = frozen.value_and_gradient(theta)
+    free = ("beta", "latent1.Lambda", "dnn1.skip")
+    again, part = frozen.value_and_gradient(theta, free)
+    assert again == value
+    assert set(part) == set(free)
+    for name in free:
+        torch.testing.assert_close(part[name], whole[name], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(("text", "family"), DIFFERENTIABLE)
 def test_scores_add_up_to_the_gradient(text: str, family: str) -> None:
     model, panel = small(text, family)

@@ -151,3 +151,19 @@ def test_packing_holds_every_parameter_once() -> None:
         "latent1.log_diagonal", "latent1.below", "extra",
     }  # fmt: skip
     assert model.packing.size == 3 + 1 + 5 * 2 + 5 + 5 + 2 + 1 + 1
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_networks_of_steady_inputs_are_calculated_once_per_subject(steady: bool) -> None:
+    """Unequal numbers of rows, a subject without any: the same mu1 as row by row."""
+    data = frame(10, 5, missing=0.3)
+    if not steady:
+        data["x"] += data["t"]
+    model, panel = build("y ~ dnn(x, hidden=(5,)) + (t | id)", data)
+    panel = panel.keep(panel.observed & (panel.subject != 4))
+    assert panel.rows.steady == (steady,)
+    ready = model.prepare(random_theta(model))
+    block = whole(panel)
+    by_row = model.mu1(ready, panel.rows)
+    in_block = model.mu1(ready, block.rows)
+    torch.testing.assert_close(in_block[block.mask], by_row[block.index[block.mask]])
