@@ -27,6 +27,7 @@ from dgmm.predictive import (
     random_effects,
 )
 from dgmm.registry import suggestion
+from dgmm.sensitivity import parameter_variance
 from dgmm.simulate import simulate_crossed, simulate_panel
 
 __all__ = ["Wanted", "fitted", "predict", "residuals", "simulations"]
@@ -350,8 +351,12 @@ def _parameter_sd(
 ) -> Tensor:
     """Delta method: standard deviation of a mean from the reported parameters, (N,).
 
-    Of mu1 itself from network weights too, by their joint covariance.
+    Of mu1 itself, and of eta given a subject's outcomes, from network weights too, by their joint
+    covariance.
     """
+    if (type, scale) == ("subject", "link") and info.joint is not None:
+        V = torch.nan_to_num(info.joint.vcov)
+        return parameter_variance(done.model, done.theta, V, past, target).sqrt()
     if (type, scale) == ("mean_subject", "link") and info.joint is not None:
         J = MeanSlopes.at(done.model, done.theta).jacobian(target.rows)
         at = info.joint.packing.positions(mean_packing(done.model).shapes)

@@ -186,7 +186,7 @@ def mean_scores(
         ready = model.prepare(theta)
     derived = [name for name in ready if name not in theta]
     scores = torch.zeros(n, model.packing.size, dtype=torch.float64)
-    through = _derived_jacobian(model, theta, derived)
+    through = derived_jacobian(model, theta, derived)
     for block, b, terms in draws:
         parts = _lane_gradients(model, ready, block, b, torch.softmax(terms, 0))
         total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in model.packing.shapes], dim=1)
@@ -196,7 +196,7 @@ def mean_scores(
     return scores
 
 
-def _derived_jacobian(model: Model, theta: Theta, derived: list[str]) -> dict[str, Tensor]:
+def derived_jacobian(model: Model, theta: Theta, derived: list[str]) -> dict[str, Tensor]:
     """d derived / d theta as (size of derived, P) matrices."""
     if not derived:
         return {}
