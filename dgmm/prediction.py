@@ -24,6 +24,7 @@ from dgmm.predictive import (
     marginal,
     mean_subject,
     outcomes_seen,
+    posterior_draws,
     random_effects,
 )
 from dgmm.registry import suggestion
@@ -387,9 +388,13 @@ def _outcome_interval(
     """Standard deviation and quantiles of a new outcome, by simulation of eta and y."""
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
-    eta, spread = _link_spread(done, info, wanted, past, target, seed)
     generator = torch.Generator().manual_seed(seed + 41)
-    noise = torch.randn(wanted.draws, len(eta), generator=generator, dtype=torch.float64)
+    noise = torch.randn(wanted.draws, target.n_rows, generator=generator, dtype=torch.float64)
+    if wanted.type == "subject":
+        spread = _parameter_sd(done, info, wanted.type, "link", past, target, seed)
+        eta = posterior_draws(done, past, target, wanted.draws, seed)
+    else:
+        eta, spread = _link_spread(done, info, wanted, past, target, seed)
     family, data = done.model.family, target.rows.data
     extra = done.model.extra(done.theta, target.rows)
     y = family.simulate(eta + spread * noise, data, extra, generator) / data.trials

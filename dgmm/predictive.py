@@ -25,6 +25,7 @@ __all__ = [
     "marginal",
     "mean_subject",
     "outcomes_seen",
+    "posterior_draws",
     "random_effects",
     "subject_keys",
 ]
@@ -105,6 +106,38 @@ def given_history(
         mean[rows.index[rows.mask]] = first[rows.mask]
         variance[rows.index[rows.mask]] = second[rows.mask]
     return Predictive(mean, variance)
+
+
+def posterior_draws(
+    done: Estimate,
+    history: Panel,
+    target: Panel,
+    draws: int,
+    seed: int,
+) -> Tensor:
+    """Draws from eta | y at theta-hat for every row of ``target``, (draws, N).
+
+    Nodes of the posterior are drawn by their weights, the same for all rows of a subject, so skew
+    and several modes stay what they are. For Gaussian linear models eta | y is normal.
+    """
+    generator = torch.Generator().manual_seed(seed + 43)
+    if done.likelihood == "exact" or done.panel.crossing is not None:
+        found = given_history(done, done.theta, history, target, "link", seed)
+        noise = torch.randn(draws, target.n_rows, generator=generator, dtype=torch.float64)
+        return found.mean + found.variance.sqrt() * noise
+    model = done.model
+    with torch.no_grad():
+        ready = model.prepare({name: value.detach() for name, value in done.theta.items()})
+    eta = torch.zeros(draws, target.n_rows, dtype=torch.float64)
+    for block, b, terms in _posterior(done, done.theta, history, seed).weighted_nodes(ready):
+        rows = target.block(block.subjects)
+        weight = torch.softmax(terms, 0).T
+        chosen = torch.multinomial(weight, draws, replacement=True, generator=generator).T
+        with torch.no_grad():
+            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
+        drawn = value.gather(0, chosen[..., None].expand(-1, -1, value.shape[-1]))
+        eta[:, rows.index[rows.mask]] = drawn[:, rows.mask]
+    return eta
 
 
 def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Predictive:
