@@ -222,7 +222,7 @@ class Fit:
 
     def _joint_information(self) -> Information | None:
         """That of the fit, with the joint covariance that files do not hold."""
-        info, deep = self._information(), bool(self.estimate.model.networks)
+        info, deep = self._information(), not self.estimate.model.linear
         if not deep or info is None or info.joint is not None or info.resampled is not None:
             return info
         draws = self.request.control.hessian_draws

@@ -19,7 +19,7 @@ from dgmm import Control
         ({"steps": 0}, "control steps=0 is not a whole number >= 1"),
         ({"average": 1.0}, "control average=1.0 must lie between"),
         ({"watch": "elbo"}, "control watch is 'bound' or 'likelihood', not 'elbo'"),
-        ({"precision": "half"}, "control precision is 'double' or 'single', not 'half'"),
+        ({"precision": "half"}, "control precision is 'auto' or 'double' or 'single', not 'half'"),
         ({"covariance": "full rank"}, "control covariance is 'full' or 'diagonal'"),
         ({"checkpoint": 3}, "control checkpoint is the path of a file, not 3"),
         ({"epochs": 100, "kl_anneal": 51}, "leaves less than half of the 100 epochs"),

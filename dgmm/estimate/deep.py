@@ -218,6 +218,8 @@ def _segment(
     if newton:
         schedule = replace(schedule, learning_rate=control.decoder_rate, memory=0.99)
         schedule = schedule if control.patience else replace(schedule, average=AVERAGED)
+        if control.precision == "auto":
+            schedule = replace(schedule, precision="single")
     observed = panel.observed_rows()
     generator = torch.Generator().manual_seed(request.seed + state.trace.epochs)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:

@@ -40,8 +40,9 @@ class Control:
     patience: epochs without a better score on held-out subjects (a tenth of them) after which
         the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
         watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
-    precision: of the ELBO stage, "double" or "single", which takes about half of the time; the
-        polish, the likelihood and everything reported are in double precision.
+    precision: of the ELBO stage, "double" or "single", which takes about half of the time; "auto"
+        is single while q="newton" and double else. The polish, the likelihood and everything
+        reported are in double precision.
     q: how random effects are integrated while networks of them learn: "newton", a normal q for
         every subject that follows theta by Newton steps, the encoder being trained afterwards; or
         "encoder", decoder and encoder together, as in a variational auto-encoder.
@@ -78,7 +79,7 @@ class Control:
     average: float = 0.0
     patience: int = 0
     watch: str = "bound"
-    precision: str = "double"
+    precision: str = "auto"
     q: str = "newton"
     decoder_rate: float = 1e-2
     covariance: str = "full"
@@ -141,7 +142,7 @@ class Control:
                 raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
         for name, words in (
             ("watch", ("bound", "likelihood")),
-            ("precision", ("double", "single")),
+            ("precision", ("auto", "double", "single")),
             ("covariance", ("full", "diagonal")),
             ("q", ("newton", "encoder")),
         ):
@@ -187,7 +188,7 @@ class Control:
             average=self.average,
             patience=self.patience,
             watch=self.watch,
-            precision=self.precision,
+            precision="double" if self.precision == "auto" else self.precision,
         )
 
 

@@ -56,8 +56,8 @@ class NetworkInformation:
     layers: np.ndarray  # (Q,) bool: coordinates of the layers of networks
     mean: np.ndarray  # (Q,) bool: coordinates whose block of ``definite`` is definite by itself
     flat: np.ndarray  # (Q, f): directions along which nothing changes, zero for layers
-    lift: Tensor  # (P, Q)
-    alone: Tensor  # (P, P): covariance along directions that have no coordinate
+    lift: Tensor | None  # (P, Q); None where the coordinates are theta itself
+    alone: Tensor | None  # (P, P): covariance along directions that have no coordinate
     scores: Callable[[], np.ndarray]  # (n, Q): gradients of every l_i
     effective: dict[str, float]
     asymmetry: float
@@ -145,8 +145,8 @@ def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation
         layers,
         np.zeros(P, dtype=bool),
         flat,
-        torch.eye(P, dtype=torch.float64),
-        torch.zeros(P, P, dtype=torch.float64),
+        None,
+        None,
         lambda: frozen.scores(done.theta).numpy(),
         _effective(model, expected, kappa),
         curvature.asymmetry,

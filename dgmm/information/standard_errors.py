@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.hessian import curvature_of, invert
@@ -70,11 +71,7 @@ def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Informat
     vcov = inverse
     if kind == "sandwich":
         vcov, form = sandwich(inverse, found.scores(), held), f"penalised {ROBUST}"
-    # a sandwich knows nothing of directions without scores
-    alone = found.alone if kind == "hessian" else torch.zeros_like(found.alone)
-    joint = found.lift @ torch.from_numpy(np.nan_to_num(vcov)) @ found.lift.T + alone
-    unknown = found.lift[:, torch.from_numpy(np.isnan(np.diag(vcov)))].abs().sum(1) > 0
-    joint[unknown], joint[:, unknown] = torch.nan, torch.nan
+    joint = _lifted(found, torch.from_numpy(vcov), kind == "hessian")
     return Information(
         reported_packing(done.model),
         torch.from_numpy(vcov[own]),
@@ -87,6 +84,21 @@ def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Informat
         notes + trouble,
         Joint(done.model.packing, joint),
     )
+
+
+def _lifted(found: NetworkInformation, vcov: Tensor, with_alone: bool) -> Tensor:
+    """The covariance of all of theta, NaN where it is not known.
+
+    A sandwich knows nothing of directions without scores: ``with_alone`` False.
+    """
+    if found.lift is None:
+        return vcov
+    joint = found.lift @ torch.nan_to_num(vcov) @ found.lift.T
+    if found.alone is not None and with_alone:
+        joint = joint + found.alone
+    unknown = found.lift[:, vcov.diagonal().isnan()].abs().sum(1) > 0
+    joint[unknown], joint[:, unknown] = torch.nan, torch.nan
+    return joint
 
 
 def _joint(
