@@ -68,7 +68,7 @@ class Control:
     holdout: share of the subjects on which a deep model is compared with its nested model.
     """
 
-    epochs: int = 240
+    epochs: int = 300
     batch: int = 100
     learning_rate: float = 4e-3
     pairs: int = 2
