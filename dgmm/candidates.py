@@ -55,7 +55,9 @@ def all_candidates(
     fit: Fit, grid: Mapping[str, Sequence[Any]], parts: tuple[str, ...], classical: bool
 ) -> list[Candidate]:
     """Every combination of the options, and the nested classical model."""
-    control = {**fit.call["control"], "holdout": 0.0, "workers": 1}
+    model, control = fit.estimate.model, {**fit.call["control"], "workers": 1}
+    if not any(name.startswith("latent") for name in model.open_ridge):
+        control["holdout"] = 0.0  # else the penalty is chosen on subjects held out in every fold
     changes = {"se": None, "control": control}
     words = fit.spec.latent_words
     found = []

@@ -108,7 +108,7 @@ class Model:
     parts: tuple[PartPredictor, ...]
     targets: tuple[int, ...]  # per latent: 0 enters eta, r the r-th extra parameter
     latent_ridge: tuple[float, ...]
-    open_ridge: frozenset[str]  # networks whose penalty is chosen by evidence
+    open_ridge: frozenset[str]  # networks whose penalty the fit chooses
     reference: Reference
     whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
 
@@ -381,7 +381,7 @@ def orthonormal_basis(X: Tensor, unit: float) -> Tensor:
 def build_model(design: Design, family: Family, unit: float, ridge: float | None = None) -> Model:
     """The model of a design; ``unit`` is the scale of the linear predictor (residual SD, or 1).
 
-    ``ridge`` holds for every network without its own ridge=; None leaves those to the evidence,
+    ``ridge`` holds for every network without its own ridge=; None leaves those to the fit,
     with START_RIDGE to begin with.
     """
     X = torch.from_numpy(design.fixed.matrix)
@@ -396,7 +396,11 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     )
     networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
     own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}
-    own |= {f"latent{i}": block.term.ridge for i, block in enumerate(design.latents, 1)}
+    own |= {
+        f"latent{i}": block.term.ridge
+        for i, (block, latent) in enumerate(zip(design.latents, latents, strict=True), 1)
+        if latent.penalised
+    }
     parts = tuple(
         PartPredictor(name, _modelled(family, name), tuple(columns.names))
         for name, columns in design.parts.items()

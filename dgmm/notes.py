@@ -89,8 +89,8 @@ def _unused(done: Estimate, term: int, active: int) -> str:
         if min(nested, latent.dim) > active:
             return start + (
                 f"the nested classical model tells subjects apart in {nested}: the decoder has "
-                "collapsed. Refit with starts=3, or control kl_anneal= or free_bits=, or a "
-                "smaller ridge="
+                "collapsed. Refit with starts=3 or a smaller ridge=, or by control q='encoder' "
+                "with kl_anneal= or free_bits="
             )
     if not active:
         return start + "subjects do not differ beyond the residual: leave the term out"

@@ -385,9 +385,18 @@ def _outcome_interval(
     target: Panel,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Standard deviation and quantiles of a new outcome, by simulation of eta and y."""
+    """Standard deviation and quantiles of a new outcome, by simulation of eta and y.
+
+    In closed form where the likelihood is exact.
+    """
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
+    if done.likelihood == "exact" and wanted.type == "subject":  # eta | y and y | eta are normal
+        eta, spread = _link_spread(done, info, wanted, past, target, seed)
+        extra = done.model.extra(done.theta, target.rows)
+        variance = done.model.family.variance(eta, target.rows.data, extra)
+        se, z = (spread.square() + variance).sqrt(), float(special.ndtri(0.5 + wanted.level / 2))
+        return {"se": se, "lower": eta - z * se, "upper": eta + z * se}
     generator = torch.Generator().manual_seed(seed + 41)
     noise = torch.randn(wanted.draws, target.n_rows, generator=generator, dtype=torch.float64)
     if wanted.type == "subject":

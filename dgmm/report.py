@@ -318,6 +318,16 @@ def _count(shapes: dict[str, tuple[int, ...]]) -> int:
     return sum(int(np.prod(shape)) for shape in shapes.values())
 
 
+def _chosen(fit: Reportable) -> str:
+    """How penalties were chosen that the user left open, in words."""
+    open_ridge, ways = fit.estimate.model.open_ridge, []
+    if any(name.startswith("dnn") for name in open_ridge):
+        ways.append("by evidence")
+    if any(name.startswith("latent") for name in open_ridge) and fit.estimate.held_out is not None:
+        ways.append("on the held-out subjects")
+    return f", chosen {' and '.join(ways)}," if ways else ""
+
+
 def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     rows = [list(table.columns)]
     for row in table.itertuples(index=False):
@@ -327,8 +337,7 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
         rows.append([row.term, row.part, inputs, row.layers, size, edf, f"{row.ridge:.3g}"])
     lines = ["Networks (no tests of weights; read effects(), slopes() and predictions):"]
     lines += [" " + line for line in _columns(rows, left=(0, 1, 2, 3))]
-    chosen = " chosen by evidence" if fit.estimate.model.open_ridge else ""
-    note = f"edf are effective degrees of freedom; they take the ridge{chosen} as known"
+    note = f"edf are effective degrees of freedom; they take the ridge{_chosen(fit)} as known"
     lines.append(_wrap(note, "   "))
     held = fit.estimate.held_out
     if held is not None:

@@ -100,7 +100,7 @@ def tune(
         data: the data frame of the fit.
         latent: dimensions of b of the random dnn().
         hidden: widths of the layers, one tuple per candidate.
-        ridge: penalties; None is the one chosen by evidence, anew in every fold.
+        ridge: penalties; None is the one that a fit chooses by itself, anew in every fold.
         basis: coefficient bases of the random dnn(), as text: ``["ns(time, 4)", "ns(time, 6)"]``.
         df: degrees of freedom of the spline within the random dnn().
         part: "random", "fixed" or "both": which networks change; the random ones by default, the

@@ -86,7 +86,15 @@ def maximise(
     if not isinstance(rule, Importance):
         return climb(model, panel, theta, rule, request)
     with Progress(request.verbose, 12, "marginal likelihood") as bar:
-        polished = polish(model, theta, panel.observed_rows(), rule, request.seed, progress=bar)
+        polished = polish(
+            model,
+            theta,
+            panel.observed_rows(),
+            rule,
+            request.seed,
+            tolerance=min(3e-3, request.control.tolerance),
+            progress=bar,
+        )
     return conclude(model, panel, polished, rule, request)
 
 

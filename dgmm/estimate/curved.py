@@ -23,6 +23,7 @@ from dgmm.estimate.climb import likelihood_at
 from dgmm.estimate.finish import choose_rule, conclude
 from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
 from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.starts import distances
 from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature
 from dgmm.marginal.exact import near_zero
 from dgmm.marginal.residuals import ResidualLikelihood
@@ -98,11 +99,13 @@ def _fit(
             # the penalties of that start, the centres of this panel
             first = replace(first, model=model.with_ridge(ridges(first.model)))
             reached.append(_climb(split, first, request, seed, report))
-    best = max(reached, key=lambda one: one[0].evidence)
+    number = max(range(len(reached)), key=lambda j: reached[j][0].evidence)
     spread = tuple(one.evidence for one, *_ in reached)
-    found, engine, rule, change = best
+    found, engine, rule, change = reached[number]
     done = _concluded(split, engine, found, rule, change, panel, request)
-    return replace(done, start_spread=spread), found.start
+    ends = [(one.model, split.theta(at.theta(one.x), one.w)) for one, at, *_ in reached]
+    apart = distances(ends, number, panel)
+    return replace(done, start_spread=spread, start_distance=apart), found.start
 
 
 # -- starting values -----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
 from dgmm.estimate.classical import subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.nested import Nested, draw_held_out
-from dgmm.estimate.records import Estimate, HeldOut, Request, Saem
+from dgmm.estimate.records import Control, Estimate, HeldOut, Request, Saem
 from dgmm.estimate.starts import distances, own_request
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
@@ -33,6 +33,7 @@ from dgmm.parallel import each
 from dgmm.parameters import Theta, part
 from dgmm.polish import Polished, polish
 from dgmm.progress import Progress
+from dgmm.schedule import Schedule
 from dgmm.training import Trace, train
 
 __all__ = [
@@ -91,6 +92,12 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     trained, polished = reached[best]
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
+    if parts is None and request.control.holdout > 0:
+        note = (
+            f"no comparison on held-out subjects: {panel.n} are too few; the ridge of neural "
+            "random effects is the one it starts with"
+        )
+        done = replace(done, messages=(*done.messages, note))
     return replace(
         done,
         nested=classical,
@@ -211,15 +218,13 @@ def _segment(
     evidence: bool = True,
 ) -> _Trained:
     """A share of the epochs, then the penalties of networks on the fixed side by evidence."""
-    control, newton = request.control, _by_newton(state.model, request)
+    control, newton = request.control, _by_newton(request)
     share = share if newton else min(1.0, 2 * share)
     schedule = control.schedule(panel.n, epochs=max(1, round(share * control.epochs)))
-    schedule = schedule if anneal else replace(schedule, kl_anneal=0)
-    if newton:
-        schedule = replace(schedule, learning_rate=control.decoder_rate, memory=0.99)
-        schedule = schedule if control.patience else replace(schedule, average=AVERAGED)
-        if control.precision == "auto":
-            schedule = replace(schedule, precision="single")
+    rise = min(schedule.kl_anneal, schedule.epochs // 2) if anneal else 0
+    cycles = max(1, min(schedule.kl_cycles, rise // 2))
+    schedule = replace(schedule, kl_anneal=rise, kl_cycles=cycles)
+    schedule = _newton_schedule(schedule, control) if newton else schedule
     observed = panel.observed_rows()
     generator = torch.Generator().manual_seed(request.seed + state.trace.epochs)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
@@ -242,10 +247,16 @@ def _segment(
     return replace(state, model=model, theta=theta, phi=phi, trace=state.trace.followed_by(trace))
 
 
-def _by_newton(model: Model, request: Request) -> bool:
-    """Whether q of every subject follows theta; SAEM and zi= with effects need the encoder."""
-    wanted = request.control.q == "newton" and request.missing != "saem"
-    return wanted and not any(model.targets)
+def _newton_schedule(schedule: Schedule, control: Control) -> Schedule:
+    schedule = replace(schedule, learning_rate=control.decoder_rate, memory=0.99)
+    if not control.patience:
+        schedule = replace(schedule, average=control.average or AVERAGED)
+    return replace(schedule, precision="single") if control.precision == "auto" else schedule
+
+
+def _by_newton(request: Request) -> bool:
+    """Whether q of every subject follows theta; SAEM needs the encoder."""
+    return request.control.q == "newton" and request.missing != "saem"
 
 
 def _completed(trained: _Trained, panel: Panel, request: Request) -> _Trained:

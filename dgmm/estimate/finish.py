@@ -46,7 +46,8 @@ def conclude(
         )
         value = float(each.sum())
     else:
-        value, error = polished.frozen.value(theta), 0.0
+        value = polished.frozen.value(theta)
+        error = _change(model, theta, panel.observed_rows(), rule, value)
     reached = polished.decrement < control.tolerance
     messages = (
         ()
@@ -70,6 +71,15 @@ def conclude(
         reached,
         messages=messages,
     )
+
+
+def _change(model: Model, theta: Theta, panel: Panel, rule: NodeRule, value: float) -> float:
+    """By how much a longer quadrature moves the log-likelihood, 0 where there is none."""
+    longer = rule.longer(model.k) if isinstance(rule, Quadrature) else None
+    if longer is None:
+        return 0.0
+    again = freeze(model, theta, panel, longer, np.random.default_rng(0))
+    return abs(again.value(theta) - value)
 
 
 def fresh_likelihood(

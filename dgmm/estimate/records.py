@@ -29,17 +29,21 @@ class Control:
 
     epochs, batch, learning_rate: of Adam in the ELBO stage; batch counts subjects, the learning
         rate rises over the first twentieth of the steps and then falls to zero along a cosine.
-    steps: most steps of the ELBO stage; with very many subjects there are fewer epochs, so that
+        Neural random effects take 5/8 of the epochs on the subjects kept for the choice of their
+        penalty, 1/8 under every penalty tried, then half of them on all subjects; twice that under
+        q="encoder".
+    steps: most steps in ``epochs`` epochs; with very many subjects there are fewer epochs, so that
         time grows no faster than the data.
     pairs: antithetic pairs of draws of b per subject and step.
-    kl_anneal: epochs, at most half of all, over which the weight of the KL grows from 0 to 1;
-        kl_cycles: how often it does so within them. free_bits: nats per subject below which the KL
-        is not pushed. All three against posterior collapse after a poor start.
-    average: share of the steps, the last ones, whose mean iterate is the result; the learning
-        rate then falls to a third where they begin, not to zero. q="newton" averages by itself.
-    patience: epochs without a better score on held-out subjects (a tenth of them) after which
-        the ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never.
-        watch: the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
+    kl_anneal: epochs, at most half of the first part of the ELBO stage, over which the weight of
+        the KL grows from 0 to 1; kl_cycles: how often it does so within them. free_bits: nats per
+        subject below which the KL is not pushed. All three against posterior collapse after a poor
+        start, with q="encoder".
+    average: share of the steps, the last ones, whose mean iterate is the result; the learning rate
+        then falls to a third where they begin, not to zero. q="newton" averages by itself.
+    patience: epochs without a better score on held-out subjects (a tenth of them) after which the
+        ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never. watch:
+        the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
     precision: of the ELBO stage, "double" or "single", which takes about half of the time; "auto"
         is single while q="newton" and double else. The polish, the likelihood and everything
         reported are in double precision.
@@ -49,13 +53,17 @@ class Control:
     decoder_rate: the learning rate under q="newton".
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
-    workers: processes in which several starts or resamples run, one thread each.
-    checkpoint: file that the ELBO stage writes every ``checkpoint_every`` epochs; the same call
-        goes on from it, to the same numbers, and a file of another fit is refused.
-    ridge: penalty on network weights, on the scale of the whole log-likelihood; by default
-        chosen by evidence, network by network. ridge= inside a dnn() term comes first.
+    workers: processes in which several starts (of neural random effects) or resamples run, one
+        thread each.
+    checkpoint: file that the ELBO stage, where there is one, writes every ``checkpoint_every``
+        epochs; the same call goes on from it, to the same numbers, and a file of another fit is
+        refused.
+    ridge: penalty on network weights, on the scale of the whole log-likelihood; by default chosen
+        by evidence on the fixed side, on held-out subjects left of a bar. ridge= inside a dnn()
+        term comes first.
     draws, replicates: final importance sampling, per subject and independent scrambles.
-    polish_draws: draws per subject while polishing; hessian_draws: for standard errors.
+    polish_draws: draws per subject while polishing; hessian_draws: for standard errors, a thirty-
+        second of them beside neural random effects, where nodes follow theta.
     polish_weights: networks with at most this many weights are polished too, others keep the
         weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
     points: quadrature points per dimension, fixed; by default the rule grows until it is right.
@@ -139,7 +147,10 @@ class Control:
         ):
             if not low < getattr(self, name) < high:
                 value = getattr(self, name)
-                raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
+                least = max(low, 0.0)
+                raise ValueError(
+                    f"control {name}={value!r} must lie between {least:g} and {high:g}"
+                )
         for name, words in (
             ("watch", ("bound", "likelihood")),
             ("precision", ("auto", "double", "single")),
@@ -151,6 +162,8 @@ class Control:
                 raise ValueError(f"control {name} is {listed}, not {getattr(self, name)!r}")
         if not isinstance(self.checkpoint, str | PathLike | None):
             raise ValueError(f"control checkpoint is the path of a file, not {self.checkpoint!r}")
+        if self.ridge is not None and not 0 <= self.ridge < np.inf:
+            raise ValueError(f"control ridge={self.ridge!r} is a penalty: zero or larger, or None")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -249,7 +262,10 @@ class Patterns:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Log score of the nested and the deep model on subjects that neither was fitted to."""
+    """Log score of the nested and the deep model on subjects that neither was fitted to.
+
+    The penalty of neural random effects was chosen by this score, so it is a little too good.
+    """
 
     subjects: int
     difference: float  # mean over subjects, deep minus nested

@@ -22,7 +22,8 @@ __all__ = ["information"]
 
 _APART = (
     "the observed information is not positive definite together with the network weights; "
-    "standard errors are from the {}"
+    "standard errors are from the {}, which can be too small with few subjects and "
+    "under dropout: compare with se='sandwich' or with the nested classical model"
 )
 _MEAN_ALONE = (
     "the Hessian in the variance parameters is not positive definite: they have no standard "
