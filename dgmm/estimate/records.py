@@ -147,10 +147,8 @@ class Control:
         ):
             if not low < getattr(self, name) < high:
                 value = getattr(self, name)
-                least = max(low, 0.0)
-                raise ValueError(
-                    f"control {name}={value!r} must lie between {least:g} and {high:g}"
-                )
+                between = f"between {max(low, 0.0):g} and {high:g}"
+                raise ValueError(f"control {name}={value!r} must lie {between}")
         for name, words in (
             ("watch", ("bound", "likelihood")),
             ("precision", ("auto", "double", "single")),
