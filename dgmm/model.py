@@ -108,7 +108,7 @@ class Model:
     parts: tuple[PartPredictor, ...]
     targets: tuple[int, ...]  # per latent: 0 enters eta, r the r-th extra parameter
     latent_ridge: tuple[float, ...]
-    open_ridge: frozenset[str]  # networks whose penalty the fit chooses
+    open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
     reference: Reference
     whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
 
@@ -406,7 +406,7 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
         for name, columns in design.parts.items()
     )
     where = {"": 0, **{one.name: one.position + 1 for one in parts}}
-    free = frozenset(name for name, given in own.items() if ridge is None and given is None)
+    free = tuple(name for name, given in own.items() if ridge is None and given is None)
     inputs = tuple(torch.from_numpy(block.columns.matrix) for block in design.networks)
     return Model(
         family,

@@ -200,10 +200,20 @@ def test_prediction_intervals_of_counts_are_counts(epil: Fit) -> None:
     assert inside > 0.75  # Poisson is too narrow for these counts, as the literature says
 
 
-def test_same_seed_same_interval(sleepstudy: Fit) -> None:
-    first = sleepstudy.predict(interval="prediction", seed=1)
-    pd.testing.assert_frame_equal(first, sleepstudy.predict(interval="prediction", seed=1))
-    assert not first.equals(sleepstudy.predict(interval="prediction", seed=2))
+def test_same_seed_same_interval(cbpp: Fit) -> None:
+    first = cbpp.predict(interval="prediction", seed=1)
+    pd.testing.assert_frame_equal(first, cbpp.predict(interval="prediction", seed=1))
+    assert not first.equals(cbpp.predict(interval="prediction", seed=2))
+
+
+def test_exact_intervals_have_no_monte_carlo_error(sleepstudy: Fit) -> None:
+    """Var(y new | y) = var of E(eta | y) over theta and b, plus sigma^2; limits are normal."""
+    mean = sleepstudy.predict(interval="confidence")
+    new = sleepstudy.predict(interval="prediction")
+    se = np.sqrt(mean["se"] ** 2 + sleepstudy.sigma() ** 2)
+    np.testing.assert_allclose(new["se"], se, rtol=1e-10)
+    np.testing.assert_allclose(new["upper"], new["fit"] + 1.959963985 * se, rtol=1e-8)
+    pd.testing.assert_frame_equal(new, sleepstudy.predict(interval="prediction", seed=9))
 
 
 def test_intervals_of_a_deep_fit(deep: Fit) -> None:
