@@ -182,7 +182,7 @@ def take_apart(model: Model, panel: Panel) -> Split:
         names=(*model.names, *names),
         basis=torch.block_diag(model.basis, eye),
         networks=(),
-        open_ridge=frozenset(),
+        open_ridge=(),
         reference=Reference(X, ()),
     )
     inside = [name for names in model.penalised().values() for name in names]

@@ -29,7 +29,7 @@ def climbed(amplitude: float, seed: int = 0, ridge: float | None = None):
     model, panel = build(TEXT, curved(amplitude))
     if ridge is not None:
         model = model.with_ridge({"dnn1": ridge})
-        model = type(model)(**{**model.__dict__, "open_ridge": frozenset()})
+        model = type(model)(**{**model.__dict__, "open_ridge": ()})
     split = take_apart(model, panel)
     engine = ResidualLikelihood(split.classical, panel=split.panel)
     weights = model.networks[0].network.initial(generator(seed), last=0.02)

@@ -145,7 +145,7 @@ def _classical(done: Estimate, slopes: MeanSlopes, lift: Tensor) -> Estimate:
         names=tuple(f"m{j}" for j in range(J.shape[1])),
         basis=torch.eye(J.shape[1], dtype=torch.float64),
         networks=(),
-        open_ridge=frozenset(),
+        open_ridge=(),
         reference=Reference(J[:1], ()),
     )
     theta = {name: v for name, v in done.theta.items() if name.startswith(("latent", "extra"))}
