@@ -31,7 +31,8 @@ def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
     total = information + torch.diag(kappa)
     damping = 1e-8 * total.diagonal().max()  # rotations of b are flat
     identity = torch.eye(len(total), dtype=torch.float64)
-    return torch.linalg.solve(total + damping * identity, information).diagonal()
+    factor = torch.linalg.cholesky(total + damping * identity)
+    return torch.cholesky_solve(information, factor).diagonal()
 
 
 def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from dgmm.estimate import Estimate
@@ -226,7 +227,7 @@ def joint_inverse(info: np.ndarray, layers: np.ndarray, flat: np.ndarray) -> np.
         factor = np.linalg.cholesky(inner)
     except np.linalg.LinAlgError:
         return None
-    half = np.linalg.solve(factor, np.column_stack([cross, np.eye(len(w))]))
+    half = solve_triangular(factor, np.column_stack([cross, np.eye(len(w))]), lower=True)
     half, root = half[:, : len(r)], half[:, len(r) :]
     outer = inverse_off(info[np.ix_(r, r)] - half.T @ half, flat[r])
     if outer is None:
