@@ -20,7 +20,7 @@ help: ## show this text
 demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical model to pbcseq
 	$(PY) -m dgmm demo
 
-test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
+test: $(VENV)/.ok ## install if needed, then run the tests (about five minutes)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
