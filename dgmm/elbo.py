@@ -142,6 +142,6 @@ def _newton(
         total = model.log_likelihood(ready, b + shift, block).mean(0).sum()
     gradient = torch.autograd.grad(total, shift)[0] - q.mean
     with torch.no_grad():
-        P = torch.stack([precision(model, ready, draw, block) for draw in b]).mean(0)
+        P = precision(model, ready, b, block).mean(0)
         step, root, log_det = from_natural(P, gradient, diagonal)
     return Posterior(q.mean + step, root, log_det)

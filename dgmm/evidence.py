@@ -18,7 +18,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.polish import kappa_vector
 
-__all__ = ["choose_ridge", "effective_df"]
+__all__ = ["choose_ridge", "effective_df", "ridge_by_evidence"]
 
 SMALLEST, LARGEST = 0.1, 1000.0
 FEWEST = 50
@@ -33,6 +33,14 @@ def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
     identity = torch.eye(len(total), dtype=torch.float64)
     factor = torch.linalg.cholesky(total + damping * identity)
     return torch.cholesky_solve(information, factor).diagonal()
+
+
+def ridge_by_evidence(edf: float, size: float) -> float:
+    """edf / |w|^2, ``size`` = |w|^2; a network not needed keeps at least its starting penalty."""
+    kappa = edf / max(size, 1e-12)
+    if edf < 1.0:  # nothing should draw it out of silence
+        kappa = max(kappa, START_RIDGE)
+    return float(np.clip(kappa, SMALLEST, LARGEST))
 
 
 def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
@@ -59,9 +67,6 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
         for prefix, names in penalised.items():
             at = packing.positions(names)
             size = float(sum(theta[name].square().sum() for name in names))
-            wanted = float(share[at].sum()) / max(size, 1e-12)
-            if float(share[at].sum()) < 1.0:  # not needed: nothing should draw it out of silence
-                wanted = max(wanted, START_RIDGE)
-            ridge[prefix] = float(np.clip(wanted, SMALLEST, LARGEST))
+            ridge[prefix] = ridge_by_evidence(float(share[at].sum()), size)
         model = model.with_ridge(ridge)
     return model

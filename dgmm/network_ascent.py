@@ -25,13 +25,12 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.model import START_RIDGE, Model
+from dgmm.evidence import ridge_by_evidence
+from dgmm.model import Model
 from dgmm.penalised import Metric, Penalised, State, metric_root
 from dgmm.split import Split
 
 __all__ = ["Reached", "climb_networks", "ridges"]
-
-SMALLEST, LARGEST = 0.1, 1000.0
 
 SHORT = 0.4
 """Change of a log penalty that is made at once; the approximation behind it is a local one."""
@@ -214,7 +213,7 @@ def next_penalty(split: Split, here: _Here) -> Model:
         push = here.slope + (base - split.kappa(moved)) * w
         there = w + low.solve(push / root) / root
         wanted = {
-            g: _wanted(float(low.share[at[g]].sum()), float(there[at[g]].square().sum()))
+            g: ridge_by_evidence(float(low.share[at[g]].sum()), float(there[at[g]].square().sum()))
             for g in chosen
         }
         change = max(abs(math.log(wanted[g] / moved.ridge_of(g))) for g in chosen)
@@ -222,14 +221,6 @@ def next_penalty(split: Split, here: _Here) -> Model:
         if change < 0.1 * SETTLED:
             break
     return model.with_ridge({g: _damped(model.ridge_of(g), moved.ridge_of(g)) for g in chosen})
-
-
-def _wanted(edf: float, size: float) -> float:
-    """edf / |w|^2; a network that is not needed keeps at least the penalty it started with."""
-    kappa = edf / max(size, 1e-12)
-    if edf < 1.0:  # nothing should draw it out of silence
-        kappa = max(kappa, START_RIDGE)
-    return float(np.clip(kappa, SMALLEST, LARGEST))
 
 
 def _damped(old: float, wanted: float) -> float:

@@ -46,7 +46,7 @@ def _score(model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor, gra
 def precision(
     model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None
 ) -> Tensor:
-    """P = I + J'W J with the expected information W in eta, (n, k, k)."""
+    """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
     rows = block.rows
     J = model.slope(ready, b, rows)
     fixed = model.mu1(ready, rows) if mu1 is None else mu1

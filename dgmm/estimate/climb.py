@@ -7,15 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from dgmm.ascent import Ascent, ascend
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, unreached
 from dgmm.marginal import ClassicalLikelihood, Laplace, NodeRule, Quadrature
 from dgmm.marginal.exact import near_zero
+from dgmm.marginal.vector import ClassicalObjective
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.progress import Progress
 
-__all__ = ["climb", "likelihood_at"]
+__all__ = ["climb", "likelihood_at", "moved"]
 
 ENOUGH = 0.01
 """The rule has grown enough when a longer one moves the log-likelihood by less."""
@@ -46,7 +47,7 @@ def climb(model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Req
         found = _off_the_boundary(engine, found, NEAR if growing else target)
         used, change = engine.evaluations, 0.0
         if isinstance(rule, Quadrature):
-            engine, rule, change, more = _grow(engine, observed, rule, found.x, request, reach)
+            engine, rule, change, more = _grow(engine, rule, found.x, request, reach)
             found = reach(engine, more.x, target)
             used += engine.evaluations + more.evaluations
     return _concluded(engine, panel, found, rule, change, used, request)
@@ -54,18 +55,17 @@ def climb(model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Req
 
 def _grow(
     engine: ClassicalLikelihood,
-    observed: Panel,
     rule: Quadrature,
     x: np.ndarray,
     request: Request,
     reach: Callable[[ClassicalLikelihood, np.ndarray, float], Ascent],
 ) -> tuple[ClassicalLikelihood, Quadrature, float, Ascent]:
     """The likelihood under a rule that a longer one confirmed, near its maximum."""
-    engine = _moved(engine, observed, rule)
+    engine = moved(engine, rule)
     found = reach(engine, x, NEAR)
     longer, used, change = rule.longer(engine.model.k), found.evaluations, 0.0
     while longer is not None:
-        trial = _moved(engine, observed, longer)
+        trial = moved(engine, longer)
         change = abs(trial.value(found.x) - found.value)
         if request.control.points is not None:
             break
@@ -100,9 +100,9 @@ def _off_the_boundary(engine: ClassicalLikelihood, found: Ascent, tolerance: flo
     return again if again.value > found.value + 1e-6 else found
 
 
-def _moved(engine: ClassicalLikelihood, observed: Panel, rule: NodeRule) -> ClassicalLikelihood:
+def moved(engine: ClassicalObjective, rule: NodeRule) -> ClassicalLikelihood:
     """The likelihood under another rule, its modes where the last ones were."""
-    other = likelihood_at(engine.model, observed, rule)
+    other = likelihood_at(engine.model, engine.panel, rule)
     other.modes[:] = engine.modes
     return other
 
@@ -118,10 +118,6 @@ def _concluded(
 ) -> Estimate:
     tolerance = request.control.tolerance
     reached = found.decrement < tolerance
-    message = (
-        f"the Newton decrement is {found.decrement:.3g} standard errors, not below "
-        f"{tolerance:g}: estimates may still move by that much"
-    )
     return Estimate(
         engine.model,
         engine.theta(found.x),
@@ -134,5 +130,5 @@ def _concluded(
         found.decrement,
         used,
         reached,
-        messages=() if reached else (message,),
+        messages=unreached(found.decrement, tolerance),
     )

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate.climb import likelihood_at
+from dgmm.estimate.climb import likelihood_at, moved
 from dgmm.estimate.finish import choose_rule, conclude
 from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, unreached
 from dgmm.estimate.starts import distances
 from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature
 from dgmm.marginal.exact import near_zero
@@ -216,12 +216,12 @@ def _climb(
     if not isinstance(rule, Quadrature):
         return found, engine, rule, 0.0
     while True:
-        engine = _moved(engine, split, rule)
+        engine = moved(engine, rule)
         found = reach(engine, found.start, NEAR)
         longer, change = rule.longer(split.classical.k), 0.0
         if longer is None:
             break
-        trial = _moved(engine, split, longer)
+        trial = moved(engine, longer)
         trial.offset = engine.offset
         change = abs(trial.value_and_gradient(found.x).value - found.value)
         if request.control.points is not None:
@@ -230,13 +230,6 @@ def _climb(
         if change < ENOUGH:
             break
     return reach(engine, found.start, tolerance), engine, rule, change
-
-
-def _moved(engine: ClassicalObjective, split: Split, rule: NodeRule) -> ClassicalObjective:
-    """The likelihood under another rule, its modes where the last ones were."""
-    other = likelihood_at(split.classical, split.panel, rule)
-    other.modes[:] = engine.modes
-    return other
 
 
 # -- what comes back -----------------------------------------------------------------------------
@@ -259,12 +252,8 @@ def _concluded(
             model, theta, panel.observed_rows(), draws, request.seed, tolerance=tolerance
         )
         return conclude(model, panel, polished, rule, request)
-    tolerance, notes = request.control.tolerance, []
-    if found.decrement >= tolerance:
-        notes.append(
-            f"the Newton decrement is {found.decrement:.3g} standard errors, not below "
-            f"{tolerance:g}: estimates may still move by that much"
-        )
+    tolerance = request.control.tolerance
+    notes = [*unreached(found.decrement, tolerance)]
     if not found.settled:
         notes.append(
             "the ridge of a network still moved by more than a twentieth from round to round; "

@@ -38,7 +38,6 @@ from dgmm.training import Trace, train
 
 __all__ = [
     "fit_deep",
-    "is_linear_part",
     "nested_likelihood",
     "polish_deep",
     "polish_heads",
@@ -147,9 +146,7 @@ def _search(
             break
         best, score, trial = trial, value, _under(trial)
     small = below.panel.select(left).observed_rows()
-    gain = (score - subject_log_likelihood(plain, small, request)).detach().numpy()
-    error = float(gain.std(ddof=1) / np.sqrt(len(left)))
-    return HeldOut(len(left), float(gain.mean()), error), best
+    return HeldOut.of(score - subject_log_likelihood(plain, small, request)), best
 
 
 def _further(trained: _Trained, panel: Panel, request: Request) -> _Trained:
@@ -301,11 +298,6 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
 # -- polish --------------------------------------------------------------------------------------
 
 
-def is_linear_part(name: str) -> bool:
-    """beta, extra parameters, linear latent parameters and skips: all but the networks' layers."""
-    return name.rpartition(".")[2][:1] not in ("A", "a")
-
-
 def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
     """Linear parts and last layers fitted to other subjects, the hidden layers held."""
     rule = Importance(request.control.polish_draws)
@@ -323,7 +315,8 @@ def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
 def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
     """Stage 3: beta, Lambda, extra parameters; network weights too while they are few."""
     full = trained.model
-    free = [name for name in full.packing.shapes if is_linear_part(name)]
+    layers = full.ridge()
+    free = [name for name in full.packing.shapes if name not in layers]
     if full.packing.size - full.packing.only(free).size <= request.control.polish_weights:
         free = list(full.packing.shapes)
     rule: Any = choose_rule(full, request)

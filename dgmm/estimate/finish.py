@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, unreached
 from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature, freeze, modes
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -49,14 +49,6 @@ def conclude(
         value = polished.frozen.value(theta)
         error = _change(model, theta, panel.observed_rows(), rule, value)
     reached = polished.decrement < control.tolerance
-    messages = (
-        ()
-        if reached
-        else (
-            f"the Newton decrement is {polished.decrement:.3g} standard errors, not below "
-            f"{control.tolerance:g}: estimates may still move by that much",
-        )
-    )
     return Estimate(
         model,
         theta,
@@ -69,7 +61,7 @@ def conclude(
         polished.decrement,
         polished.evaluations,
         reached,
-        messages=messages,
+        messages=unreached(polished.decrement, control.tolerance),
     )
 
 

@@ -65,5 +65,4 @@ def compare_held_out(
         subject_log_likelihood(done, panel.select(left).observed_rows(), request)
         for done, panel in zip((deep, plain), panels, strict=True)
     ]
-    gain = (scores[0] - scores[1]).detach().numpy()
-    return HeldOut(len(left), float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(left))))
+    return HeldOut.of(scores[0] - scores[1])

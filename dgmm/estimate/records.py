@@ -269,6 +269,23 @@ class HeldOut:
     difference: float  # mean over subjects, deep minus nested
     standard_error: float
 
+    @classmethod
+    def of(cls, gain: Tensor) -> HeldOut:
+        """From the difference of every subject, (n,)."""
+        values = gain.detach().numpy()
+        error = float(values.std(ddof=1) / np.sqrt(len(values)))
+        return cls(len(values), float(values.mean()), error)
+
+
+def unreached(decrement: float, tolerance: float) -> tuple[str, ...]:
+    """The note about a search that ended too far from a maximum; none when it is near enough."""
+    if decrement < tolerance:
+        return ()
+    return (
+        f"the Newton decrement is {decrement:.3g} standard errors, not below "
+        f"{tolerance:g}: estimates may still move by that much",
+    )
+
 
 @dataclass(frozen=True)
 class Estimate:
