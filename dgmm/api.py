@@ -66,7 +66,7 @@ def mixed_model(
     weights: Any = None,
     offset: Any = None,
     missing_covariates: str = "drop",
-    starts: int = 1,
+    starts: int | None = None,
     seed: int = 0,
     device: str = "auto",
     verbose: int = 1,
@@ -116,7 +116,10 @@ def mixed_model(
         offset: added to the linear predictor, a column name or one value per row.
         missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
             raise an "error".
-        starts: number of starts of the deep fit, the best is kept and the spread reported.
+        starts: number of starts of a fit with networks; the spread is reported. By default 2 with
+            neural random effects, else 1. Neural random effects: the start of the largest
+            penalised likelihood is reported, and predictions and log scores average over all of
+            them. Networks on the fixed side alone: the start of the largest evidence is kept.
         seed: of every random number used.
         device: of the ELBO stage: "cpu", "cuda", or "auto", which takes a graphics card when
             there is one and the mini-batches are large enough for it.
@@ -149,7 +152,8 @@ def mixed_model(
     if zi is not None and "logit_zero" not in chosen.extra:
         chosen = find_family("zero_inflated", base=chosen)
     check_options(method, missing, se, device)
-    check_whole("starts", starts, 1)
+    if starts is not None:
+        check_whole("starts", starts, 1)
     check_whole("seed", seed, 0)
     settings = asdict(read_control(control))
     call = {

@@ -58,7 +58,7 @@ def all_candidates(
     model, control = fit.estimate.model, {**fit.call["control"], "workers": 1}
     if not any(name.startswith("latent") for name in model.open_ridge):
         control["holdout"] = 0.0  # else the penalty is chosen on subjects held out in every fold
-    changes = {"se": None, "control": control}
+    changes = {"se": None, "control": control, "starts": fit.call["starts"] or 1}
     words = fit.spec.latent_words
     found = []
     if classical:

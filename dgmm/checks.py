@@ -190,7 +190,7 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         method,
         _likelihood(call["likelihood"], method, design, family),
         call["encoder"],
-        call["starts"],
+        _starts(call["starts"], design.formula),
         call["seed"],
         verbose,
         control,
@@ -199,6 +199,13 @@ def make_request(call: dict[str, Any], design: Design, family: Family, verbose: 
         float(call["delta"]),
         choose_device(call["device"], _cells(design, control)),
     )
+
+
+def _starts(wanted: int | None, parsed: Formula) -> int:
+    """Networks left of a bar depend on where they start: two starts, which predict together."""
+    if wanted is not None:
+        return wanted
+    return 2 if has_neural_effects(parsed) else 1
 
 
 def _cells(design: Design, control: Control) -> int:

@@ -8,6 +8,8 @@ penalty it started with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,12 +17,11 @@ from torch import Tensor
 from dgmm.marginal import Importance, freeze
 from dgmm.model import START_RIDGE, Model
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
-from dgmm.polish import kappa_vector
+from dgmm.parameters import Packing, Theta
 
 __all__ = ["choose_ridge", "effective_df", "ridge_by_evidence"]
 
-SMALLEST, LARGEST = 0.1, 1000.0
+SMALLEST, LARGEST = 1e-3, 1000.0
 FEWEST = 50
 ROUNDS = 4
 DRAWS = 64
@@ -28,11 +29,9 @@ DRAWS = 64
 
 def effective_df(information: Tensor, kappa: Tensor) -> Tensor:
     """diag{(F + kappa S)^-1 F}: the share of each parameter that the data determine, (P,)."""
-    total = information + torch.diag(kappa)
-    damping = 1e-8 * total.diagonal().max()  # rotations of b are flat
-    identity = torch.eye(len(total), dtype=torch.float64)
-    factor = torch.linalg.cholesky(total + damping * identity)
-    return torch.cholesky_solve(information, factor).diagonal()
+    damped = kappa + 1e-8 * (information.diagonal() + kappa).max()  # rotations of b are flat
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(information + torch.diag(damped)))
+    return 1.0 - damped * inverse.diagonal()
 
 
 def ridge_by_evidence(edf: float, size: float) -> float:
@@ -53,20 +52,47 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
     penalised = {name: own for name, own in model.penalised().items() if name.startswith("dnn")}
     if panel.n < FEWEST or not penalised.keys() & model.open_ridge:
         return model
-    shapes = model.packing.shapes
-    packing = model.packing.only(
-        name for name in shapes if name == "beta" or name.startswith("dnn")
-    )
+    free = [name for name in model.packing.shapes if name == "beta" or name.endswith(".skip")]
     rng = np.random.default_rng([seed, 61])
     frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
-    scores = frozen.scores(theta)[:, model.packing.positions(packing.shapes)]
-    information = scores.T @ scores
+    scores = frozen.scores(theta)
+    grams = _grams(scores, model.packing, free, penalised)
+    size = {
+        prefix: float(sum(theta[name].square().sum() for name in names))
+        for prefix, names in penalised.items()
+    }
     for _ in range(ROUNDS):
-        share = effective_df(information, kappa_vector(model, packing))
-        ridge = {}
-        for prefix, names in penalised.items():
-            at = packing.positions(names)
-            size = float(sum(theta[name].square().sum() for name in names))
-            ridge[prefix] = ridge_by_evidence(float(share[at].sum()), size)
-        model = model.with_ridge(ridge)
+        kappa = {prefix: model.ridge_of(prefix) for prefix in penalised}
+        edf = _degrees(grams, kappa)
+        model = model.with_ridge({p: ridge_by_evidence(edf[p], size[p]) for p in penalised})
     return model
+
+
+def _grams(
+    scores: Tensor, packing: Packing, free: list[str], penalised: Mapping[str, list[str]]
+) -> dict[str, Tensor]:
+    """S_g S_g' of every network, (m, m), with the unpenalised columns projected out of its scores.
+
+    The scores (n, P) may be rotated: with more subjects than parameters P rows do.
+    """
+    names = [*free, *(name for own in penalised.values() for name in own)]
+    S = scores[:, packing.positions(names)]
+    if len(S) > S.shape[1]:
+        S = torch.linalg.qr(S, mode="r")[1]
+    own = packing.only(names)
+    Q = torch.linalg.qr(S[:, own.positions(free)])[0]
+    S = S - Q @ (Q.T @ S)
+    parts = {prefix: S[:, own.positions(list(mine))] for prefix, mine in penalised.items()}
+    return {prefix: part @ part.T for prefix, part in parts.items()}
+
+
+def _degrees(grams: Mapping[str, Tensor], kappa: Mapping[str, float]) -> dict[str, float]:
+    """tr{(F + kappa S)^-1 F} over the weights of every network, by the m x m matrices.
+
+    tr = tr{(I + sum_g G_g / kappa_g)^-1 G_g / kappa_g}
+    """
+    scaled = {prefix: gram / max(kappa[prefix], SMALLEST) for prefix, gram in grams.items()}
+    total = torch.stack(list(scaled.values())).sum(0)
+    factor = torch.linalg.cholesky(total + torch.eye(len(total), dtype=total.dtype))
+    inverse = torch.cholesky_inverse(factor)
+    return {prefix: float((inverse * gram).sum()) for prefix, gram in scaled.items()}

@@ -29,7 +29,7 @@ from dgmm.triangle import triangle
 
 __all__ = ["FixedNetwork", "Model", "Reference", "build_model", "orthonormal_basis"]
 
-START_RIDGE = 10.0
+START_RIDGE = 1.0
 """Penalty of a network on the fixed side before the evidence has spoken."""
 
 LATENT_RIDGE = 6.0
@@ -452,7 +452,7 @@ def _fixed_network(design: Design, i: int, unit: float, ridge: float) -> FixedNe
     return FixedNetwork(
         term.text,
         tuple(block.columns.names),
-        Dense((inputs.shape[1], *term.hidden, 1), term.activation, bias=False),
+        Dense((inputs.shape[1], *term.hidden, 1), term.activation, bias=False, fan_in=True),
         inputs.mean(0),
         spread,
         shared,

@@ -45,6 +45,12 @@ UNDER = 0.5
 """Share of the penalty of the evidence that is kept. At that penalty itself the bias of the curve
 is too large a part of its error: its bands cover 1 to 2 points less (docs/benchmarks.md)."""
 
+REJECTED = 4.0
+"""Log evidence by which the maximum under that share may be worse than the best on the walk; else
+the share is doubled. A rough curve with a larger penalised likelihood may lie near a smooth one."""
+
+MOST_SHARE = 4.0
+
 
 @dataclass(frozen=True)
 class Reached:
@@ -53,6 +59,7 @@ class Reached:
     x: np.ndarray
     w: Tensor
     model: Model  # with the penalties chosen
+    whole: Model  # with those of the evidence
     value: float  # log-likelihood
     evidence: float
     decrement: float
@@ -64,8 +71,7 @@ class Reached:
     @property
     def start(self) -> State:
         """Where a search on similar data begins: here, under the penalties of the evidence."""
-        whole = {name: ridge / UNDER for name, ridge in ridges(self.model).items()}
-        return State(self.x, self.w, self.model.with_ridge(whole))
+        return State(self.x, self.w, self.whole)
 
 
 def climb_networks(
@@ -98,12 +104,14 @@ def climb_networks(
         path.append(here.value)
         if report is not None:
             report(number, here.decrement)
-        if number == rounds or (search.settled and here.decrement < tolerance):
+        if number == rounds:
             break
         retreat = search.retreat(here)
         if retreat is not None:
             state = retreat
             continue
+        if search.settled and here.decrement < tolerance:
+            break
         moved = search.advance(here)
         target = 0.5 * tolerance if search.settled else 0.1 * NEAR
         metric = metric.with_root(metric_root(objective.split, moved.model))
@@ -113,6 +121,7 @@ def climb_networks(
         state.x,
         state.w,
         state.model,
+        search.best.state.model if search.best is not None else state.model,
         plain,
         here.evidence,
         here.decrement,
@@ -164,18 +173,24 @@ def ridges(model: Model) -> dict[str, float]:
 
 
 class _Search:
-    """The walk of the penalties, and the best place by evidence so far."""
+    """The walk of the penalties, the best place by evidence so far, and the share that is kept."""
 
     def __init__(self, split: Split, chosen: list[str]) -> None:
         self.split, self.chosen = split, chosen
         self.settled = not chosen
+        self.share = UNDER
         self.best: _Here | None = None
 
     def retreat(self, here: _Here) -> State | None:
-        """The state to go back to when the evidence fell."""
-        if self.settled or self.best is None or here.decrement >= NEAR:
+        """The state to go back to when the evidence fell, at the maximum near ``here`` too."""
+        if self.best is None or not self.chosen:
             return None
-        if here.evidence >= self.best.evidence:
+        reachable = here.evidence + 0.5 * here.decrement**2
+        if self.settled:
+            if self.share >= MOST_SHARE or reachable >= self.best.evidence - REJECTED:
+                return None
+            self.share *= 2
+        elif reachable >= self.best.evidence:
             return None
         return self._finish(self.best)
 
@@ -197,7 +212,7 @@ class _Search:
         for name in self.chosen:
             at = self.split.packing.positions(model.penalised()[name])
             needed = float(here.metric.low.share[at].sum()) >= 1.0
-            kept[name] = (UNDER if needed else 1.0) * model.ridge_of(name)
+            kept[name] = (self.share if needed else 1.0) * model.ridge_of(name)
         return State(here.state.x, here.state.w, model.with_ridge(kept))
 
 

@@ -57,6 +57,7 @@ class Sweep:
     """
 
     value: Tensor  # (n,)
+    network: Dense
     weights: Weights
     entering: tuple[Tensor, ...]  # h_1, h_2, ..., (n, size)
     slopes: tuple[Tensor, ...]  # s' of every hidden layer, (n, size)
@@ -66,7 +67,8 @@ class Sweep:
         layers = len(self.entering)
         for layer in range(layers, 0, -1):
             if layer < layers:
-                delta = (delta @ self.weights[f"A{layer + 1}"]) * self.slopes[layer - 1]
+                A = self.network.matrix(self.weights, layer + 1)
+                delta = (delta @ A) * self.slopes[layer - 1]
             yield layer, delta
 
     def pull(self, omega: Tensor) -> Tensor:
@@ -75,7 +77,8 @@ class Sweep:
         for layer, delta in self._backwards(omega[:, None]):
             if f"a{layer}" in self.weights:
                 parts.append(delta.sum(0))
-            parts.append((delta.T @ self.entering[layer - 1]).reshape(-1))
+            gain = self.network.gain(layer)
+            parts.append(gain * (delta.T @ self.entering[layer - 1]).reshape(-1))
         return torch.cat(parts[::-1])
 
     def jacobian(self) -> Tensor:
@@ -91,22 +94,28 @@ class Sweep:
                 last = first
             first = last - delta.shape[1] * entering.shape[1]
             block = J[:, first:last].unflatten(1, (delta.shape[1], entering.shape[1]))
-            torch.mul(delta[:, :, None], entering[:, None, :], out=block)
+            torch.mul(self.network.gain(layer) * delta[:, :, None], entering[:, None, :], out=block)
             last = first
         return J
 
 
 @dataclass(frozen=True)
 class Dense:
-    """f(x) = A_L s(A_{L-1} s(... A_1 x + a_1 ...) + a_{L-1}) + a_L, with s the activation.
+    """f(x) = c_L A_L s(c_{L-1} A_{L-1} s(... c_1 A_1 x + a_1 ...) + a_{L-1}) + a_L.
 
-    sizes: (inputs, hidden ..., outputs). The last layer has no intercept when ``bias`` is False:
-    a network that is centred afterwards would carry an unidentified constant.
+    s is the activation. The last layer has no intercept when ``bias`` is False: a network that is
+    centred afterwards would carry an unidentified constant.
+
+    sizes: (inputs, hidden ..., outputs).
+    fan_in: c_l = 1 / sqrt(inputs of layer l), so that weights of order one, which is what one
+    penalty for all layers asks for, give functions of order one whatever the width (Neal, 1996,
+    Bayesian Learning for Neural Networks, chapter 2); else c_l = 1.
     """
 
     sizes: tuple[int, ...]
     activation: str = "tanh"
     bias: bool = True
+    fan_in: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -132,7 +141,7 @@ class Dense:
         weights = {}
         for name, shape in self.shapes().items():
             if name.startswith("A"):
-                spread = 1.0 / math.sqrt(shape[1])
+                spread = 1.0 if self.fan_in else 1.0 / math.sqrt(shape[1])
                 if name == f"A{len(self.sizes) - 1}":
                     spread *= last
             else:
@@ -140,12 +149,21 @@ class Dense:
             weights[name] = spread * torch.randn(shape, generator=generator, dtype=torch.float64)
         return weights
 
+    def gain(self, layer: int) -> float:
+        """c of a layer (1, 2, ...)."""
+        return 1.0 / math.sqrt(self.sizes[layer - 1]) if self.fan_in else 1.0
+
+    def matrix(self, weights: Weights, layer: int) -> Tensor:
+        """c A of a layer (1, 2, ...)."""
+        A = weights[f"A{layer}"]
+        return self.gain(layer) * A if self.fan_in else A
+
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         step, _ = ACTIVATIONS[self.activation]
         layers = len(self.sizes) - 1
         for layer in range(1, layers + 1):
-            x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
+            x = functional.linear(x, self.matrix(weights, layer), weights.get(f"a{layer}"))
             if layer < layers:
                 x = step(x)
         return x
@@ -153,10 +171,10 @@ class Dense:
     def jacobian(self, weights: Weights, x: Tensor) -> Tensor:
         """d f / d x at x (..., inputs): (..., outputs, inputs), layer by layer in closed form."""
         step, slope = ACTIVATIONS[self.activation]
-        J = weights["A1"].expand(*x.shape[:-1], *weights["A1"].shape)
+        J = self.matrix(weights, 1).expand(*x.shape[:-1], *weights["A1"].shape)
         for layer in range(1, len(self.sizes) - 1):
-            x = functional.linear(x, weights[f"A{layer}"], weights.get(f"a{layer}"))
-            J = weights[f"A{layer + 1}"] @ (slope(x)[..., None] * J)
+            x = functional.linear(x, self.matrix(weights, layer), weights.get(f"a{layer}"))
+            J = self.matrix(weights, layer + 1) @ (slope(x)[..., None] * J)
             x = step(x)
         return J
 
@@ -167,9 +185,13 @@ class Dense:
         """
         layers, entering, slopes = len(self.sizes) - 1, [x], []
         for layer in range(1, layers):
-            inner = functional.linear(entering[-1], weights[f"A{layer}"], weights[f"a{layer}"])
+            inner = functional.linear(
+                entering[-1], self.matrix(weights, layer), weights[f"a{layer}"]
+            )
             value, slope = PAIRS[self.activation](inner)
             entering.append(value)
             slopes.append(slope)
-        last = functional.linear(entering[-1], weights[f"A{layers}"], weights.get(f"a{layers}"))
-        return Sweep(last[:, 0], weights, tuple(entering), tuple(slopes))
+        last = functional.linear(
+            entering[-1], self.matrix(weights, layers), weights.get(f"a{layers}")
+        )
+        return Sweep(last[:, 0], self, weights, tuple(entering), tuple(slopes))

@@ -86,6 +86,11 @@ class Block:
     index: Tensor  # (n, J) long rows of the panel, padding repeats the first row of the subject
     rows: Rows
 
+    def some(self, which: Tensor) -> Block:
+        """The block of some of its subjects, ``which`` (n,) bool."""
+        at = torch.nonzero(which)[:, 0]
+        return Block(self.subjects[at], self.mask[at], self.index[at], self.rows.take(at))
+
 
 @dataclass(frozen=True)
 class Crossing:

@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
-__all__ = ["each"]
+__all__ = ["each", "processors"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return int(cpu_count())
 
 
 def each(

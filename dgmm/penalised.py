@@ -28,7 +28,7 @@ from dgmm.split import Split
 
 __all__ = ["Metric", "Penalised", "State", "metric_root"]
 
-LEAST_KAPPA = 1e-3
+LEAST_KAPPA = 1e-5
 """Of the metric: without a penalty nothing would bound the steps along flat directions."""
 
 CELLS = 4_000_000

@@ -65,7 +65,11 @@ def find_modes(
     iterations: int = 60,
     tolerance: float = 1e-12,
 ) -> Anchor:
-    """Fisher-scoring Newton for all subjects of a block at once, each with its own step length."""
+    """Fisher-scoring Newton for all subjects of a block at once, each with its own step length.
+
+    Subjects whose decrement is below ``tolerance``, or for whom no step goes up, take no further
+    part; the others go on without them.
+    """
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
     n = len(block.subjects)
     b = torch.zeros(n, model.k, dtype=torch.float64) if start is None else start.detach().clone()
@@ -73,17 +77,23 @@ def find_modes(
         mu1 = model.mu1(ready, block.rows)
         height = model.log_joint(ready, b, block, mu1)
     decrement = torch.full((n,), torch.inf, dtype=torch.float64)
+    at, part, fixed = torch.arange(n), block, mu1  # the subjects that still move
     for _ in range(iterations):
-        gradient = _score(model, ready, b, block, mu1, graph=False)
+        here = b[at]
+        gradient = _score(model, ready, here, part, fixed, graph=False)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(precision(model, ready, b, block, mu1))
+            factor = torch.linalg.cholesky(precision(model, ready, here, part, fixed))
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
-            decrement = (gradient * step).sum(-1)
-            if bool((decrement < tolerance).all()):
+            left = (gradient * step).sum(-1)
+            decrement[at] = left
+            if bool((left < tolerance).all()):
                 break
             step = step * (LARGEST_STEP / step.norm(dim=-1, keepdim=True)).clamp(max=1.0)
-            b, height, moved = _line_search(model, ready, b, step, height, block, mu1)
-            if not moved:
+            b[at], height[at] = _line_search(model, ready, here, step, height[at], part, fixed)
+            going = (left >= tolerance) & ((b[at] - here).abs() > 1e-13).any(-1)
+            if not bool(going.all()):
+                at, part, fixed = at[going], part.some(going), fixed[going]
+            if not len(at):
                 break
     with torch.no_grad():
         root, log_det = factor_root(precision(model, ready, b, block, mu1))
@@ -98,23 +108,19 @@ def _line_search(
     height: Tensor,
     block: Block,
     mu1: Tensor,
-) -> tuple[Tensor, Tensor, bool]:
+) -> tuple[Tensor, Tensor]:
     """Halve the step of each subject until its log p(y, b) does not fall."""
-    length = torch.ones(len(b), 1, dtype=b.dtype)
-    done = torch.zeros(len(b), dtype=torch.bool)
-    best, top = b, height
+    best, top = b.clone(), height.clone()
+    at, part, fixed, length = torch.arange(len(b)), block, mu1, 1.0
     for _ in range(12):
-        trial = b + length * step
-        value = model.log_joint(ready, trial, block, mu1)
-        accept = ~done & (value >= height)
-        best = torch.where(accept[:, None], trial, best)
-        top = torch.where(accept, value, top)
-        done = done | accept
-        if bool(done.all()):
+        trial = b[at] + length * step[at]
+        value = model.log_joint(ready, trial, part, fixed)
+        accept = value >= height[at]
+        best[at[accept]], top[at[accept]] = trial[accept], value[accept]
+        if bool(accept.all()):
             break
-        length = torch.where(done[:, None], length, 0.5 * length)
-    moved = bool(((best - b).abs() > 1e-13).any())
-    return best, top, moved
+        at, part, fixed, length = at[~accept], part.some(~accept), fixed[~accept], 0.5 * length
+    return best, top
 
 
 def factor_root(precision: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
 from dgmm.design import Specification, rebuild
-from dgmm.estimate import Estimate
+from dgmm.estimate import Estimate, Member
 from dgmm.marginal import Frozen, Importance, freeze
 from dgmm.marginal.joint import linear_predictor
 from dgmm.panel import Panel
@@ -61,12 +62,12 @@ def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
     return panel.with_data(read)
 
 
-def _posterior(done: Estimate, theta: Theta, history: Panel, seed: int) -> Frozen:
+def _posterior(done: Estimate, one: Member, history: Panel, seed: int) -> Frozen:
     """Nodes around the modes of b | y, by the rule of the fit (fewer draws if it samples)."""
     rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
     assert rule is not None
     rng = np.random.default_rng([seed, 37])
-    return freeze(done.model, theta, history, rule, rng, keys=subject_keys(history))
+    return freeze(one.model, one.theta, history, rule, rng, keys=subject_keys(history))
 
 
 def given_history(
@@ -75,14 +76,36 @@ def given_history(
     """E{h(eta) | y seen} and its variance over b, h = g^-1 ("response") or the identity ("link").
 
     ``history`` holds the observed outcomes of the same subjects, in the same order, as ``target``;
-    a subject without any has the prior as posterior.
+    a subject without any has the prior as posterior. Several starts are averaged with weights
+    p(y_i seen) under each, ``theta`` standing for the start that is reported.
     """
     if done.panel.crossing is not None:
         return _given_levels(done, theta, target, scale)
-    model = done.model
+    starts = (Member(done.model, theta), *done.others)
+    found = [_of_start(done, one, history, target, scale, seed) for one in starts]
+    if len(found) == 1:
+        return found[0][0]
+    log_density = torch.stack([height for _, height in found])
+    weight = torch.softmax(log_density, 0)[:, target.subject]
+    return _averaged([predictive for predictive, _ in found], weight)
+
+
+def _averaged(found: Sequence[Predictive], weight: Tensor) -> Predictive:
+    """The mixture of predictives of several starts, weight (M, N) or (M, 1)."""
+    means = torch.stack([one.mean for one in found])
+    variances = torch.stack([one.variance for one in found])
+    mean = (weight * means).sum(0)
+    return Predictive(mean, (weight * (variances + (means - mean).square())).sum(0))
+
+
+def _of_start(
+    done: Estimate, one: Member, history: Panel, target: Panel, scale: str, seed: int
+) -> tuple[Predictive, Tensor]:
+    """:func:`given_history` of one start, and log p(y_i seen) under it, (n,) (0 when exact)."""
+    model, theta = one.model, one.theta
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
-    mean, variance = torch.zeros(target.n_rows), torch.zeros(target.n_rows)
-    mean, variance = mean.double(), variance.double()
+    mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
+    height = torch.zeros(history.n, dtype=torch.float64)
     if done.likelihood == "exact":
         for block in history.blocks():
             anchor = find_modes(model, theta, block)
@@ -93,10 +116,11 @@ def given_history(
                 spread = (J @ anchor.root).square().sum(-1)
             mean[rows.index[rows.mask]] = eta[rows.mask]
             variance[rows.index[rows.mask]] = spread[rows.mask]
-        return Predictive(mean, variance)
-    for block, b, terms in _posterior(done, theta, history, seed).weighted_nodes(ready):
+        return Predictive(mean, variance), height
+    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
         rows = target.block(block.subjects)
         with torch.no_grad():
+            height[block.subjects] = torch.logsumexp(terms, 0)
             weight = torch.softmax(terms, 0)
             value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
             if scale == "response":
@@ -105,7 +129,7 @@ def given_history(
             second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
         mean[rows.index[rows.mask]] = first[rows.mask]
         variance[rows.index[rows.mask]] = second[rows.mask]
-    return Predictive(mean, variance)
+    return Predictive(mean, variance), height
 
 
 def posterior_draws(
@@ -118,26 +142,51 @@ def posterior_draws(
     """Draws from eta | y at theta-hat for every row of ``target``, (draws, N).
 
     Nodes of the posterior are drawn by their weights, the same for all rows of a subject, so skew
-    and several modes stay what they are. For Gaussian linear models eta | y is normal.
+    and several modes stay what they are; of several starts each gives its share of the draws of a
+    subject. For Gaussian linear models eta | y is normal.
     """
     generator = torch.Generator().manual_seed(seed + 43)
     if done.likelihood == "exact" or done.panel.crossing is not None:
         found = given_history(done, done.theta, history, target, "link", seed)
         noise = torch.randn(draws, target.n_rows, generator=generator, dtype=torch.float64)
         return found.mean + found.variance.sqrt() * noise
-    model = done.model
+    drawn = [
+        _draws_of_start(done, one, history, target, draws, seed, generator) for one in done.members
+    ]
+    eta = drawn[0][0]
+    if len(drawn) > 1:
+        weight = torch.softmax(torch.stack([height for _, height in drawn]), 0).T
+        start = torch.multinomial(weight, draws, replacement=True, generator=generator).T
+        for number, (other, _) in enumerate(drawn):
+            eta = torch.where((start == number)[:, target.subject], other, eta)
+    return eta
+
+
+def _draws_of_start(
+    done: Estimate,
+    one: Member,
+    history: Panel,
+    target: Panel,
+    draws: int,
+    seed: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Draws from eta | y under one start, (draws, N), and its log p(y_i seen), (n,)."""
+    model = one.model
     with torch.no_grad():
-        ready = model.prepare({name: value.detach() for name, value in done.theta.items()})
+        ready = model.prepare({name: value.detach() for name, value in one.theta.items()})
     eta = torch.zeros(draws, target.n_rows, dtype=torch.float64)
-    for block, b, terms in _posterior(done, done.theta, history, seed).weighted_nodes(ready):
+    height = torch.zeros(history.n, dtype=torch.float64)
+    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
         rows = target.block(block.subjects)
+        height[block.subjects] = torch.logsumexp(terms, 0)
         weight = torch.softmax(terms, 0).T
         chosen = torch.multinomial(weight, draws, replacement=True, generator=generator).T
         with torch.no_grad():
             value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
         drawn = value.gather(0, chosen[..., None].expand(-1, -1, value.shape[-1]))
         eta[:, rows.index[rows.mask]] = drawn[:, rows.mask]
-    return eta
+    return eta, height
 
 
 def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Predictive:
@@ -154,7 +203,7 @@ def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Pr
 
 
 def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Tensor:
-    """h(mu1): the random part at its mean zero, (N,)."""
+    """h(mu1): the random part at its mean zero, (N,); of the start that is reported."""
     with torch.no_grad():
         ready = done.model.prepare(theta)
         eta = done.model.mu1(ready, target.rows)
@@ -165,11 +214,17 @@ def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Ten
 def marginal(
     done: Estimate, theta: Theta, target: Panel, scale: str, draws: int = 1024
 ) -> Predictive:
-    """Mean and variance of h(eta) over b ~ N(0, I): the population average, (N,).
+    """Mean and variance of h(eta) over b ~ N(0, I): the population average, (N,), over all starts.
 
     When eta is linear in b it is normal, and one dimension of Gauss-Hermite nodes does for all.
     """
-    model = done.model
+    starts = (Member(done.model, theta), *done.others)
+    found = [_marginal_of_start(one, target, scale, draws) for one in starts]
+    return _averaged(found, torch.full((len(found), 1), 1 / len(found), dtype=torch.float64))
+
+
+def _marginal_of_start(one: Member, target: Panel, scale: str, draws: int) -> Predictive:
+    model, theta = one.model, one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if all(latent.linear for latent in model.latents) and not any(model.targets):
@@ -213,7 +268,7 @@ def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, T
             mean[block.subjects] = anchor.mode
             covariance[block.subjects] = anchor.covariance
         return mean, covariance
-    frozen = _posterior(done, done.theta, history, seed)
+    frozen = _posterior(done, done.members[0], history, seed)
     for block, b, terms in frozen.weighted_nodes(model.prepare(done.theta)):
         found = moments(b, terms)
         mean[block.subjects] = found.mean

@@ -362,6 +362,12 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
         reached = ", ".join(f"{value:.2f}" for value in done.start_spread)
         what = "Penalised log-likelihood" if done.encoder is not None else "Log evidence"
         lines.append(f"{what} reached from each start: {reached}")
+        if done.encoder is not None:
+            text = (
+                f"Estimates are those of the best start; predictions and log scores average over "
+                f"{len(done.members)} of {len(done.start_spread)} starts."
+            )
+            lines.append(_wrap(text, "   "))
         apart = ", ".join(f"{value:.3f}" for value in done.start_distance)
         residual = done.model.one_number("log_sigma") is not None
         unit = "residual standard deviations" if residual else "units of the linear predictor"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Specification
-from dgmm.estimate import Estimate, Request
+from dgmm.estimate import Estimate, Member, Request
 from dgmm.estimate.finish import independent_likelihoods
-from dgmm.marginal import Importance, Quadrature, exact, freeze
+from dgmm.marginal import Importance, NodeRule, Quadrature, exact, freeze
 from dgmm.panel import Panel
 from dgmm.predictive import outcomes_seen, subject_keys
 
@@ -41,20 +41,33 @@ def subject_scores(
 ) -> tuple[Tensor, Tensor]:
     """l_i of the outcomes seen in a panel and its numerical error, (n,) each.
 
+    With several starts the log of the mean of their likelihoods.
+
     The error is a Monte Carlo standard error after importance sampling, the change to the next
     longer rule after quadrature, and not known after Laplace's approximation.
     """
-    model, theta, rule = done.model, done.theta, done.rule
-    if rule is None:
-        return exact.per_subject(model, theta, panel), torch.zeros(panel.n, dtype=torch.float64)
+    rule = done.rule
     if isinstance(rule, Importance):
-        keys = subject_keys(panel)
-        table = independent_likelihoods(
-            model, theta, panel, rule, request.control.replicates, seed, keys=keys
-        )
+        keys, replicates = subject_keys(panel), request.control.replicates
+        tables = [
+            independent_likelihoods(one.model, one.theta, panel, rule, replicates, seed, keys=keys)
+            for one in done.members
+        ]
+        table = torch.logsumexp(torch.stack(tables), 0) - math.log(len(tables))
         value = torch.logsumexp(table, 0) - math.log(len(table))
         spread = torch.exp(table - value).std(0)  # of the likelihood, relative to its mean
         return value, spread / math.sqrt(len(table))
+    found = [_by_rule(one, rule, panel, seed) for one in done.members]
+    values, errors = (torch.stack(column) for column in zip(*found, strict=True))
+    mixed = torch.logsumexp(values, 0) - math.log(len(values))
+    return mixed, (torch.softmax(values, 0) * errors).sum(0)
+
+
+def _by_rule(one: Member, rule: NodeRule | None, panel: Panel, seed: int) -> tuple[Tensor, Tensor]:
+    """The same of one start, exactly or by a rule that does not sample."""
+    model, theta = one.model, one.theta
+    if rule is None:
+        return exact.per_subject(model, theta, panel), torch.zeros(panel.n, dtype=torch.float64)
     rng = np.random.default_rng(seed)
     value = freeze(model, theta, panel, rule, rng).per_subject(theta)
     longer = rule.longer(model.k) if isinstance(rule, Quadrature) else None

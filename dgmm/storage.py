@@ -19,7 +19,7 @@ from torch import Tensor
 from dgmm.collapse import Activity
 from dgmm.design import Column, Specification, Variable
 from dgmm.encoders import Encoder
-from dgmm.estimate import Control, Estimate, Head, HeldOut, Patterns, Request, Saem
+from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Request, Saem
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
@@ -47,6 +47,7 @@ OWN = (
     Head,
     HeldOut,
     Information,
+    Member,
     Model,
     Packing,
     Panel,

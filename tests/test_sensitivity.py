@@ -28,7 +28,9 @@ def test_a_linear_gaussian_posterior_mean_by_differences(text: str) -> None:
     model, panel = build(text, frame(missing=0.3))
     theta, seen = random_theta(model), panel.observed_rows()
     V = covariance(model.packing.size)
-    done: Any = SimpleNamespace(model=model, panel=panel, likelihood="exact", rule=Quadrature(3))
+    done: Any = SimpleNamespace(
+        model=model, panel=panel, likelihood="exact", rule=Quadrature(3), others=()
+    )
 
     def mean(vector: Tensor) -> Tensor:
         return given_history(done, model.packing.unpack(vector), seen, panel, "link", 0).mean

@@ -122,11 +122,11 @@ print(profile)
 #
 # **They take the ridge as known.** Give a ridge that is too large, and the network misses the
 # fall after calving by several standard errors while its bands get *narrower*. Bands are honest
-# only around a penalty that fits the data. Evidence chose one ten times smaller here.
+# only around a penalty that fits the data. Evidence chose one twenty times smaller here.
 
 # %%
 stiff = dgmm.mixed_model(
-    FORMULA.replace("dnn(Time)", "dnn(Time, ridge=6)"), milk, control={"holdout": 0.0}
+    FORMULA.replace("dnn(Time)", "dnn(Time, ridge=1.5)"), milk, control={"holdout": 0.0}
 )
 wrong = stiff.effects("Time", grid=19)
 miss = (wrong["fit"] - theirs["fit"]).abs() / wrong["se"]
@@ -147,8 +147,8 @@ print(f"largest distance between two starts: {start:.2f} standard errors")
 
 # %% [markdown]
 # **They do not know what they have not seen.** The data end in week 19. Beyond, the spline goes on
-# as a straight line, the network as its activations please, each with a band of its own. Their
-# answers for week 25 differ by far more than any that the data decide.
+# as a straight line, the network as its activations please, each with a band of its own, which
+# says how well the data determine that continuation, not whether milk follows it.
 
 # %%
 ahead = {
@@ -185,6 +185,5 @@ assert stiff.info.effective["dnn1"] < 5
 assert miss.max() > 3
 assert (wrong["se"] / ours["se"]).mean() < 1
 assert start < 1
-assert abs(ahead["network"].loc[25, "fit"] - ahead["spline"].loc[25, "fit"]) > 0.2
 width = ahead["network"]["upper"] - ahead["network"]["lower"]
-assert width.loc[25] > 8 * ours["se"].iloc[-1]
+assert width.loc[25] > 2 * width.loc[19]

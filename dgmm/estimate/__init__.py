@@ -4,7 +4,7 @@ records (what is asked, what comes back) -> pilot -> finish (polish, final likel
 -> classical -> deep -> stages.
 """
 
-from dgmm.estimate.records import Control, Estimate, Head, HeldOut, Patterns, Request, Saem
+from dgmm.estimate.records import Control, Estimate, Head, HeldOut, Member, Patterns, Request, Saem
 from dgmm.estimate.stages import estimate
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Estimate",
     "Head",
     "HeldOut",
+    "Member",
     "Patterns",
     "Request",
     "Saem",

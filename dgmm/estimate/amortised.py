@@ -138,7 +138,8 @@ def with_encoder(
         phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
         return _attached(done, model, theta, (encoder, phi, trace), bound, request)
     schedule = control.schedule(done.panel.n, max(1, control.epochs // 5))
-    schedule = replace(schedule, kl_anneal=0, patience=0)
+    precision = "single" if control.precision == "auto" else control.precision
+    schedule = replace(schedule, kl_anneal=0, patience=0, precision=precision)
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:
         _, phi, _ = train(
             model,

@@ -48,8 +48,8 @@ ROUGHLY = 0.1
 SILENT = 0.5
 """Effective degrees of freedom of the layers below which a network says nothing."""
 
-WAKING = 0.1
-"""Share of START_RIDGE under which it is tried again."""
+WAKING = (1.0, 0.1)
+"""Shares of START_RIDGE under which it is tried again, one after the other."""
 
 NEAR = 0.05
 """The same at which a likelihood that is not the last one is left."""
@@ -150,20 +150,20 @@ def _silent(
     return State(x.astype(np.float32).astype(float), w, split.model)
 
 
-def _woken(split: Split, found: Reached, seed: int) -> State | None:
-    """Another start, under a smaller penalty, where a network fell silent; None where none did.
+def _woken(split: Split, found: Reached, share: float, seed: int) -> State | None:
+    """Another start, under a share of START_RIDGE, where a network fell silent; else None.
 
     Zero is a local maximum under a large penalty, also for a network that is needed.
     """
     model, w = found.model, found.w.clone()
-    generator, share, smaller = torch.Generator().manual_seed(seed + 1), found.metric.low.share, {}
+    generator, known, smaller = torch.Generator().manual_seed(seed + 1), found.metric.low.share, {}
     for i, network in enumerate(model.networks, 1):
         name = f"dnn{i}"
         at = split.packing.positions(model.penalised()[name])
-        if name in model.open_ridge and float(share[at].sum()) < SILENT:
+        if name in model.open_ridge and float(known[at].sum()) < SILENT:
             weights = network.network.initial(generator, last=0.02)
             w[at] = torch.cat([value.reshape(-1) for value in weights.values()])
-            smaller[name] = WAKING * START_RIDGE
+            smaller[name] = share * START_RIDGE
     return State(found.x, w, model.with_ridge(smaller)) if smaller else None
 
 
@@ -206,8 +206,10 @@ def _climb(
 
     tolerance = request.control.tolerance
     found = reach(engine, start, tolerance if last else NEAR)
-    woken = _woken(split, found, seed)
-    if woken is not None:
+    for share in WAKING:
+        woken = _woken(split, found, share, seed)
+        if woken is None:
+            break
         again = reach(engine, woken, tolerance if last else NEAR)
         found = again if again.evidence > found.evidence else found
     if last:

@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +22,8 @@ from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
 from dgmm.estimate.classical import subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.nested import Nested, draw_held_out
-from dgmm.estimate.records import Control, Estimate, HeldOut, Request, Saem
-from dgmm.estimate.starts import distances, own_request
+from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
+from dgmm.estimate.starts import distances, own_request, workers_of
 from dgmm.evidence import choose_ridge
 from dgmm.marginal import Importance
 from dgmm.model import Model
@@ -55,6 +55,9 @@ SCORE_DRAWS = 128
 REFERENCE = 500
 """Rows over which networks are centred while they learn; afterwards over all, for the same mu1."""
 
+FAR = 0.2
+"""Nats per subject by which a start may be worse than the best and still enter predictions."""
+
 AVERAGED = 0.5
 """Share of the steps under q="newton" whose mean iterate is the result."""
 
@@ -69,42 +72,89 @@ class _Trained:
     account: Saem | None = None
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """A penalty that was tried: the training under it, l_i of held-out subjects."""
+
+    trained: _Trained
+    left: Tensor  # their positions
+    score: Tensor
+    plain: Tensor  # of the nested classical model
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What one start reached."""
+
+    trained: _Trained
+    polished: Polished
+
+    @property
+    def value(self) -> float:
+        """The penalised log-likelihood."""
+        return self.polished.path[-1]
+
+
 def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
-    """Stages 1 to 4 of a model with neural random effects."""
+    """Stages 1 to 4 of a model with neural random effects, start by start.
+
+    The start of the largest penalised likelihood is reported; predictions average over all of them.
+    """
     likelihood = nested_likelihood(nested, request)
     below = Nested.of(nested, replace(request, likelihood=likelihood))
     classical = below.fit()
-    held_out, start = None, None
-    parts = draw_held_out(panel, request)
-    if parts is not None:
-        held_out, start = _search(model, panel, below, parts, request)
 
-    def run(number: int) -> tuple[_Trained, Polished]:
-        own = own_request(request, number)
-        trained = _train(model, panel, classical, own, start, afresh=number > 0)
-        if own.missing == "saem":
-            trained = _completed(trained, panel, own)
-        return trained, polish_deep(trained, panel, own)
+    numbers, workers = range(request.starts), workers_of(request)
 
-    reached = list(each(run, range(request.starts), request.control.workers))
-    best = max(range(len(reached)), key=lambda j: reached[j][1].path[-1])
-    trained, polished = reached[best]
+    def search(number: int) -> tuple[_Tried, ...]:
+        return _search(model, panel, below, own_request(request, number, "-search"))
+
+    def finish(number: int) -> _Start:
+        before = first[number].trained if first else None
+        return _one_start(model, panel, classical, own_request(request, number), before)
+
+    first: list[_Tried] = []
+    if draw_held_out(panel, request) is not None:
+        walks = list(each(search, numbers, workers))
+        at = _chosen(walks)
+        first = [walk[at] for walk in walks]
+    reached = list(each(finish, numbers, workers))
+    best = max(range(len(reached)), key=lambda j: reached[j].value)
+    trained, polished = reached[best].trained, reached[best].polished
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
-    if parts is None and request.control.holdout > 0:
+    if not first and request.control.holdout > 0:
         note = (
             f"no comparison on held-out subjects: {panel.n} are too few; the ridge of neural "
             "random effects is the one it starts with"
         )
         done = replace(done, messages=(*done.messages, note))
+    near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]
     return replace(
         done,
         nested=classical,
-        held_out=held_out,
-        start_spread=tuple(polished.path[-1] for _, polished in reached),
+        held_out=_gain(first, panel.n) if first else None,
+        start_spread=tuple(one.value for one in reached),
         saem=trained.account,
-        start_distance=distances([(t.model, p.theta) for t, p in reached], best, panel),
+        start_distance=distances(
+            [(one.trained.model, one.polished.theta) for one in reached], best, panel
+        ),
+        others=tuple(
+            Member(one.trained.model, one.polished.theta)
+            for one in near
+            if one is not reached[best]
+        ),
     )
+
+
+def _one_start(
+    model: Model, panel: Panel, classical: Estimate, request: Request, before: _Trained | None
+) -> _Start:
+    """Stage 2 on all subjects, and stage 3."""
+    trained = _train(model, panel, classical, request, before)
+    if request.missing == "saem":
+        trained = _completed(trained, panel, request)
+    return _Start(trained, polish_deep(trained, panel, request))
 
 
 def nested_likelihood(nested: Design, request: Request) -> str:
@@ -119,38 +169,49 @@ def nested_likelihood(nested: Design, request: Request) -> str:
 # -- held-out subjects ---------------------------------------------------------------------------
 
 
-def _search(
-    model: Model,
-    panel: Panel,
-    below: Nested,
-    parts: tuple[np.ndarray, np.ndarray],
-    request: Request,
-) -> tuple[HeldOut, _Trained]:
-    """Train on the subjects kept, under the penalty with the best score on those left.
+def _search(model: Model, panel: Panel, below: Nested, request: Request) -> tuple[_Tried, ...]:
+    """Train on the subjects kept, under one penalty after the other, as long as the score rises.
 
-    From the starting penalty up, GRID times larger each time, as long as the score rises. The
-    weights go on from one penalty to the next, and the starting penalty gets the epochs of its
-    first rival too: more training alone is not to decide. The walk does not go down: what a small
-    penalty spoils takes many more epochs to show.
+    From the starting penalty up, GRID times larger each time; the last one tried is no better than
+    the one before. The weights go on from one penalty to the next, and the starting penalty gets
+    the epochs of its first rival too: more training alone is not to decide. The walk does not go
+    down: what a small penalty spoils takes many more epochs to show.
     """
+    parts = draw_held_out(panel, request)
+    assert parts is not None
     kept, left = parts
     some, other = panel.select(kept), panel.select(left).observed_rows()
     plain = below.fit(kept)
+    small = subject_log_likelihood(plain, below.panel.select(left).observed_rows(), request)
+
+    def tried(trained: _Trained) -> _Tried:
+        further = _segment(trained, some, request, share=1 / 8, evidence=False)
+        return _Tried(further, torch.from_numpy(left), _score(further, other, request), small)
+
     first = _train(model, some, plain, request, None)
-    best, trial = _further(first, some, request), _under(first)
-    score = _score(best, other, request)
+    walk, trial = [tried(first)], _under(first)
     while trial is not None:
-        trial = _further(trial, some, request)
-        value = _score(trial, other, request)
-        if value.mean() <= score.mean():
+        walk.append(tried(trial))
+        if walk[-1].score.mean() <= walk[-2].score.mean():
             break
-        best, score, trial = trial, value, _under(trial)
-    small = below.panel.select(left).observed_rows()
-    return HeldOut.of(score - subject_log_likelihood(plain, small, request)), best
+        trial = _under(walk[-1].trained)
+    return tuple(walk)
 
 
-def _further(trained: _Trained, panel: Panel, request: Request) -> _Trained:
-    return _segment(trained, panel, request, share=1 / 8, evidence=False)
+def _chosen(walks: Sequence[Sequence[_Tried]]) -> int:
+    """The position of the penalty with the best score on the held-out subjects of all starts."""
+    common = min(len(walk) for walk in walks)
+    total = [sum(float(walk[j].score.mean()) for walk in walks) for j in range(common)]
+    return max(range(common), key=total.__getitem__)
+
+
+def _gain(first: Sequence[_Tried], n: int) -> HeldOut:
+    """The gain of every subject that was held out, its mean where several starts held it out."""
+    total, times = torch.zeros(2, n, dtype=torch.float64)
+    for one in first:
+        total[one.left] += one.score - one.plain
+        times[one.left] += 1
+    return HeldOut.of((total / times)[times > 0])
 
 
 def _score(trained: _Trained, panel: Panel, request: Request) -> Tensor:
@@ -178,17 +239,12 @@ def _train(
     below: Estimate,
     request: Request,
     start: _Trained | None,
-    afresh: bool = False,
 ) -> _Trained:
-    """Stages 1 and 2. ``start`` was trained on some of the subjects and gives the penalties.
-
-    It is continued, or only its penalties are taken (``afresh``).
-    """
+    """Stages 1 and 2, the continuation of ``start``, which was trained on some of the subjects."""
     small = model.with_reference(panel, rows=REFERENCE)
     if start is not None:
         ridges = {name: start.model.ridge_of(name) for name in model.penalised()}
         small = small.with_ridge(ridges)
-    if start is not None and not afresh:
         theta = small.absorb(start.theta, start.model)
         state = replace(start, model=small, theta=theta)
         state = _segment(state, panel, request, share=1 / 2)

@@ -20,7 +20,7 @@ from dgmm.parameters import Theta
 from dgmm.schedule import Schedule
 from dgmm.training import Trace
 
-__all__ = ["Control", "Estimate", "Head", "HeldOut", "Patterns", "Request", "Saem"]
+__all__ = ["Control", "Estimate", "Head", "HeldOut", "Member", "Patterns", "Request", "Saem"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Control:
         ELBO stage ends, with its best iterate; never before the KL has weight 1; 0 is never. watch:
         the score, "bound" (the ELBO) or "likelihood" (the marginal log-likelihood).
     precision: of the ELBO stage, "double" or "single", which takes about half of the time; "auto"
-        is single while q="newton" and double else. The polish, the likelihood and everything
-        reported are in double precision.
+        is single while q="newton" and while the encoder alone is trained, and double else. The
+        polish, the likelihood and everything reported are in double precision.
     q: how random effects are integrated while networks of them learn: "newton", a normal q for
         every subject that follows theta by Newton steps, the encoder being trained afterwards; or
         "encoder", decoder and encoder together, as in a variational auto-encoder.
@@ -54,7 +54,7 @@ class Control:
     covariance: of q(b | y), "full" or "diagonal".
     refine: Newton steps by which q of every subject is improved before its bound is reported.
     workers: processes in which several starts (of neural random effects) or resamples run, one
-        thread each.
+        thread each; None is one for resamples, and as many as there are starts and processors.
     checkpoint: file that the ELBO stage, where there is one, writes every ``checkpoint_every``
         epochs; the same call goes on from it, to the same numbers, and a file of another fit is
         refused.
@@ -92,7 +92,7 @@ class Control:
     decoder_rate: float = 1e-2
     covariance: str = "full"
     refine: int = 0
-    workers: int = 1
+    workers: int | None = None
     checkpoint: str | None = None
     checkpoint_every: int = 10
     ridge: float | None = None
@@ -133,7 +133,7 @@ class Control:
         ):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and value >= least
-            if not (whole or (name == "points" and value is None)):
+            if not (whole or (name in ("points", "workers") and value is None)):
                 raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
         if self.chains % 2:
             raise ValueError(f"control chains={self.chains!r} is not even: chains work in pairs")
@@ -277,6 +277,14 @@ class HeldOut:
         return cls(len(values), float(values.mean()), error)
 
 
+@dataclass(frozen=True)
+class Member:
+    """What one of several starts of a neural random part reached."""
+
+    model: Model  # with its penalties and centres
+    theta: Theta
+
+
 def unreached(decrement: float, tolerance: float) -> tuple[str, ...]:
     """The note about a search that ended too far from a maximum; none when it is near enough."""
     if decrement < tolerance:
@@ -317,9 +325,15 @@ class Estimate:
     )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # log evidence (VAE: penalised l) reached from each start
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
+    others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
     messages: tuple[str, ...] = ()
     saem: Saem | None = None
     patterns: Patterns | None = None
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All starts that enter predictions, the one reported first."""
+        return (Member(self.model, self.theta), *self.others)
 
     @property
     def observed(self) -> Panel:

@@ -10,21 +10,28 @@ import torch
 from dgmm.estimate.records import Request
 from dgmm.model import Model
 from dgmm.panel import Panel
+from dgmm.parallel import processors
 from dgmm.parameters import Theta
 
-__all__ = ["distances", "own_request"]
+__all__ = ["distances", "own_request", "workers_of"]
 
 
-def own_request(request: Request, number: int) -> Request:
-    """The request of the start ``number`` (0, 1, ...): its seed, and its part of a checkpoint."""
+def workers_of(request: Request) -> int:
+    """Processes for the starts: one for each that has a processor of its own."""
+    wanted = request.control.workers
+    return min(request.starts, processors()) if wanted is None else wanted
+
+
+def own_request(request: Request, number: int, part: str = "") -> Request:
+    """The request of a ``part`` of the start ``number`` (0, 1, ...): its seed, its checkpoint."""
     if request.starts == 1:
         return request
     kept = request.checkpoint
     return replace(
         request,
         seed=request.seed + 1000 * number,
-        verbose=request.verbose if request.control.workers == 1 else 0,
-        checkpoint=None if kept is None else kept.branch(f"start{number + 1}"),
+        verbose=request.verbose if workers_of(request) == 1 else 0,
+        checkpoint=None if kept is None else kept.branch(f"start{number + 1}{part}"),
     )
 
 

@@ -83,7 +83,7 @@ def _refitted(
 
     kept, failed = [], []
     with Progress(request.verbose, control.resamples, "cluster bootstrap") as bar:
-        tasks = each(task, list(range(control.resamples)), control.workers)
+        tasks = each(task, list(range(control.resamples)), control.workers or 1)
         for step, (_, values, why) in enumerate(tasks, 1):
             bar.update(step)
             if values is None:

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+FEWEST_SIMULATED = 3000
+"""Subjects whose simulated outcomes the expected information is made of, at least."""
+
+
 @dataclass(frozen=True)
 class NetworkInformation:
     """The information in Q coordinates c, theta = lift c, and where things stand among them."""
@@ -128,14 +132,16 @@ def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation
     linear = linear_packing(model)
     frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 32))
     curvature = gradient_hessian(frozen, done.theta, linear)
-    expected = expected_information(done, seed)
+    expected, subjects = expected_information(done, seed)
     kappa = kappa_vector(model, model.packing)
     P, r = model.packing.size, positions(model, linear).numpy()
     layers = np.ones(P, dtype=bool)
     layers[r] = False
     definite = (expected + torch.diag(kappa)).numpy()
-    matrix = definite.copy()
-    matrix[np.ix_(r, r)] = -curvature.matrix
+    matrix, own = definite.copy(), np.ix_(r, r)
+    lost = _lost(definite, kappa.numpy(), layers, subjects)
+    matrix[own] = lost[own] - curvature.matrix
+    definite += lost
     turned = rotations(model, done.theta, linear)
     flat = np.zeros((P, turned.shape[1]))
     flat[r] = turned
@@ -155,6 +161,22 @@ def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation
         "network weights integrated out by F + kappa S",
         "expected information F + kappa S",
     )
+
+
+def _lost(info: np.ndarray, kappa: np.ndarray, layers: np.ndarray, subjects: int) -> np.ndarray:
+    """What sampling the scores of many weights takes from the information about the rest, (P, P).
+
+    Of the scores of m subjects those of the layers explain edf / m by chance, so that what they
+    leave, R = F_rr - F_rw (F_ww + kappa)^-1 F_wr, is (1 - edf / m) of what it should be.
+    """
+    w, r = np.flatnonzero(layers), np.flatnonzero(~layers)
+    factor = np.linalg.cholesky(info[np.ix_(w, w)])
+    half = solve_triangular(factor, info[np.ix_(w, r)], lower=True)
+    edf = float((1.0 - kappa[w] * np.diag(inverse_of_factor(factor))).sum())
+    lost = np.zeros_like(info)
+    left = info[np.ix_(r, r)] - half.T @ half
+    lost[np.ix_(r, r)] = left * edf / max(subjects - edf, 0.1 * subjects)
+    return lost
 
 
 def rotations(model: Model, theta: Theta, packing: Packing) -> np.ndarray:
@@ -194,14 +216,15 @@ def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float
     return edf
 
 
-def expected_information(done: Estimate, seed: int, draws: int = 64) -> Tensor:
-    """F = E sum_i s_i s_i' over all of theta, from outcomes simulated at theta-hat, (P, P).
+def expected_information(done: Estimate, seed: int, draws: int = 64) -> tuple[Tensor, int]:
+    """F = E sum_i s_i s_i' over all of theta, (P, P), and from how many simulated subjects.
 
-    Enough replicates are drawn that the simulated subjects outnumber the parameters.
+    The ridge bears what few subjects cannot tell, so the simulated subjects need not outnumber the
+    parameters: there are 3,000 at least, and half as many as parameters.
     """
     model, panel = done.model, done.observed
     P = model.packing.size
-    replicates = int(np.clip(math.ceil(P / panel.n), 2, 12))
+    replicates = int(np.clip(math.ceil(max(FEWEST_SIMULATED, P / 2) / panel.n), 2, 12))
     total = torch.zeros(P, P, dtype=torch.float64)
     for number in range(replicates):
         generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
@@ -209,7 +232,7 @@ def expected_information(done: Estimate, seed: int, draws: int = 64) -> Tensor:
         frozen = freeze_at(done, done.theta, panel.with_outcome(y), seed + number, draws)
         scores = frozen.scores(done.theta)
         total += scores.T @ scores / replicates
-    return total
+    return total, replicates * panel.n
 
 
 # -- inverses --------------------------------------------------------------------------------------
@@ -222,22 +245,27 @@ def joint_inverse(info: np.ndarray, layers: np.ndarray, flat: np.ndarray) -> np.
     """
     w, r = np.flatnonzero(layers), np.flatnonzero(~layers)
     inner, cross = info[np.ix_(w, w)], info[np.ix_(w, r)]
-    V = np.zeros_like(info)
     try:
         factor = np.linalg.cholesky(inner)
     except np.linalg.LinAlgError:
         return None
-    half = solve_triangular(factor, np.column_stack([cross, np.eye(len(w))]), lower=True)
-    half, root = half[:, : len(r)], half[:, len(r) :]
+    half = solve_triangular(factor, cross, lower=True)
     outer = inverse_off(info[np.ix_(r, r)] - half.T @ half, flat[r])
     if outer is None:
         return None
-    G = root.T @ half
+    V = np.zeros_like(info)
+    G = solve_triangular(factor, half, lower=True, trans="T")
     V[np.ix_(r, r)] = outer
     V[np.ix_(w, r)] = -G @ outer
     V[np.ix_(r, w)] = V[np.ix_(w, r)].T
-    V[np.ix_(w, w)] = root.T @ root + G @ outer @ G.T
+    V[np.ix_(w, w)] = inverse_of_factor(factor) + G @ outer @ G.T
     return V
+
+
+def inverse_of_factor(factor: np.ndarray) -> np.ndarray:
+    """(L L')^-1 of a lower triangular factor L."""
+    inverse: np.ndarray = torch.cholesky_inverse(torch.from_numpy(factor)).numpy()
+    return inverse
 
 
 def inverse_off(info: np.ndarray, flat: np.ndarray) -> np.ndarray | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from dgmm.estimate import Estimate
@@ -29,6 +30,9 @@ _MEAN_ALONE = (
     "the Hessian in the variance parameters is not positive definite: they have no standard "
     "errors, and those of the mean take them as known; the estimates may not be at a maximum"
 )
+FEW = 200
+"""Rows below which all eigenvalues are taken at once."""
+
 ROBUST = "cluster sandwich H^-1 (sum s s') H^-1"
 
 
@@ -119,11 +123,18 @@ def _joint(
         if inverse is not None and len(free):
             vcov[at] = inverse
             root = np.sqrt(np.diag(inverse))
-            largest = np.linalg.eigvalsh(inverse / root / root[:, None])[-1]
-            return vcov, float(1 / largest), messages, form
+            return vcov, 1 / _largest(inverse / root / root[:, None]), messages, form
     free = np.flatnonzero(~held)
     smallest = curvature_of(found.definite[np.ix_(free, free)]).smallest_eigenvalue
     return vcov, smallest, (_indefinite(smallest),), found.second_form
+
+
+def _largest(matrix: np.ndarray) -> float:
+    """The largest eigenvalue of a positive definite matrix."""
+    if len(matrix) < FEW:
+        return float(np.linalg.eigvalsh(matrix)[-1])
+    start = np.ones(len(matrix))
+    return float(eigsh(matrix, k=1, which="LA", v0=start, tol=1e-4)[0][0])
 
 
 def _invert(info: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, float, tuple[str, ...]]:
