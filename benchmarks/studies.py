@@ -39,7 +39,10 @@ DEEP = {
     "sinusoid": "y ~ dnn(age, sex, x) + ns(t, 7) * sex + (dnn(ns(t, 7)) | id)",
 }
 BASIS = {"lmm": 4, "sigmoid": 7, "sinusoid": 7}  # columns of time of the richer LMM and of GPBoost
-CONTROL = {"lmm": {}, "sigmoid": {}, "sinusoid": {}}
+WIDE = {
+    name: text.replace("(dnn(ns(t, 7))", "(dnn(ns(t, 7), hidden=(64, 64))")
+    for name, text in DEEP.items()
+}
 LINEAR = ["lmm4", "lmm7", "lmm_rich"]  # the best of these is the rival of the shares
 COEFFICIENTS = ["sex", "age", "sex:age", "x"]
 CELL = ["process", "study", "seed"]
@@ -88,7 +91,8 @@ METHODS: dict[str, Callable[[Run], Answer]] = {
     "lmm_rich": lambda run: mixed(RICH.format(BASIS[run.process]), run),
     "gpboost": lambda run: Answer(boosting(run.data, run.seed, BASIS[run.process])),
     "gru": lambda run: Answer(gru(run.data, run.seed)),
-    "deep": lambda run: mixed(DEEP[run.process], run, control=CONTROL[run.process]),
+    "deep": lambda run: mixed(DEEP[run.process], run),
+    "deep_wide": lambda run: mixed(WIDE[run.process], run),
     "oracle": lambda run: Answer(oracle_predictions(run.process, run.data).predictions),
 }
 

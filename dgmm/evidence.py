@@ -24,7 +24,7 @@ __all__ = ["choose_ridge", "effective_df", "ridge_by_evidence"]
 SMALLEST, LARGEST = 1e-3, 1000.0
 FEWEST = 50
 ROUNDS = 4
-DRAWS = 64
+DRAWS = 32
 
 
 def effective_df(information: Tensor, kappa: Tensor) -> Tensor:

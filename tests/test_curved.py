@@ -189,3 +189,20 @@ def test_many_rows_begin_with_some(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit.estimate.converged
     assert fit.estimate.log_likelihood == pytest.approx(reference.estimate.log_likelihood, abs=1.0)
     assert len(fit.estimate.model.reference.X) == 480
+
+
+def test_three_inputs_that_differ_between_subjects_only_do_not_interpolate_them() -> None:
+    """150 subjects, one value of each input per subject: a rough network could explain them all."""
+    rng, n = np.random.default_rng(4), 150
+    person = pd.DataFrame({"age": rng.uniform(20, 70, n), "sex": rng.integers(0, 2, n)})
+    person["w"] = rng.normal(size=n)
+    curve = np.sin(2 * np.pi * person["age"] / 50) * np.where(person["sex"] == 1, 1.5, -0.7)
+    long = person.assign(id=range(n), mu=curve + 0.5 * person["w"] ** 2, b=rng.normal(0, 0.5, n))
+    long = long.loc[np.repeat(np.arange(n), 4)].reset_index(drop=True)
+    long["y"] = long["mu"] + long["b"] + rng.normal(0, 0.5, len(long))
+    fit = fitted("y ~ dnn(age, sex, w) + (1 | id)", long)
+    assert 8 < fit.info.effective["dnn1"] < 50
+    assert fit.estimate.converged
+    predicted = fit.predict(long, type="mean_subject")["fit"]
+    error = (predicted - predicted.mean()) - (long["mu"] - long["mu"].mean())
+    assert error.std() < 0.35 < long["mu"].std() / 2

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import dgmm
-from dgmm.evidence import effective_df
+from dgmm.evidence import _degrees, _grams, effective_df
+from dgmm.parameters import Packing
 
 
 def test_effective_df_of_independent_parameters():
@@ -18,6 +19,21 @@ def test_effective_df_of_independent_parameters():
     share = effective_df(torch.diag(information), kappa)
     expected = information / (information + kappa)
     np.testing.assert_allclose(share.numpy(), expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("subjects", [9, 60])
+def test_degrees_of_freedom_are_those_of_the_whole_information(subjects: int) -> None:
+    """Fewer and more subjects than parameters, beta without a penalty."""
+    packing = Packing({"beta": (2,), "dnn1.A1": (4, 3), "dnn2.A1": (5, 1), "extra": (1,)})
+    generator = torch.Generator().manual_seed(4)
+    scores = torch.randn(subjects, packing.size, generator=generator, dtype=torch.float64)
+    kappa = {"dnn1": 3.0, "dnn2": 0.7}
+    networks = {"dnn1": ["dnn1.A1"], "dnn2": ["dnn2.A1"]}
+    found = _degrees(_grams(scores, packing, ["beta"], networks), kappa)
+    S, penalty = scores[:, :-1], torch.tensor([0.0] * 2 + [3.0] * 12 + [0.7] * 5)
+    share = effective_df(S.T @ S, penalty.double())
+    assert found["dnn1"] == pytest.approx(float(share[2:14].sum()), rel=1e-5)
+    assert found["dnn2"] == pytest.approx(float(share[14:].sum()), rel=1e-5)
 
 
 def _curve(amplitude: float) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from dgmm.information import (
     reported_packing,
     rotations,
 )
+from dgmm.information.networks import _lost
 from dgmm.parameters import part
 
 # -- boundaries ------------------------------------------------------------------------------------
@@ -186,6 +187,21 @@ def test_expected_information_of_a_linear_model(pbcseq: Fit) -> None:
     assert float(torch.linalg.eigvalsh(found)[0]) > 0
     again, _ = expected_information(done, seed=3)
     assert bool((again == found).all())
+
+
+def test_what_the_scores_of_many_weights_take_by_chance_is_put_back() -> None:
+    """Scores of two parameters, independent of those of 150 weights: nothing is lost but chance."""
+    rng, m, kappa = np.random.default_rng(2), 400, np.append(np.zeros(2), np.full(150, 30.0))
+    layers, found = kappa > 0, []
+    for _ in range(40):
+        scores = rng.normal(size=(m, 152))
+        info = scores.T @ scores / m * 400 + np.diag(kappa)
+        lost = _lost(info, kappa, layers, m)
+        left = info[:2, :2] - info[:2, 2:] @ np.linalg.solve(info[2:, 2:], info[2:, :2])
+        found.append([np.diag(left).mean(), np.diag(left + lost[:2, :2]).mean()])
+    raw, corrected = np.mean(found, axis=0) / 400
+    assert raw < 0.75
+    assert corrected == pytest.approx(1.0, abs=0.05)
 
 
 # -- failure ---------------------------------------------------------------------------------------

@@ -82,10 +82,26 @@ def test_unknown_activation_is_refused_with_the_list() -> None:
         Dense((2, 1), activation="tan")
 
 
+@pytest.mark.parametrize("x", [(7, 3), (4, 6, 3)])
+def test_fan_in_divides_every_matrix_by_the_root_of_its_inputs(x: tuple[int, ...]) -> None:
+    plain, scaled = Dense((3, 16, 9, 2)), Dense((3, 16, 9, 2), fan_in=True)
+    weights = scaled.initial(generator(1))
+    divided = {
+        name: w / w.shape[1] ** 0.5 if name.startswith("A") else w for name, w in weights.items()
+    }
+    inputs = torch.randn(x, generator=generator(2), dtype=torch.float64)
+    assert torch.allclose(scaled(weights, inputs), plain(divided, inputs), rtol=1e-12)
+    assert torch.allclose(scaled.jacobian(weights, inputs), plain.jacobian(divided, inputs))
+    assert abs(float(weights["A2"].std()) - 1.0) < 0.3
+
+
+@pytest.mark.parametrize("fan_in", [True, False])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
-def test_sweep_is_the_value_with_the_derivatives_of_autograd(activation: str, bias: bool) -> None:
-    network = Dense((3, 4, 5, 1), activation, bias)
+def test_sweep_is_the_value_with_the_derivatives_of_autograd(
+    activation: str, bias: bool, fan_in: bool
+) -> None:
+    network = Dense((3, 4, 5, 1), activation, bias, fan_in)
     weights = network.initial(generator(1))
     x = torch.randn(7, 3, generator=generator(2), dtype=torch.float64)
     sweep = network.sweep(weights, x)

@@ -48,8 +48,9 @@ ROUGHLY = 0.1
 SILENT = 0.5
 """Effective degrees of freedom of the layers below which a network says nothing."""
 
-WAKING = (1.0, 0.1)
-"""Shares of START_RIDGE under which it is tried again, one after the other."""
+WAKING = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
+"""Shares of START_RIDGE under which it is tried again, until it speaks: under a penalty much
+smaller than needed it would be rough at once."""
 
 NEAR = 0.05
 """The same at which a likelihood that is not the last one is left."""
@@ -206,12 +207,13 @@ def _climb(
 
     tolerance = request.control.tolerance
     found = reach(engine, start, tolerance if last else NEAR)
+    latest = found
     for share in WAKING:
-        woken = _woken(split, found, share, seed)
+        woken = _woken(split, latest, share, seed)
         if woken is None:
             break
-        again = reach(engine, woken, tolerance if last else NEAR)
-        found = again if again.evidence > found.evidence else found
+        latest = reach(engine, woken, tolerance if last else NEAR)
+        found = latest if latest.evidence > found.evidence else found
     if last:
         return found, engine, None if request.likelihood == "exact" else Laplace(), 0.0
     rule = choose_rule(split.classical, request)

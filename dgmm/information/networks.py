@@ -216,7 +216,7 @@ def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float
     return edf
 
 
-def expected_information(done: Estimate, seed: int, draws: int = 64) -> tuple[Tensor, int]:
+def expected_information(done: Estimate, seed: int, draws: int = 32) -> tuple[Tensor, int]:
     """F = E sum_i s_i s_i' over all of theta, (P, P), and from how many simulated subjects.
 
     The ridge bears what few subjects cannot tell, so the simulated subjects need not outnumber the
