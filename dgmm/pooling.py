@@ -16,7 +16,7 @@ COLUMNS = ["estimate", "within", "between", "std_error", "df", "fmi", "lower", "
 
 def pool(
     estimates: Sequence[Any],
-    std_errors: Sequence[Any],
+    std_errors: Sequence[Any] | None = None,
     *,
     df_complete: float = np.inf,
     level: float = 0.95,
@@ -27,9 +27,9 @@ def pool(
         T = U + (1 + 1/m) B,   fraction of missing information = {(1 + 1/m) B / T} corrected for df
 
     Args:
-        estimates: m vectors (Series, dicts, arrays) or m numbers, such as
-            ``[fit.fixef() for fit in fits]``.
-        std_errors: their standard errors in the same form.
+        estimates: m fits, whose linear coefficients are pooled; or m vectors (Series, dicts,
+            arrays) or m numbers.
+        std_errors: their standard errors in the same form; not with fits, which have their own.
         df_complete: residual degrees of freedom that the complete data would have; the degrees of
             freedom are those of Barnard and Rubin.
         level: probability that the interval covers.
@@ -53,6 +53,8 @@ def pool(
     """
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    if std_errors is None:
+        estimates, std_errors = _of_fits(estimates)
     Q, names = _table(estimates, "estimates")
     se, other = _table(std_errors, "std_errors")
     if Q.shape != se.shape or names != other:
@@ -87,6 +89,16 @@ def _degrees(share: np.ndarray, m: int, df_complete: float) -> np.ndarray:
         return classical
     observed = (df_complete + 1) / (df_complete + 3) * df_complete * (1 - share)
     return 1 / (1 / classical + 1 / observed)
+
+
+def _of_fits(fits: Any) -> tuple[list[Any], list[Any]]:
+    """Linear coefficients and their standard errors."""
+    if not isinstance(fits, Sequence) or not all(hasattr(one, "std_errors") for one in fits):
+        raise ValueError(
+            "pool() takes a list of fits, or estimates and std_errors: one number or one vector "
+            "for each completed data set"
+        )
+    return [one.fixef() for one in fits], [one.std_errors() for one in fits]
 
 
 def _table(values: Sequence[Any], what: str) -> tuple[np.ndarray, list[Any]]:

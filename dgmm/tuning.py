@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,6 +131,9 @@ def tune(
         Association 102, 359-378.
     """
     given = {"latent": latent, "hidden": hidden, "ridge": ridge, "basis": basis, "df": df}
+    for name, values in given.items():
+        if values is not None and (isinstance(values, str) or not isinstance(values, Iterable)):
+            raise ValueError(f"{name}= is a list of values to try: write {name}=[{values!r}]")
     grid = {name: list(values) for name, values in given.items() if values is not None}
     candidates = all_candidates(fit, grid, parts_changed(fit, part, grid), classical)
     subjects = subject_of_rows(fit, data)

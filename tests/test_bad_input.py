@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import dgmm
 from dgmm import mixed_model
 
 
@@ -106,3 +107,29 @@ def test_an_outcome_out_of_all_scale_is_not_called_converged() -> None:
     fit = mixed_model("c ~ x + (1 | id)", data, family="poisson", verbose=0)
     assert not fit.estimate.converged
     assert any("Newton decrement" in note for note in fit.messages)
+
+
+# -- questions about a fit that cannot be answered ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda fit: fit.contrast({"Days": [1, 2]}, {"Days": 3}), "one value in a contrast"),
+        (lambda fit: fit.effects("Days", at={"Days": [1, np.nan]}), "finite numbers, not nan"),
+        (lambda fit: fit.effects("Days", at={"Days": "x"}), "finite numbers, not 'x'"),
+        (lambda fit: fit.random_profile("a"), "finite values of `Days`, not 'a'"),
+        (lambda fit: dgmm.pool(fit), "list of fits, or estimates and std_errors"),
+        (lambda fit: dgmm.simulate_study("lmm", n=50), "three numbers of subjects"),
+        (lambda fit: dgmm.tune(fit, None, latent=2), r"write latent=\[2\]"),
+    ],
+)
+def test_a_question_with_a_wrong_value_names_it(ask, message, sleepstudy) -> None:
+    with pytest.raises(ValueError, match=message):
+        ask(sleepstudy)
+
+
+def test_fits_are_pooled_as_their_coefficients(sleepstudy) -> None:
+    table = dgmm.pool([sleepstudy, sleepstudy])
+    np.testing.assert_allclose(table["estimate"], sleepstudy.fixef())
+    np.testing.assert_allclose(table["std_error"], sleepstudy.std_errors())

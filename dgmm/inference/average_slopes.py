@@ -41,6 +41,9 @@ def average_contrast(
         if not isinstance(setting, Mapping) or not setting:
             raise TypeError(f"a setting is a dict of covariates and values, not {setting!r}")
         mean.check(setting)
+        for name, value in setting.items():
+            if np.ndim(value):
+                raise ValueError(f"`{name}` is set to one value in a contrast, not to {value!r}")
     label = f"{_words(one)} - {_words(other)}"
     return _table(mean, {label: _difference(_set(mean, one), _set(mean, other))}, level)
 

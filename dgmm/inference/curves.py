@@ -46,6 +46,8 @@ def curve_table(
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
     if not isinstance(grid, int | np.integer) or grid < 2:
         raise ValueError(f"grid is a number of points, at least 2, not {grid!r}")
+    if at is not None and not isinstance(at, Mapping):
+        raise TypeError(f"at is a dict of covariates and values, not {at!r}")
     given = dict(at or {})
     mean.check([*focal, *given])
     columns = _grid(mean, focal, given, grid)

@@ -126,12 +126,29 @@ class MeanPart:
         return pd.DataFrame({name: self._column(name, full[name], size) for name in full})
 
     def _column(self, name: str, value: Any, size: int) -> Any:
-        values = list(np.broadcast_to(np.asarray(value, dtype=object), (size,)))
+        given = np.asarray(value, dtype=object)
+        if given.size not in (1, size):
+            raise ValueError(f"`{name}` is held at one value, not at {given.size}: {value!r}")
+        values = list(np.broadcast_to(given.reshape(-1), (size,)))
         variable = self.covariates[name].variable
+        if variable.kind == "number":
+            return self._finite(name, values)
         if variable.kind == "category":
             known = [level for level in variable.levels if level in values]
             return pd.Categorical(values, categories=known) if len(known) else values
-        return values if variable.kind == "boolean" else np.asarray(values, dtype=float)
+        return values
+
+    def _finite(self, name: str, values: list[Any]) -> np.ndarray:
+        try:
+            numbers = np.asarray(values, dtype=float)
+        except (TypeError, ValueError):
+            numbers = np.array([np.nan])
+        if not np.isfinite(numbers).all():
+            wrong = next(one for one in values if not _is_finite(one))
+            raise ValueError(
+                f"`{name}` is a number, so its values are finite numbers, not {wrong!r}"
+            )
+        return numbers
 
     def rows(self, frame: pd.DataFrame) -> Rows:
         """Rows of the model in the order of the frame; an offset column counts at its mean."""
@@ -215,3 +232,10 @@ class MeanPart:
             value += float(some.value.sum()) / size
             total += some.slope.sum(0) / size
         return Linear(np.array([value]), total)
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return bool(np.isfinite(float(value)))
+    except (TypeError, ValueError):
+        return False

@@ -129,7 +129,10 @@ def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, n
         return None, np.zeros(1)
     if times is None:
         return name, np.asarray(covariate_values(mean.covariates[name], TIMES))
-    values = np.atleast_1d(np.asarray(times, dtype=float))
+    try:
+        values = np.atleast_1d(np.asarray(times, dtype=float))
+    except (TypeError, ValueError):
+        values = np.zeros(0)
     if not np.isfinite(values).all() or not len(values):
         raise ValueError(f"times are finite values of `{name}`, not {times!r}")
     return name, values

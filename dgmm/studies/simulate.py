@@ -114,7 +114,7 @@ def find_process(process: str | Process) -> Process:
 def _checked(study: int, seed: int, n: Sequence[int], visits: int) -> tuple[int, int, int]:
     if study not in (1, 2):
         raise ValueError(f"study is 1 (complete) or 2 (30% dropout), not {study!r}")
-    sizes = tuple(n)
+    sizes = tuple(n) if isinstance(n, Sequence) else (n,)
     whole = all(isinstance(one, int | np.integer) and one >= 0 for one in sizes)
     if len(sizes) != 3 or not whole or sizes[0] < 1:
         raise ValueError(
