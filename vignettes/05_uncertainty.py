@@ -32,8 +32,8 @@ network = dgmm.mixed_model(FORMULA, milk, seed=5, control={"holdout": 0.0})
 print(network.summary())
 
 # %% [markdown]
-# The network has 1,153 weights and spends about eight degrees of freedom. The ridge decides how many;
-# it was chosen by evidence, from the same data. AIC and BIC count these *effective* degrees
+# The network has 1,153 weights and spends about eight degrees of freedom. The ridge decides how
+# many; it was chosen by evidence, from the same data. AIC and BIC count these *effective* degrees
 # of freedom and take the ridge as known. That makes them comparable between networks and splines to
 # a unit or two, not to a decimal.
 
@@ -110,8 +110,9 @@ errors = {name: fit.slopes()["Std. Error"] for name, fit in fits.items()}
 print(pd.DataFrame(errors).round(4))
 
 # %% [markdown]
-# Those of the diets agree within a fifth: what the model gets wrong about the cows does little harm
-# to these numbers. The average slope hangs on how sharply the curve bends, and there they differ. With 79 cows the sandwich is usable; with 20 it would be too small itself.
+# Those of the diets agree within a fifth: what the model gets wrong about the cows does little
+# harm to these numbers. The average slope hangs on how sharply the curve bends, and there they
+# differ. With 79 cows the sandwich is usable; with 20 it would be too small itself.
 #
 # What does the implied random part say? A random slope lets the share of the variance between cows
 # change over time. `random_profile()` gives it at any times, with intervals.
