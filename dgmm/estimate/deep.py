@@ -5,6 +5,9 @@
    log-likelihood of the others, those of networks on the fixed side by evidence; then all subjects
 3  polish of the linear parts on the marginal likelihood
 4  log-likelihood with fresh nodes and its error; the encoder brought to theta-hat
+
+Stages 1 to 3 are those of every start, with held-out subjects of its own and penalties that all
+starts have in common.
 """
 
 from __future__ import annotations

@@ -63,7 +63,11 @@ def donor_patterns(
 
 
 def with_patterns(done: Estimate, request: Request) -> Estimate:
-    """Attach the heads of all patterns to a fit of all subjects."""
+    """Attach the heads of all patterns to a fit of all subjects.
+
+    Heads are those of the start that is reported, so the others leave.
+    """
+    done = replace(done, others=())
     panel, last = done.panel, last_seen(done.panel)
     final = int(panel.rows.occasion.max())
     longest = pooled(done, last, final)
