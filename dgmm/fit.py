@@ -196,6 +196,14 @@ class Fit:
             seed=self.request.seed if seed is None else seed,
         )
 
+    def held_covariates(self) -> dict[str, Any]:
+        """Where :meth:`effects` holds covariates of the fixed part that it does not vary.
+
+        Means of numbers over the rows of the fit, reference levels of categories.
+        """
+        mean = self._mean_part()
+        return {name: mean.typical[name] for name in mean.own}
+
     def slopes(
         self, covariates: str | Sequence[str] | None = None, *, level: float = 0.95
     ) -> pd.DataFrame:

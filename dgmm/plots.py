@@ -128,7 +128,8 @@ def plot_effects(
     """The fixed part over a covariate with its pointwise (dark) and simultaneous (light) band.
 
     The arguments are those of :meth:`dgmm.Fit.effects`. A category is drawn by points and bars; of
-    two covariates the second one makes a curve per value. Ticks at the bottom are the sample.
+    two covariates the second one makes a curve per value, the simultaneous bands then being thin
+    lines. Ticks at the bottom are the sample; the title says at what other covariates are held.
     """
     from matplotlib.figure import Figure
 
@@ -141,13 +142,15 @@ def plot_effects(
     for j, (value, own) in enumerate(groups):
         label = None if value is None else f"{focal[1]} = {_short(value)}"
         draw = _curve if numeric else _bars
-        draw(axis, own, first, COLOURS[j % len(COLOURS)], label, 0.12 * (j - (len(groups) - 1) / 2))
+        colour, shift = COLOURS[j % len(COLOURS)], 0.12 * (j - (len(groups) - 1) / 2)
+        draw(axis, own, first, colour, label, shift)
     if numeric:
         seen = np.unique(fit.covariates[first].values[fit.estimate.panel.observed.numpy()])
         ticks = seen[:: int(np.ceil(len(seen) / MOST_TICKS))]
         axis.vlines(ticks, 0, 0.025, color="0.3", lw=0.6, transform=axis.get_xaxis_transform())
     if len(focal) > 1:
         axis.legend(frameon=False)
+    axis.set_title(_explained(fit, focal, term, dict(at or {}), level), fontsize=8, loc="left")
     axis.set_xlabel(first)
     link = fit.estimate.model.family.link.name
     scale = "" if link == "identity" else f" ({link})"
@@ -159,8 +162,12 @@ def _curve(
     axis: Any, own: pd.DataFrame, name: str, colour: str, label: str | None, _: float
 ) -> None:
     x = own[name].to_numpy(dtype=float)
-    for low, high, alpha in (("sim_lower", "sim_upper", 0.15), ("lower", "upper", 0.25)):
-        axis.fill_between(x, own[low], own[high], color=colour, alpha=alpha, lw=0)
+    axis.fill_between(x, own["lower"], own["upper"], color=colour, alpha=0.25, lw=0)
+    if label is None:
+        axis.fill_between(x, own["sim_lower"], own["sim_upper"], color=colour, alpha=0.15, lw=0)
+    else:  # light bands of several curves would hide each other
+        for end in ("sim_lower", "sim_upper"):
+            axis.plot(x, own[end], color=colour, lw=0.6)
     axis.plot(x, own["fit"], color=colour, lw=1.8, label=label)
 
 
@@ -172,6 +179,18 @@ def _bars(
         axis.vlines(x, own[low], own[high], color=colour, lw=width)
     axis.plot(x, own["fit"], "o", color=colour, ms=5, label=label)
     axis.set_xticks(np.arange(len(own)), [str(value) for value in own[name]])
+
+
+def _explained(
+    fit: Fit, focal: Sequence[str], term: str | None, at: Mapping[str, Any], level: float
+) -> str:
+    """What the bands are, and where the other covariates stand."""
+    words = f"{100 * level:g} % bands: dark pointwise, light (or thin lines) for the whole curve"
+    if term is not None:
+        return words
+    held = {**fit.held_covariates(), **at}
+    others = [f"{name} = {_short(held[name])}" for name in held if name not in focal]
+    return words + (f"\nheld: {', '.join(others)}" if others else "")
 
 
 def _short(value: Any) -> str:

@@ -51,7 +51,7 @@ def test_effects_are_drawn_with_both_bands(fit):
     axis = figure.axes[0]
     np.testing.assert_allclose(axis.lines[0].get_ydata(), table["fit"])
     tops = [path.get_paths()[0].vertices[:, 1].max() for path in axis.collections[:2]]
-    np.testing.assert_allclose(tops, [table["sim_upper"].max(), table["upper"].max()])
+    np.testing.assert_allclose(tops, [table["upper"].max(), table["sim_upper"].max()])
     ticks = axis.collections[2].get_segments()
     assert len(ticks) == 10
     assert axis.get_xlabel() == "Days"
@@ -62,7 +62,10 @@ def test_effects_of_a_category_and_of_two_covariates():
     fit = dgmm.mixed_model("distance ~ Sex * age + (1 | Subject)", frame, verbose=0)
     axis = plot_effects(fit, ("age", "Sex"), grid=5).axes[0]
     table = fit.effects(("age", "Sex"), grid=5)
-    for line, (_, own) in zip(axis.lines, table.groupby("Sex", sort=False), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), own["fit"])
+    drawn = [line.get_ydata() for line in axis.lines]  # two edges of the band, then the curve
+    for j, (_, own) in enumerate(table.groupby("Sex", sort=False)):
+        for line, name in zip(drawn[3 * j :], ("sim_lower", "sim_upper", "fit"), strict=False):
+            np.testing.assert_allclose(line, own[name])
     bars = plot_effects(fit, "Sex").axes[0]
+    assert "held: age = 11" in bars.get_title(loc="left")
     assert [one.get_text() for one in bars.get_xticklabels()] == list(table["Sex"].unique())
