@@ -30,7 +30,7 @@ def own_request(request: Request, number: int, part: str = "") -> Request:
     return replace(
         request,
         seed=request.seed + 1000 * number,
-        verbose=request.verbose if workers_of(request) == 1 else 0,
+        verbose=request.verbose if number == 0 or workers_of(request) == 1 else 0,
         checkpoint=None if kept is None else kept.branch(f"start{number + 1}{part}"),
     )
 
