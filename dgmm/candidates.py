@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from dgmm.design import build_design
 from dgmm.fit import Fit
 from dgmm.formula import has_network, nested_formula, parse_formula, with_options
 from dgmm.predictive import outcomes_seen
 
-__all__ = ["Candidate", "all_candidates", "parts_changed", "subject_of_rows"]
+__all__ = ["Candidate", "all_candidates", "check_terms", "parts_changed", "subject_of_rows"]
 
 CLASSICAL = "classical"
 
@@ -72,6 +73,14 @@ def all_candidates(
         name = ", ".join(f"{option}={value}" for option, value in options.items())
         found.append(Candidate(name, text, options, changes))
     return found
+
+
+def check_terms(candidates: Sequence[Candidate], fit: Fit, data: Any) -> None:
+    """Build the columns of every candidate once: a misspelled basis is refused before any fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given by the fit itself
+        for one in candidates:
+            build_design(parse_formula(one.formula, latent_words=fit.spec.latent_words), data)
 
 
 def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:

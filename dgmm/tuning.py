@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.candidates import Candidate, all_candidates, parts_changed, subject_of_rows
+from dgmm.candidates import (
+    Candidate,
+    all_candidates,
+    check_terms,
+    parts_changed,
+    subject_of_rows,
+)
 from dgmm.design import take_rows
 from dgmm.fit import Fit
 from dgmm.parallel import each
@@ -137,6 +143,7 @@ def tune(
     grid = {name: list(values) for name, values in given.items() if values is not None}
     candidates = all_candidates(fit, grid, parts_changed(fit, part, grid), classical)
     subjects = subject_of_rows(fit, data)
+    check_terms(candidates, fit, data)
     ids = fit.estimate.panel.ids
     if not isinstance(folds, int | np.integer) or not 2 <= folds <= len(ids) // 2:
         raise ValueError(

@@ -133,11 +133,16 @@ def test_the_print_out_says_how_it_was_chosen(tuned: Tuning) -> None:
 
 
 def test_candidates_that_fail_are_named(small: Fit) -> None:
-    frame = data("sleepstudy")
-    tuned = tune(small, frame, basis=["Days", "ns(nowhere, 3)"], folds=2, classical=False)
-    assert list(tuned.table.index) == ["basis=Days"]
-    assert "nowhere" in tuned.failed["basis=ns(nowhere, 3)"]
-    assert "* basis=ns(nowhere, 3)" in str(tuned)
+    def failing(fit: Fit, formula: str, *rest: Any) -> Fit:
+        if "latent=1" in formula:
+            raise ValueError("no maximum")
+        return small.fit_again(fit, formula, *rest)
+
+    troubled = replace(small, fit_again=failing)
+    tuned = tune(troubled, data("sleepstudy"), latent=[1, 2], folds=2, classical=False)
+    assert list(tuned.table.index) == ["latent=2"]
+    assert "no maximum" in tuned.failed["latent=1"]
+    assert "* latent=1" in str(tuned)
 
 
 def test_a_picture_of_the_candidates(tuned: Tuning) -> None:
@@ -200,3 +205,8 @@ def test_weights_must_be_a_column() -> None:
     fit = dgmm.mixed_model(TEXT, frame, weights=weights, control=QUICK, se=None, verbose=0)
     with pytest.raises(ValueError, match="give weights= as the name of a column"):
         tune(fit, frame, latent=[1])
+
+
+def test_a_misspelled_basis_is_refused_before_any_fit(small: Fit) -> None:
+    with pytest.raises(ValueError, match="nss"):
+        tune(small, data("sleepstudy"), basis=["ns(Days, 2)", "nss(Days, 2)"])
