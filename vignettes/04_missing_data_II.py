@@ -203,9 +203,9 @@ print(f"true mean of these visits: {own.loc[at_end, 'mu'].groupby(own['id']).mea
 # %% [markdown]
 # **SAEM.** A dense encoder needs complete histories. `missing="saem", encoder="dense"` gives it
 # outcomes drawn by Markov chains from the model given what was *seen*; the likelihood never sees
-# them. Its averaged iterates were 0.05 standard errors from exact maximum likelihood over ten data
-# sets, where an encoder on bare outcomes, zero where missing or filled in by itself, was 0.6 away
-# and in the worst data set 1.4 (`benchmarks/missing.py`, in docs/benchmarks.md).
+# them. Its averaged iterates were 0.04 standard errors from exact maximum likelihood over twenty
+# data sets, where an encoder on bare outcomes, zero where missing or filled in by itself, was 0.5
+# away and in the worst data set 1.9 (`benchmarks/missing.py`, in docs/benchmarks.md).
 #
 # **Patterns.** If those who left differ from those who stayed in a way that their outcomes do not
 # show, no method can know. `missing="pattern"` fits each dropout pattern and lets you say what
