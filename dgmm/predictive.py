@@ -81,13 +81,17 @@ def given_history(
     """
     if done.panel.crossing is not None:
         return _given_levels(done, theta, target, scale)
-    starts = (Member(done.model, theta), *done.others)
-    found = [_of_start(done, one, history, target, scale, seed) for one in starts]
+    found = [_of_start(done, one, history, target, scale, seed) for one in _starts(done, theta)]
     if len(found) == 1:
         return found[0][0]
     log_density = torch.stack([height for _, height in found])
     weight = torch.softmax(log_density, 0)[:, target.subject]
     return _averaged([predictive for predictive, _ in found], weight)
+
+
+def _starts(done: Estimate, theta: Theta) -> tuple[Member, ...]:
+    """All starts, ``theta`` standing for the one that is reported."""
+    return (Member(done.model, theta), *done.others)
 
 
 def _averaged(found: Sequence[Predictive], weight: Tensor) -> Predictive:
@@ -218,8 +222,7 @@ def marginal(
 
     When eta is linear in b it is normal, and one dimension of Gauss-Hermite nodes does for all.
     """
-    starts = (Member(done.model, theta), *done.others)
-    found = [_marginal_of_start(one, target, scale, draws) for one in starts]
+    found = [_marginal_of_start(one, target, scale, draws) for one in _starts(done, theta)]
     return _averaged(found, torch.full((len(found), 1), 1 / len(found), dtype=torch.float64))
 
 

@@ -139,14 +139,11 @@ class MeanPart:
         return values
 
     def _finite(self, name: str, values: list[Any]) -> np.ndarray:
-        try:
-            numbers = np.asarray(values, dtype=float)
-        except (TypeError, ValueError):
-            numbers = np.array([np.nan])
-        if not np.isfinite(numbers).all():
-            wrong = next(one for one in values if not _is_finite(one))
+        numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(float)
+        wrong = np.flatnonzero(~np.isfinite(numbers))
+        if len(wrong):
             raise ValueError(
-                f"`{name}` is a number, so its values are finite numbers, not {wrong!r}"
+                f"`{name}` is a number, so its values are finite numbers, not {values[wrong[0]]!r}"
             )
         return numbers
 
@@ -232,10 +229,3 @@ class MeanPart:
             value += float(some.value.sum()) / size
             total += some.slope.sum(0) / size
         return Linear(np.array([value]), total)
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return bool(np.isfinite(float(value)))
-    except (TypeError, ValueError):
-        return False
