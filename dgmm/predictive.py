@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate, Member
 from dgmm.marginal import Frozen, Importance, freeze
 from dgmm.marginal.joint import linear_predictor
-from dgmm.panel import Panel
+from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 from dgmm.posterior import find_modes, moments
 from dgmm.quadrature import gauss_hermite, sobol_normal
@@ -70,6 +70,18 @@ def _posterior(done: Estimate, one: Member, history: Panel, seed: int) -> Frozen
     return freeze(one.model, one.theta, history, rule, rng, keys=subject_keys(history))
 
 
+def _nodes(
+    done: Estimate, one: Member, ready: Theta, history: Panel, target: Panel, seed: int
+) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
+    """Per block of ``target``: nodes b of b | y, their log weights (M, n), and eta (M, n, J)."""
+    model = one.model
+    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
+        rows = target.block(block.subjects)
+        with torch.no_grad():
+            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
+        yield rows, b, terms, value
+
+
 def given_history(
     done: Estimate, theta: Theta, history: Panel, target: Panel, scale: str, seed: int
 ) -> Predictive:
@@ -121,12 +133,10 @@ def _of_start(
             mean[rows.index[rows.mask]] = eta[rows.mask]
             variance[rows.index[rows.mask]] = spread[rows.mask]
         return Predictive(mean, variance), height
-    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
-        rows = target.block(block.subjects)
+    for rows, b, terms, value in _nodes(done, one, ready, history, target, seed):
         with torch.no_grad():
-            height[block.subjects] = torch.logsumexp(terms, 0)
+            height[rows.subjects] = torch.logsumexp(terms, 0)
             weight = torch.softmax(terms, 0)
-            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
             if scale == "response":
                 value = model.family.mean(value, model.extra(ready, rows.rows, b))
             first = torch.einsum("mn,mnj->nj", weight, value)
@@ -176,18 +186,14 @@ def _draws_of_start(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Draws from eta | y under one start, (draws, N), and its log p(y_i seen), (n,)."""
-    model = one.model
     with torch.no_grad():
-        ready = model.prepare({name: value.detach() for name, value in one.theta.items()})
+        ready = one.model.prepare({name: value.detach() for name, value in one.theta.items()})
     eta = torch.zeros(draws, target.n_rows, dtype=torch.float64)
     height = torch.zeros(history.n, dtype=torch.float64)
-    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
-        rows = target.block(block.subjects)
-        height[block.subjects] = torch.logsumexp(terms, 0)
+    for rows, _, terms, value in _nodes(done, one, ready, history, target, seed):
+        height[rows.subjects] = torch.logsumexp(terms, 0)
         weight = torch.softmax(terms, 0).T
         chosen = torch.multinomial(weight, draws, replacement=True, generator=generator).T
-        with torch.no_grad():
-            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
         drawn = value.gather(0, chosen[..., None].expand(-1, -1, value.shape[-1]))
         eta[:, rows.index[rows.mask]] = drawn[:, rows.mask]
     return eta, height
