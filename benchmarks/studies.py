@@ -38,6 +38,7 @@ DEEP = {
     "sigmoid": "y ~ dnn(age, sex, x) + ns(t, 7) * sex + (dnn(ns(t, 7)) | id)",
     "sinusoid": "y ~ dnn(age, sex, x) + ns(t, 7) * sex + (dnn(ns(t, 7)) | id)",
 }
+WARPED = {name: text.replace(")) | id", "), form='warped') | id") for name, text in DEEP.items()}
 BASIS = {"lmm": 4, "sigmoid": 7, "sinusoid": 7}  # columns of time of the richer LMM and of GPBoost
 WIDE = {
     name: text.replace("(dnn(ns(t, 7))", "(dnn(ns(t, 7), hidden=(64, 64))")
@@ -92,6 +93,7 @@ METHODS: dict[str, Callable[[Run], Answer]] = {
     "gpboost": lambda run: Answer(boosting(run.data, run.seed, BASIS[run.process])),
     "gru": lambda run: Answer(gru(run.data, run.seed)),
     "deep": lambda run: mixed(DEEP[run.process], run),
+    "warped": lambda run: mixed(WARPED[run.process], run),
     "deep_wide": lambda run: mixed(WIDE[run.process], run),
     "oracle": lambda run: Answer(oracle_predictions(run.process, run.data).predictions),
 }

@@ -80,7 +80,11 @@ def mixed_model(
         formula: ``y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)``; linear terms, splines,
             ``dnn()`` networks. Groups may be nested (``(1 | a/b)``) or crossed
             (``(1 | a) + (1 | b)``) when every term is linear. Two-column outcomes:
-            ``cbind(success, failure)`` or ``success / trials``.
+            ``cbind(success, failure)`` or ``success / trials``. Options inside ``dnn()``:
+            ``hidden=(32, 32)``, ``activation=``, ``ridge=``; left of a bar also ``latent=`` (the
+            dimension of b), ``basis=`` and ``form=``: "coefficients" (of the basis, a network of
+            b), "warped" (the same, and one curve that b shifts, stretches and scales in time) or
+            "dense" (a network of b and the terms together).
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
         family: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.

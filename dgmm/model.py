@@ -32,9 +32,6 @@ __all__ = ["FixedNetwork", "Model", "Reference", "build_model", "orthonormal_bas
 START_RIDGE = 1.0
 """Penalty of a network on the fixed side before the evidence has spoken."""
 
-LATENT_RIDGE = 6.0
-"""Penalty of neural random effects before held-out subjects have spoken."""
-
 REFERENCE_ROWS = 20_000
 
 
@@ -168,12 +165,15 @@ class Model:
         return self.latent_ridge[int(network.removeprefix("latent")) - 1]
 
     def ridge(self) -> dict[str, float]:
-        """Penalty kappa of every penalised parameter."""
-        return {
+        """Penalty kappa of every penalised parameter: layers, and curves of latent structures."""
+        kappa = {
             name: self.ridge_of(network)
             for network, names in self.penalised().items()
             for name in names
         }
+        for i, latent in enumerate(self.latents, 1):
+            kappa |= {f"latent{i}.{name}": value for name, value in latent.weak.items()}
+        return kappa
 
     def with_ridge(self, kappa: Mapping[str, float]) -> Model:
         """The model with other penalties for the networks whose penalty is open."""
@@ -338,6 +338,16 @@ class Model:
         pairs = zip(self.latents, self.targets, strict=True)
         return [target for latent, target in pairs for _ in latent.names]
 
+    def places(self, ready: Theta) -> Tensor:
+        """Values of b near which the modes of b | y may lie, (c, k); zero is the first."""
+        found = [torch.zeros(1, self.k, dtype=torch.float64)]
+        for i, latent in enumerate(self.latents):
+            own = latent.places(part(ready, f"latent{i + 1}."))[1:]
+            before = sum(one.dim for one in self.latents[:i])
+            after = self.k - before - latent.dim
+            found.append(torch.nn.functional.pad(own, (before, after)))
+        return torch.cat(found)
+
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:
         return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
 
@@ -389,10 +399,10 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     latents = tuple(build_latent(block, unit) for block in design.latents)
     general = START_RIDGE if ridge is None else ridge
     ridges = tuple(
-        (LATENT_RIDGE if ridge is None else ridge)
+        (latent.ridge if ridge is None else ridge)
         if block.term.ridge is None
         else float(block.term.ridge)
-        for block in design.latents
+        for block, latent in zip(design.latents, latents, strict=True)
     )
     networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
     own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}

@@ -143,7 +143,7 @@ def polish(
             np.zeros(len(x)),
             jac=True,
             method="L-BFGS-B",
-            options={"maxfun": evaluations, "gtol": 0.1 * tolerance, "ftol": 1e-15, "maxcor": 20},
+            options={"maxfun": evaluations, "gtol": 0.5 * tolerance, "ftol": 1e-15, "maxcor": 20},
         )
         used += int(found.nfev)
         moved = torch.from_numpy(x + back @ found.x)

@@ -16,6 +16,9 @@ __all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "precisi
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""
 
+TRIAL = 5
+"""Newton steps from every place where a mode may be, before the best is followed to the end."""
+
 
 class Anchor(NamedTuple):
     """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1."""
@@ -68,11 +71,12 @@ def find_modes(
     """Fisher-scoring Newton for all subjects of a block at once, each with its own step length.
 
     Subjects whose decrement is below ``tolerance``, or for whom no step goes up, take no further
-    part; the others go on without them.
+    part; the others go on without them. Without a ``start`` (n, k) the search begins at b = 0, or
+    where the latent structures may have several modes at the best of several places.
     """
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
     n = len(block.subjects)
-    b = torch.zeros(n, model.k, dtype=torch.float64) if start is None else start.detach().clone()
+    b = _best_place(model, theta, ready, block) if start is None else start.detach().clone()
     with torch.no_grad():
         mu1 = model.mu1(ready, block.rows)
         height = model.log_joint(ready, b, block, mu1)
@@ -98,6 +102,22 @@ def find_modes(
     with torch.no_grad():
         root, log_det = factor_root(precision(model, ready, b, block, mu1))
     return Anchor(b, root @ root.mT, root, log_det, decrement)
+
+
+def _best_place(model: Model, theta: Theta, ready: Theta, block: Block) -> Tensor:
+    """Where to begin, (n, k): of a few Newton steps from every place, those that lead highest."""
+    n, places = len(block.subjects), model.places(ready)
+    best = places[0].expand(n, model.k).clone()
+    if len(places) == 1:
+        return best
+    top = torch.full((n,), -torch.inf, dtype=torch.float64)
+    for place in places:
+        there = find_modes(model, theta, block, place.expand(n, model.k), TRIAL).mode
+        with torch.no_grad():
+            height = model.log_joint(ready, there, block)
+        higher = height > top
+        best[higher], top[higher] = there[higher], height[higher]
+    return best
 
 
 def _line_search(

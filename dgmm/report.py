@@ -15,6 +15,7 @@ from dgmm.design import Specification
 from dgmm.estimate import Estimate, Patterns, Request, Saem
 from dgmm.information import Information
 from dgmm.natural import time_profile
+from dgmm.parameters import part
 from dgmm.wald import format_p, stars
 
 __all__ = ["Summary", "fixed_lines", "number", "random_lines", "summarise"]
@@ -339,6 +340,9 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
     lines += [" " + line for line in _columns(rows, left=(0, 1, 2, 3))]
     note = f"edf are effective degrees of freedom; they take the ridge{_chosen(fit)} as known"
     lines.append(_wrap(note, "   "))
+    for i, latent in enumerate(fit.estimate.model.latents, 1):
+        remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
+        lines += [_wrap(remark, "   ")] if remark else []
     held = fit.estimate.held_out
     if held is not None:
         verdict = "better" if held.difference > 0 else "not better"
@@ -402,8 +406,8 @@ def _encoder_text(fit: Reportable) -> str:
         lines.append(f"KL of q against the prior per latent direction: {parts}")
     if done.activity is not None:
         own, exact = (
-            " ".join(f"{value:.2f}" for value in part)
-            for part in (done.activity.encoder, done.activity.posterior)
+            " ".join(f"{value:.2f}" for value in values)
+            for values in (done.activity.encoder, done.activity.posterior)
         )
         text = f"Variance of posterior means by direction: under q {own}; under p(b | y) {exact}"
         lines.append(_wrap(text, "   "))

@@ -23,13 +23,14 @@ from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Re
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
-from dgmm.latent import Latent
+from dgmm.latent import Latent, Warp
 from dgmm.marginal import NodeRule
 from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
 from dgmm.networks import Dense
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.registry import members
+from dgmm.splines import Spline
 from dgmm.tensor_file import read_tensors, write_tensors
 from dgmm.training import Trace
 
@@ -57,7 +58,9 @@ OWN = (
     Request,
     Rows,
     Saem,
+    Spline,
     Trace,
+    Warp,
     Variable,
 )
 

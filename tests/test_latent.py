@@ -18,6 +18,7 @@ TERMS = {
     "dnn": "(dnn(t, hidden=(6,)) | id)",
     "dnn, fewer": "(dnn(poly(t, 2), latent=2, hidden=(6,)) | id)",
     "dnn, richer basis": "(dnn(t, basis=poly(t, 3), hidden=(6,)) | id)",
+    "dnn, warped": "(dnn(poly(t, 2), form='warped', hidden=(6,)) | id)",
     "dnn, dense": "(dnn(t, form='dense', hidden=(6,)) | id)",
 }
 D = torch.tensor([[1.5, 0.4], [0.4, 0.7]], dtype=torch.float64)
@@ -95,7 +96,7 @@ def test_effect_has_mean_zero_over_the_prior(case: str) -> None:
     pairs = 0.5 * (values[: M // 2] + values[M // 2 :])
     error = pairs.std(0) / (M // 2) ** 0.5
     # the centre itself is an average over a few prior draws (32 in the dense form)
-    size = {"dense": 32, "coefficients": 256}.get(getattr(latent, "form", ""), 10**9)
+    size = {"dense": 32, "coefficients": 256, "warped": 256}.get(getattr(latent, "form", ""), 10**9)
     centre = pairs.std(0) / (size / 2) ** 0.5
     assert (values.mean(0).abs() < 4 * torch.hypot(error, centre) + 1e-12).all()
 

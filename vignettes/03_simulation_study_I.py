@@ -64,7 +64,7 @@ fits = {
         "y ~ sex * ns(age, 4) + ns(x, 3) + ns(t, 7) * sex + (ns(t, 7) | id)", train
     ),
     "deep": dgmm.mixed_model(
-        "y ~ dnn(age, sex, x) + ns(t, 7) * sex + (dnn(ns(t, 7)) | id)",
+        "y ~ dnn(age, sex, x) + ns(t, 7) * sex + (dnn(ns(t, 7), form='warped') | id)",
         train,
         seed=1,
         control=control,

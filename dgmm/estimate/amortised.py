@@ -116,7 +116,9 @@ def tied_encoder(
 
 def skip_matrix(model: Model, theta: Theta) -> Tensor:
     """The linear part of all latent terms, (q, k), for the time bases that the encoder sees."""
-    blocks = [latent.skip(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)]
+    blocks = [
+        latent.tangent(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)
+    ]
     return torch.linalg.solve(model.whitener, torch.block_diag(*blocks)) / model.unit
 
 

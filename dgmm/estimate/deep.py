@@ -28,7 +28,7 @@ from dgmm.estimate.nested import Nested, draw_held_out
 from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
 from dgmm.evidence import choose_ridge
-from dgmm.marginal import Importance
+from dgmm.marginal import Importance, modes
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -54,6 +54,9 @@ LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
 
 SCORE_DRAWS = 128
+
+FEW = 32
+"""Draws of the first rounds of the polish."""
 
 REFERENCE = 500
 """Rows over which networks are centred while they learn; afterwards over all, for the same mu1."""
@@ -188,7 +191,8 @@ def _search(model: Model, panel: Panel, below: Nested, request: Request) -> tupl
     small = subject_log_likelihood(plain, below.panel.select(left).observed_rows(), request)
 
     def tried(trained: _Trained) -> _Tried:
-        further = _segment(trained, some, request, share=1 / 8, evidence=False)
+        learning = _centred(trained, some, REFERENCE)
+        further = _centred(_segment(learning, some, request, share=1 / 8, evidence=False), some)
         return _Tried(further, torch.from_numpy(left), _score(further, other, request), small)
 
     first = _train(model, some, plain, request, None)
@@ -260,8 +264,14 @@ def _train(
         state = _Trained(small, theta, encoder, phi, Trace((), 0.0, 0))
         state = _segment(state, panel, request, share=1 / 8, anneal=True)
         state = _segment(state, panel, request, share=1 / 2)
-    full = state.model.with_reference(panel)
-    return replace(state, model=full, theta=full.absorb(state.theta, state.model))
+    return _centred(state, panel)
+
+
+def _centred(trained: _Trained, panel: Panel, rows: int | None = None) -> _Trained:
+    """The same functions, networks centred over (at most ``rows`` rows of) a panel."""
+    given = {} if rows is None else {"rows": rows}
+    model = trained.model.with_reference(panel, **given)
+    return replace(trained, model=model, theta=model.absorb(trained.theta, trained.model))
 
 
 def _segment(
@@ -276,6 +286,7 @@ def _segment(
     """A share of the epochs, then the penalties of networks on the fixed side by evidence."""
     control, newton = request.control, _by_newton(request)
     share = share if newton else min(1.0, 2 * share)
+    share *= max(latent.effort for latent in state.model.latents)
     schedule = control.schedule(panel.n, epochs=max(1, round(share * control.epochs)))
     rise = min(schedule.kl_anneal, schedule.epochs // 2) if anneal else 0
     cycles = max(1, min(schedule.kl_cycles, rise // 2))
@@ -345,6 +356,7 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
         prefix = f"latent{i}."
         skip, T = old.skip(part(below.theta, prefix)), seen.T[i - 1]
         tied = latent.tied(skip @ skip.T, T.T @ T / len(T), generator)
+        tied = latent.following(tied, T, target)
         theta |= {f"{prefix}{name}": value for name, value in tied.items()}
     theta["extra"] = below.theta["extra"]
     # what the silent networks leave goes to the linear columns
@@ -372,24 +384,40 @@ def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
 
 
 def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
-    """Stage 3: beta, Lambda, extra parameters; network weights too while they are few."""
+    """Stage 3: all but the layers of networks; those too while they are few."""
     full = trained.model
     layers = full.ridge()
     free = [name for name in full.packing.shapes if name not in layers]
     if full.packing.size - full.packing.only(free).size <= request.control.polish_weights:
         free = list(full.packing.shapes)
     rule: Any = choose_rule(full, request)
-    if isinstance(rule, Importance):
-        rule = Importance(request.control.polish_draws)
+    sampled, few = isinstance(rule, Importance), False
+    if sampled:
+        rule = Importance(max(request.control.polish_draws // 2, 8))
+        few = request.control.polish and rule.draws > FEW
+    observed, theta, start = panel.observed_rows(), trained.theta, None
     with Progress(request.verbose, 12, "marginal likelihood") as bar:
+        if few:  # most of the way at a quarter of the price
+            near = polish(
+                full,
+                theta,
+                observed,
+                Importance(FEW),
+                request.seed,
+                free=free,
+                rounds=3,
+                tolerance=0.1,
+            )
+            theta, start = near.theta, modes(near.frozen)
         return polish(
             full,
-            trained.theta,
-            panel.observed_rows(),
+            theta,
+            observed,
             rule,
             request.seed,
             free=free,
             rounds=12 if request.control.polish else 0,
             tolerance=request.control.tolerance,
+            start=start,
             progress=bar,
         )

@@ -31,7 +31,7 @@ class Control:
         rate rises over the first twentieth of the steps and then falls to zero along a cosine.
         Neural random effects take 5/8 of the epochs on the subjects kept for the choice of their
         penalty, 1/8 under every penalty tried, then half of them on all subjects; twice that under
-        q="encoder".
+        q="encoder", two thirds of it with form="warped".
     steps: most steps in ``epochs`` epochs; with very many subjects there are fewer epochs, so that
         time grows no faster than the data.
     pairs: antithetic pairs of draws of b per subject and step.
@@ -62,8 +62,8 @@ class Control:
         by evidence on the fixed side, on held-out subjects left of a bar. ridge= inside a dnn()
         term comes first.
     draws, replicates: final importance sampling, per subject and independent scrambles.
-    polish_draws: draws per subject while polishing; hessian_draws: for standard errors, a thirty-
-        second of them beside neural random effects, where nodes follow theta.
+    polish_draws: draws per subject while polishing; hessian_draws: for standard errors. Half and a
+        thirty-second of them beside neural random effects, where nodes follow theta.
     polish_weights: networks with at most this many weights are polished too, others keep the
         weights of the ELBO stage while all linear parts (beta, Lambda, sigma) are polished.
     points: quadrature points per dimension, fixed; by default the rule grows until it is right.

@@ -10,7 +10,7 @@ from typing import Any
 
 from dgmm.formula.grammar import Piece, split
 
-_FORMS = ("coefficients", "dense")
+_FORMS = ("coefficients", "warped", "dense")
 
 
 def split_arguments(arguments: Piece) -> tuple[list[Piece], dict[str, Piece]]:
@@ -47,7 +47,9 @@ def latent_options(options: Mapping[str, Piece], piece: Piece) -> dict[str, Any]
     }
     chosen = _read(options, piece, readers)
     if chosen.get("form") == "dense" and "basis" in chosen:
-        raise options["basis"].error("basis= belongs to form='coefficients', not to 'dense'")
+        raise options["basis"].error(
+            "basis= belongs to form='coefficients' or 'warped', not to 'dense'"
+        )
     return chosen
 
 
@@ -99,7 +101,7 @@ def _word(value: Piece) -> str:
 def _form(value: Piece) -> str:
     form = _literal(value)
     if form not in _FORMS:
-        raise value.error("form= is 'coefficients' or 'dense'")
+        raise value.error("form= is 'coefficients', 'warped' or 'dense'")
     return str(form)
 
 

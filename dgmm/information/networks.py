@@ -228,8 +228,9 @@ def expected_information(done: Estimate, seed: int, draws: int = 32) -> tuple[Te
     total = torch.zeros(P, P, dtype=torch.float64)
     for number in range(replicates):
         generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
-        y = simulate_panel(model, done.theta, panel, generator)
-        frozen = freeze_at(done, done.theta, panel.with_outcome(y), seed + number, draws)
+        b = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
+        simulated = panel.with_outcome(simulate_panel(model, done.theta, panel, generator, b))
+        frozen = freeze_at(done, done.theta, simulated, seed + number, draws, start=b)
         scores = frozen.scores(done.theta)
         total += scores.T @ scores / replicates
     return total, replicates * panel.n

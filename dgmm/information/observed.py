@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
@@ -112,8 +113,18 @@ def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvatur
     return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)
 
 
-def freeze_at(done: Estimate, theta: Theta, panel: Panel, seed: int, draws: int) -> Frozen:
-    """Nodes for standard errors: the rule of the fit; ``draws`` quasi-random ones if sampled."""
+def freeze_at(
+    done: Estimate,
+    theta: Theta,
+    panel: Panel,
+    seed: int,
+    draws: int,
+    start: Tensor | None = None,
+) -> Frozen:
+    """Nodes for standard errors: the rule of the fit; ``draws`` quasi-random ones if sampled.
+
+    start: where the search for the modes begins, (n, k).
+    """
     rule: NodeRule
     if done.rule is None:
         rule = Quadrature(3) if done.model.k <= 3 else Importance(draws)
@@ -121,4 +132,4 @@ def freeze_at(done: Estimate, theta: Theta, panel: Panel, seed: int, draws: int)
         rule = replace(done.rule, draws=draws)
     else:
         rule = done.rule
-    return freeze(done.model, theta, panel, rule, np.random.default_rng([seed, 29]))
+    return freeze(done.model, theta, panel, rule, np.random.default_rng([seed, 29]), start)

@@ -50,8 +50,8 @@ def reported_packing(model: Model) -> Packing:
 
 
 def linear_packing(model: Model) -> Packing:
-    """Reported parameters first, then the skips: everything but the layers of networks."""
-    layers = {name for names in model.penalised().values() for name in names}
+    """Reported parameters first, then the skips: everything that has no penalty."""
+    layers = model.ridge()
     reported = list(reported_packing(model).shapes)
     others = [name for name in model.packing.shapes if name not in layers and name not in reported]
     return Packing({name: model.packing.shapes[name] for name in [*reported, *others]})

@@ -3,9 +3,10 @@
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import Normal
+from dgmm.latent.warp import Warp
 from dgmm.registry import lookup
 
-__all__ = ["Latent", "Normal", "build"]
+__all__ = ["Latent", "Normal", "Warp", "build"]
 
 
 def build(block: LatentBlock, unit: float) -> Latent:

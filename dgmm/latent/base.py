@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -28,6 +30,9 @@ class Latent(ABC):
     names: tuple[str, ...]  # columns of T
     scale: Tensor  # (q,)
     penalised: frozenset[str] = frozenset()  # weights under the ridge
+    ridge: float = 0.0  # of the penalised weights, before held-out subjects have spoken
+    effort: float = 1.0  # share of the epochs that its search takes
+    weak: Mapping[str, float] = MappingProxyType({})  # others under a penalty that stays
     linear: ClassVar[bool]  # mu2 linear in b
 
     @classmethod
@@ -38,6 +43,10 @@ class Latent(ABC):
     @abstractmethod
     def layers(self) -> str:
         """Sizes of the layers of its network for the summary ("" when linear)."""
+
+    def remark(self, weights: Weights) -> str:
+        """A sentence for the summary about what the layers do not show ("" when there is none)."""
+        return ""
 
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -54,6 +63,12 @@ class Latent(ABC):
         gram: (q, q) mean of T'T, by which directions of b are ordered.
         """
 
+    def following(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
+        """Weights near the linear ones whose curve, where there is one, is the mean profile (N,) at
+        the rows T (N, q).
+        """
+        return weights
+
     @abstractmethod
     def prepare(self, weights: Weights) -> Weights:
         """Small quantities that follow from the weights alone (centres), computed once."""
@@ -66,6 +81,14 @@ class Latent(ABC):
     def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
         """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
 
+    def places(self, weights: Weights) -> Tensor:
+        """Values of b near which a mode of b | y may lie, (c, k), zero first and often alone."""
+        return torch.zeros(1, self.dim, dtype=torch.float64)
+
     @abstractmethod
     def skip(self, weights: Weights) -> Tensor:
         """The linear part, (q, k): mu2 = T skip b + (what is not linear)."""
+
+    def tangent(self, weights: Weights) -> Tensor:
+        """What a linear encoder should take for the linear part, (q, k)."""
+        return self.skip(weights)

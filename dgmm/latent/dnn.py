@@ -11,26 +11,32 @@ from dgmm.bases import smooth_first, whitening
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import column_scale
+from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
 from dgmm.quadrature import sobol_normal
 
 __all__ = ["Neural"]
 
-FORMS = ("coefficients", "dense")
+FORMS = ("coefficients", "dense", "warped")
 MOST_DEFAULT_EFFECTS = 5
+
+RIDGE, BESIDE = 6.0, 200.0
+"""Penalty of the network before held-out subjects have spoken: alone, and beside a warped curve,
+of which it would take the place if it came cheaper."""
 
 
 @dataclass(frozen=True)
 class Neural(Latent):
-    """Two forms, both centred over prior draws so that E mu2(b, t) = 0:
+    """Three forms, all centred over prior draws so that E mu2(b, t) = 0:
 
     coefficients   mu2 = T Lambda b + phi S (c(b) - E c),          c a network R^k -> R^r
+    warped         the same + w(b, t),                             w a curve that b moves in time
     dense          mu2 = T Lambda b + (f(b, T) - E f(., T)),       f a network R^{k+q} -> R
 
     Lambda = K L for columns T K that are orthonormal: every weight in L is of order one, and a
     gradient step goes equally far in all directions. The columns of phi S are orthonormal and
     shrink with their roughness in time, so that the ridge asks a high price for wiggles and a low
-    one for trends (see :mod:`dgmm.bases`).
+    one for trends (see :mod:`dgmm.bases`). The warped curve is that of :mod:`dgmm.latent.warp`.
     """
 
     label: str  # as written in the formula
@@ -42,6 +48,7 @@ class Neural(Latent):
     network: Dense
     shape: Tensor  # S with its unit, (r, r); (1, 1) of the dense form
     centre: Tensor  # (draws, k) prior draws over which the network is centred
+    warp: Warp | None = None
 
     name = "dnn"
     linear = False
@@ -55,7 +62,7 @@ class Neural(Latent):
         form = term.form or "coefficients"
         if form not in FORMS:
             raise ValueError(f"{term.text}: form={form!r} is not one of {', '.join(FORMS)}")
-        if form == "coefficients":
+        if form != "dense":
             sizes = (k, *term.hidden, phi.shape[1])
             time = None if block.time is None else torch.from_numpy(block.time)
             shape = unit / phi.shape[1] ** 0.5 * smooth_first(phi, time)
@@ -74,6 +81,7 @@ class Neural(Latent):
             Dense(sizes, term.activation, bias=False),
             shape,
             sobol_normal(k, draws, seed=20),
+            Warp.build(block, k, unit) if form == "warped" else None,
         )
 
     @property
@@ -81,15 +89,39 @@ class Neural(Latent):
         """The layers of the network; Lambda is free."""
         return frozenset(self.network.shapes())
 
+    @property
+    def ridge(self) -> float:  # type: ignore[override]
+        """Where the search for the penalty of the network begins."""
+        return RIDGE if self.warp is None else BESIDE
+
+    @property
+    def effort(self) -> float:  # type: ignore[override]
+        """A warped curve starts near what the nested model says of it."""
+        return 1.0 if self.warp is None else 2 / 3
+
+    @property
+    def weak(self) -> dict[str, float]:  # type: ignore[override]
+        """The curve and what moves it."""
+        return {} if self.warp is None else dict.fromkeys(self.warp.shapes(), WEAK)
+
     def layers(self) -> str:
         return "-".join(str(size) for size in self.network.sizes)
 
+    def remark(self, weights: Weights) -> str:
+        return "" if self.warp is None else self.warp.remark(weights)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"Lambda": (len(self.names), self.dim), **self.network.shapes()}
+        moved = {} if self.warp is None else self.warp.shapes()
+        return {"Lambda": (len(self.names), self.dim), **moved, **self.network.shapes()}
 
     def initial(self, generator: torch.Generator) -> Weights:
         Lambda = 0.5 * torch.eye(len(self.names), self.dim, dtype=torch.float64)
-        return {"Lambda": Lambda, **self.network.initial(generator, last=0.05)}
+        return {"Lambda": Lambda, **self._beside(generator, last=0.05)}
+
+    def _beside(self, generator: torch.Generator, last: float) -> Weights:
+        """Starting values of all that is not linear."""
+        moved = {} if self.warp is None else self.warp.initial(generator)
+        return {**moved, **self.network.initial(generator, last=last)}
 
     def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
         # principal directions of the random function: eigenvectors of G^(1/2) D G^(1/2)
@@ -105,22 +137,37 @@ class Neural(Latent):
         if missing > 0:
             extra = torch.zeros(len(self.names), missing, dtype=D.dtype)
             Lambda = torch.cat([Lambda, extra], dim=1)
-        return {"Lambda": Lambda, **self.network.initial(generator, last=0.02)}
+        return {"Lambda": Lambda, **self._beside(generator, last=0.02)}
+
+    def following(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
+        if self.warp is None:
+            return weights
+        start, left = self.warp.following(weights, self.skip(weights), T, profile)
+        return {**weights, **start, "Lambda": torch.linalg.solve(self.frame, left)}
 
     def prepare(self, weights: Weights) -> Weights:
         if self.form == "dense":
             return {}
-        return {"centre": self.network(weights, self.centre).mean(0)}
+        moved = {} if self.warp is None else self.warp.prepare(weights, self.centre)
+        return {"centre": self.network(weights, self.centre).mean(0), **moved}
+
+    def places(self, weights: Weights) -> Tensor:
+        return super().places(weights) if self.warp is None else self.warp.places(weights)
 
     def skip(self, weights: Weights) -> Tensor:
         return self.frame @ weights["Lambda"]
+
+    def tangent(self, weights: Weights) -> Tensor:
+        skip = self.skip(weights)
+        return skip if self.warp is None else skip + self.warp.tangent(weights, self.centre)
 
     def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
         linear = torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
         if self.form == "dense":
             return linear + self._dense(weights, b, T)
         coefficient = (self.network(weights, b) - weights["centre"]) @ self.shape.T
-        return linear + torch.einsum("njr,...nr->...nj", basis, coefficient)
+        total = linear + torch.einsum("njr,...nr->...nj", basis, coefficient)
+        return total if self.warp is None else total + self.warp.effect(weights, b, T)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit = self.shape[0, 0]
@@ -138,9 +185,10 @@ class Neural(Latent):
         return self.network(weights, inputs)[..., 0]
 
     def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        if self.form == "coefficients":
+        if self.form != "dense":
             J = self.shape @ self.network.jacobian(weights, b)
-            return T @ self.skip(weights) + basis @ J
+            slope = T @ self.skip(weights) + basis @ J
+            return slope if self.warp is None else slope + self.warp.slope(weights, b, T)
 
         def along(direction: Tensor) -> Tensor:
             tangent = direction.expand_as(b)

@@ -31,6 +31,10 @@ CELLS = 3_000_000
 """Largest number of (draw, subject, measurement) entries held at once."""
 
 
+CACHED = 300_000
+"""Entries worked through at once: what a processor holds near it goes faster."""
+
+
 class NodeRule(ABC):
     """A table of nodes for every subject."""
 
@@ -60,12 +64,21 @@ class Frozen:
     n: int
 
     def _terms(
-        self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes
+        self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes, few: int | None = None
     ) -> tuple[Tensor, Tensor]:
+        """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
         mu1 = self.model.mu1(ready, block.rows)
         mean, root, log_det = tracked(self.model, ready, anchor, block, mu1)
-        b = mean + torch.einsum("nab,mnb->mna", root, nodes.e)
-        return b, self.model.log_joint(ready, b, block, mu1) + nodes.log_weight + log_det
+
+        def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+            b = mean + torch.einsum("nab,mnb->mna", root, e)
+            return b, self.model.log_joint(ready, b, block, mu1) + log_weight + log_det
+
+        if few is None or few >= len(nodes.e):
+            return some(*nodes)
+        parts = [some(*both) for both in zip(*(held.split(few) for held in nodes), strict=True)]
+        b, terms = zip(*parts, strict=True)
+        return torch.cat(b), torch.cat(terms)
 
     def log_terms(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
         """Per block: nodes b (M, n, k) and log weight + log p(y, b) + log |R| (M, n)."""
@@ -76,7 +89,8 @@ class Frozen:
         """:meth:`log_terms` without a graph: posterior draws and their log weights."""
         for block, anchor, nodes in self.pieces:
             with torch.no_grad():
-                terms = self._terms(ready, block, anchor, nodes)
+                few = max(1, CACHED // block.mask.numel())
+                terms = self._terms(ready, block, anchor, nodes, few)
             yield block, *terms
 
     def per_subject(self, theta: Theta) -> Tensor:
@@ -153,7 +167,13 @@ def freeze(
     for block in panel.blocks(CELLS // rule.count(model.k)):
         first = None if start is None else start[block.subjects]
         anchor = find_modes(model, theta, block, first)
-        pieces.append((block, anchor, nodes.rows(block.subjects)))
+        cells = rule.count(model.k) * block.mask.shape[1]
+        place = torch.arange(len(block.subjects)) // max(1, CACHED // cells)
+        for number in range(int(place[-1]) + 1):
+            part = place == number
+            own = block.some(part)
+            at = Anchor(*(held[part] for held in anchor))
+            pieces.append((own, at, nodes.rows(own.subjects)))
     return Frozen(model, tuple(pieces), panel.n)
 
 
