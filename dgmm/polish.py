@@ -117,6 +117,7 @@ def polish(
     kappa = kappa_vector(model, packing)
     floor = 1e-10 if model.linear else 1e-3
     weak = damping(packing)
+    gradient = 0.5 * tolerance / max(1.0, np.sqrt(packing.size))  # of the largest entry
     path, used, decrement = [], 0, np.inf
     for number in range(rounds + 1):
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
@@ -143,7 +144,7 @@ def polish(
             np.zeros(len(x)),
             jac=True,
             method="L-BFGS-B",
-            options={"maxfun": evaluations, "gtol": 0.5 * tolerance, "ftol": 1e-15, "maxcor": 20},
+            options={"maxfun": evaluations, "gtol": gradient, "ftol": 1e-15, "maxcor": 20},
         )
         used += int(found.nfev)
         moved = torch.from_numpy(x + back @ found.x)

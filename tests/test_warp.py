@@ -51,7 +51,7 @@ def drawn(latent: Neural, seed: int = 4) -> dict[str, Tensor]:
 
 
 def test_the_effect_is_the_curve_at_the_moved_time() -> None:
-    model, panel, latent = made()
+    _, panel, latent = made()
     warp = latent.warp
     assert warp is not None
     weights = drawn(latent)
