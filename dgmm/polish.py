@@ -113,7 +113,6 @@ def polish(
 ) -> Polished:
     """Maximise over the ``free`` parameters (all by default); the same nodes in every round."""
     packing = model.packing.only(free if free is not None else model.packing.shapes)
-    position = model.packing.positions(packing.shapes)
     kappa = kappa_vector(model, packing)
     floor = 1e-10 if model.linear else 1e-3
     weak = damping(packing)
@@ -125,7 +124,7 @@ def polish(
         x = packing.pack(theta).numpy()
         surface = Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
-        factor = metric(frozen.scores(theta)[:, position], kappa + weak, floor)
+        factor = metric(frozen.scores(theta, packing), kappa + weak, floor)
         whitened = np.linalg.solve(factor, slope)
         decrement = float(np.linalg.norm(whitened))
         path.append(-value)

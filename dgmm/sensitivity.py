@@ -41,7 +41,7 @@ def parameter_variance(
     with torch.no_grad():
         ready = model.prepare(theta)
     derived = [name for name in ready if name not in theta]
-    through = derived_jacobian(model, theta, derived)
+    through = derived_jacobian(model, theta, derived, model.packing)
 
     def packed(parts: Theta) -> Tensor:
         """Derivatives in the ready parameters -> in theta, (..., P)."""

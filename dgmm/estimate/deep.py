@@ -405,7 +405,7 @@ def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
                 Importance(FEW),
                 request.seed,
                 free=free,
-                rounds=3,
+                rounds=2,
                 tolerance=0.1,
             )
             theta, start = near.theta, modes(near.frozen)

@@ -13,7 +13,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
 from dgmm.hessian import Curvature, central_hessian, central_jacobian, curvature_of
-from dgmm.information.records import positions, reported_packing
+from dgmm.information.records import reported_packing
 from dgmm.marginal import Frozen, Importance, Laplace, NodeRule, Quadrature, exact, freeze
 from dgmm.marginal.joint import JointLaplace
 from dgmm.marginal.sparse import crossed_statistics
@@ -102,7 +102,7 @@ def _pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndar
 
 def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
     """Central differences of the gradient of l at frozen nodes, nodes following theta."""
-    scores = frozen.scores(theta)[:, positions(frozen.model, packing)]
+    scores = frozen.scores(theta, packing)
     # pilot standard errors from the scores; a parameter without information gets a small step
     pilot = (scores.square().sum(0) + 1e-12).rsqrt().clamp(max=1.0).numpy()
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from dgmm.model import Model
 from dgmm.panel import Block, Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Packing, Theta
 from dgmm.posterior import Anchor, find_modes, tracked
 from dgmm.quadrature import Nodes
 
@@ -144,12 +144,15 @@ class Frozen:
         parts = [torch.logsumexp(terms, 0).sum() for _, _, terms in self.log_terms(ready)]
         return torch.stack(parts).sum()
 
-    def scores(self, theta: Theta) -> Tensor:
-        """Per-subject gradient of l_i, (n, P) in the order of the packing.
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        """Per-subject gradient of l_i, (n, P) in the order of the packing, by default all of theta.
 
         By Fisher's identity, the posterior mean over nodes of d log p(y_i | b; theta) / d theta.
         """
-        return subject_scores(self, {name: value.detach() for name, value in theta.items()})
+        held = {name: value.detach() for name, value in theta.items()}
+        with torch.no_grad():
+            ready = self.model.prepare(held)
+        return mean_scores(self.model, held, self.weighted_nodes(ready), self.n, packing)
 
 
 def freeze(
@@ -188,42 +191,43 @@ def modes(frozen: Frozen) -> Tensor:
 # -- scores --------------------------------------------------------------------------------------
 
 
-def subject_scores(frozen: Frozen, theta: Theta) -> Tensor:
-    """See :meth:`Frozen.scores`."""
-    with torch.no_grad():
-        ready = frozen.model.prepare(theta)
-    return mean_scores(frozen.model, theta, frozen.weighted_nodes(ready), frozen.n)
-
-
 def mean_scores(
-    model: Model, theta: Theta, draws: Iterable[tuple[Block, Tensor, Tensor]], n: int
+    model: Model,
+    theta: Theta,
+    draws: Iterable[tuple[Block, Tensor, Tensor]],
+    n: int,
+    packing: Packing | None = None,
 ) -> Tensor:
     """Per subject the weighted mean over draws of d log p(y_i | b; theta) / d theta, (n, P).
 
     draws: per block of subjects b (M, n, k) and their log weights (M, n).
+    packing: of the parameters wanted, by default all.
     """
+    packing = model.packing if packing is None else packing
     with torch.no_grad():
         ready = model.prepare(theta)
     derived = [name for name in ready if name not in theta]
-    scores = torch.zeros(n, model.packing.size, dtype=torch.float64)
-    through = derived_jacobian(model, theta, derived)
+    scores = torch.zeros(n, packing.size, dtype=torch.float64)
+    through = derived_jacobian(model, theta, derived, packing)
+    wanted = [*packing.shapes, *derived]
     for block, b, terms in draws:
-        parts = _lane_gradients(model, ready, block, b, torch.softmax(terms, 0))
-        total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in model.packing.shapes], dim=1)
+        parts = _lane_gradients(model, ready, wanted, block, b, torch.softmax(terms, 0))
+        total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in packing.shapes], dim=1)
         for name in derived:
             total = total + parts[name].reshape(len(b[0]), -1) @ through[name]
         scores[block.subjects] = total
     return scores
 
 
-def derived_jacobian(model: Model, theta: Theta, derived: list[str]) -> dict[str, Tensor]:
-    """d derived / d theta as (size of derived, P) matrices."""
+def derived_jacobian(
+    model: Model, theta: Theta, derived: list[str], packing: Packing
+) -> dict[str, Tensor]:
+    """d derived / d theta as (size of derived, P) matrices, P that of the packing."""
     if not derived:
         return {}
-    packing = model.packing
 
     def small(vector: Tensor) -> Theta:
-        ready = model.prepare(packing.unpack(vector))
+        ready = model.prepare({**theta, **packing.unpack(vector)})
         return {name: ready[name].reshape(-1) for name in derived}
 
     jacobian: dict[str, Tensor] = torch.func.jacrev(small)(packing.pack(theta))
@@ -231,14 +235,14 @@ def derived_jacobian(model: Model, theta: Theta, derived: list[str]) -> dict[str
 
 
 def _lane_gradients(
-    model: Model, ready: Theta, block: Block, b: Tensor, weight: Tensor
+    model: Model, ready: Theta, wanted: list[str], block: Block, b: Tensor, weight: Tensor
 ) -> dict[str, Tensor]:
     """Per subject: d / d ready of sum_m weight_m log p(y_i | b_m), every entry with a leading n."""
 
-    def lane(held: Theta, mask: Tensor, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
+    def lane(free: Theta, mask: Tensor, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
         rows = block.rows.like(tuple(c[None] for c in columns))
         one = replace(block, mask=mask[None], rows=rows)
-        return (w * model.log_likelihood(held, draws[:, None], one)[:, 0]).sum()
+        return (w * model.log_likelihood({**ready, **free}, draws[:, None], one)[:, 0]).sum()
 
     columns = block.rows.columns()
     in_dims = (None, 0, 1, 1, *([0] * len(columns)))
@@ -247,5 +251,7 @@ def _lane_gradients(
     gradient = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims, chunk_size=chunk)
     with warnings.catch_warnings():  # torch tells of slow paths (probit), nothing is wrong
         warnings.filterwarnings("ignore", message=".*performance drop.*")
-        result: dict[str, Tensor] = gradient(ready, block.mask, b, weight, *columns)
+        result: dict[str, Tensor] = gradient(
+            {name: ready[name] for name in wanted}, block.mask, b, weight, *columns
+        )
     return result
