@@ -55,8 +55,8 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
     free = [name for name in model.packing.shapes if name == "beta" or name.endswith(".skip")]
     rng = np.random.default_rng([seed, 61])
     frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
-    scores = frozen.scores(theta)
-    grams = _grams(scores, model.packing, free, penalised)
+    wanted = model.packing.only([*free, *(name for own in penalised.values() for name in own)])
+    grams = _grams(frozen.scores(theta, wanted), wanted, free, penalised)
     size = {
         prefix: float(sum(theta[name].square().sum() for name in names))
         for prefix, names in penalised.items()
@@ -75,14 +75,10 @@ def _grams(
 
     The scores (n, P) may be rotated: with more subjects than parameters P rows do.
     """
-    names = [*free, *(name for own in penalised.values() for name in own)]
-    S = scores[:, packing.positions(names)]
-    if len(S) > S.shape[1]:
-        S = torch.linalg.qr(S, mode="r")[1]
-    own = packing.only(names)
-    Q = torch.linalg.qr(S[:, own.positions(free)])[0]
+    S = torch.linalg.qr(scores, mode="r")[1] if len(scores) > scores.shape[1] else scores
+    Q = torch.linalg.qr(S[:, packing.positions(free)])[0]
     S = S - Q @ (Q.T @ S)
-    parts = {prefix: S[:, own.positions(list(mine))] for prefix, mine in penalised.items()}
+    parts = {prefix: S[:, packing.positions(list(mine))] for prefix, mine in penalised.items()}
     return {prefix: part @ part.T for prefix, part in parts.items()}
 
 

@@ -7,14 +7,13 @@
 4  log-likelihood with fresh nodes and its error; the encoder brought to theta-hat
 
 Stages 1 to 3 are those of every start, with held-out subjects of its own and penalties that all
-starts have in common.
+starts have in common; of stage 3 all but one take the first part only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ from dgmm.estimate.nested import Nested, draw_held_out
 from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
 from dgmm.evidence import choose_ridge
-from dgmm.marginal import Importance, modes
+from dgmm.marginal import Importance
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -55,8 +54,11 @@ LARGEST = 2000.0
 
 SCORE_DRAWS = 128
 
-FEW = 32
-"""Draws of the first rounds of the polish."""
+FEW, NEAR = 32, 2
+"""Draws and rounds of the polish that every start has; the one reported is then polished on."""
+
+STEPS = 20
+"""Evaluations in a round of it: the anchors of the nodes are worth moving before a maximum is."""
 
 REFERENCE = 500
 """Rows over which networks are centred while they learn; afterwards over all, for the same mu1."""
@@ -126,7 +128,8 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
         first = [walk[at] for walk in walks]
     reached = list(each(finish, numbers, workers))
     best = max(range(len(reached)), key=lambda j: reached[j].value)
-    trained, polished = reached[best].trained, reached[best].polished
+    trained = replace(reached[best].trained, theta=reached[best].polished.theta)
+    polished = polish_deep(trained, panel, request, near=False)
     done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     if not first and request.control.holdout > 0:
@@ -156,11 +159,11 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
 def _one_start(
     model: Model, panel: Panel, classical: Estimate, request: Request, before: _Trained | None
 ) -> _Start:
-    """Stage 2 on all subjects, and stage 3."""
+    """Stage 2 on all subjects, and the first part of stage 3."""
     trained = _train(model, panel, classical, request, before)
     if request.missing == "saem":
         trained = _completed(trained, panel, request)
-    return _Start(trained, polish_deep(trained, panel, request))
+    return _Start(trained, polish_deep(trained, panel, request, near=True))
 
 
 def nested_likelihood(nested: Design, request: Request) -> str:
@@ -383,41 +386,33 @@ def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
     )
 
 
-def polish_deep(trained: _Trained, panel: Panel, request: Request) -> Polished:
-    """Stage 3: all but the layers of networks; those too while they are few."""
-    full = trained.model
-    layers = full.ridge()
-    free = [name for name in full.packing.shapes if name not in layers]
-    if full.packing.size - full.packing.only(free).size <= request.control.polish_weights:
+def polish_deep(trained: _Trained, panel: Panel, request: Request, *, near: bool) -> Polished:
+    """Stage 3: all but what has a penalty; layers of networks too while they are few.
+
+    near: by FEW draws and to a tenth of a standard error only, which is most of the way.
+    """
+    full, control = trained.model, request.control
+    free = [name for name in full.packing.shapes if name not in full.ridge()]
+    if full.packing.size - full.packing.only(free).size <= control.polish_weights:
         free = list(full.packing.shapes)
-    rule: Any = choose_rule(full, request)
-    sampled, few = isinstance(rule, Importance), False
-    if sampled:
-        rule = Importance(max(request.control.polish_draws // 2, 8))
-        few = request.control.polish and rule.draws > FEW
-    observed, theta, start = panel.observed_rows(), trained.theta, None
+    rule = choose_rule(full, request)
+    if isinstance(rule, Importance):
+        rule = Importance(FEW if near else _polish_draws(request))
     with Progress(request.verbose, 12, "marginal likelihood") as bar:
-        if few:  # most of the way at a quarter of the price
-            near = polish(
-                full,
-                theta,
-                observed,
-                Importance(FEW),
-                request.seed,
-                free=free,
-                rounds=2,
-                tolerance=0.1,
-            )
-            theta, start = near.theta, modes(near.frozen)
         return polish(
             full,
-            theta,
-            observed,
+            trained.theta,
+            panel.observed_rows(),
             rule,
             request.seed,
             free=free,
-            rounds=12 if request.control.polish else 0,
-            tolerance=request.control.tolerance,
-            start=start,
+            rounds=(NEAR if near else 12) if control.polish else 0,
+            tolerance=(10 if near else 1) * control.tolerance,
+            evaluations=STEPS,
             progress=bar,
         )
+
+
+def _polish_draws(request: Request) -> int:
+    """Nodes follow theta, so that half of the draws are enough."""
+    return max(8, request.control.polish_draws // 2)

@@ -31,7 +31,7 @@ class Control:
         rate rises over the first twentieth of the steps and then falls to zero along a cosine.
         Neural random effects take 5/8 of the epochs on the subjects kept for the choice of their
         penalty, 1/8 under every penalty tried, then half of them on all subjects; twice that under
-        q="encoder", two thirds of it with form="warped".
+        q="encoder", half of it with form="warped".
     steps: most steps in ``epochs`` epochs; with very many subjects there are fewer epochs, so that
         time grows no faster than the data.
     pairs: antithetic pairs of draws of b per subject and step.
@@ -323,7 +323,7 @@ class Estimate:
     statistics: exact.Statistics | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # what the exact likelihood was made of, for its information; not kept in files
-    start_spread: tuple[float, ...] = ()  # log evidence (VAE: penalised l) reached from each start
+    start_spread: tuple[float, ...] = ()  # log evidence reached; VAE: penalised l near the end
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
     messages: tuple[str, ...] = ()

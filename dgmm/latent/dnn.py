@@ -97,7 +97,7 @@ class Neural(Latent):
     @property
     def effort(self) -> float:  # type: ignore[override]
         """A warped curve starts near what the nested model says of it."""
-        return 1.0 if self.warp is None else 2 / 3
+        return 1.0 if self.warp is None else 0.5
 
     @property
     def weak(self) -> dict[str, float]:  # type: ignore[override]
