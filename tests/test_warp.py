@@ -11,6 +11,7 @@ from torch import Tensor
 from toys import build, frame, generator
 
 import dgmm
+from dgmm.devices import to
 from dgmm.latent.dnn import Neural
 from dgmm.latent.warp import FIRST, KNOTS, LAST
 from dgmm.model import Model
@@ -182,6 +183,21 @@ def test_modes_are_looked_for_on_both_sides_of_a_wave() -> None:
     assert places.shape == (9, 2)
     assert not places[0].any()
     assert part(ready, "latent1.")["mean"].shape == (21,)
+
+
+def test_far_b_give_finite_curves() -> None:
+    """An encoder that has not learnt yet may ask for them, in single precision."""
+    _, panel, latent = made()
+    weights = drawn(latent)
+    far = 1e4 * torch.randn(10, latent.dim, generator=generator(2), dtype=torch.float64)
+    ready = {n: w.float() for n, w in {**weights, **latent.prepare(weights)}.items()}
+    assert latent.warp is not None
+    small = to(latent.warp, "cpu", torch.float32)
+    T = panel.rows.T[0].reshape(10, 6, -1).float()
+    b = far.float().requires_grad_()
+    effect = small.effect(ready, b, T)
+    assert torch.isfinite(effect).all()
+    assert torch.isfinite(torch.autograd.grad(effect.sum(), b)[0]).all()
 
 
 # -- fits ------------------------------------------------------------------------------------------

@@ -40,6 +40,9 @@ SHARE = 0.7
 """Of the linear random effects, as far as they may be shifts, stretches and sizes of the mean
 profile, what is taken for such at the start."""
 
+FARTHEST = 10.0
+"""Largest exponent of a stretch or size; under the prior it is a fraction of one."""
+
 PLACE = 1.5
 """Standard deviations of b by which the search for modes begins away from zero."""
 
@@ -180,8 +183,8 @@ class Warp:
 
 
 def _by(direction: Tensor, b: Tensor) -> Tensor:
-    """exp(direction'b), (..., n, 1)."""
-    return (b @ direction).exp().unsqueeze(-1)
+    """exp(direction'b), (..., n, 1); finite for the b of an encoder that has not learnt yet."""
+    return (b @ direction).clamp(-FARTHEST, FARTHEST).exp().unsqueeze(-1)
 
 
 def _damped(A: Tensor, target: Tensor, ridge: float) -> Tensor:
