@@ -112,6 +112,23 @@ def test_the_start_is_the_linear_model_to_first_order() -> None:
     assert float((before - after).square().mean() / before.square().mean()) < 0.02
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_the_start_does_not_hang_on_the_units_of_the_outcome(scale: float) -> None:
+    starts = []
+    for unit in (1.7, 1.7 * scale):
+        model, panel = build(f"y ~ t + {TERM}", frame(10, 6), unit=unit)
+        latent = model.latents[0]
+        assert isinstance(latent, Neural)
+        assert latent.warp is not None
+        T = panel.rows.T[0]
+        D = unit**2 * torch.diag(torch.tensor([0.5, 0.3, 0.2, 0.1], dtype=torch.float64))
+        tied = latent.tied(D, T.T @ T / len(T), generator())
+        starts.append(latent.following(tied, T, 2 * unit * (T @ latent.warp.along).sin()))
+    assert float(starts[0]["curve"].norm()) > 0.1
+    for name in ("curve", "shift", "stretch", "size", "Lambda"):
+        assert torch.allclose(starts[0][name], starts[1][name], atol=1e-6), name
+
+
 def test_other_latents_have_no_curve_to_follow() -> None:
     model, panel = build("y ~ t + (dnn(t, hidden=(6,)) | id)", frame(10, 6))
     latent = model.latents[0]

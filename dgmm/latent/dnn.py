@@ -128,11 +128,12 @@ class Neural(Latent):
         D = torch.linalg.solve(self.frame, torch.linalg.solve(self.frame, covariance).T)
         G = self.frame.T @ gram @ self.frame
         value, vector = torch.linalg.eigh(G)
-        root = vector * value.clamp(min=1e-12).sqrt()
-        half, inverse = root @ vector.T, (vector / value.clamp(min=1e-12).sqrt()) @ vector.T
+        value = value.clamp(min=1e-12 * float(value[-1]))
+        floor = 1e-4 * float(value.mean())  # in the units of the linear predictor, as G is
+        half, inverse = (vector * value.sqrt()) @ vector.T, (vector / value.sqrt()) @ vector.T
         value, vector = torch.linalg.eigh(half @ D @ half)
         top = torch.argsort(value, descending=True)[: self.dim]
-        Lambda = inverse @ (vector[:, top] * value[top].clamp(min=1e-4).sqrt())
+        Lambda = inverse @ (vector[:, top] * value[top].clamp(min=floor).sqrt())
         missing = self.dim - Lambda.shape[1]
         if missing > 0:
             extra = torch.zeros(len(self.names), missing, dtype=D.dtype)

@@ -123,8 +123,8 @@ class Warp:
         """
         s = T @ self.along
         columns = self.curve.columns(s)
-        A = torch.cat([torch.ones_like(columns[:, :1]), columns], dim=1)
-        curve = _damped(A, (profile - profile.mean())[:, None], 1e-3)[1:, 0]
+        A = torch.cat([self.unit * torch.ones_like(columns[:, :1]), columns], dim=1)
+        curve = _damped(A, (profile - profile.mean())[:, None], 1e-3 * self.unit**2)[1:, 0]
         level, up = height_and_rise(self.curve.table(curve), self.curve.place(s))
         slope = up / self.curve.step
         first = torch.stack([level, -slope, s * slope], dim=1)
@@ -188,6 +188,6 @@ def _by(direction: Tensor, b: Tensor) -> Tensor:
 
 
 def _damped(A: Tensor, target: Tensor, ridge: float) -> Tensor:
-    """Least squares with a ridge that is relative to mean squares, (columns of A, of target)."""
+    """Least squares with a ridge that is added to mean squares, (columns of A, of target)."""
     damped = A.T @ A / len(A) + ridge * torch.eye(A.shape[1], dtype=A.dtype)
     return torch.linalg.solve(damped, A.T @ target / len(A))
