@@ -15,7 +15,7 @@ import torch
 
 import dgmm
 from dgmm.estimate.amortised import tied_encoder
-from dgmm.training import Schedule, train
+from dgmm.variational.training import Schedule, train
 
 FORMULA = "y ~ x + t + (1 | id)"
 

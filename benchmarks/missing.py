@@ -27,9 +27,9 @@ from torch import Tensor
 import dgmm
 from dgmm.encoders import Posterior
 from dgmm.encoders.base import adjust
+from dgmm.model.simulation import simulate_panel
 from dgmm.networks import Dense
 from dgmm.networks import Weights as Phi
-from dgmm.simulate import simulate_panel
 
 FORMULA = "y ~ sex * t + (t | id)"
 TIME = ["t", "sex:t"]

@@ -14,7 +14,7 @@ from simulate import _frame, linear_profiles, random_slopes, sigmoid_profiles
 
 import dgmm
 from dgmm.information import gradient_hessian, reported_packing
-from dgmm.marginal import Frozen, Importance, Quadrature, freeze
+from dgmm.likelihood import Frozen, Importance, Quadrature, freeze
 from dgmm.parameters import Theta
 from dgmm.transforms import ns
 

@@ -54,9 +54,9 @@ from dgmm.generics import (
     var_corr,
     vcov,
 )
-from dgmm.pooling import pool
+from dgmm.missing.pooling import pool
 from dgmm.studies import simulate_study
-from dgmm.tuning import Tuning, tune
+from dgmm.tuning.cross_validation import Tuning, tune
 
 __version__ = "0.1.0"
 

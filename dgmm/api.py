@@ -10,18 +10,6 @@ import numpy as np
 import torch
 
 from dgmm import storage
-from dgmm.checks import (
-    as_counted,
-    check_groups,
-    check_options,
-    check_whole,
-    factors,
-    is_deep,
-    latent_words,
-    make_request,
-    nested_design,
-    read_control,
-)
 from dgmm.design import Design, build_design
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request, estimate
@@ -40,9 +28,21 @@ from dgmm.formula import (
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
 from dgmm.information import Information, information
-from dgmm.notes import separation_messages, statistical_messages
 from dgmm.panel import Panel
-from dgmm.versions import versions
+from dgmm.plan import (
+    as_counted,
+    check_groups,
+    check_options,
+    check_whole,
+    factors,
+    is_deep,
+    latent_words,
+    make_request,
+    nested_design,
+    read_control,
+)
+from dgmm.report.notes import separation_messages, statistical_messages
+from dgmm.runtime.versions import versions
 
 __all__ = ["lm_list", "load", "mixed_model"]
 

@@ -21,8 +21,8 @@ from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.latent import Normal
 from dgmm.panel import Panel
-from dgmm.predictive import given_history
-from dgmm.report import number
+from dgmm.prediction.moments import given_history
+from dgmm.report.summary import number
 
 __all__ = ["Comparison", "compare"]
 

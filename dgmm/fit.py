@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from dgmm import imputations, natural, prediction, storage
+from dgmm import storage
 from dgmm.design import Column, Specification
 from dgmm.estimate import Estimate, Request
+from dgmm.inference import reported
 from dgmm.inference.average_slopes import average_contrast, average_slopes
 from dgmm.inference.contrasts import coefficient_table, hypothesis, term_tests, wald_test
 from dgmm.inference.curves import curve_table
@@ -28,17 +29,19 @@ from dgmm.inference.nesting import Candidate
 from dgmm.inference.profile import check_profile, profile_interval
 from dgmm.inference.random_profiles import RandomProfile, random_profile
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
+from dgmm.inference.reported import component_name
 from dgmm.inference.resampling import percentile_intervals
 from dgmm.inference.restricted import restricted_information
 from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
 from dgmm.inference.surfaces import targets
 from dgmm.inference.tables import Anova
+from dgmm.inference.wald import intervals, wald_table
 from dgmm.information import Information, information, reported_packing
-from dgmm.natural import component_name
-from dgmm.registry import suggestion
-from dgmm.report import Summary, summarise
-from dgmm.scoring import log_scores
-from dgmm.wald import intervals, wald_table
+from dgmm.missing import imputations
+from dgmm.prediction import rows as prediction
+from dgmm.prediction.log_scores import log_scores
+from dgmm.report.summary import Summary, summarise
+from dgmm.runtime.registry import suggestion
 
 __all__ = ["Fit", "LogLik", "row_labels"]
 
@@ -117,7 +120,7 @@ class Fit:
                 raise ValueError("kind='sandwich' is for maximum likelihood; refit by method='ml'")
             draws = self.request.control.hessian_draws
             info, kind = information(self.estimate, kind, self.request.seed, draws), "default"
-        matrix = natural.beta_vcov(self.estimate, info, kind)
+        matrix = reported.beta_vcov(self.estimate, info, kind)
         return pd.DataFrame(matrix, index=names, columns=names)
 
     def std_errors(self, kind: str = "default") -> pd.Series:
@@ -246,7 +249,7 @@ class Fit:
         log SD or atanh correlation). A neural latent has no such table: its implied standard
         deviations over time are in the summary and in :meth:`random_profile`.
         """
-        table = natural.components(self.estimate, self._information(), self.groups).table
+        table = reported.components(self.estimate, self._information(), self.groups).table
         rows = [*table[["group", "name1", "name2", "estimate"]].itertuples(index=False, name=None)]
         sd = {(group, one): value for group, one, two, value in rows if pd.isna(two)}
         vcov = [
@@ -318,11 +321,11 @@ class Fit:
         interval made on the unconstrained scale. A residual standard deviation is in
         :meth:`var_corr` instead.
         """
-        return natural.family_parameters(self.estimate, self.info, level)
+        return reported.family_parameters(self.estimate, self.info, level)
 
     def part_coefficients(self) -> dict[str, pd.DataFrame]:
         """Wald tables of the coefficients of zi= and dispersion=, on the scale of their link."""
-        return natural.part_coefficients(self.estimate, self.info)
+        return reported.part_coefficients(self.estimate, self.info)
 
     def is_singular(self) -> bool:
         """True when a variance component is estimated at its boundary."""
@@ -687,7 +690,7 @@ class Fit:
     def _wald_intervals(self, level: float) -> pd.DataFrame:
         fixed = self.fixef()
         bounds = intervals(fixed.to_numpy(), self.std_errors().to_numpy(), level)
-        table = natural.components(self.estimate, self._information(), self.groups).table
+        table = reported.components(self.estimate, self._information(), self.groups).table
         inner = intervals(table["working"].to_numpy(), table["std_error"].to_numpy(), level)
         is_pair = table["name2"].notna().to_numpy()[:, None]
         outer = np.where(is_pair, np.tanh(inner), np.exp(inner))

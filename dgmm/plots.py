@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.fit import Fit
-from dgmm.tuning import Tuning
+from dgmm.tuning.cross_validation import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

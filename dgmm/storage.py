@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.collapse import Activity
 from dgmm.design import Column, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Request, Saem
@@ -24,15 +23,16 @@ from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
 from dgmm.latent import Latent, Warp
-from dgmm.marginal import NodeRule
+from dgmm.likelihood import NodeRule
 from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
 from dgmm.networks import Dense
+from dgmm.numerics.splines import Spline
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
-from dgmm.registry import members
-from dgmm.splines import Spline
-from dgmm.tensor_file import read_tensors, write_tensors
-from dgmm.training import Trace
+from dgmm.runtime.registry import members
+from dgmm.runtime.tensor_file import read_tensors, write_tensors
+from dgmm.variational.collapse import Activity
+from dgmm.variational.training import Trace
 
 __all__ = ["load", "save"]
 
@@ -71,7 +71,7 @@ def known_classes() -> dict[str, type[Any]]:
     for package, base in (
         ("dgmm.latent", Latent),
         ("dgmm.encoders", Encoder),
-        ("dgmm.marginal", NodeRule),
+        ("dgmm.likelihood", NodeRule),
     ):
         known |= {one.__name__: one for one in members(package, base).values()}
     return known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dgmm.ascent import Evaluation, ascend
+from dgmm.numerics.ascent import Evaluation, ascend
 
 
 class Quadratic:

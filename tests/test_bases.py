@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dgmm.bases import FREE, smooth_first, whitening
+from dgmm.numerics.bases import FREE, smooth_first, whitening
 
 TIME = torch.from_numpy(np.random.default_rng(4).uniform(0, 3, 400))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toys import build, crossed_frame
 
-from dgmm.marginal.cells import Plan, lay_out, plan, sum_by
+from dgmm.likelihood.cells import Plan, lay_out, plan, sum_by
 
 rng = np.random.default_rng(5)
 
@@ -55,7 +55,7 @@ def test_the_inverse_on_the_cells_is_that_of_the_dense_matrix(
     place = found.positions
     wanted = np.linalg.inv(A)[place[:, :, None], place[:, None, :]]
     np.testing.assert_allclose(found.factorise(M).cells(), wanted, atol=1e-12)
-    monkeypatch.setattr("dgmm.marginal.cells.CELLS", 1)  # one level at a time
+    monkeypatch.setattr("dgmm.likelihood.cells.CELLS", 1)  # one level at a time
     np.testing.assert_allclose(found.factorise(M).cells(), wanted, atol=1e-12)
 
 

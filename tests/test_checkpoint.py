@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from dgmm.checkpoint import Checkpoint, Saved
+from dgmm.runtime.checkpoint import Checkpoint, Saved
 
 IDENTITY = {"formula": "y ~ x", "column `x`": "abc", "control epochs": "30"}
 

@@ -12,8 +12,8 @@ from toys import build, frame, random_theta
 
 from dgmm.families import Observations, find
 from dgmm.families.derivatives import row_derivatives
-from dgmm.marginal import ClassicalLikelihood, Laplace, NodeRule, Quadrature, freeze
-from dgmm.marginal.slabs import slabs
+from dgmm.likelihood import ClassicalLikelihood, Laplace, NodeRule, Quadrature, freeze
+from dgmm.likelihood.slabs import slabs
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta

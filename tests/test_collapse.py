@@ -13,9 +13,9 @@ from test_elbo import linear_case
 from toys import generator, linear_gaussian
 
 from dgmm import Fit, mixed_model
-from dgmm.collapse import Activity, latent_activity, posterior_means
-from dgmm.elbo import evaluate
-from dgmm.notes import collapse_messages
+from dgmm.report.notes import collapse_messages
+from dgmm.variational.collapse import Activity, latent_activity, posterior_means
+from dgmm.variational.elbo import evaluate
 
 QUICK = {"epochs": 40, "holdout": 0.0}
 SMALL = "y ~ t + (dnn(t, latent=2, hidden=(6,)) | id)"

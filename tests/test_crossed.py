@@ -14,7 +14,7 @@ from scipy import optimize
 from toys import crossed_frame, dense_crossed, dense_laplace, dense_Z
 
 from dgmm import Fit, load, mixed_model
-from dgmm.hessian import central_hessian
+from dgmm.numerics.hessian import central_hessian
 
 CROSSED = "y ~ x + (1 | a) + (t | b)"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dgmm
-from dgmm.marginal import exact
+from dgmm.likelihood import gaussian
 
 CURVE = "dnn(z, hidden=(6,))"
 PLAIN = {"holdout": 0.0}
@@ -70,7 +70,7 @@ def test_a_huge_ridge_gives_the_classical_model(outcome, family, likelihood) -> 
 def test_gaussian_likelihood_is_exact_and_said_to_be(deep) -> None:
     done = deep.estimate
     assert (done.method, done.likelihood, done.rule, done.mc_error) == ("ml", "exact", None, 0.0)
-    each = exact.per_subject(done.model, done.theta, done.observed)
+    each = gaussian.per_subject(done.model, done.theta, done.observed)
     assert done.log_likelihood == pytest.approx(float(each.sum()), abs=1e-8)
     text = str(deep.summary())
     assert "fitted by penalised maximum likelihood" in text

@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from toys import build, encoder_for, frame, generator, random_theta
 
-from dgmm.devices import ENOUGH, _each, choose_device, on, to
-from dgmm.elbo import elbo
 from dgmm.encoders import Encoder
-from dgmm.newton_posterior import NewtonPosterior
-from dgmm.registry import members
+from dgmm.runtime.devices import ENOUGH, _each, choose_device, on, to
+from dgmm.runtime.registry import members
+from dgmm.variational.elbo import elbo
+from dgmm.variational.newton import NewtonPosterior
 
 WORDS = sorted(members("dgmm.encoders", Encoder))
 

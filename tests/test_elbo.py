@@ -20,17 +20,17 @@ from toys import (
 )
 
 from dgmm import mixed_model
-from dgmm.elbo import elbo, evaluate, refine
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.amortised import skip_matrix
-from dgmm.marginal import Quadrature, exact, freeze
+from dgmm.likelihood import Quadrature, freeze, gaussian
 from dgmm.model import Model
 from dgmm.networks import Weights
+from dgmm.numerics.quadrature import sobol_gaussian
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.quadrature import sobol_gaussian
-from dgmm.registry import members
-from dgmm.training import Schedule, train
+from dgmm.runtime.registry import members
+from dgmm.variational.elbo import elbo, evaluate, refine
+from dgmm.variational.training import Schedule, train
 
 WORDS = sorted(members("dgmm.encoders", Encoder))
 SHORT = Schedule(epochs=25, batch=10, learning_rate=2e-2)
@@ -40,7 +40,7 @@ def linear_case(n: int = 40) -> tuple[Model, Panel, Theta]:
     """A linear Gaussian model at its maximum likelihood, with outcomes missing."""
     model, panel = build("y ~ x + t + (t | id)", frame(n, 6, seed=3, missing=0.3), unit=1.5)
     panel = panel.observed_rows()
-    return model, panel, exact_theta(model, exact.maximise(exact.statistics(model, panel)))
+    return model, panel, exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
 
 
 def silent(encoder: Encoder, model: Model, theta: Theta) -> Weights:
@@ -54,7 +54,7 @@ def test_elbo_at_the_exact_posterior_is_the_log_likelihood(word: str) -> None:
     model, panel, theta = linear_case()
     encoder = encoder_for(model, panel, word)
     bound = evaluate(model, encoder, theta, silent(encoder, model, theta), panel, seed=1, draws=256)
-    known = exact.per_subject(model, theta, panel)
+    known = gaussian.per_subject(model, theta, panel)
     assert bound.mc_error < 0.1
     assert abs(float((bound.elbo - known).sum())) < 4 * bound.mc_error
 
@@ -63,7 +63,7 @@ def test_elbo_at_the_exact_posterior_is_the_log_likelihood(word: str) -> None:
 def test_elbo_is_below_the_log_likelihood_for_every_subject(word: str) -> None:
     model, panel, theta = linear_case()
     encoder = encoder_for(model, panel, word)
-    known = exact.per_subject(model, theta, panel)
+    known = gaussian.per_subject(model, theta, panel)
     for seed in (1, 2):
         phi = encoder.initial(generator(seed))
         bound = evaluate(model, encoder, theta, phi, panel, seed=1, draws=512)
@@ -80,7 +80,7 @@ def test_gap_is_the_kl_to_the_exact_posterior() -> None:
     # means times 0.7
     phi["c"] = torch.tensor([0.0, np.log(0.7)], dtype=torch.float64)
     bound = evaluate(model, encoder, theta, phi, panel, seed=1, draws=256)
-    gap = exact.per_subject(model, theta, panel) - bound.elbo
+    gap = gaussian.per_subject(model, theta, panel) - bound.elbo
     mean, covariance, _ = linear_gaussian(model, theta, panel)
     for m, V in zip(mean, covariance, strict=True):
         q.append(0.5 * (0.3 * m) @ np.linalg.solve(V, 0.3 * m))
@@ -218,8 +218,8 @@ def linear_mixed(q: int, n: int) -> tuple[Model, Panel, Theta, torch.Tensor]:
     data.loc[rng.uniform(size=n * J) < 0.3, "y"] = np.nan
     model, panel = build(f"y ~ x + {term} + ({term} | id)", data)
     panel = panel.observed_rows()
-    theta = exact_theta(model, exact.maximise(exact.statistics(model, panel)))
-    return model, panel, theta, exact.per_subject(model, theta, panel)
+    theta = exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
+    return model, panel, theta, gaussian.per_subject(model, theta, panel)
 
 
 def gap_of(q: int, n: int, schedule: Schedule, seed: int) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.registry import members
+from dgmm.runtime.registry import members
 
 WORDS = sorted(members("dgmm.encoders", Encoder))
 TEXT = "y ~ x + t + (t | id)"

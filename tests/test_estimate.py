@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import dgmm
-from dgmm.checkpoint import Checkpoint
 from dgmm.design import build_design
 from dgmm.estimate.deep import tied_decoder
 from dgmm.estimate.pilot import pilot, start_theta
@@ -20,6 +19,7 @@ from dgmm.families import find
 from dgmm.formula import parse_formula
 from dgmm.model import build_model
 from dgmm.panel import Panel
+from dgmm.runtime.checkpoint import Checkpoint
 
 DEEP = "Reaction ~ dnn(Days, hidden=(6,)) + (dnn(ns(Days, 2), hidden=(8,)) | Subject)"
 

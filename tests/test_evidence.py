@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import dgmm
-from dgmm.evidence import _degrees, _grams, effective_df
 from dgmm.parameters import Packing
+from dgmm.penalised.evidence import _degrees, _grams, effective_df
 
 
 def test_effective_df_of_independent_parameters():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dgmm.hessian import central_hessian, central_jacobian, invert
+from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
 
 RNG = np.random.default_rng(1)
 ROOT = RNG.normal(size=(4, 4))

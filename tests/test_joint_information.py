@@ -12,6 +12,7 @@ import torch
 from conftest import QUICK
 
 from dgmm import Fit, mixed_model
+from dgmm.estimate.polish import kappa_vector
 from dgmm.information import (
     Joint,
     MeanSlopes,
@@ -24,9 +25,8 @@ from dgmm.information import (
 from dgmm.information.linearised import row_space
 from dgmm.information.networks import _fixed_networks, _neural_effects, joint_inverse
 from dgmm.information.standard_errors import _classical, _with_networks
-from dgmm.marginal import Quadrature, freeze
+from dgmm.likelihood import Quadrature, freeze
 from dgmm.parameters import part
-from dgmm.polish import kappa_vector
 
 # -- d mu1 / d m -----------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from toys import build, frame, generator
 
 from dgmm.latent import Latent
 from dgmm.networks import Weights
-from dgmm.registry import members
+from dgmm.runtime.registry import members
 
 TERMS = {
     "normal": "(t | id)",

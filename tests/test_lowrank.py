@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from toys import generator
 
-from dgmm.lowrank import leading
+from dgmm.numerics.lowrank import leading
 
 
 def matrix(rows: int = 200, size: int = 120, decay: float = 0.4) -> torch.Tensor:

@@ -12,12 +12,12 @@ from scipy import stats
 from toys import build, exact_theta, frame, linear_gaussian, random_theta
 
 from dgmm import datasets
-from dgmm.hessian import central_hessian, central_jacobian, invert
-from dgmm.marginal import Frozen, Importance, NodeRule, Quadrature, exact, freeze, modes
+from dgmm.estimate.polish import polish
+from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, gaussian, modes
 from dgmm.model import Model
+from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.polish import polish
 
 GAUSSIAN = ["y ~ x + t + (t | id)", "y ~ x + (t || id)", "y ~ t + (1 | id) + (0 + w | id)"]
 RULES = [Quadrature(9), Importance(256)]
@@ -50,9 +50,11 @@ def test_exact_is_the_dense_normal_density_on_sleepstudy(seed: int) -> None:
         V = Z @ Z.T + torch.exp(2 * theta["extra"]) * torch.eye(len(Z))
         normal = stats.multivariate_normal((rows.X @ beta).numpy(), V.numpy())
         total += float(normal.logpdf(rows.data.y.numpy()))
-    value = exact.LogLikelihood(exact.statistics(model, panel))(model.packing.pack(theta).numpy())
+    value = gaussian.LogLikelihood(gaussian.statistics(model, panel))(
+        model.packing.pack(theta).numpy()
+    )
     assert value == pytest.approx(total, abs=1e-8, rel=1e-12)
-    assert float(exact.per_subject(model, theta, panel).sum()) == pytest.approx(total, rel=1e-12)
+    assert float(gaussian.per_subject(model, theta, panel).sum()) == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.parametrize("text", GAUSSIAN)
@@ -62,10 +64,12 @@ def test_exact_with_weights_and_missing_outcomes(text: str) -> None:
     model, panel = build(text, data, unit=1.3, weights="w")
     panel, theta = panel.observed_rows(), random_theta(model, 4)
     *_, known = linear_gaussian(model, theta, panel)
-    found = exact.per_subject(model, theta, panel)
+    found = gaussian.per_subject(model, theta, panel)
     np.testing.assert_allclose(found.numpy(), known, atol=1e-8)
     assert abs(float(found[3])) < 1e-12  # nothing was seen of subject 3
-    value = exact.LogLikelihood(exact.statistics(model, panel))(model.packing.pack(theta).numpy())
+    value = gaussian.LogLikelihood(gaussian.statistics(model, panel))(
+        model.packing.pack(theta).numpy()
+    )
     assert value == pytest.approx(known.sum(), abs=1e-8)
 
 
@@ -73,19 +77,19 @@ def test_exact_with_weights_and_missing_outcomes(text: str) -> None:
 @pytest.mark.parametrize("text", GAUSSIAN)
 def test_gradient_of_the_profiled_deviance(text: str, reml: bool) -> None:
     model, panel = small(text)
-    stat = exact.statistics(model, panel)
+    stat = gaussian.statistics(model, panel)
     x = np.where(stat.pattern.on_diagonal, 0.8, 0.2) + 0.1 * np.arange(len(stat.pattern.row))
-    gradient = exact._deviance(x, stat, reml)[1]
+    gradient = gaussian._deviance(x, stat, reml)[1]
     for j, unit in enumerate(np.eye(len(x))):
-        up, down = (exact._deviance(x + s * 1e-5 * unit, stat, reml)[0] for s in (1, -1))
+        up, down = (gaussian._deviance(x + s * 1e-5 * unit, stat, reml)[0] for s in (1, -1))
         assert gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-6)
 
 
 def test_profile_maximises_the_unprofiled_log_likelihood() -> None:
     model, panel = small(GAUSSIAN[0])
-    stat = exact.statistics(model, panel)
-    profile = exact.maximise(stat)
-    likelihood = exact.LogLikelihood(stat)
+    stat = gaussian.statistics(model, panel)
+    profile = gaussian.maximise(stat)
+    likelihood = gaussian.LogLikelihood(stat)
     best = model.packing.pack(exact_theta(model, profile)).numpy()
     assert likelihood(best) == pytest.approx(profile.log_likelihood, abs=1e-8)
     assert profile.converged
@@ -97,8 +101,8 @@ def test_profile_maximises_the_unprofiled_log_likelihood() -> None:
 @pytest.mark.parametrize("text", [GAUSSIAN[0], "y ~ x + t + (t || id)"])
 def test_gradient_and_hessian_are_those_of_the_unprofiled_log_likelihood(text) -> None:
     model, panel = small(text)
-    likelihood = exact.LogLikelihood(exact.statistics(model, panel))
-    x = model.packing.pack(exact_theta(model, exact.maximise(likelihood.stats))).numpy() + 0.05
+    likelihood = gaussian.LogLikelihood(gaussian.statistics(model, panel))
+    x = model.packing.pack(exact_theta(model, gaussian.maximise(likelihood.stats))).numpy() + 0.05
     slope = [(likelihood(x + u) - likelihood(x - u)) / 2e-5 for u in 1e-5 * np.eye(len(x))]
     np.testing.assert_allclose(likelihood.gradient(x), slope, rtol=1e-6, atol=1e-6)
     step = np.full(len(x), 1e-3)
@@ -108,9 +112,9 @@ def test_gradient_and_hessian_are_those_of_the_unprofiled_log_likelihood(text) -
 
 def test_statistics_are_the_same_for_any_number_of_subjects_at_a_time(monkeypatch) -> None:
     model, panel = small(GAUSSIAN[0])
-    whole = exact.statistics(model, panel)
-    monkeypatch.setattr(exact, "ROWS", 7)
-    parts = exact.statistics(model, panel)
+    whole = gaussian.statistics(model, panel)
+    monkeypatch.setattr(gaussian, "ROWS", 7)
+    parts = gaussian.statistics(model, panel)
     np.testing.assert_array_equal(parts.A, whole.A)
     np.testing.assert_allclose(parts.B, whole.B, rtol=1e-13)
     np.testing.assert_allclose(parts.C, whole.C, rtol=1e-12, atol=1e-12)
@@ -118,10 +122,10 @@ def test_statistics_are_the_same_for_any_number_of_subjects_at_a_time(monkeypatc
 
 def test_restricted_likelihood_is_the_integral_over_beta() -> None:
     model, panel = small("y ~ x + t + (1 | id)")
-    stat = exact.statistics(model, panel)
-    profile = exact.maximise(stat, reml=True)
+    stat = gaussian.statistics(model, panel)
+    profile = gaussian.maximise(stat, reml=True)
     theta = exact_theta(model, profile)
-    top = exact.LogLikelihood(stat)(model.packing.pack(theta).numpy())
+    top = gaussian.LogLikelihood(stat)(model.packing.pack(theta).numpy())
     # Laplace's rule is exact for a quadratic; coefficients of the columns as written
     basis = model.basis.numpy()
     vcov = basis @ profile.vcov_gls @ basis.T
@@ -318,7 +322,7 @@ def test_a_small_variance_is_not_taken_for_zero() -> None:
         y = 0.35 * rng.normal(size=(n, 1)) + rng.normal(size=(n, J))
         table = pd.DataFrame({"id": np.repeat(np.arange(n), J), "y": y.ravel()})
         model, panel = build("y ~ 1 + (1 | id)", table)
-        found = exact.maximise(exact.statistics(model, panel))
+        found = gaussian.maximise(gaussian.statistics(model, panel))
         within = ((y - y.mean(1, keepdims=True)) ** 2).sum() / (n * (J - 1))
         between = J * ((y.mean(1) - y.mean()) ** 2).sum() / n
         tau = np.sqrt(max(0.0, (between - within) / J))

@@ -7,9 +7,9 @@ import pytest
 import torch
 from toys import build, exact_theta, frame, random_theta
 
-from dgmm.hessian import central_jacobian, invert
-from dgmm.marginal import Importance, NodeRule, Quadrature, exact
-from dgmm.polish import Polished, kappa_vector, polish
+from dgmm.estimate.polish import Polished, kappa_vector, polish
+from dgmm.likelihood import Importance, NodeRule, Quadrature, gaussian
+from dgmm.numerics.hessian import central_jacobian, invert
 
 
 def standard_errors(done: Polished) -> np.ndarray:
@@ -28,7 +28,7 @@ def standard_errors(done: Polished) -> np.ndarray:
 def test_a_gaussian_model_is_polished_to_the_profile_maximum(rule: NodeRule, share: float) -> None:
     model, panel = build("y ~ x + t + (t | id)", frame(80, 6, seed=1, missing=0.2), unit=1.5)
     panel = panel.observed_rows()
-    profile = exact.maximise(exact.statistics(model, panel))
+    profile = gaussian.maximise(gaussian.statistics(model, panel))
     known = model.packing.pack(exact_theta(model, profile)).numpy()
     done = polish(model, random_theta(model, 3), panel, rule, seed=1)
     assert done.converged
@@ -62,7 +62,7 @@ def test_held_parameters_stay() -> None:
 
 def test_a_maximum_is_recognised_at_once() -> None:
     model, panel = build("y ~ x + t + (t | id)", frame(80, 6, seed=1))
-    theta = exact_theta(model, exact.maximise(exact.statistics(model, panel)))
+    theta = exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
     done = polish(model, theta, panel, Quadrature(3), seed=1)
     assert done.rounds == 0
     assert done.evaluations == 0

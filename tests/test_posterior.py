@@ -9,7 +9,7 @@ from toys import build, frame, linear_gaussian, random_theta, whole
 
 from dgmm.model import Model
 from dgmm.panel import Panel
-from dgmm.posterior import factor_root, find_modes, moments, tracked
+from dgmm.posterior.modes import factor_root, find_modes, moments, tracked
 
 MODELS = {
     "gaussian": ("y ~ x + (t | id)", "gaussian"),

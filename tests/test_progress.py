@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from dgmm.progress import Progress, format_line, format_seconds
+from dgmm.runtime.progress import Progress, format_line, format_seconds
 
 
 class Clock:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgmm.quadrature import Nodes, gauss_hermite, sobol_gaussian, sobol_normal, sobol_t
+from dgmm.numerics.quadrature import Nodes, gauss_hermite, sobol_gaussian, sobol_normal, sobol_t
 
 DIMENSIONS = [1, 2, 3]
 

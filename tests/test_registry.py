@@ -13,7 +13,7 @@ import dgmm.latent
 from dgmm.encoders import Encoder
 from dgmm.families import Family
 from dgmm.latent import Latent
-from dgmm.registry import lookup, members, suggestion
+from dgmm.runtime.registry import lookup, members, suggestion
 
 FOLDERS = [
     (dgmm.families, Family, {"bernoulli", "binomial", "gaussian", "poisson"}),

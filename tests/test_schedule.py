@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from dgmm.schedule import Schedule
+from dgmm.variational.schedule import Schedule
 
 
 def test_the_kl_weight_grows_linearly_and_then_stays() -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from toys import build, frame, random_theta
 
-from dgmm.marginal import Quadrature
+from dgmm.likelihood import Quadrature
 from dgmm.parameters import Theta
-from dgmm.posterior import find_modes
-from dgmm.predictive import given_history
-from dgmm.sensitivity import parameter_variance
+from dgmm.posterior.modes import find_modes
+from dgmm.prediction.moments import given_history
+from dgmm.prediction.sensitivity import parameter_variance
 
 
 def covariance(size: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from toys import generator
 
-from dgmm.splines import Spline, height, height_and_rise
+from dgmm.numerics.splines import Spline, height, height_and_rise
 
 X = torch.linspace(-3.0, 5.0, 400, dtype=torch.float64)
 KNOTS = np.linspace(-1.0, 2.0, 7)

@@ -6,7 +6,7 @@ import torch
 from toys import build, frame, random_theta
 
 from dgmm.parameters import part
-from dgmm.split import fixed_only, take_apart
+from dgmm.penalised.split import fixed_only, take_apart
 
 TEXT = (
     "y ~ x + t + dnn(x, w, hidden=(5, 4)) + dnn(t, hidden=(3,), activation='softplus') + (t | id)"

@@ -14,14 +14,14 @@ from test_families import CASES, VALUES
 from test_families import OPTIONS as OPTIONS_OF
 from toys import encoder_for, generator, random_theta
 
-from dgmm import training
-from dgmm.checkpoint import Checkpoint, Saved
-from dgmm.devices import to
-from dgmm.elbo import evaluate
 from dgmm.families import Observations, find
-from dgmm.marginal import Importance, freeze
+from dgmm.likelihood import Importance, freeze
 from dgmm.parameters import Theta
-from dgmm.training import Schedule, Trace, _held_out, train
+from dgmm.runtime.checkpoint import Checkpoint, Saved
+from dgmm.runtime.devices import to
+from dgmm.variational import training
+from dgmm.variational.elbo import evaluate
+from dgmm.variational.training import Schedule, Trace, _held_out, train
 
 
 class StopError(Exception):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dgmm.triangle import ROWS, triangle
+from dgmm.numerics.triangle import ROWS, triangle
 
 
 @pytest.mark.parametrize("size", [3, ROWS, ROWS + 1, 3 * ROWS + 17])

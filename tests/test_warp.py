@@ -11,13 +11,13 @@ from torch import Tensor
 from toys import build, frame, generator
 
 import dgmm
-from dgmm.devices import to
 from dgmm.latent.dnn import Neural
 from dgmm.latent.warp import FIRST, KNOTS, LAST
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
-from dgmm.posterior import find_modes
+from dgmm.posterior.modes import find_modes
+from dgmm.runtime.devices import to
 
 TERM = "(dnn(poly(t, 3), form='warped', hidden=(6,), latent=3) | id)"
 QUICK = {"epochs": 30, "draws": 128, "replicates": 2, "polish_draws": 64}

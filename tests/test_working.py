@@ -7,7 +7,7 @@ import pytest
 import torch
 from toys import build, frame, random_theta, subject_rows
 
-from dgmm.marginal.working import working_information
+from dgmm.likelihood.working import working_information
 from dgmm.parameters import part
 
 

@@ -13,7 +13,7 @@ from dgmm.design import build_design
 from dgmm.encoders import Encoder, find
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
-from dgmm.marginal.exact import Profile
+from dgmm.likelihood.gaussian import Profile
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
 from dgmm.parameters import Theta

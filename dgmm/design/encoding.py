@@ -15,8 +15,8 @@ import numpy as np
 
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import linear_terms
+from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.transforms import Factor
-from dgmm.triangle import ROWS, triangle
 
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 

@@ -1,7 +1,7 @@
 """q(b | y): one amortised encoder per file; the word in ``encoder="sites"`` is its ``name``."""
 
 from dgmm.encoders.base import Context, Encoder, Posterior, context
-from dgmm.registry import lookup
+from dgmm.runtime.registry import lookup
 
 __all__ = ["Context", "Encoder", "Posterior", "context", "find"]
 

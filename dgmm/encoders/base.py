@@ -24,7 +24,7 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
 from dgmm.parameters import Theta
-from dgmm.posterior import factor_root
+from dgmm.posterior.modes import factor_root
 
 __all__ = ["Context", "Encoder", "Posterior", "context"]
 

@@ -7,23 +7,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.collapse import latent_activity
-from dgmm.elbo import Bound, evaluate
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.climb import climb
 from dgmm.estimate.completed import settle
 from dgmm.estimate.finish import conclude
+from dgmm.estimate.polish import polish
 from dgmm.estimate.records import Estimate, Request, Saem
 from dgmm.estimate.saem import saem
-from dgmm.marginal import Importance, NodeRule
+from dgmm.likelihood import Importance, NodeRule
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
-from dgmm.polish import polish
-from dgmm.progress import Progress
-from dgmm.training import Trace, train
+from dgmm.runtime.progress import Progress
+from dgmm.variational.collapse import latent_activity
+from dgmm.variational.elbo import Bound, evaluate
+from dgmm.variational.training import Trace, train
 
 __all__ = ["fit_amortised", "maximise", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 

@@ -11,7 +11,7 @@ from dgmm.estimate.finish import choose_rule, fresh_likelihood
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Estimate, Request
 from dgmm.latent import Normal
-from dgmm.marginal import Importance, exact, freeze
+from dgmm.likelihood import Importance, freeze, gaussian
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -35,8 +35,8 @@ def fit_linear(
 
 def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
     """Profile (restricted) maximum likelihood from sufficient statistics."""
-    stats = exact.statistics(model, panel.observed_rows())
-    profile = exact.maximise(stats, reml=request.method == "reml")
+    stats = gaussian.statistics(model, panel.observed_rows())
+    profile = gaussian.maximise(stats, reml=request.method == "reml")
     theta = exact_theta(model, profile)
     return Estimate(
         model,
@@ -56,7 +56,7 @@ def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
     )
 
 
-def exact_theta(model: Model, profile: exact.Profile) -> Theta:
+def exact_theta(model: Model, profile: gaussian.Profile) -> Theta:
     """theta of a profile."""
     theta: Theta = {"beta": torch.from_numpy(profile.beta)}
     first = 0
@@ -76,7 +76,7 @@ def exact_theta(model: Model, profile: exact.Profile) -> Theta:
 def subject_log_likelihood(done: Estimate, panel: Panel, request: Request) -> Tensor:
     """l_i of an estimate on any panel of the same model, (n,)."""
     if done.likelihood == "exact":
-        return exact.per_subject(done.model, done.theta, panel)
+        return gaussian.per_subject(done.model, done.theta, panel)
     rule = done.rule if done.rule is not None else Importance(request.control.draws)
     if isinstance(rule, Importance):
         return fresh_likelihood(done.model, done.theta, panel, rule, request)[0]

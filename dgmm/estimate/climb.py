@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dgmm.ascent import Ascent, ascend
 from dgmm.estimate.records import Estimate, Request, unreached
-from dgmm.marginal import ClassicalLikelihood, Laplace, NodeRule, Quadrature
-from dgmm.marginal.exact import near_zero
-from dgmm.marginal.vector import ClassicalObjective
+from dgmm.likelihood import ClassicalLikelihood, Laplace, NodeRule, Quadrature
+from dgmm.likelihood.gaussian import near_zero
+from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import Model
+from dgmm.numerics.ascent import Ascent, ascend
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.progress import Progress
+from dgmm.runtime.progress import Progress
 
 __all__ = ["climb", "likelihood_at", "moved"]
 

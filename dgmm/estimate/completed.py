@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.completion import complete
-from dgmm.elbo import Bound
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.records import Control
 from dgmm.model import Model
 from dgmm.networks import Weights
+from dgmm.numerics.quadrature import sobol_gaussian
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.quadrature import sobol_gaussian
-from dgmm.training import one_thread
+from dgmm.posterior.draws import complete
+from dgmm.variational.elbo import Bound
+from dgmm.variational.training import one_thread
 
 __all__ = ["Views", "completed_elbo", "settle", "teach", "views", "with_placeholders"]
 

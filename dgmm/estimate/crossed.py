@@ -12,9 +12,9 @@ from torch import Tensor
 from dgmm.estimate.classical import exact_theta
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Estimate, Request
-from dgmm.marginal import exact
-from dgmm.marginal.joint import JointLaplace
-from dgmm.marginal.sparse import crossed_statistics
+from dgmm.likelihood import gaussian
+from dgmm.likelihood.crossed_gaussian import crossed_statistics
+from dgmm.likelihood.crossed_laplace import JointLaplace
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -37,11 +37,11 @@ def fit_crossed(model: Model, panel: Panel, eta: Tensor, request: Request) -> Es
 def _fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
     stats = crossed_statistics(model, panel.observed_rows())
     diagonal, reml = stats.pattern.on_diagonal, request.method == "reml"
-    profile = exact.maximise(stats, reml)
+    profile = gaussian.maximise(stats, reml)
     evaluations = profile.evaluations
     if bool((np.diag(profile.Lambda) < ZERO).any()):
         for value in RESTARTS:
-            other = exact.maximise(stats, reml, np.where(diagonal, value, 0.0))
+            other = gaussian.maximise(stats, reml, np.where(diagonal, value, 0.0))
             evaluations += other.evaluations
             if other.log_likelihood > profile.log_likelihood:
                 profile = other

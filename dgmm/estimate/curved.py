@@ -22,20 +22,20 @@ from dgmm.design import Design
 from dgmm.estimate.climb import likelihood_at, moved
 from dgmm.estimate.finish import choose_rule, conclude
 from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
+from dgmm.estimate.polish import polish
 from dgmm.estimate.records import Estimate, Request, unreached
 from dgmm.estimate.starts import distances
-from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature
-from dgmm.marginal.exact import near_zero
-from dgmm.marginal.residuals import ResidualLikelihood
-from dgmm.marginal.vector import ClassicalObjective
+from dgmm.likelihood import Importance, Laplace, NodeRule, Quadrature
+from dgmm.likelihood.gaussian import near_zero
+from dgmm.likelihood.gaussian_offset import ResidualLikelihood
+from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import START_RIDGE, Model
-from dgmm.network_ascent import Reached, climb_networks, ridges
 from dgmm.networks import Weights
 from dgmm.panel import Panel
-from dgmm.penalised import Penalised, State
-from dgmm.polish import polish
-from dgmm.progress import Progress
-from dgmm.split import Split, take_apart
+from dgmm.penalised.objective import Penalised, State
+from dgmm.penalised.search import Reached, climb_networks, ridges
+from dgmm.penalised.split import Split, take_apart
+from dgmm.runtime.progress import Progress
 
 __all__ = ["fit_curved"]
 

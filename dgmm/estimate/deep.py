@@ -24,19 +24,19 @@ from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
 from dgmm.estimate.classical import subject_log_likelihood
 from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.nested import Nested, draw_held_out
+from dgmm.estimate.polish import Polished, polish
 from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
-from dgmm.evidence import choose_ridge
-from dgmm.marginal import Importance
+from dgmm.likelihood import Importance
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
-from dgmm.parallel import each
 from dgmm.parameters import Theta, part
-from dgmm.polish import Polished, polish
-from dgmm.progress import Progress
-from dgmm.schedule import Schedule
-from dgmm.training import Trace, train
+from dgmm.penalised.evidence import choose_ridge
+from dgmm.runtime.parallel import each
+from dgmm.runtime.progress import Progress
+from dgmm.variational.schedule import Schedule
+from dgmm.variational.training import Trace, train
 
 __all__ = [
     "fit_deep",

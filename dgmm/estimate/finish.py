@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.estimate.polish import Polished
 from dgmm.estimate.records import Estimate, Request, unreached
-from dgmm.marginal import Importance, Laplace, NodeRule, Quadrature, freeze, modes
+from dgmm.likelihood import Importance, Laplace, NodeRule, Quadrature, freeze, modes
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.polish import Polished
 
 __all__ = ["choose_rule", "conclude", "fresh_likelihood", "independent_likelihoods"]
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.families import Family, Observations
 from dgmm.model import Model
+from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.triangle import ROWS, triangle
 
 __all__ = ["pilot", "start_theta"]
 

@@ -8,17 +8,17 @@ from os import PathLike
 import numpy as np
 from torch import Tensor
 
-from dgmm.checkpoint import Checkpoint
-from dgmm.collapse import Activity
 from dgmm.encoders import Encoder
 from dgmm.families import Family
-from dgmm.marginal import NodeRule, exact
+from dgmm.likelihood import NodeRule, gaussian
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.schedule import Schedule
-from dgmm.training import Trace
+from dgmm.runtime.checkpoint import Checkpoint
+from dgmm.variational.collapse import Activity
+from dgmm.variational.schedule import Schedule
+from dgmm.variational.training import Trace
 
 __all__ = ["Control", "Estimate", "Head", "HeldOut", "Member", "Patterns", "Request", "Saem"]
 
@@ -320,7 +320,7 @@ class Estimate:
     activity: Activity | None = None  # latent directions in which subjects are told apart
     nested: Estimate | None = None
     held_out: HeldOut | None = None
-    statistics: exact.Statistics | None = field(
+    statistics: gaussian.Statistics | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # log evidence reached; VAE: penalised l near the end

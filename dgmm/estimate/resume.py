@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dgmm.checkpoint import Checkpoint
 from dgmm.design import Design
+from dgmm.runtime.checkpoint import Checkpoint
 
 __all__ = ["checkpoint_for"]
 

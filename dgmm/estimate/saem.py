@@ -33,17 +33,17 @@ from torch import Tensor
 
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.completed import Views, teach, views, with_placeholders
+from dgmm.estimate.polish import damping, kappa_vector, metric
 from dgmm.estimate.records import Control, Saem
-from dgmm.marginal import mean_scores
+from dgmm.likelihood import mean_scores
 from dgmm.mcmc import Proposal, State, independence, random_walk, tune
 from dgmm.model import Model
+from dgmm.model.simulation import simulate_panel
 from dgmm.networks import Weights
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.polish import damping, kappa_vector, metric
-from dgmm.progress import Progress
-from dgmm.simulate import simulate_panel
-from dgmm.training import one_thread
+from dgmm.runtime.progress import Progress
+from dgmm.variational.training import one_thread
 
 __all__ = ["saem"]
 

@@ -22,7 +22,7 @@ from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
 from dgmm.model import build_model
 from dgmm.panel import Panel
-from dgmm.split import fixed_only
+from dgmm.penalised.split import fixed_only
 
 __all__ = ["estimate"]
 

@@ -10,8 +10,8 @@ import torch
 from dgmm.estimate.records import Request
 from dgmm.model import Model
 from dgmm.panel import Panel
-from dgmm.parallel import processors
 from dgmm.parameters import Theta
+from dgmm.runtime.parallel import processors
 
 __all__ = ["distances", "own_request", "workers_of"]
 

@@ -7,7 +7,7 @@ A new family is one new file with a final subclass of :class:`Family`; the word 
 from dgmm.families.base import Extra, Family, Observations, OutcomeError
 from dgmm.families.naming import find
 from dgmm.families.own import OwnFamily
-from dgmm.registry import members
+from dgmm.runtime.registry import members
 
 __all__ = ["Extra", "Family", "Observations", "OutcomeError", "OwnFamily", "available", "find"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.links import LINKS, Link
-from dgmm.registry import suggestion
+from dgmm.runtime.registry import suggestion
 
 __all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "refuse", "slope_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dgmm.families.base import Family
-from dgmm.registry import lookup, members
+from dgmm.runtime.registry import lookup, members
 
 __all__ = ["ALIASES", "Bounds", "find"]
 

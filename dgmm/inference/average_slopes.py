@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.inference.mean_part import Linear, MeanPart
-from dgmm.wald import intervals, wald_table
+from dgmm.inference.wald import intervals, wald_table
 
 __all__ = ["average_contrast", "average_slopes"]
 

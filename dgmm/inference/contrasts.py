@@ -16,7 +16,7 @@ from scipy import special
 
 from dgmm.inference.satterthwaite import Satterthwaite
 from dgmm.inference.tables import Anova
-from dgmm.registry import suggestion
+from dgmm.runtime.registry import suggestion
 
 __all__ = ["coefficient_table", "hypothesis", "term_tests", "wald_test"]
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.inference.reported import covariance
 from dgmm.latent import Latent
-from dgmm.natural import covariance
 from dgmm.parameters import part
 
 __all__ = ["EDGE", "Coordinates"]

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 
 from dgmm.estimate import Estimate
-from dgmm.natural import covariance
+from dgmm.inference.reported import covariance
 from dgmm.parameters import part
-from dgmm.predictive import marginal
+from dgmm.prediction.moments import marginal
 
 __all__ = ["Explained", "explained"]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.marginal import exact
+from dgmm.likelihood import gaussian
 
 __all__ = ["GaussianLikelihood", "Solved", "variance_vector"]
 
@@ -52,7 +52,7 @@ class GaussianLikelihood:
     @classmethod
     def of(cls, done: Estimate, reml: bool) -> GaussianLikelihood:
         """Of a fit by likelihood="exact"."""
-        stats = exact.statistics(done.model, done.observed)
+        stats = gaussian.statistics(done.model, done.observed)
         return cls(
             torch.from_numpy(stats.A).permute(2, 0, 1).contiguous(),
             torch.from_numpy(stats.B).permute(2, 0, 1).contiguous(),

@@ -25,7 +25,7 @@ from dgmm.estimate import Estimate
 from dgmm.information import Information, MeanSlopes, mean_packing
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Theta
-from dgmm.registry import suggestion
+from dgmm.runtime.registry import suggestion
 
 __all__ = ["Linear", "MeanPart"]
 

@@ -17,7 +17,7 @@ from scipy import optimize, special
 from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE
 from dgmm.inference.surfaces import Constrained, Target, surface_of
-from dgmm.marginal import Importance
+from dgmm.likelihood import Importance
 
 __all__ = ["check_profile", "profile_interval"]
 

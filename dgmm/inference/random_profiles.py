@@ -18,11 +18,11 @@ from torch import Tensor
 
 from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanPart
-from dgmm.natural import covariance, delta_errors
+from dgmm.inference.reported import covariance, delta_errors
+from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
-from dgmm.predictive import marginal
-from dgmm.quadrature import sobol_normal
+from dgmm.prediction.moments import marginal
 
 __all__ = ["RandomProfile", "random_profile"]
 

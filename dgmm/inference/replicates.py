@@ -24,10 +24,10 @@ from torch import Tensor
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_estimate
 from dgmm.inference.nesting import Candidate
-from dgmm.natural import components, family_parameters, part_coefficients
-from dgmm.parallel import each
-from dgmm.progress import Progress
-from dgmm.simulate import simulate_panel
+from dgmm.inference.reported import components, family_parameters, part_coefficients
+from dgmm.model.simulation import simulate_panel
+from dgmm.runtime.parallel import each
+from dgmm.runtime.progress import Progress
 
 __all__ = [
     "Outcome",

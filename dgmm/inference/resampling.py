@@ -24,14 +24,14 @@ from scipy import optimize
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.polish import Surface, kappa_vector
 from dgmm.inference.replicates import Outcome, converged, guarded, parameters
 from dgmm.information import Information, freeze_at, information, is_gaussian
-from dgmm.marginal import Importance, Quadrature, freeze
+from dgmm.likelihood import Importance, Quadrature, freeze
 from dgmm.panel import Panel
-from dgmm.parallel import each
 from dgmm.parameters import Packing, Theta
-from dgmm.polish import Surface, kappa_vector
-from dgmm.progress import Progress
+from dgmm.runtime.parallel import each
+from dgmm.runtime.progress import Progress
 
 __all__ = ["percentile_intervals", "resampled_information"]
 

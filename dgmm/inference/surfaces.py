@@ -19,7 +19,7 @@ from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE, Coordinates
 from dgmm.inference.gaussian import GaussianLikelihood
 from dgmm.latent import Normal
-from dgmm.marginal import Frozen, freeze, modes
+from dgmm.likelihood import Frozen, freeze, modes
 from dgmm.parameters import Theta
 
 __all__ = ["Constrained", "Target", "surface_of", "targets"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dgmm.wald import format_p, stars
+from dgmm.inference.wald import format_p, stars
 
 __all__ = ["Anova"]
 

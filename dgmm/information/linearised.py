@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing, runs
-from dgmm.marginal import Importance, NodeRule, Quadrature
+from dgmm.likelihood import Importance, NodeRule, Quadrature
 from dgmm.model import Model, Reference
 from dgmm.panel import Rows
 

@@ -22,7 +22,7 @@ from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.evidence import effective_df
+from dgmm.estimate.polish import kappa_vector
 from dgmm.information.linearised import linearise
 from dgmm.information.observed import (
     classical_information,
@@ -33,9 +33,9 @@ from dgmm.information.observed import (
 from dgmm.information.records import linear_packing, positions, reported_packing
 from dgmm.information.sandwich import reported_scores
 from dgmm.model import Model
+from dgmm.model.simulation import simulate_panel
 from dgmm.parameters import Packing, Theta
-from dgmm.polish import kappa_vector
-from dgmm.simulate import simulate_panel
+from dgmm.penalised.evidence import effective_df
 
 __all__ = [
     "NetworkInformation",

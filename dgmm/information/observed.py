@@ -12,11 +12,11 @@ from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
-from dgmm.hessian import Curvature, central_hessian, central_jacobian, curvature_of
 from dgmm.information.records import reported_packing
-from dgmm.marginal import Frozen, Importance, Laplace, NodeRule, Quadrature, exact, freeze
-from dgmm.marginal.joint import JointLaplace
-from dgmm.marginal.sparse import crossed_statistics
+from dgmm.likelihood import Frozen, Importance, Laplace, NodeRule, Quadrature, freeze, gaussian
+from dgmm.likelihood.crossed_gaussian import crossed_statistics
+from dgmm.likelihood.crossed_laplace import JointLaplace
+from dgmm.numerics.hessian import Curvature, central_hessian, central_jacobian, curvature_of
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -39,9 +39,9 @@ def observed_information(
     if several and done.likelihood == "laplace":
         return _laplace_information(done, x)
     if done.likelihood == "exact":
-        made = crossed_statistics if several else exact.statistics
-        stats: exact.Sufficient = done.statistics or made(done.model, done.observed)
-        value = exact.LogLikelihood(stats)
+        made = crossed_statistics if several else gaussian.statistics
+        stats: gaussian.Sufficient = done.statistics or made(done.model, done.observed)
+        value = gaussian.LogLikelihood(stats)
         step = _pilot_steps(value, x)
         curvature = central_hessian(value, x, step) if several else value.hessian(x, step)
         return curvature, "observed information, central differences"

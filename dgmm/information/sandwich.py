@@ -11,7 +11,7 @@ from dgmm.estimate import Estimate
 from dgmm.estimate.climb import likelihood_at
 from dgmm.information.observed import freeze_at
 from dgmm.information.records import reported_packing
-from dgmm.marginal import Importance
+from dgmm.likelihood import Importance
 
 __all__ = ["reported_scores", "sandwich"]
 

@@ -12,12 +12,12 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.hessian import curvature_of, invert
 from dgmm.information.boundary import family_edges, find_boundary
 from dgmm.information.networks import NetworkInformation, joint_inverse, network_information
 from dgmm.information.observed import observed_information
 from dgmm.information.records import Information, Joint, reported_packing
 from dgmm.information.sandwich import reported_scores, sandwich
+from dgmm.numerics.hessian import curvature_of, invert
 
 __all__ = ["information"]
 

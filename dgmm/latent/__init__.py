@@ -4,7 +4,7 @@ from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import Normal
 from dgmm.latent.warp import Warp
-from dgmm.registry import lookup
+from dgmm.runtime.registry import lookup
 
 __all__ = ["Latent", "Normal", "Warp", "build"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgmm.bases import smooth_first, whitening
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import column_scale
 from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
-from dgmm.quadrature import sobol_normal
+from dgmm.numerics.bases import smooth_first, whitening
+from dgmm.numerics.quadrature import sobol_normal
 
 __all__ = ["Neural"]
 
@@ -36,7 +36,8 @@ class Neural(Latent):
     Lambda = K L for columns T K that are orthonormal: every weight in L is of order one, and a
     gradient step goes equally far in all directions. The columns of phi S are orthonormal and
     shrink with their roughness in time, so that the ridge asks a high price for wiggles and a low
-    one for trends (see :mod:`dgmm.bases`). The warped curve is that of :mod:`dgmm.latent.warp`.
+    one for trends (see :mod:`dgmm.numerics.bases`). The warped curve is that of
+    :mod:`dgmm.latent.warp`.
     """
 
     label: str  # as written in the formula

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgmm.bases import smooth_first
 from dgmm.design import LatentBlock
 from dgmm.networks import Weights
-from dgmm.splines import Spline, height, height_and_rise
+from dgmm.numerics.bases import smooth_first
+from dgmm.numerics.splines import Spline, height, height_and_rise
 
 __all__ = ["WEAK", "Warp"]
 

@@ -11,9 +11,9 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from dgmm.marginal import exact
+from dgmm.likelihood import gaussian
 from dgmm.panel import Panel
-from dgmm.posterior import find_modes
+from dgmm.posterior.modes import find_modes
 from dgmm.studies.base import Process
 from dgmm.studies.predictions import Predictions, in_question
 from dgmm.studies.sampling import CENTRES, mixture_quantile, sample_posterior
@@ -111,7 +111,7 @@ def _exact(truth: Truth, history: Panel, process: Process) -> Rows:
         mean[at] = model.mu2(theta, anchor.mode, rows.rows)[rows.mask]
         spread[at] = (J @ anchor.root).square().sum(-1)[rows.mask]
     width = -special.ndtri(TAIL) * (spread + process.sigma**2).sqrt()
-    value = exact.per_subject(model, theta, history)
+    value = gaussian.per_subject(model, theta, history)
     return Rows(mean, mean - width, mean + width, value, torch.full_like(value, torch.inf))
 
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from dgmm.model import Model
+from dgmm.numerics.quadrature import log_t, sobol_normal, sobol_t
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.posterior import Anchor, find_modes
-from dgmm.quadrature import log_t, sobol_normal, sobol_t
+from dgmm.posterior.modes import Anchor, find_modes
 
 __all__ = ["CENTRES", "Draws", "mixture_quantile", "sample_posterior"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.registry import lookup
+from dgmm.runtime.registry import lookup
 from dgmm.studies.base import Process
 
 __all__ = ["find_process", "simulate_study", "training_frame"]

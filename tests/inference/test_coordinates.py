@@ -8,7 +8,7 @@ import torch
 
 from dgmm import Fit
 from dgmm.inference.coordinates import Coordinates, partials, sphere_rows
-from dgmm.natural import covariance
+from dgmm.inference.reported import covariance
 from dgmm.parameters import part
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import data
 
 from dgmm import Fit, mixed_model
-from dgmm.natural import covariance
+from dgmm.inference.reported import covariance
 from dgmm.parameters import part
 
 TIMES = [0.0, 2.0, 5.0, 9.0]

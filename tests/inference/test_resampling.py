@@ -15,10 +15,10 @@ from conftest import FORMULAS, data
 import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.polish import polish
 from dgmm.inference.resampling import _deep_refit, drawn_subjects, resampled_information
 from dgmm.information import information
-from dgmm.marginal import Quadrature
-from dgmm.polish import polish
+from dgmm.likelihood import Quadrature
 
 RESAMPLES = 100
 

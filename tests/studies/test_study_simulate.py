@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from dgmm import simulate_study
-from dgmm.registry import members
+from dgmm.runtime.registry import members
 from dgmm.studies import Process, find_process, training_frame
 from dgmm.studies.lmm import SPREAD, covariance_root, spline
 from dgmm.transforms import ns

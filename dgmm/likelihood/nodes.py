@@ -1,0 +1,257 @@
+"""One marginal log-likelihood for every node rule.
+
+    l_i(theta) = log sum_m exp{ lw_m + log p(y_i | b_im; theta) + log p(b_im) } |R_i|,
+    b_im = m_i(theta) + R_i(theta) e_m,
+
+m_i one Newton step from a fixed anchor and R_i the root of the inverse information there: a smooth
+function of theta with an exact gradient, accurate because the nodes follow the posterior.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.model import Model
+from dgmm.numerics.quadrature import Nodes
+from dgmm.panel import Block, Panel
+from dgmm.parameters import Packing, Theta
+from dgmm.posterior.modes import Anchor, find_modes, tracked
+
+__all__ = ["Frozen", "NodeRule", "freeze", "mean_scores"]
+
+CELLS = 3_000_000
+"""Largest number of (draw, subject, measurement) entries held at once."""
+
+
+CACHED = 300_000
+"""Entries worked through at once: what a processor holds near it goes faster."""
+
+
+class NodeRule(ABC):
+    """A table of nodes for every subject."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def nodes(
+        self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
+    ) -> Nodes:
+        """The table for n subjects and k latent dimensions; ``keys`` seed subject by subject."""
+
+    @abstractmethod
+    def count(self, k: int) -> int:
+        """Nodes per subject."""
+
+    @abstractmethod
+    def describe(self, k: int) -> str:
+        """For the summary: the rule in words."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The marginal log-likelihood at fixed nodes and anchors: a smooth function of theta."""
+
+    model: Model
+    pieces: tuple[tuple[Block, Anchor, Nodes], ...]
+    n: int
+
+    def _terms(
+        self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes, few: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
+        mu1 = self.model.mu1(ready, block.rows)
+        mean, root, log_det = tracked(self.model, ready, anchor, block, mu1)
+
+        def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+            b = mean + torch.einsum("nab,mnb->mna", root, e)
+            return b, self.model.log_joint(ready, b, block, mu1) + log_weight + log_det
+
+        if few is None or few >= len(nodes.e):
+            return some(*nodes)
+        parts = [some(*both) for both in zip(*(held.split(few) for held in nodes), strict=True)]
+        b, terms = zip(*parts, strict=True)
+        return torch.cat(b), torch.cat(terms)
+
+    def log_terms(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """Per block: nodes b (M, n, k) and log weight + log p(y, b) + log |R| (M, n)."""
+        for block, anchor, nodes in self.pieces:
+            yield block, *self._terms(ready, block, anchor, nodes)
+
+    def weighted_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """:meth:`log_terms` without a graph: posterior draws and their log weights."""
+        for block, anchor, nodes in self.pieces:
+            with torch.no_grad():
+                few = max(1, CACHED // block.mask.numel())
+                terms = self._terms(ready, block, anchor, nodes, few)
+            yield block, *terms
+
+    def per_subject(self, theta: Theta) -> Tensor:
+        """l_i(theta), (n,); no gradient."""
+        out = torch.zeros(self.n, dtype=torch.float64)
+        with torch.no_grad():
+            ready = self.model.prepare(theta)
+        for block, _, terms in self.weighted_nodes(ready):
+            out[block.subjects] = torch.logsumexp(terms, 0)
+        return out
+
+    def value(self, theta: Theta) -> float:
+        """l(theta)."""
+        return float(self.per_subject(theta).sum())
+
+    def value_and_gradient(
+        self, theta: Theta, free: Collection[str] | None = None
+    ) -> tuple[float, Theta]:
+        """l(theta) and its gradient in the ``free`` parameters, one block in memory at a time."""
+        fixed = {name: value.detach() for name, value in theta.items()}
+        leaves = {
+            name: value.clone().requires_grad_()
+            for name, value in fixed.items()
+            if free is None or name in free
+        }
+        ready = self.model.prepare({**fixed, **leaves})
+        held = {n: value.detach().requires_grad_(value.requires_grad) for n, value in ready.items()}
+        names, total = [n for n, value in held.items() if value.requires_grad], 0.0
+        slopes = {name: torch.zeros_like(held[name]) for name in names}
+        for _, _, terms in self.log_terms(held):
+            value = torch.logsumexp(terms, 0).sum()
+            parts = torch.autograd.grad(value, [held[n] for n in names], allow_unused=True)
+            for name, part in zip(names, parts, strict=True):
+                if part is not None:
+                    slopes[name] += part
+            total += float(value.detach())
+        gradient = torch.autograd.grad(
+            [ready[n] for n in names],
+            list(leaves.values()),
+            [slopes[n] for n in names],
+            allow_unused=True,
+        )
+        return total, {
+            name: torch.zeros_like(leaves[name]) if g is None else g
+            for name, g in zip(leaves, gradient, strict=True)
+        }
+
+    def objective(self, theta: Theta) -> Tensor:
+        """l(theta) as one differentiable scalar (for autograd Hessians)."""
+        ready = self.model.prepare(theta)
+        parts = [torch.logsumexp(terms, 0).sum() for _, _, terms in self.log_terms(ready)]
+        return torch.stack(parts).sum()
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        """Per-subject gradient of l_i, (n, P) in the order of the packing, by default all of theta.
+
+        By Fisher's identity, the posterior mean over nodes of d log p(y_i | b; theta) / d theta.
+        """
+        held = {name: value.detach() for name, value in theta.items()}
+        with torch.no_grad():
+            ready = self.model.prepare(held)
+        return mean_scores(self.model, held, self.weighted_nodes(ready), self.n, packing)
+
+
+def freeze(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    rule: NodeRule,
+    rng: np.random.Generator,
+    start: Tensor | None = None,
+    keys: Sequence[int] | None = None,
+) -> Frozen:
+    """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k)."""
+    nodes = rule.nodes(model.k, panel.n, rng, keys)
+    pieces = []
+    for block in panel.blocks(CELLS // rule.count(model.k)):
+        first = None if start is None else start[block.subjects]
+        anchor = find_modes(model, theta, block, first)
+        cells = rule.count(model.k) * block.mask.shape[1]
+        place = torch.arange(len(block.subjects)) // max(1, CACHED // cells)
+        for number in range(int(place[-1]) + 1):
+            part = place == number
+            own = block.some(part)
+            at = Anchor(*(held[part] for held in anchor))
+            pieces.append((own, at, nodes.rows(own.subjects)))
+    return Frozen(model, tuple(pieces), panel.n)
+
+
+def modes(frozen: Frozen) -> Tensor:
+    """Posterior modes of all subjects, (n, k)."""
+    out = torch.zeros(frozen.n, frozen.model.k, dtype=torch.float64)
+    for block, anchor, _ in frozen.pieces:
+        out[block.subjects] = anchor.mode
+    return out
+
+
+# -- scores --------------------------------------------------------------------------------------
+
+
+def mean_scores(
+    model: Model,
+    theta: Theta,
+    draws: Iterable[tuple[Block, Tensor, Tensor]],
+    n: int,
+    packing: Packing | None = None,
+) -> Tensor:
+    """Per subject the weighted mean over draws of d log p(y_i | b; theta) / d theta, (n, P).
+
+    draws: per block of subjects b (M, n, k) and their log weights (M, n).
+    packing: of the parameters wanted, by default all.
+    """
+    packing = model.packing if packing is None else packing
+    with torch.no_grad():
+        ready = model.prepare(theta)
+    derived = [name for name in ready if name not in theta]
+    scores = torch.zeros(n, packing.size, dtype=torch.float64)
+    through = derived_jacobian(model, theta, derived, packing)
+    wanted = [*packing.shapes, *derived]
+    for block, b, terms in draws:
+        parts = _lane_gradients(model, ready, wanted, block, b, torch.softmax(terms, 0))
+        total = torch.cat([parts[n].reshape(len(b[0]), -1) for n in packing.shapes], dim=1)
+        for name in derived:
+            total = total + parts[name].reshape(len(b[0]), -1) @ through[name]
+        scores[block.subjects] = total
+    return scores
+
+
+def derived_jacobian(
+    model: Model, theta: Theta, derived: list[str], packing: Packing
+) -> dict[str, Tensor]:
+    """d derived / d theta as (size of derived, P) matrices, P that of the packing."""
+    if not derived:
+        return {}
+
+    def small(vector: Tensor) -> Theta:
+        ready = model.prepare({**theta, **packing.unpack(vector)})
+        return {name: ready[name].reshape(-1) for name in derived}
+
+    jacobian: dict[str, Tensor] = torch.func.jacrev(small)(packing.pack(theta))
+    return jacobian
+
+
+def _lane_gradients(
+    model: Model, ready: Theta, wanted: list[str], block: Block, b: Tensor, weight: Tensor
+) -> dict[str, Tensor]:
+    """Per subject: d / d ready of sum_m weight_m log p(y_i | b_m), every entry with a leading n."""
+
+    def lane(free: Theta, mask: Tensor, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
+        rows = block.rows.like(tuple(c[None] for c in columns))
+        one = replace(block, mask=mask[None], rows=rows)
+        return (w * model.log_likelihood({**ready, **free}, draws[:, None], one)[:, 0]).sum()
+
+    columns = block.rows.columns()
+    in_dims = (None, 0, 1, 1, *([0] * len(columns)))
+    cells = b.shape[0] * block.mask.shape[1] * 64
+    chunk = max(1, CELLS * 4 // cells)
+    gradient = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims, chunk_size=chunk)
+    with warnings.catch_warnings():  # torch tells of slow paths (probit), nothing is wrong
+        warnings.filterwarnings("ignore", message=".*performance drop.*")
+        result: dict[str, Tensor] = gradient(
+            {name: ready[name] for name in wanted}, block.mask, b, weight, *columns
+        )
+    return result

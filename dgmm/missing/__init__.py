@@ -1,0 +1,1 @@
+"""Imputations, dropout and the pooling of completed data."""

@@ -1,0 +1,1 @@
+"""Linear algebra, quadrature, splines, optimisation: no model, no panel, no formula."""

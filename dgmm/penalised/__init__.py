@@ -1,0 +1,1 @@
+"""Networks on the fixed side alone: the penalised likelihood and its search."""

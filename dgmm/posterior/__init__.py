@@ -1,0 +1,1 @@
+"""b | y: its modes and draws."""

@@ -1,0 +1,1 @@
+"""Predictions for rows of the fit and of new data, random effects, log scores."""

@@ -1,0 +1,1 @@
+"""Progress, processes, devices, files, versions, the registry of open folders."""

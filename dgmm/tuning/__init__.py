@@ -1,0 +1,1 @@
+"""The choice of network options by cross-validation."""

@@ -1,0 +1,104 @@
+"""What tune() tries: formulas with other options, and the rows that they are tried on."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dgmm.design import build_design
+from dgmm.fit import Fit
+from dgmm.formula import has_network, nested_formula, parse_formula, with_options
+from dgmm.prediction.moments import outcomes_seen
+
+__all__ = ["Candidate", "all_candidates", "check_terms", "parts_changed", "subject_of_rows"]
+
+CLASSICAL = "classical"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model that is tried."""
+
+    name: str
+    formula: str
+    options: Mapping[str, Any]
+    changes: Mapping[str, Any]  # arguments of mixed_model()
+
+
+def parts_changed(fit: Fit, part: str | None, grid: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The parts of the formula whose networks change."""
+    if not grid:
+        raise ValueError("nothing to tune: give latent=, hidden=, ridge=, basis= or df=")
+    for name, values in grid.items():
+        if not values:
+            raise ValueError(f"{name}= lists no values to try")
+    present = [one for one in ("random", "fixed") if has_network(fit.formula, one)]
+    if not present:
+        raise ValueError(f"tune() is for networks, and {fit.formula!r} has no dnn()")
+    if part not in (None, "random", "fixed", "both"):
+        raise ValueError(f"part is 'random', 'fixed' or 'both', not {part!r}")
+    wanted = (present[0],) if part is None else ("random", "fixed") if part == "both" else (part,)
+    if not set(wanted) & set(present):
+        raise ValueError(f"part={part!r}: {fit.formula!r} has no dnn() there")
+    needs = [name for name in ("latent", "basis", "df") if name in grid]
+    if needs and ("random" not in wanted or "random" not in present):
+        raise ValueError(f"{needs[0]}= is an option of a random dnn(), left of a bar")
+    return wanted
+
+
+def all_candidates(
+    fit: Fit, grid: Mapping[str, Sequence[Any]], parts: tuple[str, ...], classical: bool
+) -> list[Candidate]:
+    """Every combination of the options, and the nested classical model."""
+    model, control = fit.estimate.model, {**fit.call["control"], "workers": 1}
+    if not any(name.startswith("latent") for name in model.open_ridge):
+        control["holdout"] = 0.0  # else the penalty is chosen on subjects held out in every fold
+    changes = {"se": None, "control": control, "starts": fit.call["starts"] or 1}
+    words = fit.spec.latent_words
+    found = []
+    if classical:
+        text = nested_formula(parse_formula(fit.formula, latent_words=words)).text
+        plain = {**changes, "method": "auto", "likelihood": "auto"}
+        found.append(Candidate(CLASSICAL, text, dict.fromkeys(grid), plain))
+    for values in itertools.product(*grid.values()):
+        options = dict(zip(grid, values, strict=True))
+        text = with_options(fit.formula, options, parts)
+        parse_formula(text, latent_words=words)  # an impossible option is refused here
+        name = ", ".join(f"{option}={value}" for option, value in options.items())
+        found.append(Candidate(name, text, options, changes))
+    return found
+
+
+def check_terms(candidates: Sequence[Candidate], fit: Fit, data: Any) -> None:
+    """Build the columns of every candidate once: a misspelled basis is refused before any fit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given by the fit itself
+        for one in candidates:
+            build_design(parse_formula(one.formula, latent_words=fit.spec.latent_words), data)
+
+
+def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:
+    """The subject of every row of the fit (N,); checks that the frame is the one of the fit."""
+    done = fit.estimate
+    for name, column in zip(
+        ("weights", "offset"),
+        (done.panel.rows.data.weights != 1, done.panel.rows.offset != 0),
+        strict=True,
+    ):
+        written = fit.call[name] is not None or "offset(" in fit.formula
+        if bool(column.any()) and not written:
+            raise ValueError(f"tune() divides the frame: give {name}= as the name of a column")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given by the fit itself
+        panel = outcomes_seen(done, fit.spec, data)
+    own = done.observed
+    same = panel.ids.tolist() == own.ids.tolist() and torch.equal(panel.count, own.count)
+    if not same or not torch.equal(panel.rows.data.y, own.rows.data.y):
+        raise ValueError("data is not the frame of this fit: subjects or outcomes differ")
+    return done.panel.subject.numpy()

@@ -1,0 +1,1 @@
+"""The ELBO, its schedule, training, and posterior collapse."""

@@ -1,0 +1,319 @@
+"""The epochs that maximise ELBO - ridge over theta and phi, in mini-batches of subjects."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.encoders import Encoder
+from dgmm.likelihood import Importance, freeze
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Panel
+from dgmm.parameters import Theta, part
+from dgmm.runtime.checkpoint import Checkpoint, Saved
+from dgmm.runtime.devices import on, to
+from dgmm.runtime.progress import Progress
+from dgmm.variational.elbo import elbo, evaluate
+from dgmm.variational.newton import NewtonPosterior
+from dgmm.variational.schedule import Schedule
+
+__all__ = ["Schedule", "Trace", "one_thread", "train"]
+
+SKELETON = frozenset({"W", "c"})
+"""The few weights of an encoder that do the work of many: they learn faster, or the networks
+would learn in their place."""
+
+WATCH_DRAWS = 32
+
+PRECISION = {"double": torch.float64, "single": torch.float32}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """ELBO per subject by epoch (at KL weight 1), and the last gradient norm."""
+
+    elbo: tuple[float, ...]
+    gradient: float
+    epochs: int
+    watched: tuple[float, ...] = ()  # held-out score per subject by epoch, once the KL has weight 1
+    kept: int = 0  # epochs after which the result stood, when it is not the last
+
+    def followed_by(self, other: Trace) -> Trace:
+        """The trace of two trainings, one after the other."""
+        kept = self.epochs + other.kept if other.kept else 0
+        return Trace(
+            self.elbo + other.elbo,
+            other.gradient,
+            self.epochs + other.epochs,
+            self.watched + other.watched,
+            kept,
+        )
+
+
+@dataclass
+class _Run:
+    """Where a training stands."""
+
+    weights: dict[str, Tensor]  # "theta/..." and "phi/...", on the device
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    q: NewtonPosterior | None = None  # of every subject, where no encoder gives it
+    mean: dict[str, Tensor] = field(default_factory=dict)  # of the last iterates
+    best: dict[str, Tensor] = field(default_factory=dict)  # on held-out subjects
+    epoch: int = 0
+    counted: int = 0  # iterates in the mean
+    since: int = 0  # epochs since the best
+    kept: int = 0  # epoch of the best
+    gradient: float = math.nan
+    elbo: list[float] = field(default_factory=list)
+    watched: list[float] = field(default_factory=list)
+
+    @property
+    def theta(self) -> Theta:
+        return part(self.weights, "theta/")
+
+    @property
+    def phi(self) -> Weights:
+        return part(self.weights, "phi/")
+
+    def current(self) -> dict[str, Tensor]:
+        """A copy of all weights as they are now."""
+        return {name: value.detach().clone() for name, value in self.weights.items()}
+
+    def result(self) -> dict[str, Tensor]:
+        """What the training gives: the best, else the mean of the last, else the last weights."""
+        return self.best or self.mean or self.current()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Mini-batches are small: a second thread costs more in waiting than it computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
+def train(
+    model: Model,
+    encoder: Encoder,
+    theta: Theta,
+    phi: Weights,
+    panel: Panel,
+    schedule: Schedule,
+    generator: torch.Generator,
+    *,
+    newton: bool = False,
+    fixed_theta: bool = False,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    device: str = "cpu",
+) -> tuple[Theta, Weights, Trace]:
+    """Adam on the ELBO over mini-batches of subjects; the ridge on the scale of the whole sample.
+
+    ``fixed_theta`` trains the encoder alone. With ``newton`` q of every subject comes from Newton
+    steps (:class:`NewtonPosterior`), theta is trained alone and phi comes back as it was. With
+    ``patience`` some subjects are held out, and the iterate with the best score on them is the
+    result. Random numbers are drawn on the CPU and in double precision, so that they are the same
+    everywhere; so are held-out scores.
+    """
+    dtype = PRECISION[schedule.precision]
+    learning, watched = _held_out(panel, schedule)
+    given = (theta, {} if newton else phi)
+    run = _begin(to(given, device, dtype), schedule, generator, fixed_theta)
+    if newton:
+        run.q = to(NewtonPosterior.at_modes(model, theta, learning), device, dtype)
+    number, saved = (0, None) if checkpoint is None else checkpoint.next()
+    if saved is not None:
+        _restore(run, saved, device)
+    here, seen = to((model, learning), device, dtype)
+    steps, begun = schedule.epochs * schedule.batches(learning.n), run.epoch
+    while run.epoch < schedule.epochs and not _finished(run, schedule):
+        with on(device):
+            _epoch(run, here, encoder, seen, schedule, steps)
+        run.epoch += 1
+        if watched is not None and schedule.settled(run.epoch - 1):
+            _watch(run, model, encoder, watched, schedule)
+        if progress is not None:
+            progress.update(run.epoch, elbo=run.elbo[-1] * learning.n, gradient=run.gradient)
+        if checkpoint is not None and run.epoch % checkpoint.every == 0:
+            checkpoint.write(number, _saved(run))
+    if checkpoint is not None and run.epoch > begun:
+        checkpoint.write(number, _saved(run))
+    final = to(run.result(), "cpu", torch.float64)
+    trace = Trace(tuple(run.elbo), run.gradient, run.epoch, tuple(run.watched), run.kept)
+    return part(final, "theta/"), phi if newton else part(final, "phi/"), trace
+
+
+def _begin(
+    given: tuple[Theta, Weights],
+    schedule: Schedule,
+    generator: torch.Generator,
+    fixed_theta: bool,
+) -> _Run:
+    theta, phi = given
+    free = not fixed_theta
+    weights = {f"theta/{n}": w.detach().clone().requires_grad_(free) for n, w in theta.items()}
+    weights |= {f"phi/{n}": w.detach().clone().requires_grad_() for n, w in phi.items()}
+    return _Run(weights, _optimiser(weights, schedule), generator)
+
+
+def _optimiser(weights: dict[str, Tensor], schedule: Schedule) -> torch.optim.Adam:
+    """Adam with three groups: the skeleton of the encoder, its networks, theta."""
+    phi = part(weights, "phi/")
+    groups = (
+        ("skeleton", [w for name, w in phi.items() if name in SKELETON]),
+        ("corrections", [w for name, w in phi.items() if name not in SKELETON]),
+        ("theta", [w for w in part(weights, "theta/").values() if w.requires_grad]),
+    )
+    return torch.optim.Adam(
+        [{"params": weights, "name": name} for name, weights in groups if weights],
+        lr=schedule.learning_rate,
+        betas=(0.9, schedule.memory),
+    )
+
+
+def _epoch(
+    run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule, steps: int
+) -> None:
+    """Every subject once, in random order."""
+    order = torch.randperm(panel.n, generator=run.generator, device="cpu")
+    weight, total = schedule.kl_weight(run.epoch), 0.0
+    batches = schedule.batches(panel.n)
+    moving = [w for w in run.weights.values() if w.requires_grad]
+    for number, subjects in enumerate(torch.tensor_split(order, batches)):
+        step = run.epoch * batches + number
+        _set_rates(run.optimiser, schedule, step / steps, steps)
+        block = panel.block(subjects.to(panel.start.device))
+        e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
+        e = e.to(panel.rows.X)
+        if run.q is None:
+            bound = elbo(model, encoder, run.theta, run.phi, block, e)
+        else:
+            bound = run.q.bound(model, run.theta, block, e)
+        kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
+        gain = (bound.reconstruction - weight * kl).mean()
+        loss = model.penalty(run.theta) / panel.n - gain
+        run.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        run.gradient = float(torch.nn.utils.clip_grad_norm_(moving, 100.0))
+        run.optimiser.step()
+        total += float(bound.elbo.detach().sum())
+        if schedule.average and schedule.averages(step, steps):
+            _average(run)
+    run.elbo.append(total / panel.n)
+
+
+def _antithetic(pairs: int, n: int, k: int, generator: torch.Generator) -> Tensor:
+    half = torch.randn(pairs, n, k, generator=generator, dtype=torch.float64, device="cpu")
+    return torch.cat([half, -half])
+
+
+def _set_rates(optimiser: torch.optim.Adam, schedule: Schedule, done: float, steps: int) -> None:
+    """``done`` is the share of the steps that are behind."""
+    share = schedule.rate(done, steps)
+    for group in optimiser.param_groups:
+        factor = 1.0
+        if group["name"] == "skeleton":
+            factor = schedule.skeleton
+        elif group["name"] == "corrections" and done < schedule.skeleton_alone:
+            factor = 0.0
+        group["lr"] = schedule.learning_rate * factor * share
+
+
+def _average(run: _Run) -> None:
+    """The running mean of the iterates (Polyak and Juditsky, 1992)."""
+    run.counted += 1
+    now = run.current()
+    old = run.mean or now
+    run.mean = {name: old[name] + (now[name] - old[name]) / run.counted for name in now}
+
+
+# -- held-out subjects ---------------------------------------------------------------------------
+
+
+def _held_out(panel: Panel, schedule: Schedule) -> tuple[Panel, Panel | None]:
+    """Subjects that are trained on, and those that are only scored (two at least).
+
+    Who is held out hangs on the id alone: trainings one after the other, or of a part of the
+    subjects, hold out the same ones.
+    """
+    if not schedule.patience:
+        return panel, None
+    place = np.array([_uniform(one) for one in panel.ids.tolist()])
+    away = place <= max(schedule.watched, np.sort(place)[min(1, panel.n - 1)])
+    return panel.select(np.flatnonzero(~away)), panel.select(np.flatnonzero(away))
+
+
+def _uniform(label: object) -> float:
+    """A number in [0, 1) that looks random but is always that of the label."""
+    return int.from_bytes(hashlib.sha256(str(label).encode()).digest()[:6]) / 2**48
+
+
+def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:
+    """Score the held-out subjects, with the same draws every time; keep the best iterate."""
+    now = to(run.current(), "cpu", torch.float64)
+    theta, phi = part(now, "theta/"), part(now, "phi/")
+    if schedule.watch == "likelihood" or run.q is not None:
+        rng = np.random.default_rng(0)
+        score = freeze(model, theta, panel, Importance(WATCH_DRAWS), rng).per_subject(theta)
+    else:
+        score = evaluate(model, encoder, theta, phi, panel, 0, WATCH_DRAWS, 2).elbo
+    run.watched.append(float(score.mean()))
+    if run.watched[-1] >= max(run.watched):
+        run.best, run.kept, run.since = now, run.epoch, 0
+    else:
+        run.since += 1
+
+
+def _finished(run: _Run, schedule: Schedule) -> bool:
+    return bool(schedule.patience) and run.since >= schedule.patience
+
+
+# -- checkpoints ---------------------------------------------------------------------------------
+
+NUMBERS = ("epoch", "counted", "since", "kept", "gradient", "elbo", "watched")
+
+
+def _saved(run: _Run) -> Saved:
+    """Weights, moments of Adam, state of the generator, and the numbers beside them."""
+    tensors = {"generator": run.generator.get_state()}
+    for kind in ("weights", "mean", "best"):
+        tensors |= {f"{kind}/{name}": value for name, value in getattr(run, kind).items()}
+    if run.q is not None:
+        tensors |= {"q/mean": run.q.mean, "q/precision": run.q.precision}
+    for place, moments in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"adam/{place}/{name}": value for name, value in moments.items()}
+    return Saved(to(tensors, "cpu"), {name: getattr(run, name) for name in NUMBERS})
+
+
+def _restore(run: _Run, saved: Saved, device: str) -> None:
+    tensors = saved.tensors
+    run.generator.set_state(tensors["generator"])
+    with torch.no_grad():
+        for name, value in part(tensors, "weights/").items():
+            run.weights[name].copy_(value)
+    if run.q is not None:
+        run.q = NewtonPosterior(**to(part(tensors, "q/"), device))
+    run.mean, run.best = (to(part(tensors, f"{kind}/"), device) for kind in ("mean", "best"))
+    moments: dict[int, dict[str, Any]] = {}
+    for name, value in part(tensors, "adam/").items():
+        place, _, what = name.partition("/")
+        moments.setdefault(int(place), {})[what] = value
+    groups = run.optimiser.state_dict()["param_groups"]
+    run.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    for name in NUMBERS:
+        value = saved.numbers[name]
+        setattr(run, name, list(value) if isinstance(value, list) else value)

@@ -1,0 +1,67 @@
+"""Missing outcomes given those seen: the exact conditional normal, and an exact posterior."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import stats
+from toys import build, frame, generator, random_theta, subject_rows
+
+from dgmm.posterior.draws import complete, draw_effects
+
+DRAWS = 500
+
+
+def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> None:
+    """y_missing | y_observed ~ N(mu_m + V_mo V_oo^-1 (y_o - mu_o), V_mm - V_mo V_oo^-1 V_om)."""
+    data = frame(3, 6, seed=2)
+    data.loc[[3, 4, 5, 8], "y"] = np.nan
+    data.loc[12:, "y"] = np.nan  # a subject without any outcome
+    model, panel = build("y ~ x + t + (t | id)", data, unit=1.5)
+    theta = random_theta(model, 1)
+    g, start = generator(4), None
+    draws = []
+    for _ in range(DRAWS):
+        y, start = complete(model, theta, panel, g, start)
+        draws.append(y)
+    y = torch.stack(draws).numpy()
+    sigma2 = float(torch.exp(2 * theta["extra"][0]))
+    Lambda = model.latents[0].skip({n[8:]: v for n, v in theta.items() if n.startswith("latent1")})
+    for i in range(3):
+        at = subject_rows(panel, i)
+        Z = (panel.rows.T[0][at] @ Lambda).numpy()
+        mu = (panel.rows.X[at] @ model.beta(theta)).numpy()
+        V = Z @ Z.T + sigma2 * np.eye(len(mu))
+        seen = panel.observed[at].numpy()
+        values, gap = panel.rows.data.y[at].numpy(), ~seen
+        gain = V[np.ix_(gap, seen)] @ np.linalg.inv(V[np.ix_(seen, seen)])
+        mean = mu[gap] + gain @ (values[seen] - mu[seen])
+        covariance = V[np.ix_(gap, gap)] - gain @ V[np.ix_(seen, gap)]
+        ours = y[:, at]
+        assert np.array_equal(ours[:, seen], np.tile(values[seen], (DRAWS, 1)))
+        z = np.linalg.solve(np.linalg.cholesky(covariance), (ours[:, gap] - mean).T)
+        for row in z:
+            assert stats.kstest(row, "norm").pvalue > 0.01
+        off = np.cov(z) - np.eye(len(z))  # each entry has a standard error of at most sqrt(2 / m)
+        assert np.abs(off).max() < 4 * np.sqrt(2 / DRAWS)
+
+
+def test_random_effects_of_a_skew_posterior() -> None:
+    """Three successes in three trials: moments of b | y against a fine grid."""
+    data = frame(400, 3, seed=5).assign(z=1.0)
+    data["x"], data["t"] = 0.0, np.tile([0.0, 0.5, 1.0], 400)
+    model, panel = build("z ~ t + (1 | id)", data, "bernoulli")
+    theta = random_theta(model, 2)
+    theta["latent1.log_diagonal"] = torch.tensor([1.2], dtype=torch.float64)
+    g = generator(6)
+    b = torch.cat([draw_effects(model, theta, panel, g)[0][:, 0] for _ in range(10)]).numpy()
+    grid = torch.linspace(-7, 7, 4001, dtype=torch.float64)
+    block = panel.block(torch.zeros(1, dtype=torch.long))
+    log_joint = model.log_joint(model.prepare(theta), grid[:, None, None], block)[:, 0]
+    weight = torch.softmax(log_joint, 0)
+    moments = [float(weight @ grid**p) for p in (1, 2, 3)]
+    spread = [
+        float(weight @ grid ** (2 * p)) - m**2 for p, m in zip((1, 2, 3), moments, strict=True)
+    ]
+    for p, mean, variance in zip((1, 2, 3), moments, spread, strict=True):
+        assert abs((b**p).mean() - mean) < 4 * np.sqrt(variance / len(b))

@@ -1,0 +1,249 @@
+"""The printed report: golden print-outs, width, what must not be in it, HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import DEEP, data
+
+from dgmm import Fit, mixed_model
+from dgmm.inference.wald import wald_table
+from dgmm.report.summary import fixed_lines, number, random_lines
+
+GOLDEN = Path(__file__).parent / "golden"
+FITS = [
+    "sleepstudy",
+    "sleepstudy_reml",
+    "orthodont",
+    "cbpp",
+    "cbpp_vae",
+    "epil",
+    "singular",
+    "deep",
+]
+
+
+@pytest.fixture(params=FITS)
+def fit(request: pytest.FixtureRequest) -> Fit:
+    found: Fit = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize("name", ["sleepstudy", "cbpp", "singular"])
+def test_golden(name: str, request: pytest.FixtureRequest) -> None:
+    text = str(request.getfixturevalue(name).summary()) + "\n"
+    expected = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+    assert text == expected
+
+
+def test_printing_a_summary_is_its_text(sleepstudy: Fit) -> None:
+    summary = sleepstudy.summary()
+    assert repr(summary) == str(summary)
+    assert repr(sleepstudy) == (
+        "<Fit 'Reaction ~ Days + (Days | Subject)': 'log Lik.' -875.9697 (df=6)>"
+    )
+
+
+def test_no_line_is_wider_than_eighty(fit: Fit) -> None:
+    assert max(len(line) for line in str(fit.summary()).splitlines()) <= 80
+
+
+def test_a_long_formula_is_wrapped() -> None:
+    terms = " + ".join(f"I(Days**{power} / 10)" for power in (2, 3, 4, 5))
+    fit = mixed_model(
+        f"Reaction ~ Days + {terms} + (Days | Subject)", data("sleepstudy"), verbose=0
+    )
+    text = str(fit.summary())
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert fit.formula in " ".join(text.split())
+
+
+def test_no_trailing_blanks_and_no_machine_words(fit: Fit) -> None:
+    text = str(fit.summary())
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert not re.search(
+        r"\bnan\b|\binf\b|tensor|None|e-1[0-9]\b(?! under)", text.split("Fixed")[0]
+    )
+
+
+def test_only_linear_coefficients_are_tested(fit: Fit) -> None:
+    text = str(fit.summary())
+    table = text.split("Fixed effects:")[1].split("---")[0].splitlines()[2:]
+    tested = [line.split("  ")[0].strip() for line in table if line]
+    assert len(tested) == len(fit.fixef())
+    for line in text.split("Fixed effects:")[0].splitlines():
+        assert "***" not in line
+        assert "z value" not in line
+    assert "z value" not in fit.summary().random_effects.columns
+    assert "z value" not in fit.summary().networks.columns
+    assert "Pr(" not in text.split("---")[1].split("Signif")[1]
+
+
+def test_the_numbers_are_those_of_the_methods(fit: Fit) -> None:
+    text, summary = str(fit.summary()), fit.summary()
+    assert f"{fit.aic():.1f}" in text
+    assert f"{fit.bic():.1f}" in text
+    assert f"{float(fit.loglik()):.1f}" in text
+    assert f"Number of obs: {fit.nobs()}" in text
+    assert f"{fit.groups[0]}, {fit.n_groups()}" in text
+    assert fit.formula.split(" ~ ")[0] in text
+    for value in fit.var_corr().loc[lambda d: d["name2"].isna(), "sdcor"]:
+        assert number(value) in text
+    pd.testing.assert_frame_equal(summary.coefficients, fit.coefficients())
+    pd.testing.assert_series_equal(
+        summary.fit_statistics[["AIC", "BIC", "deviance", "df"]],
+        pd.Series(
+            {"AIC": fit.aic(), "BIC": fit.bic(), "deviance": fit.deviance(), "df": fit.df()},
+            name="",
+        ),
+    )
+
+
+def test_html_holds_the_numbers_and_no_markup_of_the_user(fit: Fit) -> None:
+    page = fit._repr_html_()
+    assert page.startswith("<div>")
+    assert page.rstrip().endswith("</div>")
+    for value in fit.fixef():
+        assert f"{value:.5g}" in page
+    for value in fit.std_errors():
+        assert f"{value:.5g}" in page
+    assert f"{fit.aic():.5g}" in page
+    assert len(re.findall(r"<table", page)) == (3 if fit.estimate.model.linear else 4)
+
+
+def test_html_is_escaped() -> None:
+    frame = data("sleepstudy").assign(flag=lambda d: d["Days"] < 5)
+    fit = mixed_model("Reaction ~ I(Days < 3) + (1 | Subject)", frame, verbose=0)
+    page = fit._repr_html_()
+    assert "Days < 3" not in page
+    assert "Days &lt; 3" in page
+
+
+def test_the_deep_report(deep: Fit) -> None:
+    text = str(deep.summary())
+    assert "Deep mixed model fitted by a variational bound, q by Newton steps" in text
+    assert "importance sampling" in text
+    assert "logLik by Monte Carlo: standard error" in text
+    assert "effective degrees of freedom" in text
+    assert "(dnn(ns(Days, 2)) | Subject)" in text
+    assert f"{deep.estimate.nested.log_likelihood:.2f}" in text  # type: ignore[union-attr]
+    assert "sites" in text
+    assert "seed 0" in text
+
+
+def test_the_deep_report_counts_all_its_epochs(deep: Fit) -> None:
+    trace = deep.estimate.trace
+    assert trace is not None
+    assert trace.epochs == len(trace.elbo) == 4 + 15  # an eighth and a half of 30
+    assert "\n19 epochs; " in str(deep.summary())
+
+
+def test_the_ridge_is_printed_with_few_digits(deep: Fit) -> None:
+    line = next(part for part in str(deep.summary()).splitlines() if part.startswith(" (dnn("))
+    assert len(line.split()[-1].replace(".", "").lstrip("0")) <= 4
+
+
+def test_a_bound_is_not_printed_above_its_log_likelihood(fit: Fit) -> None:
+    found = re.search(r"a bound: (-?[0-9.]+) nats", str(fit.summary()))
+    assert found is None or float(found.group(1)) >= 0
+
+
+def test_quadrature_does_not_print_rounding_error(cbpp: Fit) -> None:
+    found = re.search(r"logLik changes by (\S+) under", str(cbpp.summary()))
+    assert found is None or not 0 < float(found.group(1)) < 1e-8
+
+
+def test_the_held_out_score_is_printed() -> None:
+    control = {"epochs": 4, "draws": 64, "polish_draws": 32, "holdout": 0.25}
+    frame = data("orthodont")
+    fit = mixed_model(
+        "distance ~ age + (dnn(age, hidden=(4,)) | Subject)", frame, control=control, verbose=0
+    )
+    held = fit.estimate.held_out
+    assert held is not None
+    text = " ".join(str(fit.summary()).split())
+    expected = f"({held.subjects} subjects): log score per subject {held.difference:+.3f}"
+    assert expected in text
+    assert f"(s.e. {held.standard_error:.3f})" in text
+    assert 7 < held.subjects <= 14  # seven for each of two starts
+
+
+def test_missing_outcomes_are_counted() -> None:
+    frame = data("sleepstudy")
+    frame.loc[[1, 2], "Reaction"] = np.nan
+    text = str(mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0).summary())
+    assert "Number of obs: 178, 2 planned with a missing outcome; groups: Subject, 18" in text
+
+
+@pytest.mark.parametrize("options", [{"family": "binomial"}, {}], ids=["glmm", "deep"])
+def test_a_report_without_standard_errors(options: dict) -> None:
+    if options:
+        formula, frame = "cbind(incidence, size - incidence) ~ 1 + (1 | herd)", data("cbpp")
+    else:
+        formula, frame = DEEP, data("sleepstudy")
+        options = {"control": {"epochs": 2, "draws": 32, "polish_draws": 32, "holdout": 0.0}}
+    fit = mixed_model(formula, frame, se=None, verbose=0, **options)
+    text = str(fit.summary())
+    assert "NA" in text
+    assert "***" not in text.split("---")[0]
+
+
+def test_no_information_criterion_without_effective_degrees_of_freedom(deep: Fit) -> None:
+    control = {"epochs": 2, "draws": 32, "polish_draws": 32, "holdout": 0.0}
+    fit = mixed_model(DEEP, data("sleepstudy"), se=None, verbose=0, control=control)
+    # 297 weights do not count as none: what cannot be counted is missing
+    assert np.isnan(fit.df())
+    assert np.isnan(fit.aic())
+    assert np.isnan(fit.bic())
+    assert np.isfinite(deep.aic())
+
+
+def test_correlations_are_laid_out_as_in_lme4(fit_of: Callable[..., Fit]) -> None:
+    lines = random_lines(fit_of("pbcseq_ns2").var_corr())
+    assert lines[0].split() == ["Groups", "Name", "Variance", "Std.Dev.", "Corr"]
+    assert [len(line.split()) for line in lines[1:]] == [4, 5, 6, 3]
+    # lme4 prints 0.32 below the first, then 0.31 0.47
+    assert lines[2].split()[-1] == "0.32"
+    assert lines[3].split()[-2:] == ["0.31", "0.47"]
+    starts = {line.index(entry) for line, entry in zip(lines[2:4], ["0.32", "0.31"], strict=True)}
+    assert len(starts) == 1
+
+
+def test_coefficient_lines() -> None:
+    names = ["(Intercept)", "x"]
+    table = wald_table(
+        pd.Series([1234.5, -0.00123], index=names), pd.Series([10.0, 0.0004], index=names)
+    )
+    lines = fixed_lines(table)
+    assert lines[0].split() == ["Estimate", "Std.", "Error", "z", "value", "Pr(>|z|)"]
+    assert lines[1].split() == [
+        "(Intercept)",
+        "1234.5000000",
+        "10.0000000",
+        "123.45",
+        "<2e-16",
+        "***",
+    ]
+    assert lines[2].split() == ["x", "-0.0012300", "0.0004000", "-3.07", "0.00211", "**"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (565.5154, "565.5"),
+        (0.02376, "0.02376"),
+        (1.0, "1.000"),
+        (123456.7, "123457"),
+        (1.5e7, "1.500e+07"),
+        (1e-21, "0"),
+        (0.0, "0"),
+        (float("nan"), "NA"),
+    ],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert number(value) == text
