@@ -103,8 +103,14 @@ def test_very_unequal_subjects() -> None:
 
 
 def test_an_outcome_out_of_all_scale_is_not_called_converged() -> None:
+    """Rounding, which differs between processors, decides between the two honest answers."""
     data = at(frame(), 2, "c", 1e9)
-    fit = mixed_model("c ~ x + (1 | id)", data, family="poisson", verbose=0)
+    try:
+        fit = mixed_model("c ~ x + (1 | id)", data, family="poisson", verbose=0)
+    except ValueError as refused:
+        assert "the likelihood cannot be calculated" in str(refused)
+        assert "1e+09" in str(refused)
+        return
     assert not fit.estimate.converged
     assert any("Newton decrement" in note for note in fit.messages)
 
