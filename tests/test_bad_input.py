@@ -107,12 +107,12 @@ def test_an_outcome_out_of_all_scale_is_not_called_converged() -> None:
     data = at(frame(), 2, "c", 1e9)
     try:
         fit = mixed_model("c ~ x + (1 | id)", data, family="poisson", verbose=0)
-    except ValueError as refused:
-        assert "the likelihood cannot be calculated" in str(refused)
-        assert "1e+09" in str(refused)
-        return
-    assert not fit.estimate.converged
-    assert any("Newton decrement" in note for note in fit.messages)
+    except ValueError as error:
+        said = [str(error)]
+    else:
+        assert not fit.estimate.converged
+        said = list(fit.messages)
+    assert any("Newton decrement" in note or "from 0 to 1e+09" in note for note in said)
 
 
 # -- questions about a fit that cannot be answered ------------------------------------------------

@@ -7,11 +7,11 @@ import pytest
 import torch
 from toys import build, frame, generator, random_theta
 
-from dgmm import penalised
 from dgmm.estimate.climb import likelihood_at
 from dgmm.likelihood import Laplace, Quadrature, freeze, gaussian
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
 from dgmm.model import START_RIDGE
+from dgmm.penalised import objective
 from dgmm.penalised.objective import Penalised, State
 from dgmm.penalised.split import take_apart
 
@@ -134,7 +134,7 @@ def test_with_another_penalty_the_metric_is_the_one_made_there() -> None:
 
 def test_of_many_rows_the_metric_comes_from_some_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     *_, theta, whole = made(n=400)
-    monkeypatch.setattr(penalised, "CELLS", 10_000)
+    monkeypatch.setattr(objective, "CELLS", 10_000)
     some = Penalised(whole.split, whole.engine)
     assert len(some.some.subjects) < 200
     one, two = (float(look(objective, theta).low.share.sum()) for objective in (whole, some))
