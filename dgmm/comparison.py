@@ -97,10 +97,10 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
 
 
 def _check(fit: Fit) -> None:
-    if fit.estimate.panel.crossing is not None:
+    if fit.estimate.panel.several:
         raise ValueError("compare() is for models with one grouping factor")
     family = fit.estimate.model.family
-    if family.name != "gaussian" or family.link.name != "identity":
+    if not family.conjugate:
         raise ValueError(
             f"compare() sets a Gaussian fit beside statsmodels MixedLM; this fit has family "
             f"{family.name!r}. Compare with another dgmm fit through loglik() and aic()."

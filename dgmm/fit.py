@@ -346,14 +346,14 @@ class Fit:
         defined up to rotation: read profiles from :meth:`predict` instead. With ``cond_var`` the
         posterior standard deviations follow as further columns ``sd(...)``.
         """
-        if self.estimate.panel.crossing is not None:
+        if self.estimate.panel.several:
             return prediction.factor_tables(self.estimate, cond_var)
         table = prediction.random_effect_table(self.estimate, self.request.seed, cond_var)
         return table.rename_axis(index=self.groups[0])
 
     def coef(self) -> pd.DataFrame | dict[str, pd.DataFrame]:
         """Fixed plus random effects of every subject; per factor when there are several."""
-        if self.estimate.panel.crossing is not None:
+        if self.estimate.panel.several:
             return prediction.factor_coefficients(self.estimate, self.fixef())
         table = prediction.subject_coefficients(self.estimate, self.fixef(), self.request.seed)
         return table.rename_axis(index=self.groups[0])
@@ -369,7 +369,8 @@ class Fit:
     def loglik(self) -> LogLik:
         """Marginal log-likelihood (restricted for REML) with its Monte Carlo error."""
         done = self.estimate
-        return LogLik(done.log_likelihood, done.mc_error, self.df(), self.nobs(), done.likelihood)
+        word = done.likelihood.word
+        return LogLik(done.log_likelihood, done.mc_error, self.df(), self.nobs(), word)
 
     def log_score(self, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
         """Marginal log-likelihood of every subject of ``newdata`` under this fit.

@@ -8,8 +8,10 @@ grouping factors the subjects are those of the first, and every row knows its le
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -117,6 +119,14 @@ class Crossing:
         return torch.cat(parts, dim=1)
 
 
+class Factor(NamedTuple):
+    """A grouping factor, its levels and the latent terms that vary between them."""
+
+    name: str  # "" where there is one factor only
+    labels: np.ndarray
+    terms: list[int]
+
+
 @dataclass(frozen=True)
 class Panel:
     """All measurements, subjects contiguous; ``count`` may be zero for a subject."""
@@ -133,6 +143,24 @@ class Panel:
     def n(self) -> int:
         """Number of subjects."""
         return len(self.ids)
+
+    @property
+    def several(self) -> bool:
+        """Several grouping factors: subjects, those of the first, are not independent."""
+        return self.crossing is not None
+
+    def factors(self, terms: int) -> list[Factor]:
+        """The grouping factors of ``terms`` latent terms."""
+        found = self.crossing
+        if found is None:
+            return [Factor("", self.ids, list(range(terms)))]
+        pairs = zip(found.names, found.labels, strict=True)
+        return [Factor(name, labels, found.terms(f)) for f, (name, labels) in enumerate(pairs)]
+
+    @property
+    def keys(self) -> list[int]:
+        """A number for every id: draws seeded by it do not depend on the other subjects."""
+        return [zlib.crc32(str(one).encode()) for one in self.ids.tolist()]
 
     @property
     def n_rows(self) -> int:
@@ -196,6 +224,31 @@ class Panel:
         ids = self.ids[chosen.numpy()]
         observed, rows = self.observed[index], self._rows_at(index)
         return Panel(ids, subject, start, count, observed, rows, self.crossing)
+
+    def regrouped(self, terms: Sequence[int]) -> Panel:
+        """The panel of some of the latent terms: grouping factors of no term leave.
+
+        Where one factor is left its levels become the subjects and rows are sorted by them.
+        """
+        old = self.crossing
+        if old is None:
+            return self
+        kept = sorted({old.factor[term] for term in terms})
+        labels = tuple(old.labels[f] for f in kept)
+        levels = tuple(self.rows.level[f] for f in kept)
+        order = torch.argsort(levels[0], stable=True)
+        subject = levels[0][order]
+        count = torch.bincount(subject, minlength=len(labels[0]))
+        start = torch.cumsum(count, 0) - count
+        several = len(kept) > 1
+        factor = tuple(kept.index(old.factor[term]) for term in terms)
+        rows = replace(
+            self.rows.take(order),
+            occasion=torch.arange(len(order)) - start[subject],
+            level=tuple(level[order] for level in levels) if several else (),
+        )
+        crossing = Crossing(tuple(old.names[f] for f in kept), labels, factor) if several else None
+        return Panel(labels[0], subject, start, count, self.observed[order], rows, crossing)
 
     def _rows_at(self, index: Tensor) -> Rows:
         """Rows at ``index``; padding repeats a real row, so one stays even when none counts."""

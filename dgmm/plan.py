@@ -19,6 +19,7 @@ from dgmm.design import Design, Grouping, build_design
 from dgmm.estimate import Control, Request
 from dgmm.families import Family, OutcomeError
 from dgmm.formula import Formula, nested_formula
+from dgmm.likelihood import WORDS
 from dgmm.runtime.devices import choose_device
 from dgmm.runtime.registry import suggestion
 
@@ -36,11 +37,9 @@ __all__ = [
 ]
 
 METHODS = ("auto", "ml", "reml", "vae")
-LIKELIHOODS = ("auto", "exact", "laplace", "quadrature", "importance")
 STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MISSING = ("observed", "saem", "pattern")
 RESTRICTIONS = ("acmv", "ccmv", "ncmv")
-MOST_QUADRATURE = 3
 
 
 def latent_words() -> tuple[str, ...]:
@@ -278,55 +277,26 @@ def _method(method: str, formula: Formula, missing: str) -> str:
 
 
 def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
-    gaussian = family.name == "gaussian" and family.link.name == "identity"
-    if len(factors(design)) > 1:
-        return _several_likelihood(word, method, gaussian, design)
-    _one_of("likelihood", word, LIKELIHOODS)
+    """The word of likelihood=, where it fits the method; the model is asked when it is built."""
+    _one_of("likelihood", word, WORDS)
+    several = len(factors(design)) > 1
+    if method == "vae" and several:
+        raise ValueError("method='vae' is for one grouping factor; leave method='auto' or 'ml'")
     if method == "vae" and any(block.term.target for block in design.latents):
         raise ValueError(
             "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
         )
-    neural = has_neural_effects(design.formula)
-    exact = gaussian and not neural and not design.parts
-    k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
-    if method == "reml" and not (exact and word in ("auto", "exact")):
+    closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
+    if method == "reml" and not (closed and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
-    if word == "exact" and (not exact or method == "vae"):
+    if method == "vae" and word == "exact":
         raise ValueError(
             "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
             "effects fitted by method='ml' or 'reml'; use 'quadrature' or 'importance'"
         )
-    if word == "laplace" and (neural or method == "vae"):
+    if method == "vae" and word == "laplace":
         raise ValueError(
             "likelihood='laplace' is for models without dnn() left of a bar fitted by method='ml'; "
             "use 'importance', which is the likelihood itself"
         )
-    if word == "quadrature" and k > MOST_QUADRATURE:
-        raise ValueError(
-            f"likelihood='quadrature' needs at most {MOST_QUADRATURE} random effects, this model "
-            f"has {k}; use likelihood='importance'"
-        )
-    if word != "auto":
-        return word
-    if exact and method != "vae":
-        return "exact"
-    return "quadrature" if not neural and method != "vae" and k <= 2 else "importance"
-
-
-def _several_likelihood(word: str, method: str, gaussian: bool, design: Design) -> str:
-    """With several grouping factors: exact for Gaussian outcomes, else Laplace's approximation."""
-    if method == "vae":
-        raise ValueError("method='vae' is for one grouping factor; leave method='auto' or 'ml'")
-    if design.parts:
-        named = " and ".join(f"{name}=" for name in design.parts)
-        raise ValueError(f"{named} is for one grouping factor; the formula has several")
-    if method == "reml" and not gaussian:
-        raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
-    fitting = "exact" if gaussian else "laplace"
-    if word not in ("auto", fitting):
-        why = "a Gaussian outcome with identity link" if gaussian else "this family and link"
-        raise ValueError(
-            f"likelihood={word!r} is not available with several grouping factors: {why} has "
-            f"likelihood={fitting!r}"
-        )
-    return fitting
+    return word

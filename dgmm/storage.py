@@ -23,7 +23,7 @@ from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
 from dgmm.latent import Latent, Warp
-from dgmm.likelihood import NodeRule
+from dgmm.likelihood import MEMBERS, Integration, NodeRule
 from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
 from dgmm.networks import Dense
 from dgmm.numerics.splines import Spline
@@ -37,7 +37,8 @@ from dgmm.variational.training import Trace
 __all__ = ["load", "save"]
 
 FORMAT = "dgmm fit, format 1"
-OWN = (
+OWN: tuple[type[Any], ...] = (
+    *MEMBERS,
     Activity,
     Column,
     Control,
@@ -48,6 +49,7 @@ OWN = (
     Head,
     HeldOut,
     Information,
+    Integration,
     Member,
     Model,
     Packing,
@@ -71,7 +73,7 @@ def known_classes() -> dict[str, type[Any]]:
     for package, base in (
         ("dgmm.latent", Latent),
         ("dgmm.encoders", Encoder),
-        ("dgmm.likelihood", NodeRule),
+        ("dgmm.likelihood.rules", NodeRule),
     ):
         known |= {one.__name__: one for one in members(package, base).values()}
     return known

@@ -14,7 +14,8 @@ from torch import Tensor
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
 from dgmm.latent import Normal
-from dgmm.model import Model, Reference, orthonormal_basis
+from dgmm.likelihood import alike, choose
+from dgmm.model import Reference, orthonormal_basis
 from dgmm.panel import Panel
 
 __all__ = ["refit_estimate", "refit_subjects", "refit_without", "refit_without_effect"]
@@ -27,16 +28,18 @@ def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
             "a model with dnn() is not refitted to other outcomes: its ridge and its start depend "
             "on the data. Call mixed_model() on a frame with the new outcome."
         )
-    panel = done.panel.with_outcome(y)
+    restricted = {"restricted": True} if request.method == "reml" else {}
+    options = {**done.likelihood.choice(), "restricted": False, **restricted}
+    likelihood = choose(done.model, done.panel.with_outcome(y), **options)
     quiet = replace(request, verbose=0)
-    return fit_linear(done.model, panel, _start(done, panel), quiet, theta=done.theta)
+    return fit_linear(likelihood, _start(done, likelihood.panel), quiet, theta=done.theta)
 
 
 def refit_subjects(done: Estimate, request: Request, subjects: Tensor) -> Estimate:
     """Fit a classical model to some subjects (positions)."""
     panel = done.panel.select(subjects)
     quiet = replace(request, verbose=0, method="ml", missing="observed")
-    return fit_linear(done.model, panel, _start(done, panel), quiet, theta=done.theta)
+    return fit_linear(done.likelihood.on(panel), _start(done, panel), quiet, theta=done.theta)
 
 
 def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estimate:
@@ -52,9 +55,10 @@ def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estim
         reference=Reference(model.reference.X[:, kept], model.reference.inputs),
     )
     eta = _start(done, done.panel)
-    beta = torch.linalg.lstsq(panel.observed_rows().rows.X, eta[:, None]).solution
-    start = (panel.observed_rows().rows.X @ beta)[:, 0]
-    return fit_linear(smaller, panel, start, replace(request, verbose=0))
+    X_seen = panel.observed_rows().rows.X
+    beta = torch.linalg.lstsq(X_seen, eta[:, None]).solution
+    likelihood = alike(done.likelihood, smaller, panel)
+    return fit_linear(likelihood, (X_seen @ beta)[:, 0], replace(request, verbose=0))
 
 
 def refit_without_effect(done: Estimate, request: Request, term: int, effect: int) -> Estimate:
@@ -65,20 +69,22 @@ def refit_without_effect(done: Estimate, request: Request, term: int, effect: in
     kept = [j for j in range(latent.dim) if j != effect]
     latents, ridges, targets = list(model.latents), list(model.latent_ridge), list(model.targets)
     T, basis = list(rows.T), list(rows.basis)
+    terms = list(range(len(latents)))
     if kept:
         names = tuple(latent.names[j] for j in kept)
         latents[term] = replace(latent, names=names, scale=latent.scale[kept])
         T[term], basis[term] = T[term][:, kept], T[term][:, kept]
     else:
-        del latents[term], ridges[term], targets[term], T[term], basis[term]
+        del latents[term], ridges[term], targets[term], T[term], basis[term], terms[term]
     smaller = replace(
         model, latents=tuple(latents), latent_ridge=tuple(ridges), targets=tuple(targets)
     )
     panel = replace(done.panel, rows=replace(rows, T=tuple(T), basis=tuple(basis)))
-    return fit_linear(smaller, panel, _start(done, panel), replace(request, verbose=0))
+    panel = panel.regrouped(terms)
+    likelihood = alike(done.likelihood, smaller, panel)
+    return fit_linear(likelihood, _start(done, panel), replace(request, verbose=0))
 
 
 def _start(done: Estimate, panel: Panel) -> Tensor:
     """X beta-hat at the observed rows, (N_obs,)."""
-    model: Model = done.model
-    return panel.observed_rows().rows.X @ model.beta(done.theta).detach()
+    return panel.observed_rows().rows.X @ done.model.beta(done.theta).detach()

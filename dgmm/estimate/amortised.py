@@ -9,13 +9,10 @@ from torch import Tensor
 
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
-from dgmm.estimate.climb import climb
 from dgmm.estimate.completed import settle
-from dgmm.estimate.finish import conclude
-from dgmm.estimate.polish import polish
 from dgmm.estimate.records import Estimate, Request, Saem
 from dgmm.estimate.saem import saem
-from dgmm.likelihood import Importance, NodeRule
+from dgmm.likelihood import Likelihood
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -25,19 +22,14 @@ from dgmm.variational.collapse import latent_activity
 from dgmm.variational.elbo import Bound, evaluate
 from dgmm.variational.training import Trace, train
 
-__all__ = ["fit_amortised", "maximise", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
+__all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
 
 def fit_amortised(
-    model: Model,
-    panel: Panel,
-    theta: Theta,
-    rule: NodeRule,
-    request: Request,
-    generator: torch.Generator,
+    likelihood: Likelihood, theta: Theta, request: Request, generator: torch.Generator
 ) -> Estimate:
     """The VAE route of a classical model: encoder tied to the start, ELBO, polish."""
-    observed = panel.observed_rows()
+    model, panel, observed = likelihood.model, likelihood.panel, likelihood.observed
     control, completing = request.control, request.missing == "saem"
     encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator, control.covariance)
     schedule = control.schedule(panel.n, max(1, control.epochs // 3) if completing else None)
@@ -57,11 +49,12 @@ def fit_amortised(
     account = None
     if completing:
         theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
+    reached = theta
     if control.polish:
-        done = maximise(model, panel, theta, rule, request)
+        found = likelihood.maximise(lambda: reached, request.verbose)
     else:
-        as_it_is = polish(model, theta, observed, rule, request.seed, rounds=0)
-        done = conclude(model, panel, as_it_is, rule, request)
+        found = likelihood.unmoved(theta)
+    done = Estimate.of(found, request.method)
     return replace(with_encoder(done, encoder, phi, trace, request), saem=account)
 
 
@@ -77,25 +70,6 @@ def stochastic(
     """The stage of missing="saem", with its line of progress."""
     with Progress(request.verbose, request.control.saem_iterations, "SAEM") as bar:
         return saem(model, encoder, theta, phi, panel, request.control, generator, bar)
-
-
-def maximise(
-    model: Model, panel: Panel, theta: Theta, rule: NodeRule, request: Request
-) -> Estimate:
-    """The maximum of the marginal likelihood of a classical model from a starting theta."""
-    if not isinstance(rule, Importance):
-        return climb(model, panel, theta, rule, request)
-    with Progress(request.verbose, 12, "marginal likelihood") as bar:
-        polished = polish(
-            model,
-            theta,
-            panel.observed_rows(),
-            rule,
-            request.seed,
-            tolerance=min(3e-3, request.control.tolerance),
-            progress=bar,
-        )
-    return conclude(model, panel, polished, rule, request)
 
 
 def tied_encoder(

@@ -12,26 +12,31 @@ importance sampling from where Laplace ended. Penalties are chosen by evidence o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate.climb import likelihood_at, moved
-from dgmm.estimate.finish import choose_rule, conclude
 from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
-from dgmm.estimate.polish import polish
-from dgmm.estimate.records import Estimate, Request, unreached
+from dgmm.estimate.records import Estimate, Request
 from dgmm.estimate.starts import distances
-from dgmm.likelihood import Importance, Laplace, NodeRule, Quadrature
-from dgmm.likelihood.gaussian import near_zero
+from dgmm.likelihood import Laplace, Likelihood
+from dgmm.likelihood.base import unreached
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
+from dgmm.likelihood.growth import (
+    HANDOVER_DECREMENT,
+    RULE_TOLERANCE,
+    first_quadrature,
+    likelihood_at,
+    moved,
+)
+from dgmm.likelihood.pattern import near_zero
 from dgmm.likelihood.vector import ClassicalObjective
-from dgmm.model import START_RIDGE, Model
+from dgmm.model import START_RIDGE
 from dgmm.networks import Weights
-from dgmm.panel import Panel
+from dgmm.parameters import Theta
 from dgmm.penalised.objective import Penalised, State
 from dgmm.penalised.search import Reached, climb_networks, ridges
 from dgmm.penalised.split import Split, take_apart
@@ -52,11 +57,6 @@ WAKING = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 """Shares of START_RIDGE under which it is tried again, until it speaks: under a penalty much
 smaller than needed it would be rough at once."""
 
-NEAR = 0.05
-"""The same at which a likelihood that is not the last one is left."""
-
-ENOUGH = 0.01
-"""The quadrature has grown enough when a longer rule moves the log-likelihood by less."""
 
 ROUNDS = 40
 EVALUATIONS = 40
@@ -64,29 +64,30 @@ EVALUATIONS = 40
 Report = Callable[[int, float], None]
 
 
-def fit_curved(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
+def fit_curved(likelihood: Likelihood, nested: Design, request: Request) -> Estimate:
     """Fit a model whose networks are all on the fixed side."""
-    below = Nested.of(nested, request)
+    panel = likelihood.panel
+    below = Nested.of(nested, request, request.likelihood)
     classical = below.fit()
     held_out, start = None, None
     parts = draw_held_out(panel, request)
     if parts is not None:
         kept, left = parts
-        some = panel.select(kept)
+        some, quiet = likelihood.on(panel.select(kept)), replace(request, starts=1, verbose=0)
         plain = below.fit(kept)
-        fitted, start = _fit(model, some, plain, replace(request, starts=1, verbose=0), None)
-        panels = (panel, below.panel)
-        held_out = compare_held_out(fitted, plain, left, panels, request)
-    done, _ = _fit(model, panel, classical, request, start)
+        fitted, start = _fit(some, plain, quiet, None)
+        held_out = compare_held_out(fitted, plain, left, (panel, below.panel))
+    done, _ = _fit(likelihood, classical, request, start)
     return replace(done, nested=classical, held_out=held_out)
 
 
 def _fit(
-    model: Model, panel: Panel, below: Estimate, request: Request, start: State | None
+    likelihood: Likelihood, below: Estimate, request: Request, start: State | None
 ) -> tuple[Estimate, State]:
     """All starts, the first from ``start`` if there is one; the one of the largest evidence."""
-    model = model.with_reference(panel)
-    split = take_apart(model, panel.observed_rows())
+    panel = likelihood.panel
+    model = likelihood.model.with_reference(panel)
+    split = take_apart(model, likelihood.observed)
     reached = []
     for number in range(request.starts):
         seed = request.seed + 1000 * number
@@ -96,30 +97,30 @@ def _fit(
             def report(step: int, decrement: float) -> None:
                 bar.update(step, elbo=None, gradient=decrement)
 
-            first = first or _started(split, panel, below, request, seed)
+            first = first or _started(likelihood, split, below, seed)
             # the penalties of that start, the centres of this panel
             first = replace(first, model=model.with_ridge(ridges(first.model)))
-            reached.append(_climb(split, first, request, seed, report))
-    number = max(range(len(reached)), key=lambda j: reached[j][0].evidence)
-    spread = tuple(one.evidence for one, *_ in reached)
-    found, engine, rule, change = reached[number]
-    done = _concluded(split, engine, found, rule, change, panel, request)
-    ends = [(one.model, split.theta(at.theta(one.x), one.w)) for one, at, *_ in reached]
+            reached.append(_climb(likelihood, split, first, request, seed, report))
+    number = max(range(len(reached)), key=lambda j: reached[j].found.evidence)
+    spread = tuple(one.found.evidence for one in reached)
+    best = reached[number]
+    done = _concluded(likelihood, split, best, request)
+    ends = [(one.found.model, one.theta(split)) for one in reached]
     apart = distances(ends, number, panel)
-    return replace(done, start_spread=spread, start_distance=apart), found.start
+    return replace(done, start_spread=spread, start_distance=apart), best.found.start
 
 
 # -- starting values -----------------------------------------------------------------------------
 
 
-def _started(split: Split, panel: Panel, below: Estimate, request: Request, seed: int) -> State:
-    """Nearly silent layers; of many rows some are fitted first, at a fraction of the cost."""
-    generator = torch.Generator().manual_seed(seed)
+def _started(likelihood: Likelihood, split: Split, below: Estimate, seed: int) -> State:
+    """Layers near zero; of many rows some are fitted first, at a fraction of the cost."""
+    panel, generator = likelihood.panel, torch.Generator().manual_seed(seed)
     if split.panel.n_rows <= 2 * FIRST_ROWS:
-        return _silent(split, _first_engine(split, request), below, generator)
+        return _silent(split, _first_engine(likelihood, split), below, generator)
     some = panel.select(np.arange(0, panel.n, -(-panel.n_rows // FIRST_ROWS)))
     part = take_apart(split.model.with_reference(some), some.observed_rows())
-    engine = _first_engine(part, request)
+    engine = _first_engine(likelihood, part)
     found = climb_networks(
         Penalised(part, engine),
         _silent(part, engine, below, generator),
@@ -180,19 +181,38 @@ def _nested_mean(split: Split, below: Estimate) -> Tensor:
 # -- the maximum ---------------------------------------------------------------------------------
 
 
-def _first_engine(split: Split, request: Request) -> ClassicalObjective:
+@dataclass(frozen=True)
+class _Ended:
+    """The maximum of one start, and the likelihood that it is a maximum of."""
+
+    found: Reached
+    engine: ClassicalObjective
+    points: int | None  # of a quadrature that grew
+    change: float  # of the log-likelihood under a longer rule
+
+    def theta(self, split: Split) -> Theta:
+        """theta of the whole model."""
+        return split.theta(self.engine.theta(self.found.x), self.found.w)
+
+
+def _first_engine(likelihood: Likelihood, split: Split) -> ClassicalObjective:
     """The exact likelihood, or Laplace's approximation of it."""
-    if request.likelihood == "exact":
+    if likelihood.exact:
         return ResidualLikelihood(split.classical, split.panel)
     return likelihood_at(split.classical, split.panel, Laplace())
 
 
 def _climb(
-    split: Split, start: State, request: Request, seed: int, report: Report
-) -> tuple[Reached, ClassicalObjective, NodeRule | None, float]:
+    likelihood: Likelihood,
+    split: Split,
+    start: State,
+    request: Request,
+    seed: int,
+    report: Report,
+) -> _Ended:
     """Exact or Laplace to the end; a quadrature that grows until a longer one confirms it."""
-    engine = _first_engine(split, request)
-    last = request.likelihood in ("exact", "laplace")
+    engine = _first_engine(likelihood, split)
+    last = not (likelihood.grows or likelihood.sampled)
 
     def reach(at: ClassicalObjective, state: State, tolerance: float) -> Reached:
         return climb_networks(
@@ -205,23 +225,21 @@ def _climb(
             report=report,
         )
 
-    tolerance = request.control.tolerance
-    found = reach(engine, start, tolerance if last else NEAR)
+    tolerance = request.control.tolerance if last else HANDOVER_DECREMENT
+    found = reach(engine, start, tolerance)
     latest = found
     for share in WAKING:
         woken = _woken(split, latest, share, seed)
         if woken is None:
             break
-        latest = reach(engine, woken, tolerance if last else NEAR)
+        latest = reach(engine, woken, tolerance)
         found = latest if latest.evidence > found.evidence else found
-    if last:
-        return found, engine, None if request.likelihood == "exact" else Laplace(), 0.0
-    rule = choose_rule(split.classical, request)
-    if not isinstance(rule, Quadrature):
-        return found, engine, rule, 0.0
+    if not likelihood.grows:
+        return _Ended(found, engine, None, 0.0)
+    rule = first_quadrature(split.classical.k, likelihood.integration)
     while True:
         engine = moved(engine, rule)
-        found = reach(engine, found.start, NEAR)
+        found = reach(engine, found.start, HANDOVER_DECREMENT)
         longer, change = rule.longer(split.classical.k), 0.0
         if longer is None:
             break
@@ -231,32 +249,23 @@ def _climb(
         if request.control.points is not None:
             break
         rule, engine = longer, trial
-        if change < ENOUGH:
+        if change < RULE_TOLERANCE:
             break
-    return reach(engine, found.start, tolerance), engine, rule, change
+    return _Ended(
+        reach(engine, found.start, request.control.tolerance), engine, rule.points, change
+    )
 
 
-# -- what comes back -----------------------------------------------------------------------------
+# -- the estimate --------------------------------------------------------------------------------
 
 
-def _concluded(
-    split: Split,
-    engine: ClassicalObjective,
-    found: Reached,
-    rule: NodeRule | None,
-    change: float,
-    panel: Panel,
-    request: Request,
-) -> Estimate:
-    model, theta = found.model, split.theta(engine.theta(found.x), found.w)
-    if isinstance(rule, Importance):
-        draws = Importance(request.control.polish_draws)
-        tolerance = request.control.tolerance
-        polished = polish(
-            model, theta, panel.observed_rows(), draws, request.seed, tolerance=tolerance
-        )
-        return conclude(model, panel, polished, rule, request)
-    tolerance = request.control.tolerance
+def _concluded(likelihood: Likelihood, split: Split, ended: _Ended, request: Request) -> Estimate:
+    found, theta, tolerance = ended.found, ended.theta(split), request.control.tolerance
+    own = likelihood.under(found.model)
+    if own.sampled:
+        polished = own.by(draws=request.control.polish_draws).polished(theta, tolerance=tolerance)
+        return Estimate.of(own.concluded(polished), request.method)
+    own = own if ended.points is None else own.by(points=ended.points)
     notes = [*unreached(found.decrement, tolerance)]
     if not found.settled:
         notes.append(
@@ -264,16 +273,13 @@ def _concluded(
             "refit with the ridge= that is printed, or another, and compare"
         )
     return Estimate(
-        model,
+        own,
         theta,
-        panel,
-        request.method,
-        request.likelihood,
-        rule,
         found.value,
-        change,
+        ended.change,
         found.decrement,
         found.evaluations,
         found.decrement < tolerance and found.settled,
-        messages=tuple(notes),
+        tuple(notes),
+        method=request.method,
     )

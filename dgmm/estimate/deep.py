@@ -21,13 +21,13 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
-from dgmm.estimate.classical import subject_log_likelihood
-from dgmm.estimate.finish import choose_rule, conclude, fresh_likelihood
 from dgmm.estimate.nested import Nested, draw_held_out
-from dgmm.estimate.polish import Polished, polish
 from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
-from dgmm.likelihood import Importance
+from dgmm.likelihood import Likelihood
+from dgmm.likelihood.base import ROUNDS
+from dgmm.likelihood.numerical import Sampled
+from dgmm.likelihood.polish import Polished
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -40,7 +40,6 @@ from dgmm.variational.training import Trace, train
 
 __all__ = [
     "fit_deep",
-    "nested_likelihood",
     "polish_deep",
     "polish_heads",
     "tied_decoder",
@@ -103,13 +102,13 @@ class _Start:
         return self.polished.path[-1]
 
 
-def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Estimate:
+def fit_deep(likelihood: Likelihood, nested: Design, request: Request) -> Estimate:
     """Stages 1 to 4 of a model with neural random effects, start by start.
 
     The start of the largest penalised likelihood is reported; predictions average over all of them.
     """
-    likelihood = nested_likelihood(nested, request)
-    below = Nested.of(nested, replace(request, likelihood=likelihood))
+    model, panel = likelihood.model, likelihood.panel
+    below = Nested.of(nested, request, "auto")
     classical = below.fit()
 
     numbers, workers = range(request.starts), workers_of(request)
@@ -119,7 +118,7 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
 
     def finish(number: int) -> _Start:
         before = first[number].trained if first else None
-        return _one_start(model, panel, classical, own_request(request, number), before)
+        return _one_start(likelihood, classical, own_request(request, number), before)
 
     first: list[_Tried] = []
     if draw_held_out(panel, request) is not None:
@@ -129,8 +128,8 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
     reached = list(each(finish, numbers, workers))
     best = max(range(len(reached)), key=lambda j: reached[j].value)
     trained = replace(reached[best].trained, theta=reached[best].polished.theta)
-    polished = polish_deep(trained, panel, request, near=False)
-    done = conclude(trained.model, panel, polished, choose_rule(model, request), request)
+    polished = polish_deep(likelihood, trained, request, near=False)
+    done = Estimate.of(likelihood.under(trained.model).concluded(polished), request.method)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     if not first and request.control.holdout > 0:
         note = (
@@ -157,22 +156,14 @@ def fit_deep(model: Model, panel: Panel, nested: Design, request: Request) -> Es
 
 
 def _one_start(
-    model: Model, panel: Panel, classical: Estimate, request: Request, before: _Trained | None
+    likelihood: Likelihood, classical: Estimate, request: Request, before: _Trained | None
 ) -> _Start:
     """Stage 2 on all subjects, and the first part of stage 3."""
-    trained = _train(model, panel, classical, request, before)
+    panel = likelihood.panel
+    trained = _train(likelihood.model, panel, classical, request, before)
     if request.missing == "saem":
         trained = _completed(trained, panel, request)
-    return _Start(trained, polish_deep(trained, panel, request, near=True))
-
-
-def nested_likelihood(nested: Design, request: Request) -> str:
-    """The likelihood of the nested classical model."""
-    gaussian = request.family.name == "gaussian" and request.family.link.name == "identity"
-    if gaussian and not nested.parts:
-        return "exact"
-    k = sum(len(block.columns.names) for block in nested.latents)
-    return "quadrature" if k <= 2 else "importance"
+    return _Start(trained, polish_deep(likelihood, trained, request, near=True))
 
 
 # -- held-out subjects ---------------------------------------------------------------------------
@@ -191,7 +182,8 @@ def _search(model: Model, panel: Panel, below: Nested, request: Request) -> tupl
     kept, left = parts
     some, other = panel.select(kept), panel.select(left).observed_rows()
     plain = below.fit(kept)
-    small = subject_log_likelihood(plain, below.panel.select(left).observed_rows(), request)
+    out = plain.likelihood.on(below.panel.select(left)).by(seed=request.seed)
+    small = out.each(plain.theta).value
 
     def tried(trained: _Trained) -> _Tried:
         learning = _centred(trained, some, REFERENCE)
@@ -226,8 +218,8 @@ def _gain(first: Sequence[_Tried], n: int) -> HeldOut:
 
 def _score(trained: _Trained, panel: Panel, request: Request) -> Tensor:
     """l_i of held-out subjects, with the same nodes under every penalty."""
-    rule = Importance(SCORE_DRAWS)
-    return fresh_likelihood(trained.model, trained.theta, panel, rule, request)[0]
+    integration = replace(request.integration, draws=SCORE_DRAWS)
+    return Sampled(trained.model, panel, integration).each(trained.theta).value
 
 
 def _under(trained: _Trained) -> _Trained | None:
@@ -374,19 +366,15 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
 
 def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:
     """Linear parts and last layers fitted to other subjects, the hidden layers held."""
-    rule = Importance(request.control.polish_draws)
-    return polish(
-        done.model,
-        done.theta,
-        panel.observed_rows(),
-        rule,
-        request.seed,
-        free=done.model.head(),
-        tolerance=request.control.tolerance,
+    control, likelihood = request.control, done.likelihood.on(panel)
+    return likelihood.by(draws=control.polish_draws).polished(
+        done.theta, free=done.model.head(), tolerance=control.tolerance
     )
 
 
-def polish_deep(trained: _Trained, panel: Panel, request: Request, *, near: bool) -> Polished:
+def polish_deep(
+    likelihood: Likelihood, trained: _Trained, request: Request, *, near: bool
+) -> Polished:
     """Stage 3: all but what has a penalty; layers of networks too while they are few.
 
     near: by FEW draws and to a tenth of a standard error only, which is most of the way.
@@ -395,24 +383,17 @@ def polish_deep(trained: _Trained, panel: Panel, request: Request, *, near: bool
     free = [name for name in full.packing.shapes if name not in full.ridge()]
     if full.packing.size - full.packing.only(free).size <= control.polish_weights:
         free = list(full.packing.shapes)
-    rule = choose_rule(full, request)
-    if isinstance(rule, Importance):
-        rule = Importance(FEW if near else _polish_draws(request))
-    with Progress(request.verbose, 12, "marginal likelihood") as bar:
-        return polish(
-            full,
+    # nodes follow theta, so that half of the draws are enough
+    draws = FEW if near else max(8, control.polish_draws // 2)
+    return (
+        likelihood.under(full)
+        .by(seed=request.seed, draws=draws)
+        .polished(
             trained.theta,
-            panel.observed_rows(),
-            rule,
-            request.seed,
             free=free,
-            rounds=(NEAR if near else 12) if control.polish else 0,
+            rounds=(NEAR if near else ROUNDS) if control.polish else 0,
             tolerance=(10 if near else 1) * control.tolerance,
             evaluations=STEPS,
-            progress=bar,
+            verbose=request.verbose,
         )
-
-
-def _polish_draws(request: Request) -> int:
-    """Nodes follow theta, so that half of the draws are enough."""
-    return max(8, request.control.polish_draws // 2)
+    )

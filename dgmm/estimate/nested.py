@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate.classical import fit_linear, subject_log_likelihood
+from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, HeldOut, Request
-from dgmm.model import Model, build_model
+from dgmm.likelihood import Likelihood, choose
+from dgmm.model import build_model
 from dgmm.panel import Panel
 
 __all__ = ["Nested", "compare_held_out", "draw_held_out"]
@@ -25,26 +26,31 @@ FEWEST = 20
 class Nested:
     """The nested classical model, ready to be fitted to all subjects or to some."""
 
-    model: Model
-    panel: Panel
+    likelihood: Likelihood
     eta: Tensor  # of the independence model, at the observed rows
     request: Request
 
     @classmethod
-    def of(cls, design: Design, request: Request) -> Nested:
-        """From its design, under the likelihood that ``request`` asks of the whole model."""
+    def of(cls, design: Design, request: Request, word: str) -> Nested:
+        """From its design, under the likelihood of a word."""
         unit, eta = pilot(design, request.family)
         model = build_model(design, request.family, unit, request.control.ridge)
-        return cls(model, Panel.from_design(design), eta, replace(request, method="ml", verbose=0))
+        likelihood = choose(model, Panel.from_design(design), word, request.integration)
+        return cls(likelihood, eta, replace(request, method="ml", verbose=0))
+
+    @property
+    def panel(self) -> Panel:
+        """All planned rows."""
+        return self.likelihood.panel
 
     def fit(self, subjects: np.ndarray | None = None) -> Estimate:
         """Fit it to all subjects, or to those at some positions."""
         if subjects is None:
-            return fit_linear(self.model, self.panel, self.eta, self.request)
+            return fit_linear(self.likelihood, self.eta, self.request)
         inside = torch.zeros(self.panel.n, dtype=torch.bool)
         inside[torch.from_numpy(subjects)] = True
-        eta = self.eta[inside[self.panel.observed_rows().subject]]
-        return fit_linear(self.model, self.panel.select(subjects), eta, self.request)
+        eta = self.eta[inside[self.likelihood.observed.subject]]
+        return fit_linear(self.likelihood.on(self.panel.select(subjects)), eta, self.request)
 
 
 def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarray] | None:
@@ -58,11 +64,11 @@ def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarra
 
 
 def compare_held_out(
-    deep: Estimate, plain: Estimate, left: np.ndarray, panels: tuple[Panel, Panel], request: Request
+    deep: Estimate, plain: Estimate, left: np.ndarray, panels: tuple[Panel, Panel]
 ) -> HeldOut:
     """Log scores of two fits on the subjects ``left`` of their panels."""
     scores = [
-        subject_log_likelihood(done, panel.select(left).observed_rows(), request)
+        done.likelihood.on(panel.select(left)).each(done.theta).value
         for done, panel in zip((deep, plain), panels, strict=True)
     ]
     return HeldOut.of(scores[0] - scores[1])

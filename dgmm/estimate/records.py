@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from os import PathLike
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from dgmm.encoders import Encoder
 from dgmm.families import Family
-from dgmm.likelihood import NodeRule, gaussian
+from dgmm.likelihood import Integration, Maximum, Point
 from dgmm.model import Model
 from dgmm.networks import Weights
-from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.runtime.checkpoint import Checkpoint
 from dgmm.variational.collapse import Activity
@@ -209,7 +209,7 @@ class Request:
 
     family: Family
     method: str  # "ml", "reml", "vae"
-    likelihood: str  # "exact", "quadrature", "importance", "laplace" (several grouping factors)
+    likelihood: str  # the word of likelihood=
     encoder: str
     starts: int
     seed: int
@@ -220,6 +220,20 @@ class Request:
     delta: float = 0.0  # added to the linear predictor after dropout
     device: str = "cpu"  # of the ELBO stage
     checkpoint: Checkpoint | None = field(default=None, metadata={"saved": False})
+
+    @property
+    def integration(self) -> Integration:
+        """How finely integrals over random effects are calculated."""
+        control = self.control
+        return Integration(
+            self.seed,
+            control.draws,
+            control.replicates,
+            control.polish_draws,
+            control.hessian_draws,
+            control.points,
+            control.tolerance,
+        )
 
 
 @dataclass(frozen=True)
@@ -285,32 +299,11 @@ class Member:
     theta: Theta
 
 
-def unreached(decrement: float, tolerance: float) -> tuple[str, ...]:
-    """The note about a search that ended too far from a maximum; none when it is near enough."""
-    if decrement < tolerance:
-        return ()
-    return (
-        f"the Newton decrement is {decrement:.3g} standard errors, not below "
-        f"{tolerance:g}: estimates may still move by that much",
-    )
-
-
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, kw_only=True)
+class Estimate(Maximum):
     """theta-hat with the value of the likelihood there and how it was found."""
 
-    model: Model
-    theta: Theta
-    panel: Panel  # all planned rows
     method: str
-    likelihood: str
-    rule: NodeRule | None  # None when exact
-    log_likelihood: float
-    mc_error: float  # Monte Carlo standard error; quadrature: change between two rules
-    decrement: float
-    evaluations: int
-    converged: bool
-    vcov_gls: Tensor | None = None  # internal scale, exact engine only
     encoder: Encoder | None = None
     phi: Weights = field(default_factory=dict)
     trace: Trace | None = None
@@ -320,22 +313,20 @@ class Estimate:
     activity: Activity | None = None  # latent directions in which subjects are told apart
     nested: Estimate | None = None
     held_out: HeldOut | None = None
-    statistics: gaussian.Statistics | None = field(
-        default=None, repr=False, compare=False, metadata={"saved": False}
-    )  # what the exact likelihood was made of, for its information; not kept in files
     start_spread: tuple[float, ...] = ()  # log evidence reached; VAE: penalised l near the end
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
-    messages: tuple[str, ...] = ()
     saem: Saem | None = None
     patterns: Patterns | None = None
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """All starts that enter predictions, the one reported first."""
-        return (Member(self.model, self.theta), *self.others)
+    @classmethod
+    def of(cls, maximum: Maximum, method: str, **more: Any) -> Estimate:
+        """The estimate of a maximum that was found by some method."""
+        found = {one.name: getattr(maximum, one.name) for one in fields(Maximum)}
+        return cls(**{**found, "method": method, **more})
 
     @property
-    def observed(self) -> Panel:
-        """The rows that enter the likelihood."""
-        return self.panel.observed_rows()
+    def points(self) -> tuple[Point, ...]:
+        """All starts that enter predictions, the one reported first."""
+        rest = (Point(self.likelihood.under(one.model), one.theta) for one in self.others)
+        return (Point(self.likelihood, self.theta), *rest)

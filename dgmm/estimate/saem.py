@@ -33,9 +33,9 @@ from torch import Tensor
 
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.completed import Views, teach, views, with_placeholders
-from dgmm.estimate.polish import damping, kappa_vector, metric
 from dgmm.estimate.records import Control, Saem
 from dgmm.likelihood import mean_scores
+from dgmm.likelihood.polish import damping, kappa_vector, metric
 from dgmm.mcmc import Proposal, State, independence, random_walk, tune
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dgmm.design import Design
 from dgmm.estimate.classical import fit_linear
-from dgmm.estimate.crossed import fit_crossed
 from dgmm.estimate.curved import fit_curved
 from dgmm.estimate.deep import fit_deep
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
+from dgmm.likelihood import choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
 from dgmm.penalised.split import fixed_only
@@ -31,13 +31,18 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
     """Fit the model of a design; ``nested`` is the classical design beneath a deep one."""
     unit, start = pilot(design, request.family)
     model = build_model(design, request.family, unit, request.control.ridge)
-    panel = Panel.from_design(design)
-    if panel.crossing is not None:
-        return fit_crossed(model, panel, start, request)
+    likelihood = choose(
+        model,
+        Panel.from_design(design),
+        request.likelihood,
+        request.integration,
+        restricted=request.method == "reml",
+        sampled=request.method == "vae",
+    )
     if nested is None:
-        done = fit_linear(model, panel, start, request)
+        done = fit_linear(likelihood, start, request)
     elif fixed_only(model) and request.method != "vae":
-        done = fit_curved(model, panel, nested, request)
+        done = fit_curved(likelihood, nested, request)
     else:
-        done = fit_deep(model, panel, nested, request)
+        done = fit_deep(likelihood, nested, request)
     return with_patterns(done, request) if request.missing == "pattern" else done

@@ -107,6 +107,11 @@ class Family(ABC):
     def start_mean(self, data: Observations) -> Tensor:
         """A pilot value of g^-1(eta) for every row, inside the range of g."""
 
+    @property
+    def conjugate(self) -> bool:
+        """Whether y given eta is normal with mean eta: normal b then integrate in closed form."""
+        return False
+
     # -- what follows, unless a family knows better --------------------------------------------
 
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:

@@ -22,6 +22,10 @@ class Gaussian(Family):
     dispersion = "log_sigma"
     repeats = False
 
+    @property
+    def conjugate(self) -> bool:
+        return self.link.name == "identity"
+
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.estimate import Estimate
 from dgmm.inference.reported import covariance
 from dgmm.latent import Latent
+from dgmm.likelihood import Point
 from dgmm.parameters import part
 
 __all__ = ["EDGE", "Coordinates"]
@@ -95,7 +95,7 @@ class Coordinates:
             found.append((sd[:, None] * U)[inverse])
         return found
 
-    def of_theta(self, done: Estimate) -> np.ndarray:
+    def of_theta(self, done: Point) -> np.ndarray:
         """The coordinates of an estimate."""
         out = np.zeros(self.size)
         for i, order in enumerate(self.orders):

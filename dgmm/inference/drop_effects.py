@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
-from scipy import optimize
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_without_effect
-from dgmm.inference.gaussian import GaussianLikelihood
 from dgmm.inference.mixtures import Mixture
 from dgmm.inference.tables import Anova
-from dgmm.parameters import Packing
 
-__all__ = ["drop_effects", "independence"]
+__all__ = ["drop_effects"]
 
 
 def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: float) -> Anova:
@@ -41,7 +37,7 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
             if name == "(Intercept)" and len(latent.names) > 1:
                 continue
             last = len(done.model.latents) == 1 and len(latent.names) == 1
-            smaller, other = independence(done), 0.0
+            smaller, other = done.likelihood.independence(done.theta), 0.0
             if not last:
                 found = refit_without_effect(done, request, term, effect)
                 smaller, other = found.log_likelihood, found.mc_error
@@ -67,34 +63,3 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
     table = table.reindex(columns=["npar", "logLik", "AIC", "LRT", "null", "Pr(>Chisq)"])
     how = "restricted likelihood" if done.method == "reml" else "maximum likelihood"
     return Anova(f"Deletion of single random effects ({how})", table, tuple(notes))
-
-
-def independence(done: Estimate) -> float:
-    """max sum_i log p(y_i | b = 0): the (restricted) log-likelihood without random effects."""
-    if done.likelihood == "exact":
-        return _least_squares(done)
-    model, panel = done.model, done.observed
-    packing = Packing({name: model.packing.shapes[name] for name in ("beta", "extra")})
-    blocks = list(panel.blocks())
-
-    def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        x = torch.from_numpy(vector).requires_grad_()
-        ready = model.prepare({**done.theta, **packing.unpack(x)})
-        total = torch.zeros((), dtype=torch.float64)
-        for block in blocks:
-            b = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-            total = total - model.log_likelihood(ready, b, block).sum()
-        (slope,) = torch.autograd.grad(total, x)
-        return float(total.detach()), slope.numpy()
-
-    start = packing.pack(done.theta).detach().numpy()
-    options = {"ftol": 1e-14, "gtol": 1e-6, "maxiter": 500}
-    found = optimize.minimize(negative, start, jac=True, method="L-BFGS-B", options=options)
-    return -float(found.fun)
-
-
-def _least_squares(done: Estimate) -> float:
-    likelihood = GaussianLikelihood.of(done, reml=done.method == "reml")
-    none = torch.zeros(done.model.k, done.model.k, dtype=torch.float64)
-    sigma2 = likelihood.solve(none).rss / likelihood.df
-    return float(likelihood.value(none, 0.5 * torch.log(sigma2) + np.log(likelihood.unit)))

@@ -17,23 +17,30 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.estimate import Estimate
 from dgmm.information import find_boundary, freeze_at, reported_packing
+from dgmm.likelihood import Point
 
 __all__ = ["influence_table", "subject_steps"]
 
 STEP = 1e-4
 
 
-def influence_table(done: Estimate, V: np.ndarray, names: list[str], seed: int) -> pd.DataFrame:
-    """Cook's distance and dfbetas by subject; ``V`` (p, p) is the covariance of beta-hat."""
+def influence_table(
+    done: Point, V: np.ndarray, names: list[str], seed: int, factor: int = 0
+) -> pd.DataFrame:
+    """Cook's distance and dfbetas of every level of a grouping factor, by default the subjects.
+
+    V: (p, p) covariance of beta-hat.
+    """
     if not done.model.linear:
         raise ValueError(
             "influence() is for models without dnn(): a network's weights have no one-step "
             "deletion. Leave subjects out and refit with update(data=...)."
         )
-    steps = subject_steps(done, seed)
-    frame = pd.DataFrame(index=pd.Index(list(done.panel.ids)))
+    own = done.panel.factors(len(done.model.latents))[factor]
+    separate = done.likelihood.separate
+    steps = subject_steps(done, seed) if separate else level_steps(done, factor)
+    frame = pd.DataFrame(index=pd.Index(list(own.labels)))
     if np.isnan(V).any():
         raise ValueError("influence() needs standard errors, and this fit has none (se=None)")
     frame["cooks_distance"] = np.einsum("na,an->n", steps, np.linalg.solve(V, steps.T)) / len(V)
@@ -42,18 +49,35 @@ def influence_table(done: Estimate, V: np.ndarray, names: list[str], seed: int) 
     return frame
 
 
-def subject_steps(done: Estimate, seed: int) -> np.ndarray:
+def subject_steps(done: Point, seed: int) -> np.ndarray:
     """beta-hat - beta(-i) in the user's columns, (n, p)."""
-    if done.likelihood == "exact":
-        scores, information = _gaussian(done)
-    else:
-        scores, information = _numerical(done, seed)
+    scores, information = _gaussian(done) if done.likelihood.normal else _numerical(done, seed)
     total = information.sum(0)
     steps = torch.linalg.solve(total - information, scores[:, :, None])[..., 0]
     return (steps[:, : len(done.model.names)] @ done.model.basis.T).numpy()
 
 
-def _gaussian(done: Estimate) -> tuple[Tensor, Tensor]:
+def level_steps(done: Point, factor: int) -> np.ndarray:
+    """beta-hat - beta(-i) without the rows of each level of a grouping factor, (m, p).
+
+    One Newton step from theta-hat on the likelihood of the other rows: in beta, where it is exact,
+    for a Gaussian outcome, else in all reported parameters.
+    """
+    packing, panel = reported_packing(done.model), done.panel
+    held = find_boundary(done)[1]
+    if done.likelihood.normal:
+        held = np.arange(len(held)) >= len(done.model.names)
+    free = torch.from_numpy(np.flatnonzero(~held))
+    steps = []
+    for code in range(len(panel.factors(len(done.model.latents))[factor].labels)):
+        other = done.likelihood.on(panel.keep(panel.rows.level[factor] != code))
+        gradient = packing.pack(other.value_and_gradient(done.theta)[1])[free]
+        information = other.information(done.theta, packing).information[free][:, free]
+        steps.append(-torch.linalg.solve(information, gradient)[: len(done.model.names)])
+    return (torch.stack(steps) @ done.model.basis.T).numpy()
+
+
+def _gaussian(done: Point) -> tuple[Tensor, Tensor]:
     """X_i'V_i^-1 r_i and X_i'V_i^-1 X_i in the internal columns."""
     model, panel = done.model, done.observed
     rows, basis = panel.rows, model.basis
@@ -81,7 +105,7 @@ def _gaussian(done: Estimate) -> tuple[Tensor, Tensor]:
     return scores, information
 
 
-def _numerical(done: Estimate, seed: int) -> tuple[Tensor, Tensor]:
+def _numerical(done: Point, seed: int) -> tuple[Tensor, Tensor]:
     """Scores of the free reported parameters at frozen nodes, and their central differences."""
     packing = reported_packing(done.model)
     frozen = freeze_at(done, done.theta, done.observed, seed, 256)

@@ -51,16 +51,45 @@ class Candidate:
             for name, Z in zip(model.family.extra, model.extra_designs(rows), strict=True)
         }
 
-    def blocks(self) -> list[np.ndarray]:
-        """Columns of the independent random blocks, (N, q) each."""
-        found = []
-        for latent, T in zip(self.estimate.model.latents, self.estimate.panel.rows.T, strict=True):
-            columns = T.numpy()[self.order]
+    def blocks(self) -> list[RandomBlock]:
+        """The independent random blocks."""
+        panel, found = self.estimate.panel, []
+        latents = self.estimate.model.latents
+        level = {
+            term: panel.rows.level[f] if panel.several else panel.subject
+            for f, factor in enumerate(panel.factors(len(latents)))
+            for term in factor.terms
+        }
+        for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
+            columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
             if "below" in latent.shapes():
-                found.append(columns)
+                found.append(RandomBlock(columns, group))
             else:
-                found += [columns[:, [j]] for j in range(columns.shape[1])]
+                found += [RandomBlock(columns[:, [j]], group) for j in range(columns.shape[1])]
         return found
+
+
+@dataclass(frozen=True)
+class RandomBlock:
+    """Random effects with one free covariance matrix."""
+
+    columns: np.ndarray  # (N, q)
+    group: np.ndarray  # (N,) level of the grouping factor
+
+    @property
+    def parameters(self) -> int:
+        """Variances and covariances."""
+        q = self.columns.shape[1]
+        return q * (q + 1) // 2
+
+    def grouped_as(self, other: RandomBlock) -> bool:
+        """Whether both divide the rows alike."""
+        pairs = len(set(zip(self.group.tolist(), other.group.tolist(), strict=True)))
+        return pairs == len(np.unique(self.group)) == len(np.unique(other.group))
+
+    def within(self, other: RandomBlock) -> bool:
+        """Whether its effects are among those of another block."""
+        return self.grouped_as(other) and bool(inside(self.columns, other.columns).all())
 
 
 def inside(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -111,13 +140,6 @@ def check_same_data(one: Candidate, two: Candidate) -> None:
             f"the families differ ({families[0]}; {families[1]}): neither model is nested in the "
             "other. Compare aic()."
         )
-    left, right = a.panel.subject.numpy()[first], b.panel.subject.numpy()[second]
-    groups = [len(np.unique(left)), len(np.unique(right))]
-    if groups[0] != groups[1] or len(set(zip(left, right, strict=True))) != groups[0]:
-        raise ValueError(
-            f"the fits group the rows differently ({groups[0]} and {groups[1]} groups; {names}): "
-            "neither model is nested in the other. Compare aic()."
-        )
 
 
 # -- the models ----------------------------------------------------------------------------------
@@ -144,16 +166,22 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
     fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())
     for block in ours:
-        if not any(inside(block, other).all() for other in theirs):
+        if not any(block.grouped_as(other) for other in big.blocks()):
+            raise ValueError(
+                f"the fits group the rows differently (`{small.label}` and `{big.label}`): a "
+                f"grouping factor with {len(np.unique(block.group))} levels in the former is "
+                "absent from the latter, and neither model is nested in the other. Compare aic()."
+            )
+        if not any(block.within(other) for other in theirs):
             raise ValueError(
                 f"the random part of `{small.label}` is not nested in that of `{big.label}`: an "
                 "effect, or a correlation, of the former is absent from the latter. Compare aic()."
             )
-    extra = sum(_parameters(t) for t in theirs) - sum(_parameters(t) for t in ours)
+    extra = sum(t.parameters for t in theirs) - sum(t.parameters for t in ours)
     if not theirs:
         return Mixture((fixed,))
     if len(theirs) == 1:
-        q, more = sum(block.shape[1] for block in ours), theirs[0].shape[1]
+        q, more = sum(block.columns.shape[1] for block in ours), theirs[0].columns.shape[1]
         if more == q:  # covariances between effects that both models have: no boundary
             return Mixture((fixed + extra,))
         if more == q + 1 and len(ours) <= 1:
@@ -179,20 +207,14 @@ def _more_in_parts(small: Candidate, big: Candidate) -> int:
     return more
 
 
-def _parameters(block: np.ndarray) -> int:
-    q = block.shape[1]
-    return q * (q + 1) // 2
-
-
 def _unmatched(
-    ours: list[np.ndarray], theirs: list[np.ndarray]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    ours: list[RandomBlock], theirs: list[RandomBlock]
+) -> tuple[list[RandomBlock], list[RandomBlock]]:
     """Blocks of either model without a block of the same span in the other."""
     rest, open_ = [], list(theirs)
     for block in ours:
         for j, other in enumerate(open_):
-            same = block.shape[1] == other.shape[1] and inside(block, other).all()
-            if same:
+            if block.columns.shape[1] == other.columns.shape[1] and block.within(other):
                 del open_[j]
                 break
         else:

@@ -14,22 +14,21 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize, special
 
-from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE
-from dgmm.inference.surfaces import Constrained, Target, surface_of
-from dgmm.likelihood import Importance
+from dgmm.inference.surfaces import Surface, Target
+from dgmm.likelihood import Point
 
 __all__ = ["check_profile", "profile_interval"]
 
 
-def check_profile(done: Estimate) -> None:
+def check_profile(done: Point) -> None:
     """Raise ValueError for fits without a profile: networks and Monte Carlo likelihoods."""
     if not done.model.linear:
         raise ValueError(
             "a profile of a model with dnn() would have to choose the ridge anew at every point; "
             "use method='wald'"
         )
-    if isinstance(done.rule, Importance):
+    if done.likelihood.sampled:
         raise ValueError(
             "a profile needs differences of log-likelihoods far below the Monte Carlo error of "
             "likelihood='importance'; use method='bootstrap', or likelihood='quadrature' with at "
@@ -38,7 +37,7 @@ def check_profile(done: Estimate) -> None:
 
 
 def profile_interval(
-    done: Estimate, target: Target, wald: tuple[float, float], level: float, seed: int = 0
+    done: Point, target: Target, wald: tuple[float, float], level: float
 ) -> tuple[float, float]:
     """Both ends of a profile interval; ``wald`` (NaN allowed) is where the search begins.
 
@@ -47,7 +46,7 @@ def profile_interval(
             fit.
     """
     check_profile(done)
-    surface = surface_of(done, target, seed)
+    surface = Surface(done, target)
     top = surface.maximum(surface.estimate)
     z = float(special.ndtri(0.5 + level / 2))
     ends = []
@@ -58,7 +57,7 @@ def profile_interval(
     return ends[0], ends[1]
 
 
-def _end(surface: Constrained, top: float, guess: float, limit: float, z: float) -> float:
+def _end(surface: Surface, top: float, guess: float, limit: float, z: float) -> float:
     """Where |zeta| = z between the estimate and a limit; the limit when it is never reached."""
     centre = surface.estimate
 

@@ -25,7 +25,7 @@ from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_estimate
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.reported import components, family_parameters, part_coefficients
-from dgmm.model.simulation import simulate_panel
+from dgmm.model.simulation import simulate_outcomes
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
 
@@ -148,7 +148,7 @@ def simulated_outcome(done: Estimate, seed: int, number: int) -> Tensor:
     (state,) = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     y = torch.full((done.panel.n_rows,), torch.nan, dtype=torch.float64)
-    y[done.panel.observed] = simulate_panel(done.model, done.theta, done.observed, generator)
+    y[done.panel.observed] = simulate_outcomes(done.model, done.theta, done.observed, generator)
     return y
 
 

@@ -46,12 +46,7 @@ def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray
     if kind == "none":
         return np.full((p, p), np.nan)
     if kind == "gls":
-        if done.vcov_gls is None:
-            raise ValueError(
-                "kind='gls' exists for Gaussian models with linear random effects fitted by "
-                "likelihood='exact'; use kind='hessian'"
-            )
-        inner = done.vcov_gls
+        inner = done.likelihood.gls_covariance(done.theta)
     else:
         assert info is not None
         inner = (info.inverse_hessian if kind == "hessian" else info.vcov)[:p, :p]

@@ -24,10 +24,9 @@ from scipy import optimize
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.classical import fit_linear
-from dgmm.estimate.polish import Surface, kappa_vector
 from dgmm.inference.replicates import Outcome, converged, guarded, parameters
-from dgmm.information import Information, freeze_at, information, is_gaussian
-from dgmm.likelihood import Importance, Quadrature, freeze
+from dgmm.information import Information, freeze_at, information
+from dgmm.likelihood.polish import Surface, kappa_vector
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.parallel import each
@@ -154,26 +153,23 @@ def _vector(done: Estimate) -> np.ndarray:
 
 
 def _closed(done: Estimate) -> bool:
-    """Gaussian with linear random effects: one node, which follows theta, gives l exactly."""
-    return is_gaussian(done.model) and all(latent.linear for latent in done.model.latents)
+    """One node, which follows theta, gives l exactly."""
+    return done.likelihood.normal
 
 
 def _surface(done: Estimate, theta: Theta, panel: Panel, number: int) -> Surface:
-    model, rule = done.model, Quadrature(1) if _closed(done) else done.rule
-    rule = replace(rule, draws=DRAWS) if isinstance(rule, Importance) else rule
-    assert rule is not None
-    frozen = freeze(model, theta, panel, rule, np.random.default_rng([number, 29]))
+    model, likelihood = done.model, done.likelihood.on(panel).by(seed=number, hessian_draws=DRAWS)
     kappa = kappa_vector(model, model.packing).numpy()
-    return Surface(frozen, theta, model.packing, kappa)
+    return Surface(likelihood.anchored(theta), theta, model.packing, kappa)
 
 
 def _classical_refit(done: Estimate, request: Request) -> Callable[[Panel], Theta]:
     quiet = replace(request, verbose=0)
 
     def refit(panel: Panel) -> Theta:
-        rows = panel.observed_rows().rows
-        eta = rows.X @ done.model.beta(done.theta).detach()
-        return converged(fit_linear(done.model, panel, eta, quiet, theta=done.theta)).theta
+        likelihood = done.likelihood.on(panel)
+        eta = likelihood.observed.rows.X @ done.model.beta(done.theta).detach()
+        return converged(fit_linear(likelihood, eta, quiet, theta=done.theta)).theta
 
     return refit
 

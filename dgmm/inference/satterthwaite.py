@@ -16,11 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.inference.gaussian import GaussianLikelihood, variance_vector
 
 __all__ = ["Satterthwaite", "satterthwaite"]
 
@@ -63,30 +60,18 @@ def satterthwaite(done: Estimate) -> Satterthwaite:
             "Satterthwaite's degrees of freedom are for models without dnn(); the tests of this "
             "fit use the normal distribution"
         )
-    if done.likelihood != "exact" or done.method not in ("ml", "reml"):
+    moments = done.likelihood.variance_moments(done.theta)
+    if moments is None or done.method not in ("ml", "reml"):
         raise ValueError(
             "Satterthwaite's degrees of freedom are for Gaussian linear mixed models fitted by "
             f"method='reml' or 'ml'; this fit has family {done.model.family.name!r} and "
-            f"likelihood={done.likelihood!r}, whose tests use the normal distribution"
+            f"likelihood={done.likelihood.word!r}, whose tests use the normal distribution"
         )
-    likelihood = GaussianLikelihood.of(done, reml=done.method == "reml")
-    psi = variance_vector(done, likelihood)
-    basis = done.model.basis
-
-    def value(vector: Tensor) -> Tensor:
-        return likelihood.value(likelihood.fill(vector[:-1]), vector[-1])
-
-    def vcov(vector: Tensor) -> Tensor:
-        factor = likelihood.solve(likelihood.fill(vector[:-1])).factor
-        half = torch.linalg.solve_triangular(factor, basis.T, upper=False)
-        return torch.exp(2 * vector[-1]) / likelihood.unit**2 * (half.T @ half)
-
-    information = -torch.autograd.functional.hessian(value, psi)
-    slopes = torch.autograd.functional.jacobian(vcov, psi)
+    basis = done.model.basis.numpy()
     return Satterthwaite(
-        vcov(psi).numpy(),
-        slopes.permute(2, 0, 1).numpy(),
-        pseudo_inverse(information.numpy()),
+        basis @ moments.vcov @ basis.T,
+        basis @ moments.slopes @ basis.T,
+        pseudo_inverse(moments.information),
     )
 
 

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE, Coordinates
-from dgmm.inference.gaussian import GaussianLikelihood
 from dgmm.latent import Normal
-from dgmm.likelihood import Frozen, freeze, modes
+from dgmm.likelihood import Point, Smooth
 from dgmm.parameters import Theta
 
-__all__ = ["Constrained", "Target", "surface_of", "targets"]
+__all__ = ["Surface", "Target", "targets"]
 
 ROUNDS = 4
-"""Times the nodes of a numerical likelihood are moved to the constrained maximum."""
+"""Most times that nodes are moved to the constrained maximum."""
+
+SETTLED = 1e-4
+"""Change of the constrained maximum below which the nodes stay."""
 
 
 class Target(NamedTuple):
@@ -36,7 +37,7 @@ class Target(NamedTuple):
     places: tuple[int, ...] = ()  # column of X, or effects of the random part
 
 
-def targets(done: Estimate) -> list[Target]:
+def targets(done: Point) -> list[Target]:
     """The targets in the order of the Wald table: coefficients, random parts, sigma."""
     found = [Target("fixed", 0, (j,)) for j in range(len(done.model.names))]
     for i, latent in enumerate(done.model.latents):
@@ -49,23 +50,6 @@ def targets(done: Estimate) -> list[Target]:
     return found
 
 
-class Constrained(Protocol):
-    """The log-likelihood with one parameter held."""
-
-    estimate: float
-    limits: tuple[float, float]
-
-    def maximum(self, value: float) -> float:
-        """l_p(value)."""
-
-
-def surface_of(done: Estimate, target: Target, seed: int) -> Constrained:
-    """The surface of a classical fit: exact, or at nodes."""
-    if done.likelihood == "exact":
-        return GaussianSurface(done, target)
-    return NodeSurface(done, target, seed)
-
-
 @dataclass(frozen=True)
 class _Layout:
     """The vector (standard deviations, partial correlations, rest): where the target stands."""
@@ -76,7 +60,7 @@ class _Layout:
     limits: tuple[float, float]
 
 
-def _layout(done: Estimate, target: Target) -> _Layout:
+def _layout(done: Point, target: Target) -> _Layout:
     first = target.places if target.kind in ("sd", "cor") else ()
     coordinates = Coordinates.of(done.model.latents, target.term, first)
     values = coordinates.of_theta(done)
@@ -149,71 +133,19 @@ def _lift(values: np.ndarray, layout: _Layout, scale: np.ndarray) -> np.ndarray:
     return np.where(deviation, lifted, np.clip(lifted, -0.99, 0.99))
 
 
-class GaussianSurface:
-    """l_p of the exact Gaussian likelihood: beta by generalised least squares at every point."""
-
-    def __init__(self, done: Estimate, target: Target) -> None:
-        layout = _layout(done, target)
-        self.estimate, self.limits = layout.estimate, layout.limits
-        self._layout, self._target = layout, target
-        self._likelihood = GaussianLikelihood.of(done, reml=False)
-        self._latents = done.model.latents
-        self._direction = done.model.basis[target.places[0]] if target.kind == "fixed" else None
-        random = layout.coordinates.of_theta(done)
-        scale, bounds = _random_box(layout, random)
-        log_sigma = float(done.theta["extra"][0])
-        self._held = len(random) if target.kind == "sigma" else layout.place
-        self._scale = np.append(scale, 1.0)
-        self._bounds = [*bounds, (None, None)]
-        self._x = np.append(_lift(random, layout, scale), log_sigma)
-
-    def maximum(self, value: float) -> float:
-        """l_p(value), beginning where the last call ended."""
-        x = self._x.copy()
-        free = np.ones(len(x), dtype=bool)
-        if self._held is not None:
-            x[self._held] = np.log(value) if self._target.kind == "sigma" else value
-            free[self._held] = False
-        x[:-1] = np.where(free[:-1], _lift(x[:-1], self._layout, self._scale[:-1]), x[:-1])
-        whole = torch.from_numpy(x)
-        places = torch.from_numpy(np.flatnonzero(free))
-
-        def objective(part: Tensor) -> Tensor:
-            return self._value(whole.index_put((places,), part), value)
-
-        bounds = [b for b, one in zip(self._bounds, free, strict=True) if one]
-        best, found = _maximise(objective, x[free], self._scale[free], bounds)
-        self._x[free] = found
-        return best
-
-    def _value(self, vector: Tensor, held: float) -> Tensor:
-        likelihood, log_sigma = self._likelihood, vector[-1]
-        roots = self._layout.coordinates.roots(vector[:-1])
-        blocks = [r / lat.scale[:, None] for r, lat in zip(roots, self._latents, strict=True)]
-        relative = torch.block_diag(*blocks) * likelihood.unit * torch.exp(-log_sigma)
-        excess: Tensor | float = 0.0
-        if self._direction is not None:
-            found = likelihood.solve(relative)
-            excess = likelihood.constraint(found, self._direction, held)
-        return likelihood.value(relative, log_sigma, excess)
-
-
-# -- likelihoods by quadrature -------------------------------------------------------------------
-
-
-class _AtNodes(torch.autograd.Function):
-    """l(theta) at frozen nodes with the gradient that Frozen provides."""
+class _Value(torch.autograd.Function):
+    """l(theta) with the gradient that a likelihood provides."""
 
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
-        frozen: Frozen,
+        likelihood: Smooth,
         names: tuple[str, ...],
         *values: Tensor,
     ) -> Tensor:
         theta = dict(zip(names, (value.detach() for value in values), strict=True))
         with torch.enable_grad():
-            total, gradient = frozen.value_and_gradient(theta)
+            total, gradient = likelihood.value_and_gradient(theta)
         ctx.save_for_backward(*(gradient[name] for name in names))
         return torch.tensor(total, dtype=torch.float64)
 
@@ -225,17 +157,20 @@ class _AtNodes(torch.autograd.Function):
         return (None, None, *(outer * one for one in saved))
 
 
-class NodeSurface:
-    """l_p of a likelihood by quadrature: nodes anchored near every constrained maximum."""
+class Surface:
+    """l_p of a classical model: the log-likelihood maximised with one parameter held.
 
-    def __init__(self, done: Estimate, target: Target, seed: int) -> None:
+    The vector is (standard deviations and partial correlations, gamma, extra), beta = turn gamma
+    with the first axis of gamma along the coefficient that is held.
+    """
+
+    def __init__(self, done: Point, target: Target) -> None:
         layout = _layout(done, target)
         self.estimate, self.limits = layout.estimate, layout.limits
-        self._done, self._layout, self._target, self._seed = done, layout, target, seed
+        self._done, self._layout, self._target = done, layout, target
         model = done.model
         random = layout.coordinates.of_theta(done)
         scale, bounds = _random_box(layout, random)
-        # beta = basis turn gamma, the first axis of gamma along the coefficient that is held
         p = len(model.names)
         axis = model.basis[target.places[0]] if target.kind == "fixed" else model.basis[0]
         mixed = torch.cat([axis[:, None], torch.eye(p, dtype=torch.float64)], dim=1)
@@ -253,50 +188,41 @@ class NodeSurface:
         self._scale = np.concatenate([scale, np.full(others, 0.1)])
         self._bounds = [*bounds, *([(None, None)] * others)]
         self._x = np.concatenate([random, gamma, extra])
-        self._start: Tensor | None = None
 
     def maximum(self, value: float) -> float:
-        """l_p(value): maximise, move the nodes there, until the value stands still."""
+        """l_p(value), beginning where the last call ended; nodes move until it stands still."""
         x = self._x.copy()
         free = np.ones(len(x), dtype=bool)
         if self._held is not None:
-            kind = self._target.kind
-            x[self._held] = (
-                value / self._length
-                if kind == "fixed"
-                else np.log(value)
-                if kind == "sigma"
-                else value
-            )
+            x[self._held] = self._working(value)
             free[self._held] = False
-        k = self._k
+        k, likelihood = self._k, self._done.likelihood
         x[:k] = np.where(free[:k], _lift(x[:k], self._layout, self._scale[:k]), x[:k])
         bounds = [b for b, one in zip(self._bounds, free, strict=True) if one]
         places, best = torch.from_numpy(np.flatnonzero(free)), -np.inf
         for _ in range(ROUNDS):
             whole = torch.from_numpy(x)
-            frozen = self._freeze(self._theta(whole))
+            here = {name: v.detach() for name, v in self._theta(whole).items()}
+            smooth = likelihood.near(here)
 
             def objective(part: Tensor) -> Tensor:
                 theta = self._theta(whole.index_put((places,), part))  # noqa: B023
-                return _AtNodes.apply(frozen, tuple(theta), *theta.values())  # noqa: B023
+                return _Value.apply(smooth, tuple(theta), *theta.values())  # noqa: B023
 
             reached, found = _maximise(objective, x[free], self._scale[free], bounds)
             x = x.copy()
             x[free] = found
-            if abs(reached - best) < 1e-4:
+            if smooth is likelihood or abs(reached - best) < SETTLED:
                 break
             best = reached
         self._x = x
         return reached
 
-    def _freeze(self, theta: Theta) -> Frozen:
-        done, theta = self._done, {name: value.detach() for name, value in theta.items()}
-        assert done.rule is not None
-        rng = np.random.default_rng([self._seed, 29])
-        frozen = freeze(done.model, theta, done.observed, done.rule, rng, self._start)
-        self._start = modes(frozen)
-        return frozen
+    def _working(self, value: float) -> float:
+        """The entry of the vector at which the target has a value."""
+        if self._target.kind == "fixed":
+            return value / self._length
+        return float(np.log(value)) if self._target.kind == "sigma" else value
 
     def _theta(self, vector: Tensor) -> Theta:
         k, p = self._k, self._p

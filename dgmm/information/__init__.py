@@ -1,7 +1,7 @@
 """The information about theta-hat: observed, expected, cluster-robust."""
 
 from dgmm.information.boundary import find_boundary, sigma_unit
-from dgmm.information.linearised import is_gaussian, linearise
+from dgmm.information.linearised import linearise
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing
 from dgmm.information.networks import (
     expected_information,
@@ -9,7 +9,7 @@ from dgmm.information.networks import (
     network_information,
     rotations,
 )
-from dgmm.information.observed import freeze_at, gradient_hessian, observed_information
+from dgmm.information.observed import freeze_at
 from dgmm.information.records import Information, Joint, linear_packing, reported_packing
 from dgmm.information.standard_errors import information
 
@@ -20,15 +20,12 @@ __all__ = [
     "expected_information",
     "find_boundary",
     "freeze_at",
-    "gradient_hessian",
     "information",
     "inverse_off",
-    "is_gaussian",
     "linear_packing",
     "linearise",
     "mean_packing",
     "network_information",
-    "observed_information",
     "reported_packing",
     "rotations",
     "sigma_unit",

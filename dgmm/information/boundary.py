@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dgmm.estimate import Estimate
 from dgmm.information.records import reported_packing
 from dgmm.latent import Normal
+from dgmm.likelihood import Point
 
 __all__ = ["family_edges", "find_boundary", "sigma_unit"]
 
@@ -19,7 +19,7 @@ FLAT_INFORMATION = 0.02
 """An extra parameter beyond +-4 on its log or logit scale with less information is at its edge."""
 
 
-def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
+def find_boundary(done: Point) -> tuple[tuple[str, ...], np.ndarray]:
     """Random effects without variance of their own, and the reported entries held fixed there."""
     packing = reported_packing(done.model)
     held = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
@@ -43,7 +43,7 @@ def find_boundary(done: Estimate) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(names), packing.pack(held).numpy() > 0
 
 
-def family_edges(done: Estimate, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Extra parameters that ran to an edge of their range, where the likelihood is flat in them."""
     model, held, notes = done.model, np.zeros(len(info), dtype=bool), []
     first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
@@ -65,13 +65,13 @@ def family_edges(done: Estimate, info: np.ndarray) -> tuple[np.ndarray, tuple[st
     return held, tuple(notes)
 
 
-def _name(done: Estimate, term: int, column: str) -> str:
+def _name(done: Point, term: int, column: str) -> str:
     """A column of T, with its grouping factor when there are several."""
     crossing = done.panel.crossing
     return column if crossing is None else f"{column} | {crossing.names[crossing.factor[term]]}"
 
 
-def sigma_unit(done: Estimate) -> float:
+def sigma_unit(done: Point) -> float:
     """sigma in units of the model, for families that have one; else 1."""
     at = done.model.one_number("log_sigma")
     if at is None:

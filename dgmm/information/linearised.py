@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgmm.estimate import Estimate
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing, runs
-from dgmm.likelihood import Importance, NodeRule, Quadrature
+from dgmm.likelihood import Importance, Likelihood, NodeRule, Point, Quadrature
+from dgmm.likelihood.adaptive import Adaptive
+from dgmm.likelihood.gaussian import Gaussian
 from dgmm.model import Model, Reference
 from dgmm.panel import Rows
 
@@ -43,7 +44,7 @@ DRAWS = 256
 class Linearised:
     """The classical estimate, and how its R coefficients give the parameters m of the mean."""
 
-    done: Estimate
+    done: Point
     lift: Tensor  # (P_m, R): m = lift coefficients, but for the directions of the ridge alone
     alone: Tensor  # (P_m, P_m): covariance along the directions of the ridge alone
     penalty: Tensor  # (R,): 1 for the coordinates u, 0 for beta and skips
@@ -61,7 +62,7 @@ class _Piece:
     layers: Tensor
 
 
-def linearise(done: Estimate) -> Linearised:
+def linearise(done: Point) -> Linearised:
     """See the module; all latent terms must be linear."""
     model, rows = done.model, done.observed.rows
     slopes = MeanSlopes.at(model, done.theta)
@@ -128,7 +129,7 @@ def row_space(J: Tensor) -> Tensor:
     return torch.linalg.qr(J[chosen].T)[0]
 
 
-def _classical(done: Estimate, slopes: MeanSlopes, lift: Tensor) -> Estimate:
+def _classical(done: Point, slopes: MeanSlopes, lift: Tensor) -> Point:
     """The classical model at theta-hat, its coefficients those of the columns J lift."""
     model, panel = done.model, done.observed
     with torch.no_grad():
@@ -149,24 +150,13 @@ def _classical(done: Estimate, slopes: MeanSlopes, lift: Tensor) -> Estimate:
         reference=Reference(J[:1], ()),
     )
     theta = {name: v for name, v in done.theta.items() if name.startswith(("latent", "extra"))}
-    exact = is_gaussian(model)
-    return replace(
-        done,
-        model=classical,
-        theta={"beta": beta, **theta},
-        panel=replace(panel, rows=rows),
-        likelihood="exact" if exact else "quadrature",
-        rule=None if exact else _rule(model.k),
-        statistics=None,
-        nested=None,
-        encoder=None,
-    )
-
-
-def is_gaussian(model: Model) -> bool:
-    """Whether the marginal likelihood of the linearised model has a closed form."""
-    family = model.family
-    return family.name == "gaussian" and family.link.name == "identity" and not model.parts
+    panel, integration = replace(panel, rows=rows), done.likelihood.integration
+    likelihood: Likelihood
+    if done.likelihood.exact:
+        likelihood = Gaussian(classical, panel, integration)
+    else:
+        likelihood = Adaptive(classical, panel, integration, _rule(model.k))
+    return Point(likelihood, {"beta": beta, **theta})
 
 
 def _rule(k: int) -> NodeRule:

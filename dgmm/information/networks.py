@@ -21,17 +21,13 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import Tensor
 
-from dgmm.estimate import Estimate
-from dgmm.estimate.polish import kappa_vector
 from dgmm.information.linearised import linearise
-from dgmm.information.observed import (
-    classical_information,
-    freeze_at,
-    gradient_hessian,
-    observed_information,
-)
+from dgmm.information.observed import freeze_at
 from dgmm.information.records import linear_packing, positions, reported_packing
 from dgmm.information.sandwich import reported_scores
+from dgmm.likelihood import Point
+from dgmm.likelihood.numerical import gradient_hessian
+from dgmm.likelihood.polish import kappa_vector
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
 from dgmm.parameters import Packing, Theta
@@ -70,7 +66,7 @@ class NetworkInformation:
     second_form: str
 
 
-def network_information(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+def network_information(done: Point, seed: int, draws: int) -> NetworkInformation:
     """The joint information; what it is made of depends on where the networks stand."""
     if all(latent.linear for latent in done.model.latents):
         return _fixed_networks(done, seed, draws)
@@ -80,12 +76,10 @@ def network_information(done: Estimate, seed: int, draws: int) -> NetworkInforma
 # -- networks on the fixed side --------------------------------------------------------------------
 
 
-def _fixed_networks(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+def _fixed_networks(done: Point, seed: int, draws: int) -> NetworkInformation:
     near = linearise(done)
-    if near.done.likelihood == "exact":
-        curvature, _ = observed_information(near.done, np.zeros(0), seed, draws)
-    else:
-        curvature, _ = classical_information(near.done)
+    at = near.done
+    curvature, _ = at.likelihood.information(at.theta, at.model.packing)
     F, R, p = -curvature.matrix, len(near.penalty), len(done.model.names)
     rest = len(F) - R
     penalty = np.diag(np.append(near.penalty.numpy(), np.zeros(rest)))
@@ -127,7 +121,7 @@ def _effective_coordinates(
 # -- neural random effects -------------------------------------------------------------------------
 
 
-def _neural_effects(done: Estimate, seed: int, draws: int) -> NetworkInformation:
+def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
     model = done.model
     linear = linear_packing(model)
     frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 32))
@@ -216,7 +210,7 @@ def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float
     return edf
 
 
-def expected_information(done: Estimate, seed: int, draws: int = 32) -> tuple[Tensor, int]:
+def expected_information(done: Point, seed: int, draws: int = 32) -> tuple[Tensor, int]:
     """F = E sum_i s_i s_i' over all of theta, (P, P), and from how many simulated subjects.
 
     The ridge bears what few subjects cannot tell, so the simulated subjects need not outnumber the

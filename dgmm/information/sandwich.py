@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgmm.estimate import Estimate
-from dgmm.estimate.climb import likelihood_at
-from dgmm.information.observed import freeze_at
 from dgmm.information.records import reported_packing
-from dgmm.likelihood import Importance
+from dgmm.likelihood import Point
 
 __all__ = ["reported_scores", "sandwich"]
 
@@ -26,14 +23,8 @@ def sandwich(vcov: np.ndarray, scores: np.ndarray, held: np.ndarray) -> np.ndarr
     return robust
 
 
-def reported_scores(done: Estimate, seed: int) -> np.ndarray:
+def reported_scores(at: Point, seed: int, draws: int = 1024) -> np.ndarray:
     """Gradients of every l_i in the reported parameters, (n, P_r)."""
-    if done.rule is not None and not isinstance(done.rule, Importance):
-        engine = likelihood_at(done.model, done.observed, done.rule)
-        x = engine.vector(done.theta)
-        found = engine.value_and_gradient(x, scores=True).scores
-        assert found is not None
-        return found * engine.working_slope(x)
-    frozen = freeze_at(done, done.theta, done.observed, seed, 1024)
-    position = done.model.packing.positions(reported_packing(done.model).shapes)
-    return frozen.scores(done.theta)[:, position].numpy()
+    likelihood = at.likelihood.by(seed=seed, hessian_draws=draws)
+    scores: np.ndarray = likelihood.scores(at.theta, reported_packing(at.model)).numpy()
+    return scores

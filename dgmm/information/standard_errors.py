@@ -11,12 +11,11 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from dgmm.estimate import Estimate
 from dgmm.information.boundary import family_edges, find_boundary
 from dgmm.information.networks import NetworkInformation, joint_inverse, network_information
-from dgmm.information.observed import observed_information
 from dgmm.information.records import Information, Joint, reported_packing
 from dgmm.information.sandwich import reported_scores, sandwich
+from dgmm.likelihood import Point
 from dgmm.numerics.hessian import curvature_of, invert
 
 __all__ = ["information"]
@@ -36,16 +35,17 @@ FEW = 200
 ROBUST = "cluster sandwich H^-1 (sum s s') H^-1"
 
 
-def information(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+def information(done: Point, kind: str, seed: int, draws: int) -> Information:
     """The information of an estimate: ``kind`` is "hessian" or "sandwich"."""
     if done.model.linear:
         return _classical(done, kind, seed, draws)
     return _with_networks(done, kind, seed, draws)
 
 
-def _classical(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+def _classical(done: Point, kind: str, seed: int, draws: int) -> Information:
     boundary, at_zero = find_boundary(done)
-    curvature, form = observed_information(done, at_zero, seed, draws)
+    likelihood = done.likelihood.by(seed=seed, hessian_draws=draws)
+    curvature, form = likelihood.information(done.theta, reported_packing(done.model))
     edge, notes = family_edges(done, -curvature.matrix)
     held = at_zero | edge
     inverse, smallest, trouble = _invert(-curvature.matrix, held)
@@ -65,7 +65,7 @@ def _classical(done: Estimate, kind: str, seed: int, draws: int) -> Information:
     )
 
 
-def _with_networks(done: Estimate, kind: str, seed: int, draws: int) -> Information:
+def _with_networks(done: Point, kind: str, seed: int, draws: int) -> Information:
     boundary, at_zero = find_boundary(done)
     found = network_information(done, seed, draws)
     own = np.ix_(found.reported, found.reported)

@@ -1,21 +1,35 @@
-"""log p(y; theta): exact, Laplace, by quadrature, by importance sampling. One rule per file.
+"""log p(y; theta), one engine per file: exact, Laplace, by quadrature, by importance sampling.
 
-With several grouping factors: sparse (exact) and joint (Laplace), both on cells.
+base (what every member answers), choose (the words), then the members: gaussian, crossed_gaussian,
+crossed_laplace, adaptive, numerical; rules (nodes), and the numerics beneath.
 """
 
-from dgmm.likelihood.adaptive import ClassicalLikelihood
-from dgmm.likelihood.importance import Importance
-from dgmm.likelihood.laplace import Laplace
-from dgmm.likelihood.nodes import Frozen, NodeRule, freeze, mean_scores, modes
-from dgmm.likelihood.quadrature import Quadrature
+from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, Point, Smooth
+from dgmm.likelihood.choose import MEMBERS, WORDS, alike, choose
+from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, modes
+from dgmm.likelihood.posterior import Effects, Posterior, Predictive
+from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
 
 __all__ = [
-    "ClassicalLikelihood",
+    "MEMBERS",
+    "WORDS",
+    "Each",
+    "Effects",
     "Frozen",
     "Importance",
+    "Integration",
     "Laplace",
+    "Likelihood",
+    "Maximum",
     "NodeRule",
+    "Observed",
+    "Point",
+    "Posterior",
+    "Predictive",
     "Quadrature",
+    "Smooth",
+    "alike",
+    "choose",
     "freeze",
     "mean_scores",
     "modes",

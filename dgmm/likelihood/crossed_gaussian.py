@@ -1,118 +1,86 @@
-"""log p(y; theta) in closed form with several grouping factors, nested or crossed.
-
-Gaussian outcome, identity link. With Lambda relative to sigma and u the effects of all levels,
-
-    A = Lambda'Z'WZ Lambda + I,   B = Lambda'Z'W[X y],   U = A^-1 B,   S = [X y]'W[X y] - B'U,
-    -2 l = N log(2 pi sigma^2) - sum log w + log det A + (1, -beta) S (1, -beta)' / sigma^2,
-
-beta and sigma profiled from S as in exact.py. The data enter through sums over cells (distinct
-combinations of levels), and A through its factors by cells.py. Gradients are exact,
-
-    d log det A / d Lambda = 2 sum_c G_c Lambda (A^-1)_c,   d rss / d Lambda = -2 sum_c r_c u_c',
-
-with G_c = sum t w t' and r_c = sum t w (residual) over the rows of cell c. After Bates, Maechler,
-Bolker and Walker (2015), J. Statistical Software 67(1), section 3.
-"""
+"""Gaussian outcome with several grouping factors, nested or crossed: log p(y) in closed form."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import torch
+from torch import Tensor
 
-from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.gaussian import Deviance, Pattern, scaled_rows
+from dgmm.likelihood.base import Each
+from dgmm.likelihood.crossed_statistics import crossed_statistics
+from dgmm.likelihood.gaussian import Gaussian, closed_form
+from dgmm.likelihood.level_posterior import LevelPosterior
+from dgmm.likelihood.posterior import Posterior
+from dgmm.likelihood.profiling import Profile, maximise
+from dgmm.likelihood.rules import NodeRule
+from dgmm.likelihood.sufficient import Sufficient
 from dgmm.model import Model
 from dgmm.panel import Panel
+from dgmm.parameters import Packing, Theta
 
-__all__ = ["CrossedStatistics", "crossed_statistics"]
+__all__ = ["NOT_SEPARATE", "CrossedGaussian", "not_crossed"]
 
+RESTARTS = (0.3, 3.0)
+"""Diagonals of Lambda to start from again when the first maximum has a variance of zero."""
 
-@dataclass(frozen=True)
-class CrossedStatistics:
-    """Sums over cells, in the units of exact.Statistics."""
+ZERO = 1e-6
+"""A diagonal entry of Lambda below it is a variance of zero."""
 
-    G: np.ndarray  # (c, K, K)
-    H: np.ndarray  # (c, K, p + 1), last column for y
-    C: np.ndarray  # (p + 1, p + 1)
-    N: int
-    constant: float
-    unit: float
-    log_det_basis: float
-    pattern: Pattern
-    layout: Layout
-
-    @property
-    def p(self) -> int:
-        """Number of linear coefficients."""
-        return self.C.shape[0] - 1
-
-    def reduce(self, Lambda: np.ndarray) -> tuple[np.ndarray, float]:
-        """S (p + 1, p + 1) and log det A at Lambda relative to sigma."""
-        pieces = _pieces(self, Lambda)
-        return pieces.S, pieces.factor.log_det
-
-    def deviance(self, entries: np.ndarray, reml: bool) -> Deviance:
-        """The profiled deviance at the free entries of Lambda relative to sigma."""
-        return _deviance(self, entries, reml)
+NOT_SEPARATE = (
+    "log-likelihoods and scores of single subjects are for models with one grouping factor: with "
+    "several, the subjects are not independent and have no log-likelihoods of their own"
+)
 
 
-def crossed_statistics(model: Model, panel: Panel) -> CrossedStatistics:
-    """One pass over the observed rows of a panel with several grouping factors."""
-    t, z, constant = scaled_rows(model, panel)
-    layout = lay_out(panel)
-    t, c = t[layout.columns].T, len(layout.plan.level)
-    return CrossedStatistics(
-        sum_by(layout.cell, t[:, :, None] * t[:, None, :], c),
-        sum_by(layout.cell, t[:, :, None] * z.T[:, None, :], c),
-        z @ z.T,
-        z.shape[1],
-        constant,
-        model.unit,
-        float(torch.linalg.slogdet(model.basis)[1]),
-        Pattern.of_model(model),
-        layout,
-    )
+def not_crossed(model: Model, panel: Panel) -> str | None:
+    """Why a model does not have several grouping factors that can be eliminated."""
+    if not panel.several:
+        return "it is for several grouping factors"
+    if not model.linear:
+        return "several grouping factors are fitted without dnn()"
+    if model.parts:
+        named = " and ".join(f"{one.name}=" for one in model.parts)
+        return f"{named} is for one grouping factor; the formula has several"
+    return None
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    Lambda: np.ndarray  # (K, K) in the order of elimination
-    factor: Factorised
-    U: np.ndarray  # (q, p + 1)
-    S: np.ndarray  # (p + 1, p + 1)
+@dataclass(frozen=True, eq=False)
+class CrossedGaussian(Gaussian):
+    """The (restricted) log-likelihood of a linear mixed model with several grouping factors."""
 
+    separate = False
 
-def _pieces(stats: CrossedStatistics, Lambda: np.ndarray) -> _Pieces:
-    plan, Lambda = stats.layout.plan, stats.layout.rearrange(Lambda)
-    factor = plan.factorise(Lambda.T @ stats.G @ Lambda)
-    B = plan.scatter(Lambda.T @ stats.H)
-    U = factor.solve(B)
-    S = stats.C - B.T @ U
-    return _Pieces(Lambda, factor, U, 0.5 * (S + S.T))
+    @classmethod
+    def cannot(cls, model: Model, panel: Panel) -> str | None:
+        return not_crossed(model, panel) or closed_form(model)
 
+    @cached_property
+    def statistics(self) -> Sufficient:
+        """One pass over the observed rows."""
+        return crossed_statistics(self.model, self.observed)
 
-def _deviance(stats: CrossedStatistics, entries: np.ndarray, reml: bool) -> Deviance:
-    pieces = _pieces(stats, stats.pattern.fill(entries))
-    Lambda, factor, U, S = pieces.Lambda, pieces.factor, pieces.U, pieces.S
-    p = stats.p
-    Sxx, Sxy = S[:p, :p], S[:p, p]
-    beta = np.linalg.solve(Sxx, Sxy)
-    rss = float(S[p, p] - Sxy @ beta)
-    df = stats.N - p if reml else stats.N
-    value = df * (1 + math.log(2 * math.pi * rss / df)) + factor.log_det + stats.constant
-    GL = stats.G @ Lambda
-    slope = 2 * np.einsum("cij,cjk->ik", GL, factor.cells())
-    own = U[stats.layout.plan.positions]  # (c, K, p + 1)
-    rest = stats.H - GL @ own
-    v = np.append(-beta, 1.0)
-    slope -= 2 * (df / rss) * ((rest @ v).T @ (own @ v))
-    if reml:
-        half = np.linalg.cholesky(Sxx)
-        value += 2 * float(np.log(np.diag(half)).sum()) - 2 * stats.log_det_basis
-        weighted = own[..., :p] @ np.linalg.inv(Sxx)
-        slope -= 2 * np.einsum("cip,ckp->ik", rest[..., :p], weighted)
-    slope = stats.layout.restore(slope)
-    return Deviance(value, slope[stats.pattern.row, stats.pattern.column], S, beta, rss)
+    def each(self, theta: Theta) -> Each:
+        raise ValueError(NOT_SEPARATE)
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        raise ValueError(NOT_SEPARATE)
+
+    def score_rule(self) -> NodeRule:
+        raise ValueError(NOT_SEPARATE)
+
+    def posterior(self, theta: Theta) -> Posterior:
+        return LevelPosterior(self.model, theta, self.observed)
+
+    def _profile(self) -> Profile:
+        stats, reml = self.statistics, self.restricted
+        found = maximise(stats, reml)
+        evaluations = found.evaluations
+        if bool((np.diag(found.Lambda) < ZERO).any()):
+            for value in RESTARTS:
+                other = maximise(stats, reml, np.where(stats.pattern.on_diagonal, value, 0.0))
+                evaluations += other.evaluations
+                if other.log_likelihood > found.log_likelihood:
+                    found = other
+        return replace(found, evaluations=evaluations)

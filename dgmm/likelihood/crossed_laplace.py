@@ -1,284 +1,137 @@
-"""Laplace's approximation of log p(y; theta) with several grouping factors.
-
-u holds the effects of all levels of all factors, eta = offset + X beta + Z Lambda u, and
-
-    l(theta) = sum_i f_i(eta_i) - |u|^2 / 2 - 1/2 log det P,   P = Lambda'Z'WZ Lambda + I,
-
-at the mode of u given y, f_i = log p(y_i | eta_i), W = -f''. The gradient follows the mode: with
-v_i = (Z Lambda P^-1 Lambda'Z')_ii and s = -P^-1 Lambda'Z'(f''' v),
-
-    Phi(eta, extra) = sum_i f_i + 1/2 f_i'' v_i - 1/2 f_i' (Z Lambda s)_i     (v, s held)
-
-has the derivative of l with respect to eta and extra at fixed u, so d l / d beta = X' Phi_eta.
-For a Gaussian outcome with identity link everything here is exact. After Breslow and Clayton
-(1993), J. American Statistical Association 88, 9-25; Bates et al. (2015) for the linear algebra.
-"""
+"""Laplace's approximation of log p(y) with several grouping factors, nested or crossed."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy import optimize
 from torch import Tensor
 
-from dgmm.families import Family, Observations
-from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.gaussian import Pattern
+from dgmm.likelihood.base import Each, Likelihood, Maximum, Observed
+from dgmm.likelihood.crossed_engine import CrossedEngine
+from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, RESTARTS, ZERO, not_crossed
+from dgmm.likelihood.level_posterior import LevelPosterior
+from dgmm.likelihood.posterior import Posterior
 from dgmm.model import Model
+from dgmm.numerics.hessian import central_jacobian, pilot_steps
 from dgmm.panel import Panel
-from dgmm.parameters import Theta, part
+from dgmm.parameters import Packing, Theta
 
-__all__ = ["Effects", "JointLaplace", "effects_of_levels"]
-
-LONGEST = 60
-"""Newton steps for the modes."""
-
-NEAR = 1e-8
-"""Newton decrement below which steps are taken whole."""
+__all__ = ["CrossedLaplace"]
 
 
-class Slopes(NamedTuple):
-    """log p(y | eta) of every row and its first three derivatives in eta, (N,) each."""
+@dataclass(frozen=True, eq=False)
+class CrossedLaplace(Likelihood):
+    """One mode of all levels together; exact for a Gaussian outcome, else an approximation."""
 
-    f: Tensor
-    first: Tensor
-    second: Tensor
-    third: Tensor
+    word = "laplace"
+    separate = False
 
+    @classmethod
+    def cannot(cls, model: Model, panel: Panel) -> str | None:
+        return not_crossed(model, panel)
 
-def slopes(family: Family, data: Observations, eta: Tensor, extra: Tensor, graph: bool) -> Slopes:
-    """Derivatives row by row; ``graph`` keeps them differentiable in eta and extra."""
-    with torch.enable_grad():
-        eta = eta if graph else eta.detach().requires_grad_()
-        ones = torch.ones_like(eta)
-        f = family.log_density(data, eta, extra)
-        first = torch.autograd.grad(f, eta, ones, create_graph=True)[0]
-        second = _derivative(first, eta, create_graph=True)
-        third = _derivative(second, eta, create_graph=False)
-    found = Slopes(f, first, second, third)
-    return found if graph else Slopes(*(one.detach() for one in found))
+    @cached_property
+    def _engine(self) -> CrossedEngine:
+        return CrossedEngine(self.model, self.observed)
 
+    def _vector(self, theta: Theta) -> np.ndarray:
+        vector: np.ndarray = self.model.packing.pack(theta).detach().numpy()
+        return vector
 
-def _derivative(value: Tensor, at: Tensor, create_graph: bool) -> Tensor:
-    if not value.requires_grad:  # linear in eta: its derivative is constant
-        return torch.zeros_like(at)
-    ones = torch.ones_like(value)
-    (found,) = torch.autograd.grad(
-        value, at, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
-    )
-    return torch.zeros_like(at) if found is None else found
+    # -- the function ----------------------------------------------------------------------------
 
+    def value(self, theta: Theta) -> float:
+        return self._engine.value(self._vector(theta))
 
-class _Mode(NamedTuple):
-    u: np.ndarray  # (q,)
-    eta: Tensor  # (N,)
-    value: float  # sum f - |u|^2 / 2
-    factor: Factorised  # of P with the observed weights
-    weighted: np.ndarray  # sum t w t' by cells (c, K, K)
+    def value_and_gradient(
+        self, theta: Theta, free: Collection[str] | None = None
+    ) -> tuple[float, Theta]:
+        value, slope = self._engine.value_and_gradient(self._vector(theta))
+        gradient = self.model.packing.unpack(torch.from_numpy(slope))
+        return value, {n: g for n, g in gradient.items() if free is None or n in free}
 
+    def each(self, theta: Theta) -> Each:
+        raise ValueError(NOT_SEPARATE)
 
-class JointLaplace:
-    """The approximation as a function of the vector (beta, Lambda, extra) in the order of theta.
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        raise ValueError(NOT_SEPARATE)
 
-    ``natural`` vectors hold the diagonal of Lambda itself, others its logarithm as theta does.
-    The last mode is kept as the start of the next.
-    """
+    def information(self, theta: Theta, packing: Packing) -> Observed:
+        engine, x = self._engine, self._vector(theta)
+        step = pilot_steps(engine.value, x)
+        curvature = central_jacobian(lambda at: engine.value_and_gradient(at)[1], x, step)
+        return Observed(
+            curvature,
+            "observed information, central differences of the gradient of the Laplace "
+            "approximation",
+        )
 
-    def __init__(self, model: Model, panel: Panel, target: Panel | None = None) -> None:
-        if not panel.n_rows:
-            raise ValueError("no outcome was observed")
-        rows = panel.rows
-        self.model, self.data, self.offset = model, rows.data, rows.offset
-        self.X = rows.X @ model.basis
-        self.layout: Layout = lay_out(panel, target)
-        self.t = scaled_columns(model, panel, self.layout)
-        self.pattern = Pattern.of_model(model)
-        self.p = self.X.shape[1]
-        self._u = np.zeros(self.layout.plan.order)
+    def posterior(self, theta: Theta) -> Posterior:
+        return LevelPosterior(self.model, theta, self.observed)
 
-    # -- the function --------------------------------------------------------------------------
+    # -- the search ------------------------------------------------------------------------------
 
-    def value(self, x: np.ndarray, natural: bool = False) -> float:
-        """l at a vector of parameters."""
-        mode = self.mode(*self._split(x, natural)[:3])
-        return mode.value - 0.5 * mode.factor.log_det
+    def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
+        engine, x = self._engine, self._vector(start())
+        place = np.arange(engine.p, engine.p + len(engine.pattern.row))
+        place = place[engine.pattern.on_diagonal]
+        found = _search(engine, _with_diagonal(x, place, np.exp(x[place])), place)
+        evaluations = found.nfev
+        if bool((found.x[place] < ZERO).any()):
+            for value in RESTARTS:
+                other = _search(engine, _with_diagonal(found.x, place, value), place)
+                evaluations += other.nfev
+                found = other if other.fun < found.fun else found
+        decrement = _decrement(found, engine, place)
+        theta = self._theta(found.x, place)
+        reached = decrement < self.integration.tolerance
+        message = f"the Newton decrement is {decrement:.3g} standard errors: {found.message}"
+        messages = () if reached else (message,)
+        value = self.value(theta)
+        return Maximum(self, theta, value, 0.0, decrement, int(evaluations), reached, messages)
 
-    def value_and_gradient(self, x: np.ndarray, natural: bool = False) -> tuple[float, np.ndarray]:
-        """l and its exact gradient, the mode following the parameters."""
-        beta, Lambda, extra, scale = self._split(x, natural)
-        mode, model, place = self.mode(beta, Lambda, extra), self.model, self.layout.plan.positions
-        cell, inner = self.layout.cell, mode.factor.cells()
-        a = self.t @ Lambda
-        v = torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner[cell], a))
-        eta, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
-        found = slopes(model.family, self.data, eta, free, graph=True)
-        c = -(found.third.detach() * v)
-        s = mode.factor.solve(self._gather_rows(a, c.numpy()))[:, 0]
-        s_cell = s[place]
-        along = torch.from_numpy((a * s_cell[cell]).sum(1))
-        phi = (found.f + 0.5 * found.second * v - 0.5 * found.first * along).sum()
-        by_eta, by_extra = torch.autograd.grad(phi, (eta, free), allow_unused=True)
-        first = found.first.detach().numpy()
-        u_cell = mode.u[place]
-        L_slope = _outer(self.t, cell, by_eta.numpy(), u_cell)
-        L_slope -= 0.5 * _outer(self.t, cell, first, s_cell)
-        L_slope -= np.einsum("cij,jk,ckl->il", mode.weighted, Lambda, inner)
-        entries = self.layout.restore(L_slope)[self.pattern.row, self.pattern.column]
-        by_extra = torch.zeros_like(extra) if by_extra is None else by_extra
-        gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
-        return mode.value - 0.5 * mode.factor.log_det, np.concatenate(gradient)
+    def _theta(self, x: np.ndarray, place: np.ndarray) -> Theta:
+        # a zero on the diagonal (boundary) is held at a value that adds nothing to any sum
+        logs = np.log(np.maximum(x[place], 1e-10))
+        return self.model.packing.unpack(torch.from_numpy(_with_diagonal(x, place, logs)))
 
-    def _split(self, x: np.ndarray, natural: bool) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
-        """beta, Lambda in the order of elimination, extra, and d Lambda / d x entry by entry."""
-        entries = x[self.p : self.p + len(self.pattern.row)].copy()
-        scale = np.ones_like(entries)
-        if not natural:
-            diagonal = self.pattern.on_diagonal
-            entries[diagonal] = np.exp(entries[diagonal])
-            scale[diagonal] = entries[diagonal]
-        Lambda = self.layout.rearrange(self.pattern.fill(entries))
-        extra = torch.from_numpy(x[self.p + len(entries) :].copy())
-        return torch.from_numpy(x[: self.p].copy()), Lambda, extra, scale
-
-    def _gather_rows(self, a: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Lambda'Z' values, (q, 1)."""
-        plan = self.layout.plan
-        by_cell = sum_by(self.layout.cell, a * values[:, None], len(plan.level))
-        return plan.scatter(by_cell[..., None])
-
-    # -- the mode ------------------------------------------------------------------------------
-
-    def mode(self, beta: Tensor, Lambda: np.ndarray, extra: Tensor) -> _Mode:
-        """Newton's method for u with the observed weights where they are positive."""
-        family, data = self.model.family, self.data
-        a = self.t @ Lambda
-        fixed = self.offset + self.X @ beta
-        u, at, height = self._begin(fixed, a, extra)
-        for _ in range(LONGEST):
-            found = slopes(family, data, at, extra, graph=False)
-            weight = -found.second
-            if bool((weight < 0).any()):
-                weight = torch.where(weight > 0, weight, family.information(data, at, extra))
-            factor = self._factorise(self._weigh(weight), Lambda)
-            g = self._gather_rows(a, found.first.numpy())[:, 0] - u
-            step = factor.solve(g[:, None])[:, 0]
-            decrement = float(g @ step)
-            if decrement < NEAR:  # below what the height can tell; Newton converges quadratically
-                u = u + step
-                at, height = self._height(u, fixed, a, extra)
-                if decrement < NEAR**2:
-                    break
-                continue
-            length = 1.0
-            for _ in range(30):
-                eta, value = self._height(u + length * step, fixed, a, extra)
-                if value >= height:
-                    u, at, height = u + length * step, eta, value
-                    break
-                length *= 0.5
-            else:
-                break
-        self._u = u
-        weighted = self._weigh(-slopes(family, data, at, extra, graph=False).second)
-        return _Mode(u, at, height, self._factorise(weighted, Lambda), weighted)
-
-    def _begin(
-        self, fixed: Tensor, a: np.ndarray, extra: Tensor
-    ) -> tuple[np.ndarray, Tensor, float]:
-        """The last mode or zero, whichever is higher."""
-        zero = np.zeros_like(self._u)
-        starts = [(u, *self._height(u, fixed, a, extra)) for u in (self._u, zero)]
-        return max(starts, key=lambda start: start[2] if np.isfinite(start[2]) else -np.inf)
-
-    def _height(
-        self, u: np.ndarray, fixed: Tensor, a: np.ndarray, extra: Tensor
-    ) -> tuple[Tensor, float]:
-        """eta and sum f - |u|^2 / 2."""
-        own = u[self.layout.plan.positions][self.layout.cell]
-        eta = fixed + torch.from_numpy((a * own).sum(1))
-        with torch.no_grad():
-            density = self.model.family.log_density(self.data, eta, extra)
-        return eta, float(density.sum()) - 0.5 * float(u @ u)
-
-    def _weigh(self, weight: Tensor) -> np.ndarray:
-        """sum t w t' by cells, (c, K, K)."""
-        t = self.t
-        rows = (t * weight.numpy()[:, None])[:, :, None] * t[:, None, :]
-        return sum_by(self.layout.cell, rows, len(self.layout.plan.level))
-
-    def _factorise(self, weighted: np.ndarray, Lambda: np.ndarray) -> Factorised:
-        return self.layout.plan.factorise(Lambda.T @ weighted @ Lambda)
+    def describe(self) -> str:
+        return "Laplace approximation"
 
 
-def scaled_columns(model: Model, panel: Panel, layout: Layout) -> np.ndarray:
-    """The columns of all T times the scale of their term, in the order of elimination, (N, K)."""
-    T = [(T * lat.scale).numpy() for T, lat in zip(panel.rows.T, model.latents, strict=True)]
-    return np.concatenate(T, axis=1)[:, layout.columns]
+def _with_diagonal(x: np.ndarray, place: np.ndarray, value: np.ndarray | float) -> np.ndarray:
+    out = x.copy()
+    out[place] = value
+    return out
 
 
-def _outer(t: np.ndarray, cell: np.ndarray, weight: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """sum_i weight_i t_i effect_c(i)', (K, K)."""
-    by_cell = sum_by(cell, t * weight[:, None], len(effect))
-    return by_cell.T @ effect
+def _search(engine: CrossedEngine, x: np.ndarray, place: np.ndarray) -> optimize.OptimizeResult:
+    """L-BFGS-B on -l / N, the diagonal of Lambda kept >= 0."""
+    size = len(engine.t)
+
+    def scaled(at: np.ndarray) -> tuple[float, np.ndarray]:
+        try:
+            value, gradient = engine.value_and_gradient(at, natural=True)
+        except np.linalg.LinAlgError:  # far out: P is not positive definite
+            return 1e10, np.zeros_like(at)
+        if not np.isfinite(value):
+            return 1e10, np.zeros_like(at)
+        return -value / size, -gradient / size
+
+    bounds: list[tuple[float | None, None]] = [(None, None)] * len(x)
+    for j in place:
+        bounds[j] = (0.0, None)
+    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
+    return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
 
-# -- posterior -----------------------------------------------------------------------------------
-
-
-class Effects(NamedTuple):
-    """b of the levels of several grouping factors given y: mode and covariance of each level."""
-
-    mean: tuple[Tensor, ...]  # per factor (m_f, K_f), columns in the order of its terms
-    covariance: tuple[Tensor, ...]  # (m_f, K_f, K_f)
-
-
-def at_theta(model: Model, theta: Theta, joint: JointLaplace) -> _Mode:
-    """The mode at some theta."""
-    blocks = [lat.skip(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
-    scale = torch.cat([latent.scale for latent in model.latents])
-    Lambda = (torch.block_diag(*blocks) / scale[:, None]).detach().numpy()
-    return joint.mode(
-        theta["beta"].detach(), joint.layout.rearrange(Lambda), theta["extra"].detach()
-    )
-
-
-def effects_of_levels(model: Model, theta: Theta, panel: Panel) -> Effects:
-    """E(b | y) and var(b | y) level by level, in the order of the factors of the formula."""
-    joint = JointLaplace(model, panel)
-    mode, plan = at_theta(model, theta, joint), joint.layout.plan
-    inner = mode.factor.cells()
-    mean: dict[int, Tensor] = {}
-    spread: dict[int, Tensor] = {}
-    start = column = 0
-    for j, f in enumerate(joint.layout.factors):
-        m, width = plan.sizes[j], plan.widths[j]
-        levels, some = np.unique(plan.level[:, j], return_index=True)
-        own = slice(column, column + width)
-        covariance = np.tile(np.eye(width), (m, 1, 1))  # without outcomes the prior stands
-        covariance[levels] = inner[some][:, own, own]
-        mean[f] = torch.from_numpy(mode.u[start : start + m * width].reshape(m, width))
-        spread[f] = torch.from_numpy(covariance)
-        start, column = start + m * width, column + width
-    order = range(len(mean))
-    return Effects(tuple(mean[f] for f in order), tuple(spread[f] for f in order))
-
-
-def linear_predictor(
-    model: Model, theta: Theta, panel: Panel, target: Panel
-) -> tuple[Tensor, Tensor]:
-    """Mean and variance of eta of the rows of ``target`` given the outcomes of ``panel``, (N,)."""
-    joint = JointLaplace(model, panel, target)
-    mode, layout = at_theta(model, theta, joint), joint.layout
-    blocks = [lat.skip(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
-    Lambda = torch.block_diag(*blocks).detach().numpy()
-    T = np.concatenate([block.numpy() for block in target.rows.T], axis=1)
-    a = (T @ Lambda)[:, layout.columns]
-    # a level that the fit does not know has its prior, independent of all others
-    new = ~layout.known
-    own = np.where(new, 0.0, mode.u[layout.plan.positions][layout.target])
-    inner = mode.factor.cells()[layout.target]
-    inner = np.where(new[:, :, None] | new[:, None, :], np.eye(a.shape[1]) * new[:, :, None], inner)
-    fixed = model.mu1({name: value.detach() for name, value in theta.items()}, target.rows)
-    mean = fixed + torch.from_numpy((a * own).sum(1))
-    return mean, torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner, a))
+def _decrement(found: optimize.OptimizeResult, engine: CrossedEngine, place: np.ndarray) -> float:
+    """sqrt(g' H^-1 g) with the optimiser's own inverse Hessian, boundaries left out."""
+    g = np.array(found.jac)
+    g[place[found.x[place] <= 0]] = 0.0
+    return float(np.sqrt(max(0.0, len(engine.t) * float(g @ (found.hess_inv @ g)))))

@@ -10,22 +10,21 @@ function of theta with an exact gradient, accurate because the nodes follow the 
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import Anchor, find_modes, tracked
 
-__all__ = ["Frozen", "NodeRule", "freeze", "mean_scores"]
+__all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
 
 CELLS = 3_000_000
 """Largest number of (draw, subject, measurement) entries held at once."""
@@ -33,26 +32,6 @@ CELLS = 3_000_000
 
 CACHED = 300_000
 """Entries worked through at once: what a processor holds near it goes faster."""
-
-
-class NodeRule(ABC):
-    """A table of nodes for every subject."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def nodes(
-        self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
-    ) -> Nodes:
-        """The table for n subjects and k latent dimensions; ``keys`` seed subject by subject."""
-
-    @abstractmethod
-    def count(self, k: int) -> int:
-        """Nodes per subject."""
-
-    @abstractmethod
-    def describe(self, k: int) -> str:
-        """For the summary: the rule in words."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.gaussian import Pattern
+from dgmm.likelihood.pattern import Pattern
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.panel import Panel
@@ -65,12 +65,8 @@ class ClassicalObjective(ABC):
 
     def vector(self, theta: Theta) -> np.ndarray:
         """The vector of a theta."""
-        entries = []
-        for i, latent in enumerate(self.model.latents, 1):
-            entries.append(theta[f"latent{i}.log_diagonal"].exp())
-            if "below" in latent.shapes():
-                entries.append(theta[f"latent{i}.below"])
-        parts = [theta["beta"], *entries, theta["extra"]]
+        entries = self.pattern.entries(self.model.latents, theta)
+        parts = [theta["beta"], entries, theta["extra"]]
         return torch.cat([p.detach().reshape(-1) for p in parts]).numpy()
 
     def theta(self, x: np.ndarray) -> Theta:
@@ -79,15 +75,7 @@ class ClassicalObjective(ABC):
         L = self.pattern.fill(entries)
         L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
         theta: Theta = {"beta": torch.from_numpy(beta.copy())}
-        first = 0
-        for i, latent in enumerate(self.model.latents, 1):
-            block = torch.from_numpy(L[first : first + latent.dim, first : first + latent.dim])
-            # a zero (boundary) is held at a value that adds nothing to any sum
-            theta[f"latent{i}.log_diagonal"] = block.diagonal().clamp(min=1e-10).log()
-            if "below" in latent.shapes():
-                row, column = torch.tril_indices(latent.dim, latent.dim, -1)
-                theta[f"latent{i}.below"] = block[row, column]
-            first += latent.dim
+        theta |= self.pattern.weights(self.model.latents, L)
         theta["extra"] = torch.from_numpy(np.concatenate([np.zeros(0), *extra]))
         return theta
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Head
 from dgmm.information import Information, information
+from dgmm.likelihood import Point
 from dgmm.missing.dropout import complete_by_pattern
 from dgmm.missing.pooling import pool
 from dgmm.parameters import Theta
@@ -35,7 +36,7 @@ def outcomes(
 
     ``info`` is the information about theta, None to keep theta at its estimate.
     """
-    if done.panel.crossing is not None:
+    if done.panel.several:
         raise ValueError(
             "impute() is for models with one grouping factor; with several, refit with one of them"
         )
@@ -105,7 +106,7 @@ def _head_information(
     if len(head.subjects) == done.panel.n:
         return info
     panel = done.panel.select(head.subjects)
-    own = replace(done, theta=head.theta, panel=panel, statistics=None)
+    own = Point(done.likelihood.on(panel), head.theta)
     return information(own, "hessian", seed, draws)
 
 
@@ -200,7 +201,8 @@ def _with_trials(
         trials=torch.where(panel.observed, panel.rows.data.trials, trials)
     )
     known = panel.with_data(data_of)
-    return replace(done, panel=replace(known, observed=panel.observed))
+    planned = replace(known, observed=panel.observed)
+    return replace(done, likelihood=done.likelihood.on(planned))
 
 
 def _check_same(

@@ -11,7 +11,24 @@ from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["simulate_crossed", "simulate_panel"]
+__all__ = ["simulate_crossed", "simulate_outcomes", "simulate_panel"]
+
+
+def simulate_outcomes(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Sequence[Tensor] | None = None,
+) -> Tensor:
+    """y for every row of a panel, (N,): new effects of all levels, or the given ``effects``.
+
+    effects: (m_f, k_f) for each grouping factor.
+    """
+    if panel.several:
+        return simulate_crossed(model, theta, panel, generator, effects)
+    own = None if effects is None else effects[0]
+    return simulate_panel(model, theta, panel, generator, own)
 
 
 def simulate_panel(

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Curvature", "central_hessian", "central_jacobian", "curvature_of", "invert"]
+__all__ = [
+    "STEP",
+    "Curvature",
+    "central_hessian",
+    "central_jacobian",
+    "curvature_of",
+    "invert",
+    "pilot_steps",
+]
+
+STEP = 0.005
+"""Step of central differences in pilot standard errors."""
 
 
 class Curvature(NamedTuple):
-    """A Hessian with what tells whether it can be trusted."""
+    """A Hessian, with two diagnostics of its numerical quality."""
 
     matrix: np.ndarray  # (P, P), symmetric
     asymmetry: float  # largest |H - H'| before symmetrising, relative to the largest entry
@@ -49,7 +61,7 @@ def central_jacobian(
 
 
 def curvature_of(H: np.ndarray) -> Curvature:
-    """A Hessian made symmetric, with what tells whether it can be trusted."""
+    """A Hessian made symmetric, with its diagnostics."""
     largest = np.abs(H).max() if H.size else 1.0
     asymmetry = float(np.abs(H - H.T).max() / largest) if H.size else 0.0
     H = 0.5 * (H + H.T)
@@ -67,3 +79,15 @@ def invert(information: np.ndarray) -> np.ndarray:
     scaled = information / root / root[:, None]
     inverse = np.linalg.solve(scaled, np.eye(len(root)))
     return 0.5 * (inverse + inverse.T) / root / root[:, None]
+
+
+def pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
+    """STEP pilot standard errors, from plain second differences on the diagonal, (P,)."""
+    centre, steps = value(x), np.empty_like(x)
+    for j in range(len(x)):
+        h = 1e-3 * max(1.0, abs(x[j]))
+        unit = np.zeros_like(x)
+        unit[j] = h
+        curvature = -(value(x + unit) - 2 * centre + value(x - unit)) / h**2
+        steps[j] = STEP / math.sqrt(curvature) if curvature > 0 else h
+    return np.clip(steps, 1e-6, 0.05)

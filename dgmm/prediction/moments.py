@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 
 from dgmm.design import Specification, rebuild
-from dgmm.estimate import Estimate, Member
-from dgmm.likelihood import Frozen, Importance, freeze
-from dgmm.likelihood.crossed_laplace import linear_predictor
+from dgmm.estimate import Estimate
+from dgmm.likelihood import Effects, Point, Posterior, Predictive
 from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
-from dgmm.panel import Block, Panel
+from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.modes import find_modes, moments
 
 __all__ = [
     "Predictive",
@@ -28,24 +23,9 @@ __all__ = [
     "outcomes_seen",
     "posterior_draws",
     "random_effects",
-    "subject_keys",
 ]
 
-PREDICTION_DRAWS = 256
 POPULATION_NODES = 61
-POSTERIOR_POINTS = 20
-
-
-class Predictive(NamedTuple):
-    """Per row of the target panel: mean and variance over b given the history, (N,)."""
-
-    mean: Tensor
-    variance: Tensor
-
-
-def subject_keys(panel: Panel) -> list[int]:
-    """A number for every id, so that predictions of a subject do not depend on the other rows."""
-    return [zlib.crc32(str(one).encode()) for one in panel.ids.tolist()]
 
 
 def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
@@ -62,48 +42,30 @@ def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
     return panel.with_data(read)
 
 
-def _posterior(done: Estimate, one: Member, history: Panel, seed: int) -> Frozen:
-    """Nodes around the modes of b | y, by the rule of the fit (fewer draws if it samples)."""
-    rule = done.rule if not isinstance(done.rule, Importance) else Importance(PREDICTION_DRAWS)
-    assert rule is not None
-    rng = np.random.default_rng([seed, 37])
-    return freeze(one.model, one.theta, history, rule, rng, keys=subject_keys(history))
-
-
-def _nodes(
-    done: Estimate, one: Member, ready: Theta, history: Panel, target: Panel, seed: int
-) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
-    """Per block of ``target``: nodes b of b | y, their log weights (M, n), and eta (M, n, J)."""
-    model = one.model
-    for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
-        rows = target.block(block.subjects)
-        with torch.no_grad():
-            value = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
-        yield rows, b, terms, value
-
-
 def given_history(
     done: Estimate, theta: Theta, history: Panel, target: Panel, scale: str, seed: int
 ) -> Predictive:
     """E{h(eta) | y seen} and its variance over b, h = g^-1 ("response") or the identity ("link").
 
-    ``history`` holds the observed outcomes of the same subjects, in the same order, as ``target``;
-    a subject without any has the prior as posterior. Several starts are averaged with weights
-    p(y_i seen) under each, ``theta`` standing for the start that is reported.
+    ``history`` holds the outcomes of the same subjects, in the same order, as ``target``; a subject
+    without any has the prior as posterior. Several starts are averaged with weights p(y_i seen)
+    under each, ``theta`` standing for the start that is reported.
     """
-    if done.panel.crossing is not None:
-        return _given_levels(done, theta, target, scale)
-    found = [_of_start(done, one, history, target, scale, seed) for one in _starts(done, theta)]
-    if len(found) == 1:
-        return found[0][0]
-    log_density = torch.stack([height for _, height in found])
-    weight = torch.softmax(log_density, 0)[:, target.subject]
-    return _averaged([predictive for predictive, _ in found], weight)
+    found = [_posterior(one, history, seed) for one in _starts(done, theta)]
+    each = [posterior.predictive(target, scale) for posterior in found]
+    if len(each) == 1:
+        return each[0]
+    log_density = torch.stack([posterior.log_density() for posterior in found])
+    return _averaged(each, torch.softmax(log_density, 0)[:, target.subject])
 
 
-def _starts(done: Estimate, theta: Theta) -> tuple[Member, ...]:
+def _posterior(at: Point, history: Panel, seed: int) -> Posterior:
+    return at.likelihood.on(history).by(seed=seed).posterior(at.theta)
+
+
+def _starts(done: Estimate, theta: Theta) -> tuple[Point, ...]:
     """All starts, ``theta`` standing for the one that is reported."""
-    return (Member(done.model, theta), *done.others)
+    return (done.at(theta), *done.points[1:])
 
 
 def _averaged(found: Sequence[Predictive], weight: Tensor) -> Predictive:
@@ -112,38 +74,6 @@ def _averaged(found: Sequence[Predictive], weight: Tensor) -> Predictive:
     variances = torch.stack([one.variance for one in found])
     mean = (weight * means).sum(0)
     return Predictive(mean, (weight * (variances + (means - mean).square())).sum(0))
-
-
-def _of_start(
-    done: Estimate, one: Member, history: Panel, target: Panel, scale: str, seed: int
-) -> tuple[Predictive, Tensor]:
-    """:func:`given_history` of one start, and log p(y_i seen) under it, (n,) (0 when exact)."""
-    model, theta = one.model, one.theta
-    ready = model.prepare({name: value.detach() for name, value in theta.items()})
-    mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
-    height = torch.zeros(history.n, dtype=torch.float64)
-    if done.likelihood == "exact":
-        for block in history.blocks():
-            anchor = find_modes(model, theta, block)
-            rows = target.block(block.subjects)
-            with torch.no_grad():
-                eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
-                J = model.slope(ready, anchor.mode, rows.rows)
-                spread = (J @ anchor.root).square().sum(-1)
-            mean[rows.index[rows.mask]] = eta[rows.mask]
-            variance[rows.index[rows.mask]] = spread[rows.mask]
-        return Predictive(mean, variance), height
-    for rows, b, terms, value in _nodes(done, one, ready, history, target, seed):
-        with torch.no_grad():
-            height[rows.subjects] = torch.logsumexp(terms, 0)
-            weight = torch.softmax(terms, 0)
-            if scale == "response":
-                value = model.family.mean(value, model.extra(ready, rows.rows, b))
-            first = torch.einsum("mn,mnj->nj", weight, value)
-            second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
-        mean[rows.index[rows.mask]] = first[rows.mask]
-        variance[rows.index[rows.mask]] = second[rows.mask]
-    return Predictive(mean, variance), height
 
 
 def posterior_draws(
@@ -155,61 +85,19 @@ def posterior_draws(
 ) -> Tensor:
     """Draws from eta | y at theta-hat for every row of ``target``, (draws, N).
 
-    Nodes of the posterior are drawn by their weights, the same for all rows of a subject, so skew
-    and several modes stay what they are; of several starts each gives its share of the draws of a
-    subject. For Gaussian linear models eta | y is normal.
+    All rows of a subject share b; of several starts each gives its share of the draws of a subject.
     """
     generator = torch.Generator().manual_seed(seed + 43)
-    if done.likelihood == "exact" or done.panel.crossing is not None:
-        found = given_history(done, done.theta, history, target, "link", seed)
-        noise = torch.randn(draws, target.n_rows, generator=generator, dtype=torch.float64)
-        return found.mean + found.variance.sqrt() * noise
-    drawn = [
-        _draws_of_start(done, one, history, target, draws, seed, generator) for one in done.members
-    ]
-    eta = drawn[0][0]
+    found = [_posterior(one, history, seed) for one in done.points]
+    drawn = [posterior.draws(target, draws, generator) for posterior in found]
+    eta = drawn[0]
     if len(drawn) > 1:
-        weight = torch.softmax(torch.stack([height for _, height in drawn]), 0).T
+        height = torch.stack([posterior.log_density() for posterior in found])
+        weight = torch.softmax(height, 0).T
         start = torch.multinomial(weight, draws, replacement=True, generator=generator).T
-        for number, (other, _) in enumerate(drawn):
+        for number, other in enumerate(drawn):
             eta = torch.where((start == number)[:, target.subject], other, eta)
     return eta
-
-
-def _draws_of_start(
-    done: Estimate,
-    one: Member,
-    history: Panel,
-    target: Panel,
-    draws: int,
-    seed: int,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Draws from eta | y under one start, (draws, N), and its log p(y_i seen), (n,)."""
-    with torch.no_grad():
-        ready = one.model.prepare({name: value.detach() for name, value in one.theta.items()})
-    eta = torch.zeros(draws, target.n_rows, dtype=torch.float64)
-    height = torch.zeros(history.n, dtype=torch.float64)
-    for rows, _, terms, value in _nodes(done, one, ready, history, target, seed):
-        height[rows.subjects] = torch.logsumexp(terms, 0)
-        weight = torch.softmax(terms, 0).T
-        chosen = torch.multinomial(weight, draws, replacement=True, generator=generator).T
-        drawn = value.gather(0, chosen[..., None].expand(-1, -1, value.shape[-1]))
-        eta[:, rows.index[rows.mask]] = drawn[:, rows.mask]
-    return eta, height
-
-
-def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Predictive:
-    """The same with several grouping factors: eta given y is normal (exactly, or by Laplace)."""
-    eta, variance = linear_predictor(done.model, theta, done.observed, target)
-    if scale == "link":
-        return Predictive(eta, variance)
-    points, weight = (torch.from_numpy(x)[:, None] for x in hermegauss(POSTERIOR_POINTS))
-    weight = weight / weight.sum()
-    extra = done.model.extra(theta, target.rows)
-    value = done.model.family.mean(eta + variance.sqrt() * points, extra)
-    first = (weight * value).sum(0)
-    return Predictive(first, (weight * (value - first).square()).sum(0))
 
 
 def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Tensor:
@@ -232,7 +120,7 @@ def marginal(
     return _averaged(found, torch.full((len(found), 1), 1 / len(found), dtype=torch.float64))
 
 
-def _marginal_of_start(one: Member, target: Panel, scale: str, draws: int) -> Predictive:
+def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
     model, theta = one.model, one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
@@ -266,20 +154,6 @@ def _marginal_of_start(one: Member, target: Panel, scale: str, draws: int) -> Pr
     return Predictive(mean, variance)
 
 
-def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, Tensor]:
-    """E(b | y) and var(b | y), (n, k) and (n, k, k)."""
-    model = done.model
-    mean = torch.zeros(history.n, model.k, dtype=torch.float64)
-    covariance = torch.zeros(history.n, model.k, model.k, dtype=torch.float64)
-    if done.likelihood == "exact":
-        for block in history.blocks():
-            anchor = find_modes(model, done.theta, block)
-            mean[block.subjects] = anchor.mode
-            covariance[block.subjects] = anchor.covariance
-        return mean, covariance
-    frozen = _posterior(done, done.members[0], history, seed)
-    for block, b, terms in frozen.weighted_nodes(model.prepare(done.theta)):
-        found = moments(b, terms)
-        mean[block.subjects] = found.mean
-        covariance[block.subjects] = found.covariance
-    return mean, covariance
+def random_effects(done: Point, history: Panel, seed: int) -> Effects:
+    """E(b | y) and var(b | y) of the levels of every grouping factor."""
+    return _posterior(done, history, seed).effects()

@@ -15,7 +15,6 @@ from torch import Tensor
 from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information, MeanSlopes, find_boundary, mean_packing
-from dgmm.likelihood.crossed_laplace import effects_of_levels
 from dgmm.model.simulation import simulate_crossed, simulate_panel
 from dgmm.panel import Crossing, Panel
 from dgmm.parameters import Theta, part
@@ -104,7 +103,7 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     generator = torch.Generator().manual_seed(seed)
     if done.panel.crossing is not None:
         return _crossed_simulations(done, nsim, generator, condition)
-    effects = random_effects(done, done.observed, seed)[0] if condition else None
+    effects = random_effects(done, done.observed, seed).mean[0] if condition else None
     draws = [
         simulate_panel(done.model, done.theta, done.panel, generator, effects) for _ in range(nsim)
     ]
@@ -114,7 +113,7 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
 def _crossed_simulations(
     done: Estimate, nsim: int, generator: torch.Generator, condition: bool
 ) -> np.ndarray:
-    kept = effects_of_levels(done.model, done.theta, done.observed).mean if condition else None
+    kept = random_effects(done, done.observed, 0).mean if condition else None
     draws = [
         simulate_crossed(done.model, done.theta, done.panel, generator, kept) for _ in range(nsim)
     ]
@@ -126,7 +125,7 @@ def _crossed_simulations(
 
 def random_effect_table(done: Estimate, seed: int, cond_var: bool) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.ranef`."""
-    mean, covariance = random_effects(done, done.observed, seed)
+    (mean,), (covariance,) = random_effects(done, done.observed, seed)
     matrix, names = effect_matrix(done, range(len(done.model.latents)))
     return _effect_table(mean, covariance, matrix, names, done.panel.ids, cond_var)
 
@@ -135,7 +134,7 @@ def factor_tables(done: Estimate, cond_var: bool) -> dict[str, pd.DataFrame]:
     """The same per grouping factor, when there are several."""
     crossing = done.panel.crossing
     assert crossing is not None
-    effects = effects_of_levels(done.model, done.theta, done.observed)
+    effects = random_effects(done, done.observed, 0)
     tables = {}
     for f, name in enumerate(crossing.names):
         matrix, names = effect_matrix(done, crossing.terms(f))
@@ -391,7 +390,7 @@ def _outcome_interval(
     """
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
-    if done.likelihood == "exact" and wanted.type == "subject":  # eta | y and y | eta are normal
+    if done.likelihood.normal and wanted.type == "subject":  # eta | y and y | eta are normal
         eta, spread = _link_spread(done, info, wanted, past, target, seed)
         extra = done.model.extra(done.theta, target.rows)
         variance = done.model.family.variance(eta, target.rows.data, extra)

@@ -113,13 +113,13 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
             + (" or use || to simplify" if correlated else "")
         )
     found += collapse_messages(done)
-    if done.likelihood == "quadrature" and done.mc_error > 0.01:
+    if done.likelihood.word == "quadrature" and done.mc_error > 0.01:
         found.append(
             f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
             "rules: estimates of large variances may be off; raise points, or use "
             "likelihood='importance'"
         )
-    if done.likelihood == "importance" and done.mc_error > 0.5:
+    if done.likelihood.sampled and done.mc_error > 0.5:
         found.append(
             f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
             f"below {4 * done.mc_error:.1f} mean nothing; raise control draws"

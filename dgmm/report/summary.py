@@ -130,7 +130,7 @@ def summarise(fit: Reportable, df: str | None = None) -> Summary:
 
 def _title(fit: Reportable) -> str:
     done, model = fit.estimate, fit.estimate.model
-    identity = model.family.name == "gaussian" and model.family.link.name == "identity"
+    identity = model.family.conjugate
     kind = "Linear mixed model" if identity else "Generalized linear mixed model"
     if not model.linear:
         kind = "Deep mixed model" if identity else "Deep generalized mixed model"
@@ -139,8 +139,7 @@ def _title(fit: Reportable) -> str:
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": _variational(fit),
     }[done.method]
-    likelihood = "Laplace approximation" if done.likelihood == "laplace" else "exact"
-    likelihood = likelihood if done.rule is None else done.rule.describe(model.k)
+    likelihood = done.likelihood.describe()
     lines = [
         f"{kind} {how}",
         f" Family: {model.family.name} ({model.family.link.name})",
@@ -179,9 +178,9 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
     shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in statistics.items()]
     lines = [*_columns([list(statistics.index), shown])]
     lines.append(f"BIC with n = {fit.nobs()} observations")
-    if done.likelihood == "importance":
+    if done.likelihood.sampled:
         lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
-    if done.likelihood == "quadrature":
+    if done.likelihood.word == "quadrature":
         change = f"by {done.mc_error:.1g}" if done.mc_error > 1e-6 else "by less than 1e-6"
         lines.append(f"logLik changes {change} between the last two rules")
     if not done.model.linear:
@@ -369,7 +368,7 @@ def _network_text(fit: Reportable, table: pd.DataFrame) -> str:
         if done.encoder is not None:
             text = (
                 f"Estimates are those of the best start; predictions and log scores average over "
-                f"{len(done.members)} of {len(done.start_spread)} starts."
+                f"{len(done.points)} of {len(done.start_spread)} starts."
             )
             lines.append(_wrap(text, "   "))
         apart = ", ".join(f"{value:.3f}" for value in done.start_distance)

@@ -8,7 +8,7 @@ standard error, whatever the scale of a parameter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,8 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood import Frozen, NodeRule, freeze, modes
+from dgmm.likelihood.nodes import Frozen, freeze, modes
+from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
@@ -104,7 +105,7 @@ def polish(
     rule: NodeRule,
     seed: int,
     *,
-    free: Sequence[str] | None = None,
+    free: Collection[str] | None = None,
     rounds: int = 12,
     tolerance: float = 3e-3,
     evaluations: int = 40,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgmm.likelihood.nodes import NodeRule
+from dgmm.likelihood.rules.base import NodeRule
 from dgmm.numerics.quadrature import Nodes, sobol_t
 
 __all__ = ["Importance"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dgmm.likelihood.nodes import NodeRule
+from dgmm.likelihood.rules.base import NodeRule
 from dgmm.numerics.quadrature import Nodes, gauss_hermite
 
 __all__ = ["Quadrature"]
@@ -31,12 +31,17 @@ class Quadrature(NodeRule):
     @classmethod
     def default(cls, k: int) -> Quadrature:
         """The rule a fit starts with; it grows until the log-likelihood stands still."""
-        if k not in LADDER:
-            raise ValueError(
-                f"likelihood='quadrature' needs at most 3 random effects per subject, this model "
-                f"has {k}. Use likelihood='importance'."
-            )
+        reason = cls.cannot(k)
+        if reason is not None:
+            raise ValueError(f"likelihood='quadrature' is not available: {reason}")
         return cls(LADDER[k][0])
+
+    @classmethod
+    def cannot(cls, k: int) -> str | None:
+        """Why k random effects are too many, None when they are not."""
+        if k in LADDER:
+            return None
+        return f"it needs at most {max(LADDER)} random effects per subject, this model has {k}"
 
     def longer(self, k: int) -> Quadrature | None:
         """The next longer rule, or None at the longest one."""

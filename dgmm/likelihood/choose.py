@@ -1,0 +1,76 @@
+"""Which likelihood of a model: the words of ``likelihood=`` and their order of preference."""
+
+from __future__ import annotations
+
+from dgmm.likelihood.adaptive import AdaptiveLaplace, AdaptiveQuadrature
+from dgmm.likelihood.base import Integration, Likelihood
+from dgmm.likelihood.crossed_gaussian import CrossedGaussian
+from dgmm.likelihood.crossed_laplace import CrossedLaplace
+from dgmm.likelihood.gaussian import Gaussian
+from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
+from dgmm.model import Model
+from dgmm.panel import Panel
+
+__all__ = ["MEMBERS", "WORDS", "alike", "choose"]
+
+MEMBERS: tuple[type[Likelihood], ...] = (
+    Gaussian,
+    CrossedGaussian,
+    LinearGaussian,
+    AdaptiveQuadrature,
+    NodeQuadrature,
+    CrossedLaplace,
+    Sampled,
+    AdaptiveLaplace,
+    NodeLaplace,
+)
+"""In the order in which likelihood="auto" tries them."""
+
+WORDS = ("auto", *dict.fromkeys(member.word for member in MEMBERS))
+
+
+def choose(
+    model: Model,
+    panel: Panel,
+    word: str = "auto",
+    integration: Integration | None = None,
+    *,
+    restricted: bool = False,
+    sampled: bool = False,
+) -> Likelihood:
+    """The likelihood that a word asks for, "auto" the first that applies.
+
+    Args:
+        model: the model.
+        panel: its planned rows.
+        word: one of ``WORDS``.
+        integration: how finely integrals are calculated.
+        restricted: beta integrated out, for REML.
+        sampled: "auto" takes importance sampling, as the variational route does.
+
+    Raises:
+        ValueError: no likelihood under this word applies; the message says why and what does.
+    """
+    integration = integration or Integration()
+    if word == "auto" and sampled:
+        word = Sampled.word
+    reasons = []
+    for member in MEMBERS:
+        if word not in ("auto", member.word):
+            continue
+        reason = member.cannot(model, panel)
+        if reason is None and (word != "auto" or member.automatic(model)):
+            return member.of(model, panel, integration, restricted)
+        reasons.append(reason)
+    reason = next((one for one in reasons if one is not None), "no likelihood applies")
+    raise ValueError(f"likelihood={word!r} is not available: {reason}; use {_others(model, panel)}")
+
+
+def alike(likelihood: Likelihood, model: Model, panel: Panel) -> Likelihood:
+    """The likelihood of the same word and options for another model."""
+    return choose(model, panel, **likelihood.choice())
+
+
+def _others(model: Model, panel: Panel) -> str:
+    words = [member.word for member in MEMBERS if member.cannot(model, panel) is None]
+    return " or ".join(f"likelihood={word!r}" for word in dict.fromkeys(words))

@@ -1,0 +1,147 @@
+"""Maxima of classical models without a closed likelihood: Laplace first, then a growing quadrature.
+
+Every longer rule starts where the shorter one ended. The rule that confirms its predecessor within
+0.01 is the one that is kept, so the error of the log-likelihood is far below that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from dgmm.likelihood.adaptive_engine import AdaptiveEngine
+from dgmm.likelihood.base import Integration, unreached
+from dgmm.likelihood.pattern import near_zero
+from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
+from dgmm.likelihood.vector import ClassicalObjective
+from dgmm.model import Model
+from dgmm.numerics.ascent import Ascent, ascend
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+from dgmm.runtime.progress import Progress
+
+__all__ = [
+    "HANDOVER_DECREMENT",
+    "MOST_AUTOMATIC",
+    "RULE_TOLERANCE",
+    "Grown",
+    "first_quadrature",
+    "grow",
+    "likelihood_at",
+    "moved",
+]
+
+RULE_TOLERANCE = 0.01
+"""Change of the log-likelihood under a longer rule below which a rule is long enough."""
+
+HANDOVER_DECREMENT = 0.05
+"""Decrement, in standard errors, at which the search passes from one likelihood to the next."""
+
+MOST_AUTOMATIC = 2
+"""Random effects up to which likelihood="auto" takes quadrature: beyond, it is slow."""
+
+Reach = Callable[[AdaptiveEngine, np.ndarray, float], Ascent]
+
+
+class Grown(NamedTuple):
+    """The maximum under the rule that was kept."""
+
+    engine: AdaptiveEngine
+    rule: NodeRule
+    found: Ascent
+    change: float  # of the log-likelihood under a longer rule
+    evaluations: int
+    messages: tuple[str, ...]
+
+
+def grow(
+    model: Model,
+    observed: Panel,
+    theta: Theta,
+    rule: NodeRule,
+    integration: Integration,
+    verbose: int = 0,
+) -> Grown:
+    """Maximise the Laplace approximation, then the quadrature if that is the ``rule``."""
+    with Progress(verbose, 12, "marginal likelihood") as bar:
+
+        def report(number: int, decrement: float) -> None:
+            bar.update(number, elbo=None, gradient=decrement)
+
+        def reach(at: AdaptiveEngine, x: np.ndarray, tolerance: float) -> Ascent:
+            return ascend(at, x, tolerance=tolerance, report=report)
+
+        engine = likelihood_at(model, observed, Laplace())
+        target = integration.tolerance / 100
+        last = isinstance(rule, Laplace)
+        found = reach(engine, engine.vector(theta), target if last else HANDOVER_DECREMENT)
+        found = _off_the_boundary(engine, found, target if last else HANDOVER_DECREMENT)
+        used, change = engine.evaluations, 0.0
+        if not last:
+            engine, rule, change, more = _longer(engine, rule, found.x, integration, reach)
+            found = reach(engine, more.x, target)
+            used += engine.evaluations + more.evaluations
+    notes = unreached(found.decrement, integration.tolerance)
+    return Grown(engine, rule, found, change, used, notes)
+
+
+def first_quadrature(k: int, integration: Integration) -> Quadrature:
+    """The rule that a search begins with: the points asked for, or few that grow."""
+    points = integration.points
+    return Quadrature.default(k) if points is None else Quadrature(points)
+
+
+def _longer(
+    engine: AdaptiveEngine,
+    rule: NodeRule,
+    x: np.ndarray,
+    integration: Integration,
+    reach: Reach,
+) -> tuple[AdaptiveEngine, NodeRule, float, Ascent]:
+    """The likelihood under a rule that a longer one confirmed, near its maximum."""
+    engine = moved(engine, rule)
+    found = reach(engine, x, HANDOVER_DECREMENT)
+    longer, used, change = rule.longer(engine.model.k), found.evaluations, 0.0
+    while longer is not None:
+        trial = moved(engine, longer)
+        change = abs(trial.value(found.x) - found.value)
+        if integration.points is not None:
+            break
+        rule, engine = longer, trial
+        if change < RULE_TOLERANCE:
+            break
+        found = reach(engine, found.x, HANDOVER_DECREMENT)
+        used += found.evaluations
+        longer = rule.longer(engine.model.k)
+    return engine, rule, change, found._replace(evaluations=used)
+
+
+def likelihood_at(model: Model, observed: Panel, rule: NodeRule) -> AdaptiveEngine:
+    """The marginal likelihood of a classical model under a rule without random nodes."""
+    nodes = rule.nodes(model.k, observed.n, np.random.default_rng(0))
+    return AdaptiveEngine(model, observed, nodes)
+
+
+def _off_the_boundary(engine: AdaptiveEngine, found: Ascent, tolerance: float) -> Ascent:
+    """Begin again with a larger entry where the diagonal of Lambda came near zero, if that helps.
+
+    l is even in every column of Lambda: zero is a stationary point whether or not it is the best.
+    """
+    first = engine.sizes[0]
+    inside = slice(first, first + engine.sizes[1])
+    low = near_zero(engine.pattern, found.x[inside])
+    if not low.any():
+        return found
+    x = found.x.copy()
+    x[inside] = np.where(low, 0.5, x[inside])
+    again = ascend(engine, x, tolerance=tolerance)
+    return again if again.value > found.value + 1e-6 else found
+
+
+def moved(engine: ClassicalObjective, rule: NodeRule) -> AdaptiveEngine:
+    """The likelihood under another rule, its modes where the last ones were."""
+    other = likelihood_at(engine.model, engine.panel, rule)
+    other.modes[:] = engine.modes
+    return other

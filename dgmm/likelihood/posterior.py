@@ -1,0 +1,206 @@
+"""b given the outcomes seen, at one theta: normal, at weighted nodes, or level by level.
+
+Predictions, random effects and imputations read their moments off these records and do not ask
+which likelihood made them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from numpy.polynomial.hermite_e import hermegauss
+from torch import Tensor
+
+from dgmm.likelihood.nodes import Frozen
+from dgmm.model import Model
+from dgmm.panel import Block, Panel
+from dgmm.parameters import Theta
+from dgmm.posterior.modes import Anchor, find_modes, moments
+
+__all__ = ["Effects", "NodePosterior", "NormalPosterior", "Posterior", "Predictive", "over_normal"]
+
+POINTS = 20
+"""Gauss-Hermite nodes for the mean outcome under a normal linear predictor."""
+
+
+class Predictive(NamedTuple):
+    """Mean and variance over b of a function of every row, (N,)."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Effects(NamedTuple):
+    """b of the levels of every grouping factor given y: mean and covariance of each level."""
+
+    mean: tuple[Tensor, ...]  # per factor (m_f, K_f), columns in the order of its terms
+    covariance: tuple[Tensor, ...]  # (m_f, K_f, K_f)
+
+
+class Posterior(ABC):
+    """The distribution of b given the outcomes seen."""
+
+    @abstractmethod
+    def effects(self) -> Effects:
+        """Mean and covariance of b per grouping factor."""
+
+    @abstractmethod
+    def log_density(self) -> Tensor:
+        """log p(y_i) of the outcomes seen, (n,), up to a constant that b does not enter."""
+
+    @abstractmethod
+    def predictive(self, target: Panel, scale: str) -> Predictive:
+        """Moments of eta ("link") or g^-1(eta) ("response") at the rows of ``target``.
+
+        ``target`` has the subjects of the panel in the same order, or known levels of all factors.
+        """
+
+    @abstractmethod
+    def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
+        """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
+
+
+def over_normal(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Predictive:
+    """Moments of g^-1(eta) for normal eta at the rows of ``target``."""
+    points, weight = (torch.from_numpy(x)[:, None] for x in hermegauss(POINTS))
+    weight = weight / weight.sum()
+    extra = model.extra(theta, target.rows)
+    value = model.family.mean(eta.mean + eta.variance.sqrt() * points, extra)
+    first = (weight * value).sum(0)
+    return Predictive(first, (weight * (value - first).square()).sum(0))
+
+
+@dataclass(frozen=True)
+class NormalPosterior(Posterior):
+    """N(mode, P^-1) of every subject: exact for Gaussian outcomes, else Laplace's approximation."""
+
+    model: Model
+    theta: Theta
+    history: Panel  # observed rows
+
+    @cached_property
+    def _anchors(self) -> list[tuple[Block, Anchor]]:
+        return [(block, find_modes(self.model, self.theta, block)) for block in self._blocks()]
+
+    def _blocks(self) -> Iterator[Block]:
+        return self.history.blocks()
+
+    @cached_property
+    def _ready(self) -> Theta:
+        with torch.no_grad():
+            return self.model.prepare({name: v.detach() for name, v in self.theta.items()})
+
+    def effects(self) -> Effects:
+        k, n = self.model.k, self.history.n
+        mean = torch.zeros(n, k, dtype=torch.float64)
+        covariance = torch.zeros(n, k, k, dtype=torch.float64)
+        for block, anchor in self._anchors:
+            mean[block.subjects] = anchor.mode
+            covariance[block.subjects] = anchor.covariance
+        return Effects((mean,), (covariance,))
+
+    def log_density(self) -> Tensor:
+        out = torch.zeros(self.history.n, dtype=torch.float64)
+        with torch.no_grad():
+            for block, anchor in self._anchors:
+                joint = self.model.log_joint(self._ready, anchor.mode, block)
+                out[block.subjects] = joint + anchor.log_det_root
+        return out
+
+    def predictive(self, target: Panel, scale: str) -> Predictive:
+        model, ready = self.model, self._ready
+        mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
+        for block, anchor in self._anchors:
+            rows = target.block(block.subjects)
+            with torch.no_grad():
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
+                J = model.slope(ready, anchor.mode, rows.rows)
+                spread = (J @ anchor.root).square().sum(-1)
+            mean[rows.index[rows.mask]] = eta[rows.mask]
+            variance[rows.index[rows.mask]] = spread[rows.mask]
+        found = Predictive(mean, variance)
+        if scale == "link" or model.family.conjugate:
+            return found
+        return over_normal(model, self.theta, target, found)
+
+    def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
+        model, ready = self.model, self._ready
+        out = torch.zeros(size, target.n_rows, dtype=torch.float64)
+        for block, anchor in self._anchors:
+            rows, shape = target.block(block.subjects), (size, *anchor.mode.shape)
+            noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+            b = anchor.mode + torch.einsum("nab,mnb->mna", anchor.root, noise)
+            with torch.no_grad():
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
+            out[:, rows.index[rows.mask]] = eta[:, rows.mask]
+        return out
+
+
+@dataclass(frozen=True)
+class NodePosterior(Posterior):
+    """Weighted nodes around the modes: skew and several modes stay what they are."""
+
+    frozen: Frozen
+    theta: Theta
+
+    @cached_property
+    def _ready(self) -> Theta:
+        with torch.no_grad():
+            return self.frozen.model.prepare({n: v.detach() for n, v in self.theta.items()})
+
+    def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        return self.frozen.weighted_nodes(self._ready)
+
+    def effects(self) -> Effects:
+        k, n = self.frozen.model.k, self.frozen.n
+        mean = torch.zeros(n, k, dtype=torch.float64)
+        covariance = torch.zeros(n, k, k, dtype=torch.float64)
+        for block, b, terms in self._nodes():
+            found = moments(b, terms)
+            mean[block.subjects] = found.mean
+            covariance[block.subjects] = found.covariance
+        return Effects((mean,), (covariance,))
+
+    def log_density(self) -> Tensor:
+        out = torch.zeros(self.frozen.n, dtype=torch.float64)
+        for block, _, terms in self._nodes():
+            out[block.subjects] = torch.logsumexp(terms, 0)
+        return out
+
+    def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
+        """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""
+        model, ready = self.frozen.model, self._ready
+        for block, b, terms in self._nodes():
+            rows = target.block(block.subjects)
+            with torch.no_grad():
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
+            yield rows, b, terms, eta
+
+    def predictive(self, target: Panel, scale: str) -> Predictive:
+        model, ready = self.frozen.model, self._ready
+        mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
+        for rows, b, terms, value in self._at(target):
+            with torch.no_grad():
+                weight = torch.softmax(terms, 0)
+                if scale == "response":
+                    value = model.family.mean(value, model.extra(ready, rows.rows, b))
+                first = torch.einsum("mn,mnj->nj", weight, value)
+                second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+            mean[rows.index[rows.mask]] = first[rows.mask]
+            variance[rows.index[rows.mask]] = second[rows.mask]
+        return Predictive(mean, variance)
+
+    def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
+        """Nodes drawn by their weights."""
+        out = torch.zeros(size, target.n_rows, dtype=torch.float64)
+        for rows, _, terms, eta in self._at(target):
+            weight = torch.softmax(terms, 0).T
+            chosen = torch.multinomial(weight, size, replacement=True, generator=generator).T
+            drawn = eta.gather(0, chosen[..., None].expand(-1, -1, eta.shape[-1]))
+            out[:, rows.index[rows.mask]] = drawn[:, rows.mask]
+        return out
