@@ -204,3 +204,81 @@ def dense_laplace(model: Model, theta: Theta, panel: Panel) -> float:
         if float(step.abs().max()) < 1e-13:
             break
     return float(joint(u) - 0.5 * torch.linalg.slogdet(-torch.func.hessian(joint)(u))[1])
+
+
+# -- frames whose fits in R are stored in tests/reference ------------------------------------------
+
+
+def crossed_gaussian() -> pd.DataFrame:
+    """Gaussian y with crossed factors g (6 levels) and h (20); x has no effect. crossed.json."""
+    r = np.random.default_rng(1)
+    g, h, x = r.integers(0, 6, 120), r.integers(0, 20, 120), r.normal(size=120)
+    y = 2 + 1.5 * r.normal(size=6)[g] + 0.5 * r.normal(size=20)[h] + r.normal(size=120)
+    return pd.DataFrame({"g": g, "h": h, "x": x, "y": y})
+
+
+def crossed_poisson() -> pd.DataFrame:
+    """Counts c with crossed factors g (8 levels) and h (25); x has no effect. crossed.json."""
+    r = np.random.default_rng(5)
+    g, h, x = r.integers(0, 8, 200), r.integers(0, 25, 200), r.normal(size=200)
+    eta = 0.5 + 0.7 * r.normal(size=8)[g] + 0.6 * r.normal(size=25)[h]
+    return pd.DataFrame({"g": g, "h": h, "x": x, "c": r.poisson(np.exp(eta))})
+
+
+def ou_frame() -> pd.DataFrame:
+    """60 subjects at 4 to 8 real times; y and a count follow an Ornstein-Uhlenbeck path. ou.csv.
+
+    The path of y has SD 1.2 and correlation exp(-lag / 2), beside intercepts of SD 0.8 and noise
+    of SD 0.5; that of the count SD 0.7 and exp(-lag / 3). Some outcomes are missing.
+    """
+    r = np.random.default_rng(20)
+    parts = []
+    for i in range(60):
+        n = int(r.integers(4, 9))
+        time = np.sort(r.choice(1000, n, replace=False)) / 100  # in [0, 10), no ties
+        x = np.round(r.normal(size=n), 3)
+        path, other = 1.2 * _path(r, np.diff(time) / 2), 0.7 * _path(r, np.diff(time) / 3)
+        y = 1 + 0.5 * x + 0.8 * r.normal() + path + 0.5 * r.normal(size=n)
+        count = r.poisson(np.exp(0.4 + 0.3 * x + other)).astype(float)
+        parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "y": y.round(4), "count": count}))
+    data = pd.concat(parts, ignore_index=True)
+    data.loc[r.uniform(size=len(data)) < 0.06, "y"] = np.nan
+    data.loc[r.uniform(size=len(data)) < 0.04, "count"] = np.nan
+    return data
+
+
+def ar1_frame() -> pd.DataFrame:
+    """60 subjects at some of the visits 0, ..., 9; paths of correlation 0.7 and -0.6. ar1.csv.
+
+    A quarter of the visits is not there. The path of y (SD 1, rho 0.7) goes with intercepts of SD
+    0.7, that of z (SD 1.2, rho -0.6) with none; noise has SD 0.6. Some outcomes are missing.
+    """
+    r = np.random.default_rng(21)
+    parts = []
+    for i in range(60):
+        visit = np.flatnonzero(r.uniform(size=10) < 0.75)
+        n = len(visit)
+        x = np.round(r.normal(size=n), 3)
+        lag = np.arange(10)
+        rough = [_stationary(r, rho ** np.abs(lag[:, None] - lag))[visit] for rho in (0.7, -0.6)]
+        y = 2 - 0.4 * x + 0.7 * r.normal() + rough[0] + 0.6 * r.normal(size=n)
+        z = 1 + 0.3 * x + 1.2 * rough[1] + 0.6 * r.normal(size=n)
+        parts.append(
+            pd.DataFrame({"id": i, "visit": visit, "x": x, "y": y.round(4), "z": z.round(4)})
+        )
+    data = pd.concat(parts, ignore_index=True)
+    data.loc[r.uniform(size=len(data)) < 0.05, ["y", "z"]] = np.nan
+    return data
+
+
+def _path(r: np.random.Generator, lag: np.ndarray) -> np.ndarray:
+    """A stationary Ornstein-Uhlenbeck path of variance 1 at lags in units of its range."""
+    values = [r.normal()]
+    for step in lag:
+        keep = np.exp(-step)
+        values.append(keep * values[-1] + np.sqrt(1 - keep**2) * r.normal())
+    return np.array(values)
+
+
+def _stationary(r: np.random.Generator, correlation: np.ndarray) -> np.ndarray:
+    return np.linalg.cholesky(correlation) @ r.normal(size=len(correlation))
