@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check slow vignettes bench clean
+.PHONY: help demo test pages check slow vignettes bench clean
 
 help: ## show this text
 	@echo "dgmm: deep generalized mixed models. Targets of this Makefile:"
@@ -20,8 +20,11 @@ help: ## show this text
 demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical model to pbcseq
 	$(PY) -m dgmm demo
 
-test: $(VENV)/.ok ## install if needed, then run the tests (about five minutes)
+test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q
+
+pages: $(VENV)/.ok ## run the documents and the short vignettes (two minutes)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "pages and not slow"
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
 	$(PY) -m ruff check
@@ -32,7 +35,7 @@ check: $(VENV)/.ok-dev ## lint, format, types, import layers
 slow: $(VENV)/.ok ## the simulation studies (long)
 	$(PY) -m pytest -q -m slow
 
-vignettes: $(VENV)/.ok ## run every vignette as a script
+vignettes: $(VENV)/.ok ## run every vignette as a script, at full length
 	@set -e; for file in vignettes/*.py; do \
 		echo "Running $$file"; MPLBACKEND=Agg $(PY) "$$file"; done
 

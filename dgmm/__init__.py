@@ -3,60 +3,66 @@
 >>> import dgmm
 >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", dgmm.datasets.load("sleepstudy"))
 >>> summary = dgmm.summary(fit)
+
+A public name is imported when it is first asked for: data sets need no torch, a fit no matplotlib.
 """
 
-from dgmm import datasets, studies
-from dgmm.api import lm_list, load, mixed_model
-from dgmm.comparison import compare
-from dgmm.estimate import Control
-from dgmm.families import Family
-from dgmm.fit import Fit
-from dgmm.formula import FormulaError
-from dgmm.generics import (
-    aic,
-    anova,
-    bic,
-    bootstrap,
-    coef,
-    confint,
-    contrast,
-    deviance,
-    df_residual,
-    drop1,
-    effects,
-    family_parameters,
-    fitted,
-    fixef,
-    icc,
-    impute,
-    influence,
-    is_singular,
-    log_score,
-    loglik,
-    n_groups,
-    nobs,
-    part_coefficients,
-    pattern_profile,
-    predict,
-    r2,
-    random_profile,
-    ranef,
-    ranova,
-    refit,
-    residuals,
-    save,
-    sigma,
-    simulate,
-    slopes,
-    std_errors,
-    summary,
-    update,
-    var_corr,
-    vcov,
-)
-from dgmm.missing.pooling import pool
-from dgmm.studies import simulate_study
-from dgmm.tuning.cross_validation import Tuning, tune
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dgmm import datasets, families, plots, studies
+    from dgmm.api import lm_list, load, mixed_model
+    from dgmm.comparison import compare
+    from dgmm.estimate import Control
+    from dgmm.families import Family
+    from dgmm.fit import Fit
+    from dgmm.formula import FormulaError
+    from dgmm.generics import (
+        aic,
+        anova,
+        bic,
+        bootstrap,
+        coef,
+        confint,
+        contrast,
+        deviance,
+        df_residual,
+        drop1,
+        effects,
+        family_parameters,
+        fitted,
+        fixef,
+        icc,
+        impute,
+        influence,
+        is_singular,
+        log_score,
+        loglik,
+        n_groups,
+        nobs,
+        part_coefficients,
+        pattern_profile,
+        predict,
+        r2,
+        random_profile,
+        ranef,
+        ranova,
+        refit,
+        residuals,
+        save,
+        sigma,
+        simulate,
+        slopes,
+        std_errors,
+        summary,
+        update,
+        var_corr,
+        vcov,
+    )
+    from dgmm.missing.pooling import pool
+    from dgmm.studies import simulate_study
+    from dgmm.tuning.cross_validation import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -79,6 +85,7 @@ __all__ = [
     "df_residual",
     "drop1",
     "effects",
+    "families",
     "family_parameters",
     "fitted",
     "fixef",
@@ -95,6 +102,7 @@ __all__ = [
     "nobs",
     "part_coefficients",
     "pattern_profile",
+    "plots",
     "pool",
     "predict",
     "r2",
@@ -116,3 +124,38 @@ __all__ = [
     "var_corr",
     "vcov",
 ]
+
+# Where the public names live; every other one is a function of dgmm.generics.
+MODULES = {"datasets", "families", "plots", "studies"}
+HOMES = {
+    "Control": "estimate",
+    "Family": "families",
+    "Fit": "fit",
+    "FormulaError": "formula",
+    "Tuning": "tuning.cross_validation",
+    "compare": "comparison",
+    "lm_list": "api",
+    "load": "api",
+    "mixed_model": "api",
+    "pool": "missing.pooling",
+    "simulate_study": "studies",
+    "tune": "tuning.cross_validation",
+}
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return list(__all__)
+
+
+if not TYPE_CHECKING:  # to a type checker an unknown name stays an error
+
+    def __getattr__(name: str) -> object:
+        """The public name, from its module; from then on it is in the namespace."""
+        if name not in __all__:
+            raise AttributeError(f"module 'dgmm' has no attribute {name!r}")
+        if name in MODULES:
+            return import_module(f"dgmm.{name}")
+        home = import_module(f"dgmm.{HOMES.get(name, 'generics')}")
+        globals()[name] = getattr(home, name)
+        return globals()[name]

@@ -1,97 +1,48 @@
-"""Every page is executed: README and docs, docstring examples, vignettes, tables of names."""
+"""Documents that need no long fit: README, links, tables of names, docstrings, one vignette."""
 
 from __future__ import annotations
 
-import contextlib
 import doctest
 import importlib
 import importlib.util
-import io
 import pkgutil
 import re
-import runpy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from documents import (
+    CODE,
+    LINK,
+    PAGES,
+    README,
+    ROOT,
+    VIGNETTES,
+    blocks,
+    check_blocks,
+    run_block,
+    run_vignette,
+    tables,
+)
 
 import dgmm
 from dgmm.formula import parse_formula
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-VIGNETTES = sorted((ROOT / "vignettes").glob("*.py"))
-FENCE = re.compile(
-    r"^(?P<slow><!-- slow -->\n)?```python\n(?P<code>.*?)^```\n"
-    r"(?:\n```text\n(?P<printed>.*?)^```\n)?",
-    re.MULTILINE | re.DOTALL,
-)
-LINK = re.compile(r"\]\(([^)#]+)[^)]*\)")
-CELL = re.compile(r"(?<!\\)\|")
-CODE = re.compile(r"`([^`]+)`")
-
-
-class Block(NamedTuple):
-    """A python block of a page and the text block that follows it."""
-
-    code: str
-    printed: str
-    slow: bool
-    line: int
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
-    return [
-        Block(
-            found["code"],
-            found["printed"] or "",
-            found["slow"] is not None,
-            text.count("\n", 0, found.start("code")) + 1,
-        )
-        for found in FENCE.finditer(text)
-    ]
-
-
-def run_block(block: Block, page: Path, names: dict[str, Any]) -> str:
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), names)
-    return output.getvalue()
-
-
-def tables(page: Path) -> list[list[list[str]]]:
-    """The tables of a page: rows of cells, headers left out."""
-    found: list[list[list[str]]] = [[]]
-    for line in page.read_text(encoding="utf-8").splitlines():
-        if line.startswith("|"):
-            cells = [cell.strip().replace(r"\|", "|") for cell in CELL.split(line)[1:-1]]
-            found[-1].append(cells)
-        elif found[-1]:
-            found.append([])
-    return [table[2:] for table in found if table]
-
-
 # -- pages ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_print_what_the_page_shows(page: Path) -> None:
-    names: dict[str, Any] = {}
-    found = [block for block in blocks(page) if not block.slow]
-    assert any(block.printed for block in found)
-    for block in found:
-        assert run_block(block, page, names) == block.printed, f"{page.name}, line {block.line}"
+def test_the_readme_prints_what_it_shows() -> None:
+    check_blocks(README)
 
 
 def test_no_python_block_escapes() -> None:
-    for page in PAGES:
+    for page in (README, *PAGES):
         assert page.read_text(encoding="utf-8").count("```python") == len(blocks(page))
 
 
 @pytest.mark.slow
 def test_the_slow_blocks_of_the_readme() -> None:
-    page, names = ROOT / "README.md", dict[str, Any]()
+    page, names = README, dict[str, Any]()
     for block in blocks(page):
         run_block(block, page, names)
     deep, classical = names["deep"], names["classical"]
@@ -105,7 +56,7 @@ def test_the_slow_blocks_of_the_readme() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md"],
+    [README, *PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "data" / "README.md"],
     ids=lambda page: page.name,
 )
 def test_links_lead_to_files(page: Path) -> None:
@@ -118,24 +69,6 @@ def test_the_picture_is_small() -> None:
 
 
 # -- tables --------------------------------------------------------------------------------------
-
-
-def test_every_call_in_coming_from_runs() -> None:
-    page = ROOT / "docs" / "coming_from.md"
-    names: dict[str, Any] = {}
-    run_block(blocks(page)[0], page, names)
-    fits, generics = 0, 0
-    for table in tables(page):
-        for row in table:
-            for call in CODE.findall(row[1]):
-                if call.startswith("mixed_model("):
-                    assert isinstance(eval(call, names), dgmm.Fit), call
-                    fits += 1
-                elif call.startswith("fit."):
-                    assert eval(call, names) is not None, call
-                    generics += 1
-    assert fits > 30
-    assert generics > 50
 
 
 def test_every_word_in_quotes_in_coming_from_is_a_family() -> None:
@@ -217,15 +150,7 @@ def test_the_entry_points_have_an_example_and_arguments() -> None:
         assert getattr(dgmm, name).__doc__, name
 
 
-@pytest.mark.vignette
-@pytest.mark.parametrize("path", VIGNETTES, ids=lambda path: path.name)
-def test_vignettes_hold_their_own_assertions(
-    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_vignette_holds_its_own_assertions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DGMM_FAST", "1")
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    monkeypatch.chdir(tmp_path)
-    names = runpy.run_path(str(path), run_name="__main__")
-    assert names.get("FAST", True) is True  # quick vignettes need no short form
-    assert "\nassert " in path.read_text(encoding="utf-8")
-    assert list(tmp_path.iterdir()) == []  # pictures go to a folder of their own
+    run_vignette(VIGNETTES[-1], tmp_path, monkeypatch)  # all of them: make pages

@@ -11,7 +11,6 @@ import torch
 from toys import (
     build,
     encoder_for,
-    exact_theta,
     frame,
     generator,
     linear_gaussian,
@@ -22,6 +21,7 @@ from toys import (
 from dgmm import mixed_model
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.amortised import skip_matrix
+from dgmm.estimate.classical import exact_theta
 from dgmm.likelihood import Quadrature, freeze, gaussian
 from dgmm.model import Model
 from dgmm.networks import Weights

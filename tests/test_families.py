@@ -12,6 +12,7 @@ from torch import Tensor
 from toys import generator
 
 from dgmm.families import Family, Observations, available, find
+from dgmm.families.base import Derivatives
 from dgmm.families.links import LINKS
 
 WRAPPED = (
@@ -95,6 +96,11 @@ def family_of(case: tuple[str, str]) -> Family:
 
 def extra_of(family: Family) -> Tensor:
     return torch.tensor(VALUES.get(family.name, []), dtype=torch.float64)
+
+
+def closed_derivatives(case: tuple[str, str]) -> Derivatives | None:
+    family = family_of(case)
+    return family.derivatives(some(family), etas(case), extra_of(family))
 
 
 def positive(case: tuple[str, str]) -> bool:
@@ -213,14 +219,12 @@ def test_information_is_minus_the_expected_second_derivative(case: tuple[str, st
     assert torch.allclose((probability * residual).sum(0), torch.zeros_like(eta), atol=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if case[0] in EXACT])
 @pytest.mark.parametrize("weight", [1.0, 2.5])
 def test_information_times_working_residual_is_the_score(
     case: tuple[str, str], weight: float
 ) -> None:
     family, eta = family_of(case), etas(case).requires_grad_()
-    if family.name not in EXACT:
-        pytest.skip("quasi-score")
     data = some(family, weight)
     value = family.log_density(data, eta, extra_of(family)).sum()
     (score,) = torch.autograd.grad(value, eta)
@@ -289,13 +293,12 @@ def test_extra_parameters_may_differ_by_row(case: tuple[str, str]) -> None:
     assert torch.allclose(one, two)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if closed_derivatives(case) is not None])
 def test_closed_derivatives_are_those_of_autograd(case: tuple[str, str]) -> None:
     family, eta = family_of(case), etas(case).requires_grad_()
     extra, data = extra_of(family), some(family, 2.5)
     closed = family.derivatives(data, eta, extra)
-    if closed is None:
-        return
+    assert closed is not None
     value = family.log_density(data, eta, extra)
     assert torch.allclose(closed.value + family.constant(data), value, rtol=1e-12)
     for derivative in closed[1:]:

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from toys import build, exact_theta, frame, linear_gaussian, random_theta
+from toys import build, frame, linear_gaussian, random_theta
 
 from dgmm import datasets
+from dgmm.estimate.classical import exact_theta
 from dgmm.estimate.polish import polish
 from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, gaussian, modes
 from dgmm.model import Model

@@ -14,9 +14,9 @@ from dgmm.families import find
 from dgmm.formula import parse_formula
 
 
-def made(holdout: float = 0.25) -> tuple[Nested, Request]:
+def made(holdout: float = 0.25, formula: str = "y ~ x + t + (1 | id)") -> tuple[Nested, Request]:
     request = Request(find("gaussian"), "ml", "exact", "sites", 1, 3, 0, Control(holdout=holdout))
-    design = build_design(parse_formula("y ~ x + t + (1 | id)"), frame(40, 5))
+    design = build_design(parse_formula(formula), frame(40, 5))
     return Nested.of(design, request), request
 
 
@@ -48,9 +48,19 @@ def test_nothing_is_held_out_on_request() -> None:
     assert draw_held_out(nested.panel, request) is None
 
 
-def test_a_fit_against_itself_has_no_gain() -> None:
+def test_the_gain_is_the_difference_of_the_log_scores_of_subjects_left_out() -> None:
     nested, request = made()
+    other, _ = made(formula="y ~ x + (1 | id)")
     kept, left = draw_held_out(nested.panel, request)
-    fit = nested.fit(kept)
-    score = compare_held_out(fit, fit, left, (nested.panel, nested.panel), request)
-    assert (score.subjects, score.difference, score.standard_error) == (10, 0.0, 0.0)
+    panels = (nested.panel, other.panel)
+    score = compare_held_out(nested.fit(kept), other.fit(kept), left, panels, request)
+    data = frame(40, 5)
+    inside = data["id"].isin(kept)
+    fits = [
+        dgmm.mixed_model(formula, data[inside], verbose=0)
+        for formula in ("y ~ x + t + (1 | id)", "y ~ x + (1 | id)")
+    ]
+    one, two = (fit.log_score(data[~inside])["log_score"] for fit in fits)
+    assert score.subjects == 10
+    assert score.difference == pytest.approx((one - two).mean(), abs=1e-7)
+    assert score.standard_error == pytest.approx((one - two).std() / np.sqrt(10), abs=1e-7)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toys import build, exact_theta, frame, random_theta
+from toys import build, frame, random_theta
 
+from dgmm.estimate.classical import exact_theta
 from dgmm.estimate.polish import Polished, kappa_vector, polish
 from dgmm.likelihood import Importance, NodeRule, Quadrature, gaussian
 from dgmm.numerics.hessian import central_jacobian, invert

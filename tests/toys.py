@@ -10,13 +10,14 @@ import pandas as pd
 import torch
 
 from dgmm.design import build_design
-from dgmm.encoders import Encoder, find
+from dgmm.encoders import Encoder
+from dgmm.estimate.amortised import tied_encoder
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
-from dgmm.likelihood.gaussian import Profile
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
 from dgmm.parameters import Theta
+from dgmm.plan import as_counted
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -57,10 +58,7 @@ def build(
         for name, part in (parts or {}).items():
             formula = with_part(formula, name, part)
         design = build_design(formula, data, weights=weights or None)
-    chosen, seen = find_family(family), design.observed
-    y, trials, prior = design.y.copy(), design.trials.copy(), design.weights.copy()
-    y[seen], trials[seen], prior[seen] = chosen.read(y[seen], trials[seen], prior[seen])
-    design = replace(design, y=y, trials=trials, weights=prior)
+    design, chosen = as_counted(design, find_family(family))
     return build_model(design, chosen, unit), Panel.from_design(design)
 
 
@@ -69,20 +67,9 @@ def random_theta(model: Model, seed: int = 0, spread: float = 0.3) -> Theta:
     return model.packing.unpack(spread * draws)
 
 
-def exact_theta(model: Model, profile: Profile) -> Theta:
-    """theta at the maximum of a profile, for one latent term of full covariance."""
-    L = torch.from_numpy(profile.Lambda)
-    row, column = torch.tril_indices(model.k, model.k, -1)
-    theta = {"beta": torch.from_numpy(profile.beta), "latent1.log_diagonal": L.diagonal().log()}
-    if model.k > 1:
-        theta["latent1.below"] = L[row, column]
-    return {**theta, "extra": torch.tensor([profile.log_sigma], dtype=torch.float64)}
-
-
 def encoder_for(model: Model, panel: Panel, word: str) -> Encoder:
-    q = sum(len(latent.names) for latent in model.latents)
-    c = len(model.names) + sum(len(net.names) for net in model.networks)
-    return find(word)(model.k, q, c, int(panel.count.max()))
+    """The encoder that a fit of this model makes, its weights left aside."""
+    return tied_encoder(model, random_theta(model), panel, word, generator())[0]
 
 
 def whole(panel: Panel) -> Block:

@@ -1,0 +1,51 @@
+"""Pages that fit many models: docs, every call of "Coming from", vignettes. Run by make pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import (
+    CODE,
+    PAGES,
+    ROOT,
+    VIGNETTES,
+    blocks,
+    check_blocks,
+    run_block,
+    run_vignette,
+    tables,
+)
+
+import dgmm
+
+pytestmark = pytest.mark.pages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_print_what_the_page_shows(page: Path) -> None:
+    check_blocks(page)
+
+
+def test_every_call_in_coming_from_runs() -> None:
+    page = ROOT / "docs" / "coming_from.md"
+    names: dict[str, Any] = {}
+    run_block(blocks(page)[0], page, names)
+    cells = [row[1] for table in tables(page) for row in table]
+    calls = dict.fromkeys(call for cell in cells for call in CODE.findall(cell))  # each once
+    fits = [call for call in calls if call.startswith("mixed_model(")]
+    generics = [call for call in calls if call.startswith("fit.")]
+    for call in fits:
+        assert isinstance(eval(call, names), dgmm.Fit), call
+    for call in generics:
+        assert eval(call, names) is not None, call
+    assert len(fits) > 25
+    assert len(generics) > 45
+
+
+@pytest.mark.parametrize("path", VIGNETTES, ids=lambda path: path.name)
+def test_vignettes_hold_their_own_assertions(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run_vignette(path, tmp_path, monkeypatch)
