@@ -197,7 +197,7 @@ def test_a_factor_without_variance_is_named() -> None:
 def test_laplace_is_at_the_maximum_of_brute_force(text: str, family: str) -> None:
     fit = fit_of(text, family=family)
     done = fit.estimate
-    assert done.likelihood == "laplace"
+    assert done.likelihood.word == "laplace"
     assert done.converged
 
     def dense(x: np.ndarray) -> float:
@@ -277,7 +277,7 @@ def test_coefficients_add_the_effects_of_one_factor(crossed: Fit) -> None:
 def test_the_report_names_every_factor(either: Fit) -> None:
     text = str(either.summary())
     assert "groups: a, 12; b, 11" in text
-    word = "exact" if either.estimate.likelihood == "exact" else "Laplace approximation"
+    word = "exact" if either.estimate.likelihood.exact else "Laplace approximation"
     assert f"Marginal likelihood: {word}" in text
     assert set(either.var_corr()["group"]) >= {"a", "b"}
     assert either.n_groups() == {"a": 12, "b": 11}

@@ -10,9 +10,10 @@ import torch
 from toys import build, crossed_frame, dense_laplace, dense_Z, random_theta
 
 from dgmm.families import find
-from dgmm.likelihood import gaussian
-from dgmm.likelihood.crossed_gaussian import crossed_statistics
-from dgmm.likelihood.crossed_laplace import JointLaplace, effects_of_levels, linear_predictor
+from dgmm.likelihood.crossed_engine import CrossedEngine
+from dgmm.likelihood.crossed_statistics import crossed_statistics
+from dgmm.likelihood.level_posterior import LevelPosterior
+from dgmm.likelihood.sufficient import GaussianValue
 
 CASES = (
     ("z ~ x + (1 | a) + (t | b)", "bernoulli"),
@@ -26,7 +27,7 @@ CASES = (
 @pytest.mark.parametrize(("text", "family"), CASES)
 def test_the_value_is_that_of_brute_force(text: str, family: str) -> None:
     model, panel = build(text, crossed_frame(), family)
-    joint = JointLaplace(model, panel)
+    joint = CrossedEngine(model, panel)
     for seed in range(2):
         theta = random_theta(model, seed)
         found = joint.value(model.packing.pack(theta).numpy())
@@ -37,7 +38,7 @@ def test_the_value_is_that_of_brute_force(text: str, family: str) -> None:
 @pytest.mark.parametrize(("text", "family"), CASES)
 def test_the_gradient_follows_the_mode(text: str, family: str, natural: bool) -> None:
     model, panel = build(text, crossed_frame(), family)
-    joint = JointLaplace(model, panel)
+    joint = CrossedEngine(model, panel)
     x = 0.1 + model.packing.pack(random_theta(model, 4)).numpy()
     numeric = [
         (joint.value(x + h, natural) - joint.value(x - h, natural)) / 2e-5
@@ -51,7 +52,7 @@ def test_the_gradient_follows_the_mode(text: str, family: str, natural: bool) ->
 def test_weights_that_depend_on_the_outcome_and_a_residual_variance() -> None:
     model, panel = build("positive ~ x + (1 | a) + (1 | b)", crossed_frame())
     model = replace(model, family=find("gaussian", "log"))
-    joint = JointLaplace(model, panel)
+    joint = CrossedEngine(model, panel)
     x = np.array([0.1, 0.1, -1.5, -1.2, -1.0])
     numeric = [(joint.value(x + h) - joint.value(x - h)) / 2e-5 for h in 1e-5 * np.eye(5)]
     np.testing.assert_allclose(joint.value_and_gradient(x)[1], numeric, atol=1e-4)
@@ -62,8 +63,8 @@ def test_weights_that_depend_on_the_outcome_and_a_residual_variance() -> None:
 def test_it_is_exact_for_a_gaussian_outcome() -> None:
     model, panel = build("y ~ x + (x | a) + (1 | b)", crossed_frame(), weights="w")
     x = model.packing.pack(random_theta(model, 2)).numpy()
-    wanted = gaussian.LogLikelihood(crossed_statistics(model, panel))(x)
-    assert JointLaplace(model, panel).value(x) == pytest.approx(wanted, abs=1e-9)
+    wanted = GaussianValue(crossed_statistics(model, panel))(x)
+    assert CrossedEngine(model, panel).value(x) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_effects_and_predictors_are_those_of_the_conditional_normal() -> None:
@@ -74,10 +75,11 @@ def test_effects_and_predictors_are_those_of_the_conditional_normal() -> None:
     inverse = np.linalg.inv(Z.T @ (W[:, None] * Z) + np.eye(Z.shape[1]))
     fixed = model.mu1(theta, rows).numpy()
     u = inverse @ Z.T @ (W * (rows.data.y.numpy() - fixed))
-    mean, variance = linear_predictor(model, theta, panel, panel)
+    posterior = LevelPosterior(model, theta, panel)
+    mean, variance = posterior.predictive(panel, "link")
     np.testing.assert_allclose(mean, fixed + Z @ u, atol=1e-10)
     np.testing.assert_allclose(variance, np.diag(Z @ inverse @ Z.T), atol=1e-10)
-    effects = effects_of_levels(model, theta, panel)
+    effects = posterior.effects()
     np.testing.assert_allclose(effects.mean[0][:, 0], u[:12], atol=1e-10)
     np.testing.assert_allclose(effects.mean[1].reshape(-1), u[12:], atol=1e-10)
     np.testing.assert_allclose(effects.covariance[1][1], inverse[14:16, 14:16], atol=1e-10)

@@ -21,8 +21,10 @@ from toys import (
 from dgmm import mixed_model
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.amortised import skip_matrix
-from dgmm.estimate.classical import exact_theta
-from dgmm.likelihood import Quadrature, freeze, gaussian
+from dgmm.likelihood import Quadrature, freeze
+from dgmm.likelihood.gaussian import per_subject, profile_theta
+from dgmm.likelihood.profiling import maximise
+from dgmm.likelihood.statistics import statistics
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.numerics.quadrature import sobol_gaussian
@@ -40,7 +42,7 @@ def linear_case(n: int = 40) -> tuple[Model, Panel, Theta]:
     """A linear Gaussian model at its maximum likelihood, with outcomes missing."""
     model, panel = build("y ~ x + t + (t | id)", frame(n, 6, seed=3, missing=0.3), unit=1.5)
     panel = panel.observed_rows()
-    return model, panel, exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
+    return model, panel, profile_theta(model, maximise(statistics(model, panel)))
 
 
 def silent(encoder: Encoder, model: Model, theta: Theta) -> Weights:
@@ -54,7 +56,7 @@ def test_elbo_at_the_exact_posterior_is_the_log_likelihood(word: str) -> None:
     model, panel, theta = linear_case()
     encoder = encoder_for(model, panel, word)
     bound = evaluate(model, encoder, theta, silent(encoder, model, theta), panel, seed=1, draws=256)
-    known = gaussian.per_subject(model, theta, panel)
+    known = per_subject(model, theta, panel)
     assert bound.mc_error < 0.1
     assert abs(float((bound.elbo - known).sum())) < 4 * bound.mc_error
 
@@ -63,7 +65,7 @@ def test_elbo_at_the_exact_posterior_is_the_log_likelihood(word: str) -> None:
 def test_elbo_is_below_the_log_likelihood_for_every_subject(word: str) -> None:
     model, panel, theta = linear_case()
     encoder = encoder_for(model, panel, word)
-    known = gaussian.per_subject(model, theta, panel)
+    known = per_subject(model, theta, panel)
     for seed in (1, 2):
         phi = encoder.initial(generator(seed))
         bound = evaluate(model, encoder, theta, phi, panel, seed=1, draws=512)
@@ -80,7 +82,7 @@ def test_gap_is_the_kl_to_the_exact_posterior() -> None:
     # means times 0.7
     phi["c"] = torch.tensor([0.0, np.log(0.7)], dtype=torch.float64)
     bound = evaluate(model, encoder, theta, phi, panel, seed=1, draws=256)
-    gap = gaussian.per_subject(model, theta, panel) - bound.elbo
+    gap = per_subject(model, theta, panel) - bound.elbo
     mean, covariance, _ = linear_gaussian(model, theta, panel)
     for m, V in zip(mean, covariance, strict=True):
         q.append(0.5 * (0.3 * m) @ np.linalg.solve(V, 0.3 * m))
@@ -218,8 +220,8 @@ def linear_mixed(q: int, n: int) -> tuple[Model, Panel, Theta, torch.Tensor]:
     data.loc[rng.uniform(size=n * J) < 0.3, "y"] = np.nan
     model, panel = build(f"y ~ x + {term} + ({term} | id)", data)
     panel = panel.observed_rows()
-    theta = exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
-    return model, panel, theta, gaussian.per_subject(model, theta, panel)
+    theta = profile_theta(model, maximise(statistics(model, panel)))
+    return model, panel, theta, per_subject(model, theta, panel)
 
 
 def gap_of(q: int, n: int, schedule: Schedule, seed: int) -> tuple[float, float]:

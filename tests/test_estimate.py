@@ -110,7 +110,7 @@ def test_quadrature_grows_until_the_likelihood_stands_still():
     toenail = dgmm.datasets.load("toenail")
     toenail["y"] = (toenail["outcome"] != "none or mild").astype(int)
     fit = dgmm.mixed_model("y ~ time + (1 | patientID)", toenail, family="bernoulli", verbose=0)
-    assert fit.estimate.rule.points > 25
+    assert fit.estimate.likelihood.rule.points > 25
     assert fit.estimate.mc_error < 0.01
 
 

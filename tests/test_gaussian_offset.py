@@ -7,9 +7,10 @@ import pytest
 import torch
 from toys import build, frame, linear_gaussian, random_theta
 
-from dgmm.estimate.climb import likelihood_at
-from dgmm.likelihood import Laplace, gaussian
+from dgmm.likelihood import Laplace
+from dgmm.likelihood.gaussian import per_subject
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
+from dgmm.likelihood.growth import likelihood_at
 
 TEXTS = ["y ~ x + t + (t | id)", "y ~ x + (t || id)", "y ~ x + (1 | id)"]
 
@@ -28,7 +29,7 @@ def test_value_is_that_of_dense_normal_algebra(text: str) -> None:
     model, panel, theta = made(text)
     engine = ResidualLikelihood(model, panel)
     value = engine.value_and_gradient(engine.vector(theta)).value
-    each = gaussian.per_subject(model, theta, panel)
+    each = per_subject(model, theta, panel)
     assert value == pytest.approx(float(each.sum()), abs=1e-9)
     seen = panel.select(np.flatnonzero(panel.count.numpy() > 0))
     assert value == pytest.approx(linear_gaussian(model, theta, seen)[2].sum(), abs=1e-9)

@@ -12,7 +12,6 @@ import torch
 from conftest import QUICK
 
 from dgmm import Fit, mixed_model
-from dgmm.estimate.polish import kappa_vector
 from dgmm.information import (
     Joint,
     MeanSlopes,
@@ -20,12 +19,13 @@ from dgmm.information import (
     linearise,
     mean_packing,
     network_information,
-    observed_information,
+    reported_packing,
 )
 from dgmm.information.linearised import row_space
 from dgmm.information.networks import _fixed_networks, _neural_effects, joint_inverse
 from dgmm.information.standard_errors import _classical, _with_networks
 from dgmm.likelihood import Quadrature, freeze
+from dgmm.likelihood.polish import kappa_vector
 from dgmm.parameters import part
 
 # -- d mu1 / d m -----------------------------------------------------------------------------------
@@ -90,9 +90,9 @@ def test_without_networks_it_is_the_observed_information(
 ) -> None:
     done = fit_of(name).estimate
     if name == "epil":  # the rule of the linearised model, so that both stand on the same nodes
-        done = replace(done, rule=Quadrature(25))
+        done = replace(done, likelihood=replace(done.likelihood, rule=Quadrature(25)))
     found = network_information(done, 0, 256)
-    H = -observed_information(done, np.zeros(0), 0, 256)[0].matrix
+    H = -done.likelihood.information(done.theta, reported_packing(done.model)).curvature.matrix
     root = np.sqrt(np.abs(np.diag(H)))
     tolerance = 1e-4 if name in ("cbpp", "epil") else 2e-6
     np.testing.assert_allclose(
@@ -128,9 +128,8 @@ def test_columns_of_linear_parameters_are_derivatives_of_the_score(
 
 def test_a_larger_ridge_leaves_fewer_degrees_of_freedom(curved: Fit) -> None:
     done = curved.estimate
-    stiff = replace(
-        done, model=replace(done.model, networks=(replace(done.model.networks[0], ridge=1000.0),))
-    )
+    model = replace(done.model, networks=(replace(done.model.networks[0], ridge=1000.0),))
+    stiff = replace(done, likelihood=done.likelihood.under(model))
     small = information(stiff, "hessian", 0, 256).effective["dnn1"]
     assert curved.info is not None
     assert 1.0 <= small < curved.info.effective["dnn1"] < 18

@@ -12,9 +12,13 @@ from scipy import stats
 from toys import build, frame, linear_gaussian, random_theta
 
 from dgmm import datasets
-from dgmm.estimate.classical import exact_theta
-from dgmm.estimate.polish import polish
-from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, gaussian, modes
+from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, modes
+from dgmm.likelihood import statistics as sums
+from dgmm.likelihood.gaussian import per_subject, profile_theta
+from dgmm.likelihood.polish import polish
+from dgmm.likelihood.profiling import maximise
+from dgmm.likelihood.statistics import statistics
+from dgmm.likelihood.sufficient import GaussianValue, profiled_deviance
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
 from dgmm.panel import Panel
@@ -51,11 +55,9 @@ def test_exact_is_the_dense_normal_density_on_sleepstudy(seed: int) -> None:
         V = Z @ Z.T + torch.exp(2 * theta["extra"]) * torch.eye(len(Z))
         normal = stats.multivariate_normal((rows.X @ beta).numpy(), V.numpy())
         total += float(normal.logpdf(rows.data.y.numpy()))
-    value = gaussian.LogLikelihood(gaussian.statistics(model, panel))(
-        model.packing.pack(theta).numpy()
-    )
+    value = GaussianValue(statistics(model, panel))(model.packing.pack(theta).numpy())
     assert value == pytest.approx(total, abs=1e-8, rel=1e-12)
-    assert float(gaussian.per_subject(model, theta, panel).sum()) == pytest.approx(total, rel=1e-12)
+    assert float(per_subject(model, theta, panel).sum()) == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.parametrize("text", GAUSSIAN)
@@ -65,12 +67,10 @@ def test_exact_with_weights_and_missing_outcomes(text: str) -> None:
     model, panel = build(text, data, unit=1.3, weights="w")
     panel, theta = panel.observed_rows(), random_theta(model, 4)
     *_, known = linear_gaussian(model, theta, panel)
-    found = gaussian.per_subject(model, theta, panel)
+    found = per_subject(model, theta, panel)
     np.testing.assert_allclose(found.numpy(), known, atol=1e-8)
     assert abs(float(found[3])) < 1e-12  # nothing was seen of subject 3
-    value = gaussian.LogLikelihood(gaussian.statistics(model, panel))(
-        model.packing.pack(theta).numpy()
-    )
+    value = GaussianValue(statistics(model, panel))(model.packing.pack(theta).numpy())
     assert value == pytest.approx(known.sum(), abs=1e-8)
 
 
@@ -78,20 +78,20 @@ def test_exact_with_weights_and_missing_outcomes(text: str) -> None:
 @pytest.mark.parametrize("text", GAUSSIAN)
 def test_gradient_of_the_profiled_deviance(text: str, reml: bool) -> None:
     model, panel = small(text)
-    stat = gaussian.statistics(model, panel)
+    stat = statistics(model, panel)
     x = np.where(stat.pattern.on_diagonal, 0.8, 0.2) + 0.1 * np.arange(len(stat.pattern.row))
-    gradient = gaussian._deviance(x, stat, reml)[1]
+    gradient = profiled_deviance(stat, x, reml).gradient
     for j, unit in enumerate(np.eye(len(x))):
-        up, down = (gaussian._deviance(x + s * 1e-5 * unit, stat, reml)[0] for s in (1, -1))
+        up, down = (profiled_deviance(stat, x + s * 1e-5 * unit, reml).value for s in (1, -1))
         assert gradient[j] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-6)
 
 
 def test_profile_maximises_the_unprofiled_log_likelihood() -> None:
     model, panel = small(GAUSSIAN[0])
-    stat = gaussian.statistics(model, panel)
-    profile = gaussian.maximise(stat)
-    likelihood = gaussian.LogLikelihood(stat)
-    best = model.packing.pack(exact_theta(model, profile)).numpy()
+    stat = statistics(model, panel)
+    profile = maximise(stat)
+    likelihood = GaussianValue(stat)
+    best = model.packing.pack(profile_theta(model, profile)).numpy()
     assert likelihood(best) == pytest.approx(profile.log_likelihood, abs=1e-8)
     assert profile.converged
     rng = np.random.default_rng(1)
@@ -102,20 +102,20 @@ def test_profile_maximises_the_unprofiled_log_likelihood() -> None:
 @pytest.mark.parametrize("text", [GAUSSIAN[0], "y ~ x + t + (t || id)"])
 def test_gradient_and_hessian_are_those_of_the_unprofiled_log_likelihood(text) -> None:
     model, panel = small(text)
-    likelihood = gaussian.LogLikelihood(gaussian.statistics(model, panel))
-    x = model.packing.pack(exact_theta(model, gaussian.maximise(likelihood.stats))).numpy() + 0.05
+    likelihood = GaussianValue(statistics(model, panel))
+    x = model.packing.pack(profile_theta(model, maximise(likelihood.stats))).numpy() + 0.05
     slope = [(likelihood(x + u) - likelihood(x - u)) / 2e-5 for u in 1e-5 * np.eye(len(x))]
     np.testing.assert_allclose(likelihood.gradient(x), slope, rtol=1e-6, atol=1e-6)
     step = np.full(len(x), 1e-3)
     plain = central_hessian(likelihood, x, step).matrix
-    np.testing.assert_allclose(likelihood.hessian(x, step).matrix, plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(likelihood.hessian(x).matrix, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_statistics_are_the_same_for_any_number_of_subjects_at_a_time(monkeypatch) -> None:
     model, panel = small(GAUSSIAN[0])
-    whole = gaussian.statistics(model, panel)
-    monkeypatch.setattr(gaussian, "ROWS", 7)
-    parts = gaussian.statistics(model, panel)
+    whole = statistics(model, panel)
+    monkeypatch.setattr(sums, "ROWS", 7)
+    parts = statistics(model, panel)
     np.testing.assert_array_equal(parts.A, whole.A)
     np.testing.assert_allclose(parts.B, whole.B, rtol=1e-13)
     np.testing.assert_allclose(parts.C, whole.C, rtol=1e-12, atol=1e-12)
@@ -123,10 +123,10 @@ def test_statistics_are_the_same_for_any_number_of_subjects_at_a_time(monkeypatc
 
 def test_restricted_likelihood_is_the_integral_over_beta() -> None:
     model, panel = small("y ~ x + t + (1 | id)")
-    stat = gaussian.statistics(model, panel)
-    profile = gaussian.maximise(stat, reml=True)
-    theta = exact_theta(model, profile)
-    top = gaussian.LogLikelihood(stat)(model.packing.pack(theta).numpy())
+    stat = statistics(model, panel)
+    profile = maximise(stat, reml=True)
+    theta = profile_theta(model, profile)
+    top = GaussianValue(stat)(model.packing.pack(theta).numpy())
     # Laplace's rule is exact for a quadratic; coefficients of the columns as written
     basis = model.basis.numpy()
     vcov = basis @ profile.vcov_gls @ basis.T
@@ -323,7 +323,7 @@ def test_a_small_variance_is_not_taken_for_zero() -> None:
         y = 0.35 * rng.normal(size=(n, 1)) + rng.normal(size=(n, J))
         table = pd.DataFrame({"id": np.repeat(np.arange(n), J), "y": y.ravel()})
         model, panel = build("y ~ 1 + (1 | id)", table)
-        found = gaussian.maximise(gaussian.statistics(model, panel))
+        found = maximise(statistics(model, panel))
         within = ((y - y.mean(1, keepdims=True)) ** 2).sum() / (n * (J - 1))
         between = J * ((y.mean(1) - y.mean()) ** 2).sum() / n
         tau = np.sqrt(max(0.0, (between - within) / J))

@@ -33,7 +33,8 @@ def pair(frame: pd.DataFrame) -> tuple[Fit, Fit, Fit]:
     theta = {**other.theta, "beta": other.theta["beta"] + 0.4}
     moved = Member(other.model, theta)
     first = replace(both, estimate=replace(done, others=()))
-    second = replace(first, estimate=replace(first.estimate, model=moved.model, theta=theta))
+    point = replace(first.estimate, likelihood=done.likelihood.under(moved.model), theta=theta)
+    second = replace(first, estimate=point)
     return replace(both, estimate=replace(done, others=(moved,))), first, second
 
 

@@ -17,7 +17,7 @@ from dgmm.formula import parse_formula
 def made(holdout: float = 0.25, formula: str = "y ~ x + t + (1 | id)") -> tuple[Nested, Request]:
     request = Request(find("gaussian"), "ml", "exact", "sites", 1, 3, 0, Control(holdout=holdout))
     design = build_design(parse_formula(formula), frame(40, 5))
-    return Nested.of(design, request), request
+    return Nested.of(design, request, "exact"), request
 
 
 def test_it_is_the_classical_fit() -> None:
@@ -53,7 +53,7 @@ def test_the_gain_is_the_difference_of_the_log_scores_of_subjects_left_out() -> 
     other, _ = made(formula="y ~ x + (1 | id)")
     kept, left = draw_held_out(nested.panel, request)
     panels = (nested.panel, other.panel)
-    score = compare_held_out(nested.fit(kept), other.fit(kept), left, panels, request)
+    score = compare_held_out(nested.fit(kept), other.fit(kept), left, panels)
     data = frame(40, 5)
     inside = data["id"].isin(kept)
     fits = [

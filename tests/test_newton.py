@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from toys import build, encoder_for, frame, generator, linear_gaussian, random_theta, whole
 
-from dgmm.likelihood import gaussian
+from dgmm.likelihood.profiling import maximise
+from dgmm.likelihood.statistics import statistics
 from dgmm.model import Model
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import find_modes
@@ -126,7 +127,7 @@ def test_training_with_it_reaches_maximum_likelihood() -> None:
     theta = random_theta(model, spread=0.1)
     encoder = encoder_for(model, panel, "sites")
     theta, phi, trace = train(model, encoder, theta, {}, panel, schedule, generator(1), newton=True)
-    best = gaussian.maximise(gaussian.statistics(model, panel)).log_likelihood
+    best = maximise(statistics(model, panel)).log_likelihood
     reached = float(linear_gaussian(model, theta, panel)[2].sum())
     assert best - reached < 0.02  # in units of the log-likelihood: a tenth of a standard error
     assert phi == {}

@@ -7,9 +7,10 @@ import pytest
 import torch
 from toys import build, frame, generator, random_theta
 
-from dgmm.estimate.climb import likelihood_at
-from dgmm.likelihood import Laplace, Quadrature, freeze, gaussian
+from dgmm.likelihood import Laplace, Quadrature, freeze
+from dgmm.likelihood.gaussian import per_subject
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
+from dgmm.likelihood.growth import likelihood_at
 from dgmm.model import START_RIDGE
 from dgmm.penalised import objective
 from dgmm.penalised.objective import Penalised, State
@@ -40,7 +41,7 @@ def test_value_is_the_exact_likelihood_less_the_penalty() -> None:
     """Against the per-subject engine, and against tracked nodes, which are exact here."""
     model, panel, theta, objective = made()
     value = objective(*place(theta, objective))[0] + float(model.penalty(theta))
-    assert value == pytest.approx(float(gaussian.per_subject(model, theta, panel).sum()), abs=1e-8)
+    assert value == pytest.approx(float(per_subject(model, theta, panel).sum()), abs=1e-8)
     nodes = freeze(model, random_theta(model, 5), panel, Quadrature(3), np.random.default_rng(0))
     assert value == pytest.approx(nodes.value(theta), abs=1e-8)
 

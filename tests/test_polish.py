@@ -7,9 +7,11 @@ import pytest
 import torch
 from toys import build, frame, random_theta
 
-from dgmm.estimate.classical import exact_theta
-from dgmm.estimate.polish import Polished, kappa_vector, polish
-from dgmm.likelihood import Importance, NodeRule, Quadrature, gaussian
+from dgmm.likelihood import Importance, NodeRule, Quadrature
+from dgmm.likelihood.gaussian import profile_theta
+from dgmm.likelihood.polish import Polished, kappa_vector, polish
+from dgmm.likelihood.profiling import maximise
+from dgmm.likelihood.statistics import statistics
 from dgmm.numerics.hessian import central_jacobian, invert
 
 
@@ -29,8 +31,8 @@ def standard_errors(done: Polished) -> np.ndarray:
 def test_a_gaussian_model_is_polished_to_the_profile_maximum(rule: NodeRule, share: float) -> None:
     model, panel = build("y ~ x + t + (t | id)", frame(80, 6, seed=1, missing=0.2), unit=1.5)
     panel = panel.observed_rows()
-    profile = gaussian.maximise(gaussian.statistics(model, panel))
-    known = model.packing.pack(exact_theta(model, profile)).numpy()
+    profile = maximise(statistics(model, panel))
+    known = model.packing.pack(profile_theta(model, profile)).numpy()
     done = polish(model, random_theta(model, 3), panel, rule, seed=1)
     assert done.converged
     assert done.decrement < 3e-3
@@ -63,7 +65,7 @@ def test_held_parameters_stay() -> None:
 
 def test_a_maximum_is_recognised_at_once() -> None:
     model, panel = build("y ~ x + t + (t | id)", frame(80, 6, seed=1))
-    theta = exact_theta(model, gaussian.maximise(gaussian.statistics(model, panel)))
+    theta = profile_theta(model, maximise(statistics(model, panel)))
     done = polish(model, theta, panel, Quadrature(3), seed=1)
     assert done.rounds == 0
     assert done.evaluations == 0

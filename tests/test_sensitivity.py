@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 from toys import build, frame, random_theta
 
-from dgmm.likelihood import Quadrature
+from dgmm.likelihood import choose
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import find_modes
-from dgmm.prediction.moments import given_history
 from dgmm.prediction.sensitivity import parameter_variance
 
 
@@ -28,12 +24,11 @@ def test_a_linear_gaussian_posterior_mean_by_differences(text: str) -> None:
     model, panel = build(text, frame(missing=0.3))
     theta, seen = random_theta(model), panel.observed_rows()
     V = covariance(model.packing.size)
-    done: Any = SimpleNamespace(
-        model=model, panel=panel, likelihood="exact", rule=Quadrature(3), others=()
-    )
+    likelihood = choose(model, panel, "exact")
 
     def mean(vector: Tensor) -> Tensor:
-        return given_history(done, model.packing.unpack(vector), seen, panel, "link", 0).mean
+        posterior = likelihood.on(seen).posterior(model.packing.unpack(vector))
+        return posterior.predictive(panel, "link").mean
 
     x, h = model.packing.pack(theta), 1e-5
     steps = h * torch.eye(len(x), dtype=torch.float64)

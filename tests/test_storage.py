@@ -104,19 +104,6 @@ def test_a_loaded_fit_can_be_updated_and_saved_again(sleepstudy: Fit, tmp_path: 
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_files_from_before_several_grouping_factors_are_read(
-    sleepstudy: Fit, tmp_path: Path
-) -> None:
-    path = tmp_path / "fit.dgmm"
-    sleepstudy.save(path)
-    header, tensors = content(path)
-    fields = header["fit"]["fields"]["estimate"]["fields"]["panel"]["fields"]
-    del fields["crossing"]
-    del fields["rows"]["fields"]["level"]
-    rewrite(path, header, tensors)
-    assert str(load(path).summary()) == str(sleepstudy.summary())
-
-
 def test_row_labels_and_ids_keep_their_types(tmp_path: Path) -> None:
     frame = data("sleepstudy")
     when = pd.date_range("2020-01-01", periods=180, freq="h")

@@ -26,7 +26,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
 )
 """In the order in which likelihood="auto" tries them."""
 
-WORDS = ("auto", *dict.fromkeys(member.word for member in MEMBERS))
+WORDS = ("auto", "exact", "laplace", "quadrature", "importance")
 
 
 def choose(

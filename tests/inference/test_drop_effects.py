@@ -10,7 +10,6 @@ from conftest import data
 from scipy import stats
 
 from dgmm import Fit, mixed_model
-from dgmm.inference.drop_effects import independence
 
 
 def test_sleepstudy_as_lmertest(sleepstudy_reml: Fit) -> None:
@@ -50,7 +49,9 @@ def test_independent_counts_are_a_glm(cbpp: Fit, epil: Fit) -> None:
     X = pd.get_dummies(frame["period"], drop_first=True, dtype=float).to_numpy()
     y = np.column_stack([frame["incidence"], frame["size"] - frame["incidence"]])
     peer = sm.GLM(y, sm.add_constant(X), sm.families.Binomial()).fit()
-    assert independence(cbpp.estimate) == pytest.approx(peer.llf, abs=1e-5)
+    assert cbpp.estimate.likelihood.independence(cbpp.estimate.theta) == pytest.approx(
+        peer.llf, abs=1e-5
+    )
     table = epil.ranova().table
     assert table.loc["(Intercept) | subject", "LRT"] > 100
 

@@ -84,7 +84,7 @@ def test_other_data_are_refused(fit: Callable[[str], Fit], sleep: pd.DataFrame) 
         small.anova(other(shifted))
     with pytest.raises(ValueError, match="outcomes differ in 180 of 180"):
         small.anova(other(sleep, "log(Reaction) ~ Days + (1 | Subject)"))
-    with pytest.raises(ValueError, match="group the rows differently.*18 and 10 groups"):
+    with pytest.raises(ValueError, match="group the rows differently.*18 levels"):
         small.anova(other(sleep, "Reaction ~ Days + (1 | Days)"))
     with pytest.raises(ValueError, match="prior weights differ"):
         small.anova(other(sleep.assign(w=2.0), weights="w"))

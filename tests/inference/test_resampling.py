@@ -15,10 +15,10 @@ from conftest import FORMULAS, data
 import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.estimate.classical import fit_linear
-from dgmm.estimate.polish import polish
 from dgmm.inference.resampling import _deep_refit, drawn_subjects, resampled_information
 from dgmm.information import information
 from dgmm.likelihood import Quadrature
+from dgmm.likelihood.polish import polish
 
 RESAMPLES = 100
 
@@ -50,7 +50,7 @@ def test_a_resample_is_a_fit_to_those_subjects(linear: Fit) -> None:
         panel = done.panel.select(drawn_subjects(done, linear.request, number))
         assert panel.n == done.panel.n
         assert len(set(panel.ids.tolist())) < panel.n
-        again = fit_linear(done.model, panel, panel.rows.offset, linear.request)
+        again = fit_linear(done.likelihood.on(panel), panel.rows.offset, linear.request)
         row = done.model.packing.pack(again.theta)
         torch.testing.assert_close(linear.info.resampled[number], row, rtol=1e-4, atol=1e-4)
 
