@@ -6,7 +6,6 @@ takes.
 
 from __future__ import annotations
 
-import pkgutil
 import warnings
 from dataclasses import replace
 from itertools import combinations
@@ -14,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dgmm import latent as latent_folder
 from dgmm.design import Design, Grouping, build_design
 from dgmm.estimate import Control, Request
 from dgmm.families import Family, OutcomeError
 from dgmm.formula import Formula, nested_formula
+from dgmm.latent import words as latent_words
 from dgmm.runtime.devices import choose_device
 from dgmm.runtime.registry import suggestion
 
@@ -41,10 +40,6 @@ STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MISSING = ("observed", "saem", "pattern")
 RESTRICTIONS = ("acmv", "ccmv", "ncmv")
 MOST_QUADRATURE = 3
-
-
-def latent_words() -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules(latent_folder.__path__) if m.name != "base")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> None:
@@ -149,7 +144,14 @@ def _check_several(design: Design, names: list[str]) -> None:
                 f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
                 f"{one.term.text} and {two.term.text} cannot be told apart; keep one of them"
             )
-    random = [term for term in formula.latents if term.kind != "normal"]
+    paths = [term for term in formula.latents if term.syntax.serial]
+    if paths:
+        raise ValueError(
+            f"{paths[0].text} is a path, and the formula has {len(names)} grouping factors "
+            f"({listed}): paths are fitted with one. Keep `{paths[0].group}` alone, or leave the "
+            "path out"
+        )
+    random = [term for term in formula.latents if term.syntax.neural]
     deep = [*(term.text for term in formula.networks), *(term.text for term in random)]
     if deep:
         kept = random[0].group if random else names[0]
@@ -171,7 +173,11 @@ def is_deep(parsed: Formula) -> bool:
 
 
 def has_neural_effects(parsed: Formula) -> bool:
-    return any(term.kind != "normal" for term in parsed.latents)
+    return any(term.syntax.neural for term in parsed.latents)
+
+
+def has_paths(parsed: Formula) -> bool:
+    return any(term.syntax.serial for term in parsed.latents)
 
 
 def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: Family) -> Design:
@@ -266,6 +272,10 @@ def _method(method: str, formula: Formula, missing: str) -> str:
         raise ValueError(
             "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
         )
+    if is_deep(formula) and has_paths(formula) and method == "ml":
+        raise ValueError(
+            "a path beside dnn() is fitted by a variational bound; leave method='auto' or 'vae'"
+        )
     if is_deep(formula) and method == "reml":
         raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
     if missing == "saem" and method in ("ml", "reml"):
@@ -274,7 +284,8 @@ def _method(method: str, formula: Formula, missing: str) -> str:
         )
     if method != "auto":
         return method
-    return "vae" if neural or missing == "saem" else "ml"
+    by_bound = neural or (is_deep(formula) and has_paths(formula))
+    return "vae" if by_bound or missing == "saem" else "ml"
 
 
 def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
@@ -286,9 +297,13 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
         raise ValueError(
             "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
         )
+    if has_paths(design.formula):
+        return _path_likelihood(word, method, design)
     neural = has_neural_effects(design.formula)
     exact = gaussian and not neural and not design.parts
-    k = sum(block.term.latent or len(block.columns.names) for block in design.latents)
+    k = sum(
+        block.term.options.get("latent") or len(block.columns.names) for block in design.latents
+    )
     if method == "reml" and not (exact and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
     if word == "exact" and (not exact or method == "vae"):
@@ -311,6 +326,21 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
     if exact and method != "vae":
         return "exact"
     return "quadrature" if not neural and method != "vae" and k <= 2 else "importance"
+
+
+def _path_likelihood(word: str, method: str, design: Design) -> str:
+    """The normal approximation at the modes, which is exact for Gaussian outcomes."""
+    path = next(term for term in design.formula.latents if term.syntax.serial)
+    if method == "reml":
+        raise ValueError(f"method='reml' has no paths such as {path.text}; use method='ml'")
+    if any(block.term.target for block in design.latents):
+        raise ValueError(f"{path.text} is a path: random effects in zi= cannot stand beside it")
+    if method == "vae" and word in ("auto", "importance"):
+        return "importance"
+    if method == "vae" or word not in ("auto", "laplace", "importance"):
+        kept = "'importance'" if method == "vae" else "'laplace' (exact for Gaussian outcomes)"
+        raise ValueError(f"likelihood={word!r} has no paths such as {path.text}; use {kept}")
+    return "laplace" if word == "auto" else word
 
 
 def _several_likelihood(word: str, method: str, gaussian: bool, design: Design) -> str:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from dgmm.estimate.amortised import fit_amortised, maximise
 from dgmm.estimate.finish import choose_rule, fresh_likelihood
+from dgmm.estimate.paths import fit_paths
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Estimate, Request
-from dgmm.latent import Normal
+from dgmm.latent import Pattern
 from dgmm.likelihood import Importance, freeze, gaussian
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -26,10 +27,12 @@ def fit_linear(
     if request.likelihood == "exact" and request.method != "vae":
         return fit_exact(model, panel, request)
     generator = torch.Generator().manual_seed(request.seed)
-    theta = theta or start_theta(model, panel, eta, generator)
-    rule = choose_rule(model, request)
+    starts = model.starts(start_theta(model, panel, eta, generator)) if theta is None else [theta]
+    theta, rule = starts[0], choose_rule(model, request)
     if request.method == "vae":
         return fit_amortised(model, panel, theta, rule, request, generator)
+    if model.serial:
+        return fit_paths(model, panel, starts, rule, request)
     return maximise(model, panel, theta, rule, request)
 
 
@@ -58,19 +61,12 @@ def fit_exact(model: Model, panel: Panel, request: Request) -> Estimate:
 
 def exact_theta(model: Model, profile: gaussian.Profile) -> Theta:
     """theta of a profile."""
-    theta: Theta = {"beta": torch.from_numpy(profile.beta)}
-    first = 0
-    for i, latent in enumerate(model.latents, 1):
-        last = first + latent.dim
-        L = torch.from_numpy(profile.Lambda[first:last, first:last])
-        # a zero on the diagonal (boundary) is held at a value that adds nothing to any sum
-        theta[f"latent{i}.log_diagonal"] = L.diagonal().clamp(min=1e-10).log()
-        if isinstance(latent, Normal) and "below" in latent.shapes():
-            row, column = torch.tril_indices(latent.dim, latent.dim, -1)
-            theta[f"latent{i}.below"] = L[row, column]
-        first = last
-    theta["extra"] = torch.tensor([profile.log_sigma], dtype=torch.float64)
-    return theta
+    pattern = Pattern.of(model.latents)
+    return {
+        "beta": torch.from_numpy(profile.beta),
+        **pattern.to_theta(profile.Lambda[pattern.row, pattern.column]),
+        "extra": torch.tensor([profile.log_sigma], dtype=torch.float64),
+    }
 
 
 def subject_log_likelihood(done: Estimate, panel: Panel, request: Request) -> Tensor:

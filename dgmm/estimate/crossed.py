@@ -74,7 +74,7 @@ def _fit_laplace(model: Model, panel: Panel, eta: Tensor, request: Request) -> E
             evaluations += other.nfev
             found = other if other.fun < found.fun else found
     decrement = _decrement(found, joint, place)
-    theta = _theta(model, found.x, place)
+    theta = _theta(joint, found.x)
     reached = decrement < request.control.tolerance
     message = f"the Newton decrement is {decrement:.3g} standard errors: {found.message}"
     estimate = Estimate(
@@ -128,7 +128,7 @@ def _decrement(found: optimize.OptimizeResult, joint: JointLaplace, place: np.nd
     return float(np.sqrt(max(0.0, len(joint.t) * float(g @ (found.hess_inv @ g)))))
 
 
-def _theta(model: Model, x: np.ndarray, place: np.ndarray) -> Theta:
-    # a zero on the diagonal (boundary) is held at a value that adds nothing to any sum
-    logs = np.log(np.maximum(x[place], 1e-10))
-    return model.packing.unpack(torch.from_numpy(_with_diagonal(x, place, logs)))
+def _theta(joint: JointLaplace, x: np.ndarray) -> Theta:
+    logged, inside = x.copy(), slice(joint.p, joint.p + len(joint.pattern.row))
+    logged[inside] = joint.pattern.to_logged(x[inside])
+    return joint.model.packing.unpack(torch.from_numpy(logged))

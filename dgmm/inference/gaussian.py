@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.latent import Pattern
 from dgmm.likelihood import gaussian
 
 __all__ = ["GaussianLikelihood", "Solved", "variance_vector"]
@@ -115,11 +116,6 @@ class GaussianLikelihood:
 
 def variance_vector(done: Estimate, likelihood: GaussianLikelihood) -> Tensor:
     """Free entries of Lambda relative to sigma, then log sigma: the scale of lme4's theta."""
-    parts = []
-    for i, latent in enumerate(done.model.latents, 1):
-        parts.append(done.theta[f"latent{i}.log_diagonal"].exp())
-        if "below" in latent.shapes():
-            parts.append(done.theta[f"latent{i}.below"])
     log_sigma = done.theta["extra"][:1]
-    relative = torch.cat(parts) * torch.exp(math.log(likelihood.unit) - log_sigma)
+    relative = Pattern.of(done.model.latents).relative(done.theta, log_sigma, likelihood.unit)
     return torch.cat([relative, log_sigma]).detach()

@@ -56,10 +56,7 @@ class Candidate:
         found = []
         for latent, T in zip(self.estimate.model.latents, self.estimate.panel.rows.T, strict=True):
             columns = T.numpy()[self.order]
-            if "below" in latent.shapes():
-                found.append(columns)
-            else:
-                found += [columns[:, [j]] for j in range(columns.shape[1])]
+            found += [columns[:, list(block)] for block in latent.blocks()]
         return found
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.inference.gaussian import GaussianLikelihood
 from dgmm.information import Information, find_boundary, reported_packing
+from dgmm.latent import Pattern
 
 __all__ = ["restricted_information"]
 
@@ -29,15 +30,12 @@ def restricted_information(done: Estimate) -> Information:
     places = packing.positions([name for name in packing.shapes if name != "beta"])
     free = places[torch.from_numpy(~held)[places]]
 
+    pattern = Pattern.of(done.model.latents)
+
     def value(part: Tensor) -> Tensor:
         theta = packing.unpack(x.index_put((free,), part))
-        entries = []
-        for i, latent in enumerate(done.model.latents, 1):
-            entries.append(theta[f"latent{i}.log_diagonal"].exp())
-            if "below" in latent.shapes():
-                entries.append(theta[f"latent{i}.below"])
         log_sigma = theta["extra"][0]
-        relative = torch.cat(entries) * likelihood.unit * torch.exp(-log_sigma)
+        relative = pattern.relative(theta, log_sigma, likelihood.unit)
         return likelihood.value(likelihood.fill(relative), log_sigma)
 
     inner = -torch.autograd.functional.hessian(value, x[free]).numpy()

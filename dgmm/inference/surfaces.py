@@ -18,7 +18,6 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE, Coordinates
 from dgmm.inference.gaussian import GaussianLikelihood
-from dgmm.latent import Normal
 from dgmm.likelihood import Frozen, freeze, modes
 from dgmm.parameters import Theta
 
@@ -40,10 +39,8 @@ def targets(done: Estimate) -> list[Target]:
     """The targets in the order of the Wald table: coefficients, random parts, sigma."""
     found = [Target("fixed", 0, (j,)) for j in range(len(done.model.names))]
     for i, latent in enumerate(done.model.latents):
-        found += [Target("sd", i, (j,)) for j in range(len(latent.names))]
-        if "below" in latent.shapes():
-            q = len(latent.names)
-            found += [Target("cor", i, (c, r)) for r in range(q) for c in range(r)]
+        for kind, effects, _ in latent.components():
+            found.append(Target(kind, i, tuple(latent.names.index(name) for name in effects)))
     if done.model.one_number("log_sigma") is not None:
         found.append(Target("sigma"))
     return found
@@ -79,7 +76,7 @@ class _Layout:
 def _layout(done: Estimate, target: Target) -> _Layout:
     first = target.places if target.kind in ("sd", "cor") else ()
     coordinates = Coordinates.of(done.model.latents, target.term, first)
-    values = coordinates.of_theta(done)
+    values = coordinates.of_theta(done.theta)
     start = coordinates.start(target.term)
     if target.kind == "sd":
         return _Layout(coordinates, start, float(values[start]), (0.0, np.inf))
@@ -159,7 +156,7 @@ class GaussianSurface:
         self._likelihood = GaussianLikelihood.of(done, reml=False)
         self._latents = done.model.latents
         self._direction = done.model.basis[target.places[0]] if target.kind == "fixed" else None
-        random = layout.coordinates.of_theta(done)
+        random = layout.coordinates.of_theta(done.theta)
         scale, bounds = _random_box(layout, random)
         log_sigma = float(done.theta["extra"][0])
         self._held = len(random) if target.kind == "sigma" else layout.place
@@ -233,7 +230,7 @@ class NodeSurface:
         self.estimate, self.limits = layout.estimate, layout.limits
         self._done, self._layout, self._target, self._seed = done, layout, target, seed
         model = done.model
-        random = layout.coordinates.of_theta(done)
+        random = layout.coordinates.of_theta(done.theta)
         scale, bounds = _random_box(layout, random)
         # beta = basis turn gamma, the first axis of gamma along the coefficient that is held
         p = len(model.names)
@@ -301,10 +298,6 @@ class NodeSurface:
     def _theta(self, vector: Tensor) -> Theta:
         k, p = self._k, self._p
         theta: Theta = {"beta": self._turn @ vector[k : k + p]}
-        roots = self._layout.coordinates.roots(vector[:k])
-        for i, (root, latent) in enumerate(zip(roots, self._done.model.latents, strict=True), 1):
-            assert isinstance(latent, Normal)
-            raw = latent.from_covariance(root @ root.T)
-            theta |= {f"latent{i}.{name}": value for name, value in raw.items()}
+        theta |= self._layout.coordinates.to_theta(vector[:k])
         theta["extra"] = vector[k + p :].reshape(self._done.theta["extra"].shape)
         return theta

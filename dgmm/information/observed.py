@@ -45,7 +45,7 @@ def observed_information(
         step = _pilot_steps(value, x)
         curvature = central_hessian(value, x, step) if several else value.hessian(x, step)
         return curvature, "observed information, central differences"
-    if done.rule is not None and not isinstance(done.rule, Importance):
+    if done.model.by_columns and not isinstance(done.rule, Importance | None):
         return classical_information(done)
     frozen = freeze_at(done, done.theta, done.observed, seed, draws)
     return gradient_hessian(frozen, done.theta, packing), (

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dgmm.latent import Pattern
 from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.gaussian import Deviance, Pattern, scaled_rows
+from dgmm.likelihood.gaussian import Deviance, scaled_rows
 from dgmm.model import Model
 from dgmm.panel import Panel
 
@@ -72,7 +73,7 @@ def crossed_statistics(model: Model, panel: Panel) -> CrossedStatistics:
         constant,
         model.unit,
         float(torch.linalg.slogdet(model.basis)[1]),
-        Pattern.of_model(model),
+        Pattern.of(model.latents),
         layout,
     )
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from dgmm.families import Family, Observations
+from dgmm.latent import Pattern
 from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.gaussian import Pattern
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
@@ -93,7 +93,7 @@ class JointLaplace:
         self.X = rows.X @ model.basis
         self.layout: Layout = lay_out(panel, target)
         self.t = scaled_columns(model, panel, self.layout)
-        self.pattern = Pattern.of_model(model)
+        self.pattern = Pattern.of(model.latents)
         self.p = self.X.shape[1]
         self._u = np.zeros(self.layout.plan.order)
 
@@ -235,7 +235,7 @@ class Effects(NamedTuple):
 
 def at_theta(model: Model, theta: Theta, joint: JointLaplace) -> _Mode:
     """The mode at some theta."""
-    blocks = [lat.skip(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
+    blocks = [lat.loadings(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
     scale = torch.cat([latent.scale for latent in model.latents])
     Lambda = (torch.block_diag(*blocks) / scale[:, None]).detach().numpy()
     return joint.mode(
@@ -270,7 +270,7 @@ def linear_predictor(
     """Mean and variance of eta of the rows of ``target`` given the outcomes of ``panel``, (N,)."""
     joint = JointLaplace(model, panel, target)
     mode, layout = at_theta(model, theta, joint), joint.layout
-    blocks = [lat.skip(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
+    blocks = [lat.loadings(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
     Lambda = torch.block_diag(*blocks).detach().numpy()
     T = np.concatenate([block.numpy() for block in target.rows.T], axis=1)
     a = (T @ Lambda)[:, layout.columns]

@@ -23,7 +23,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.latent import Normal
+from dgmm.latent import Pattern
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward, cholesky, forward, log_det
 from dgmm.numerics.hessian import Curvature, curvature_of
@@ -37,7 +37,6 @@ RESTARTS = 4
 __all__ = [
     "Deviance",
     "LogLikelihood",
-    "Pattern",
     "Profile",
     "Statistics",
     "Sufficient",
@@ -46,49 +45,6 @@ __all__ = [
     "scaled_rows",
     "statistics",
 ]
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """The free entries of a block diagonal, lower triangular Lambda, in the order of theta.
-
-    Per latent term first its diagonal, then the entries below it row by row.
-    """
-
-    row: np.ndarray
-    column: np.ndarray
-    q: int
-
-    @classmethod
-    def of(cls, latents: tuple[Normal, ...]) -> Pattern:
-        """Read the blocks off the latent terms."""
-        row: list[int] = []
-        column: list[int] = []
-        first = 0
-        for latent in latents:
-            size = latent.dim
-            below = [] if latent.diagonal else [(r, c) for r in range(size) for c in range(r)]
-            for r, c in [(j, j) for j in range(size)] + below:
-                row.append(first + r)
-                column.append(first + c)
-            first += size
-        return cls(np.array(row, dtype=int), np.array(column, dtype=int), first)
-
-    @classmethod
-    def of_model(cls, model: Model) -> Pattern:
-        """The pattern of the linear latent terms of a model."""
-        return cls.of(tuple(lat for lat in model.latents if isinstance(lat, Normal)))
-
-    @property
-    def on_diagonal(self) -> np.ndarray:
-        """True where a free entry lies on the diagonal."""
-        return self.row == self.column
-
-    def fill(self, entries: np.ndarray) -> np.ndarray:
-        """Lambda (q, q) from its free entries."""
-        L = np.zeros((self.q, self.q))
-        L[self.row, self.column] = entries
-        return L
 
 
 @dataclass(frozen=True)
@@ -178,7 +134,7 @@ def statistics(model: Model, panel: Panel) -> Statistics:
         log_weights += float(np.log(weights).sum())
     constant = 2 * N * math.log(model.unit) - log_weights
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of_model(model))
+    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(model.latents))
 
 
 class Scaled(NamedTuple):
@@ -427,10 +383,8 @@ class LogLikelihood:
 
     def _relative(self, theta: np.ndarray) -> np.ndarray:
         """Lambda (q, q) relative to sigma."""
-        natural = theta[self.stats.p : -1].copy()
-        diagonal = self.stats.pattern.on_diagonal
-        natural[diagonal] = np.exp(natural[diagonal])
-        return self.stats.pattern.fill(natural) / self._sigma(theta)
+        entries = self.stats.pattern.of_logged(theta[self.stats.p : -1])
+        return self.stats.pattern.fill(entries) / self._sigma(theta)
 
     def _variance_part(self, theta: np.ndarray) -> tuple[np.ndarray, float]:
         key = theta[self.stats.p :].tobytes()

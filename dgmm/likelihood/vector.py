@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.gaussian import Pattern
+from dgmm.latent import Pattern
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.panel import Panel
@@ -34,7 +34,7 @@ class ClassicalObjective(ABC):
 
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
-        self.pattern = Pattern.of_model(model)
+        self.pattern = Pattern.of(model.latents)
         self.scale = torch.cat([latent.scale for latent in model.latents]).numpy()
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         self.offset = panel.rows.offset
@@ -65,29 +65,13 @@ class ClassicalObjective(ABC):
 
     def vector(self, theta: Theta) -> np.ndarray:
         """The vector of a theta."""
-        entries = []
-        for i, latent in enumerate(self.model.latents, 1):
-            entries.append(theta[f"latent{i}.log_diagonal"].exp())
-            if "below" in latent.shapes():
-                entries.append(theta[f"latent{i}.below"])
-        parts = [theta["beta"], *entries, theta["extra"]]
+        parts = [theta["beta"], self.pattern.of_theta(theta), theta["extra"]]
         return torch.cat([p.detach().reshape(-1) for p in parts]).numpy()
 
     def theta(self, x: np.ndarray) -> Theta:
         """The theta of a vector: columns of Lambda get a positive diagonal."""
         beta, entries, *extra = self._split(x)
-        L = self.pattern.fill(entries)
-        L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
-        theta: Theta = {"beta": torch.from_numpy(beta.copy())}
-        first = 0
-        for i, latent in enumerate(self.model.latents, 1):
-            block = torch.from_numpy(L[first : first + latent.dim, first : first + latent.dim])
-            # a zero (boundary) is held at a value that adds nothing to any sum
-            theta[f"latent{i}.log_diagonal"] = block.diagonal().clamp(min=1e-10).log()
-            if "below" in latent.shapes():
-                row, column = torch.tril_indices(latent.dim, latent.dim, -1)
-                theta[f"latent{i}.below"] = block[row, column]
-            first += latent.dim
+        theta: Theta = {"beta": torch.from_numpy(beta.copy()), **self.pattern.to_theta(entries)}
         theta["extra"] = torch.from_numpy(np.concatenate([np.zeros(0), *extra]))
         return theta
 

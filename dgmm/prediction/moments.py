@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate, Member
-from dgmm.likelihood import Frozen, Importance, freeze
+from dgmm.likelihood import Frozen, Importance, Laplace, freeze
 from dgmm.likelihood.crossed_laplace import linear_predictor
+from dgmm.model import Model
 from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
@@ -74,7 +76,7 @@ def _nodes(
     done: Estimate, one: Member, ready: Theta, history: Panel, target: Panel, seed: int
 ) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
     """Per block of ``target``: nodes b of b | y, their log weights (M, n), and eta (M, n, J)."""
-    model = one.model
+    model = one.model.sized(history)
     for block, b, terms in _posterior(done, one, history, seed).weighted_nodes(ready):
         rows = target.block(block.subjects)
         with torch.no_grad():
@@ -93,6 +95,10 @@ def given_history(
     """
     if done.panel.crossing is not None:
         return _given_levels(done, theta, target, scale)
+    if done.model.serial and not history.masked:
+        both, place = history.joined(target, done.observed.rows.data)
+        every = given_history(done, theta, both, replace(both, masked=False), scale, seed)
+        return Predictive(every.mean[place], every.variance[place])
     found = [_of_start(done, one, history, target, scale, seed) for one in _starts(done, theta)]
     if len(found) == 1:
         return found[0][0]
@@ -118,21 +124,22 @@ def _of_start(
     done: Estimate, one: Member, history: Panel, target: Panel, scale: str, seed: int
 ) -> tuple[Predictive, Tensor]:
     """:func:`given_history` of one start, and log p(y_i seen) under it, (n,) (0 when exact)."""
-    model, theta = one.model, one.theta
+    model, theta = one.model.sized(history), one.theta
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
     mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
     height = torch.zeros(history.n, dtype=torch.float64)
-    if done.likelihood == "exact":
+    if _is_normal(done):
         for block in history.blocks():
             anchor = find_modes(model, theta, block)
             rows = target.block(block.subjects)
             with torch.no_grad():
                 eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
-                J = model.slope(ready, anchor.mode, rows.rows)
+                J = model.jacobian(ready, anchor.mode, rows.rows)
                 spread = (J @ anchor.root).square().sum(-1)
             mean[rows.index[rows.mask]] = eta[rows.mask]
             variance[rows.index[rows.mask]] = spread[rows.mask]
-        return Predictive(mean, variance), height
+        scale = "link" if done.likelihood == "exact" else scale  # then they are the same
+        return _on_scale(model, theta, target, mean, variance, scale), height
     for rows, b, terms, value in _nodes(done, one, ready, history, target, seed):
         with torch.no_grad():
             height[rows.subjects] = torch.logsumexp(terms, 0)
@@ -159,8 +166,11 @@ def posterior_draws(
     and several modes stay what they are; of several starts each gives its share of the draws of a
     subject. For Gaussian linear models eta | y is normal.
     """
+    if done.model.serial and not history.masked and not _is_normal(done):
+        both, place = history.joined(target, done.observed.rows.data)
+        return posterior_draws(done, both, replace(both, masked=False), draws, seed)[:, place]
     generator = torch.Generator().manual_seed(seed + 43)
-    if done.likelihood == "exact" or done.panel.crossing is not None:
+    if _is_normal(done) or done.panel.crossing is not None:
         found = given_history(done, done.theta, history, target, "link", seed)
         noise = torch.randn(draws, target.n_rows, generator=generator, dtype=torch.float64)
         return found.mean + found.variance.sqrt() * noise
@@ -202,12 +212,24 @@ def _draws_of_start(
 def _given_levels(done: Estimate, theta: Theta, target: Panel, scale: str) -> Predictive:
     """The same with several grouping factors: eta given y is normal (exactly, or by Laplace)."""
     eta, variance = linear_predictor(done.model, theta, done.observed, target)
+    return _on_scale(done.model, theta, target, eta, variance, scale)
+
+
+def _is_normal(done: Estimate) -> bool:
+    """Whether eta | y is normal: exactly, or for paths under Laplace's approximation."""
+    return done.likelihood == "exact" or (done.model.serial and isinstance(done.rule, Laplace))
+
+
+def _on_scale(
+    model: Model, theta: Theta, target: Panel, eta: Tensor, variance: Tensor, scale: str
+) -> Predictive:
+    """Mean and variance of h(eta) for a normal eta."""
     if scale == "link":
         return Predictive(eta, variance)
     points, weight = (torch.from_numpy(x)[:, None] for x in hermegauss(POSTERIOR_POINTS))
     weight = weight / weight.sum()
-    extra = done.model.extra(theta, target.rows)
-    value = done.model.family.mean(eta + variance.sqrt() * points, extra)
+    extra = model.extra(theta, target.rows)
+    value = model.family.mean(eta + variance.sqrt() * points, extra)
     first = (weight * value).sum(0)
     return Predictive(first, (weight * (value - first).square()).sum(0))
 
@@ -233,7 +255,7 @@ def marginal(
 
 
 def _marginal_of_start(one: Member, target: Panel, scale: str, draws: int) -> Predictive:
-    model, theta = one.model, one.theta
+    model, theta = one.model.sized(target), one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if all(latent.linear for latent in model.latents) and not any(model.targets):
@@ -244,7 +266,7 @@ def _marginal_of_start(one: Member, target: Panel, scale: str, draws: int) -> Pr
             ready = model.prepare(theta)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-                spread = model.slope(ready, zero, block.rows).norm(dim=-1)
+                spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
                 value = model.mu1(ready, block.rows) + nodes.e * spread
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, block.rows))
@@ -271,7 +293,7 @@ def random_effects(done: Estimate, history: Panel, seed: int) -> tuple[Tensor, T
     model = done.model
     mean = torch.zeros(history.n, model.k, dtype=torch.float64)
     covariance = torch.zeros(history.n, model.k, model.k, dtype=torch.float64)
-    if done.likelihood == "exact":
+    if _is_normal(done):
         for block in history.blocks():
             anchor = find_modes(model, done.theta, block)
             mean[block.subjects] = anchor.mode
