@@ -44,7 +44,7 @@ def by_elbo(reference: dgmm.Fit, seed: int, epochs: int) -> float:
     panel = done.observed
     theta, _, _ = train(done.model, encoder, done.theta, phi, panel, schedule, generator)
     latent = done.model.latents[0]
-    return float(latent.skip({"log_diagonal": theta["latent1.log_diagonal"]})[0, 0])
+    return float(latent.loadings({"log_diagonal": theta["latent1.log_diagonal"]})[0, 0])
 
 
 def compare(seed: int, n: int, epochs: int = 200) -> dict[str, float]:

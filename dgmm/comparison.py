@@ -19,7 +19,7 @@ import torch
 from dgmm.design import rebuild
 from dgmm.estimate import Estimate
 from dgmm.fit import Fit
-from dgmm.latent import Normal
+from dgmm.latent import theta_of_covariances
 from dgmm.panel import Panel
 from dgmm.prediction.moments import given_history
 from dgmm.report.summary import number
@@ -107,6 +107,8 @@ def _check(fit: Fit) -> None:
         )
     if fit.estimate.method == "reml":
         raise ValueError("compare() compares maximum likelihood fits; refit with method='ml'")
+    if not (fit.estimate.nested or fit.estimate).model.by_columns:
+        raise ValueError("MixedLM has no paths; compare() needs random effects of columns")
     weights = fit.estimate.observed.rows.data.weights
     if bool((weights != 1).any()):
         raise ValueError("MixedLM knows no prior weights; compare() needs a fit without weights")
@@ -124,7 +126,7 @@ def _mixedlm(done: Estimate) -> tuple[Any, float]:
         warnings.simplefilter("ignore")
         model = MixedLM(y, rows.X.numpy(), groups=panel.subject.numpy(), exog_re=T)
         free = None
-        if any(isinstance(lat, Normal) and lat.diagonal for lat in done.model.latents):
+        if any(len(latent.blocks()) > 1 for latent in done.model.latents):
             free = MixedLMParams.from_components(
                 fe_params=np.ones(rows.X.shape[1]), cov_re=np.eye(T.shape[1])
             )
@@ -137,13 +139,13 @@ def _peer_estimate(below: Estimate, result: Any) -> Estimate:
     theta = dict(below.theta)
     beta = torch.from_numpy(np.asarray(result.fe_params, dtype=float))
     theta["beta"] = torch.linalg.solve(below.model.basis, beta)
-    D, first = torch.from_numpy(np.array(result.cov_re, dtype=float)), 0
-    for i, latent in enumerate(below.model.latents, 1):
-        assert isinstance(latent, Normal)
-        last = first + latent.dim
-        raw = latent.from_covariance(D[first:last, first:last])
-        theta |= {f"latent{i}.{name}": value for name, value in raw.items()}
-        first = last
+    D = torch.from_numpy(np.array(result.cov_re, dtype=float))
+    ends = np.cumsum([latent.dim for latent in below.model.latents])
+    blocks = [
+        D[last - latent.dim : last, last - latent.dim : last]
+        for latent, last in zip(below.model.latents, ends, strict=True)
+    ]
+    theta |= theta_of_covariances(below.model.latents, blocks)
     theta["extra"] = torch.tensor([0.5 * np.log(result.scale)], dtype=torch.float64)
     return replace(below, theta=theta)
 

@@ -245,20 +245,27 @@ class Fit:
     def var_corr(self) -> pd.DataFrame:
         """Variance components of linear random effects, one row per (co)variance.
 
-        Columns group, name1, name2 (missing for a standard deviation), sdcor, vcov, std_error (of
-        log SD or atanh correlation). A neural latent has no such table: its implied standard
+        Columns group, kind ("sd", "cor"; "range" or "rho" of a path), name1, name2 (the second
+        effect of a correlation), sdcor (the value), vcov, std_error (of log SD or range, atanh
+        correlation). A neural latent has no such table: its implied standard
         deviations over time are in the summary and in :meth:`random_profile`.
         """
         table = reported.components(self.estimate, self._information(), self.groups).table
-        rows = [*table[["group", "name1", "name2", "estimate"]].itertuples(index=False, name=None)]
-        sd = {(group, one): value for group, one, two, value in rows if pd.isna(two)}
+        columns = ["group", "kind", "name1", "name2", "estimate"]
+        rows = [*table[columns].itertuples(index=False, name=None)]
+        sd = {(group, one): value for group, kind, one, _, value in rows if kind == "sd"}
         vcov = [
-            value**2 if pd.isna(two) else value * sd[group, one] * sd[group, two]
-            for group, one, two, value in rows
+            value**2
+            if kind == "sd"
+            else value * sd[group, one] * sd[group, two]
+            if kind == "cor"
+            else float("nan")
+            for group, kind, one, two, value in rows
         ]
         return pd.DataFrame(
             {
                 "group": table["group"],
+                "kind": table["kind"],
                 "name1": table["name1"],
                 "name2": table["name2"],
                 "sdcor": table["estimate"],
@@ -691,11 +698,9 @@ class Fit:
     def _wald_intervals(self, level: float) -> pd.DataFrame:
         fixed = self.fixef()
         bounds = intervals(fixed.to_numpy(), self.std_errors().to_numpy(), level)
-        table = reported.components(self.estimate, self._information(), self.groups).table
-        inner = intervals(table["working"].to_numpy(), table["std_error"].to_numpy(), level)
-        is_pair = table["name2"].notna().to_numpy()[:, None]
-        outer = np.where(is_pair, np.tanh(inner), np.exp(inner))
-        names = [*fixed.index, *(component_name(row) for row in table.itertuples())]
+        found = reported.components(self.estimate, self._information(), self.groups)
+        outer = found.intervals(level)
+        names = [*fixed.index, *(component_name(row) for row in found.table.itertuples())]
         own = self.family_parameters(level)
         outer = np.vstack([outer, own[["lower", "upper"]].to_numpy()])
         names += list(own.index)

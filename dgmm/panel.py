@@ -20,7 +20,15 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.families import Observations
 
-__all__ = ["Block", "Crossing", "Panel"]
+__all__ = ["Block", "Crossing", "LatentRows", "Panel", "Rows"]
+
+
+class LatentRows(NamedTuple):
+    """What a latent structure sees of the rows of a block, in the order of time."""
+
+    T: Tensor  # (n, J, q) its columns
+    basis: Tensor  # (n, J, r) its coefficient basis phi
+    time: Tensor  # (n, J), NaN when the random part has no time
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,10 @@ class Rows:
     occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
     level: tuple[Tensor, ...] = ()  # of each of several grouping factors, (N,), -1 unknown
     steady: tuple[bool, ...] = ()  # per dnn() term: its inputs are constant within every subject
+
+    def of_term(self, i: int) -> LatentRows:
+        """What the i-th (0, 1, ...) latent term sees."""
+        return LatentRows(self.T[i], self.basis[i], self.time)
 
     def take(self, index: Tensor) -> Rows:
         """The rows at ``index`` (any shape), in the shape of ``index``."""
@@ -78,10 +90,18 @@ class Rows:
             steady=self.steady,
         )
 
+    def followed_by(self, other: Rows) -> Rows:
+        """The rows (N,) of both, without their levels of several grouping factors."""
+        pairs = zip(self.columns(), other.columns(), strict=True)
+        return self.like(tuple(torch.cat(pair) for pair in pairs))
+
 
 @dataclass(frozen=True)
 class Block:
-    """Padded measurements of n subjects: ``rows`` have axes (n, J), ``mask`` marks real ones."""
+    """Padded measurements of n subjects, axes (n, J); ``mask`` marks those that the density counts:
+
+    the real ones, in a masked panel only those whose outcome was seen.
+    """
 
     subjects: Tensor  # (n,) positions in the panel
     mask: Tensor  # (n, J) bool
@@ -129,7 +149,10 @@ class Factor(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """All measurements, subjects contiguous; ``count`` may be zero for a subject."""
+    """All measurements, subjects contiguous; ``count`` may be zero for a subject.
+
+    ``masked``: rows without an outcome are there, for the states of paths, but count in no density.
+    """
 
     ids: np.ndarray  # (n,) labels
     subject: Tensor  # (N,)
@@ -138,6 +161,7 @@ class Panel:
     observed: Tensor  # (N,) bool: the outcome was seen
     rows: Rows
     crossing: Crossing | None = None  # with several grouping factors; subjects are the first one's
+    masked: bool = False
 
     @property
     def n(self) -> int:
@@ -200,8 +224,47 @@ class Panel:
         )
 
     def observed_rows(self) -> Panel:
-        """The same subjects with only the measurements whose outcome was seen."""
-        return self.keep(self.observed)
+        """The same subjects with only the measurements whose outcome was seen.
+
+        A masked panel keeps all of them.
+        """
+        return self if self.masked else self.keep(self.observed)
+
+    def masked_rows(self) -> Panel:
+        """The same measurements, of which only those whose outcome was seen count in a density.
+
+        Outcomes that were not seen are replaced by one that was, so that nothing becomes NaN.
+        """
+        seen, data = self.observed.int().argmax(), self.rows.data
+        filled = Observations(*(torch.where(self.observed, v, v[seen]) for v in data))
+        return replace(self, rows=replace(self.rows, data=filled), masked=True)
+
+    def joined(self, target: Panel, stand_in: Observations) -> tuple[Panel, Tensor]:
+        """The rows here and those of ``target`` by subject and time, and where the latter stand.
+
+        Both panels have the same subjects in the same order. The panel is a masked one, in which
+        the outcomes of ``target`` count as not seen: its rows are there for the states of paths.
+
+        stand_in: some outcomes (R,) of the family, of which the first takes their place.
+        """
+        data = Observations(*(column[:1].expand(target.n_rows) for column in stand_in))
+        there = replace(target.rows.take(torch.arange(target.n_rows)), data=data)
+        rows = self.rows.take(torch.arange(self.n_rows)).followed_by(there)
+        subject, count = torch.cat([self.subject, target.subject]), self.count + target.count
+        order = torch.from_numpy(np.lexsort((rows.time.numpy(), subject.numpy())))
+        unseen = torch.zeros(target.n_rows, dtype=torch.bool)
+        both = Panel(
+            self.ids,
+            subject[order],
+            torch.cumsum(count, 0) - count,
+            count,
+            torch.cat([self.observed, unseen])[order],
+            rows.take(order),
+            masked=True,
+        )
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(order))
+        return both, place[self.n_rows :]
 
     def keep(self, which: Tensor) -> Panel:
         """The same subjects with only some measurements, ``which`` (N,) bool."""
@@ -211,8 +274,14 @@ class Panel:
         subject = self.subject[kept]
         count = torch.bincount(subject, minlength=self.n)
         start = torch.cumsum(count, 0) - count
-        observed, rows = self.observed[kept], self._rows_at(kept)
-        return Panel(self.ids, subject, start, count, observed, rows, self.crossing)
+        return replace(
+            self,
+            subject=subject,
+            start=start,
+            count=count,
+            observed=self.observed[kept],
+            rows=self._rows_at(kept),
+        )
 
     def select(self, subjects: np.ndarray | Tensor) -> Panel:
         """A panel of some subjects, in the order given."""
@@ -221,9 +290,15 @@ class Panel:
         start = torch.cumsum(count, 0) - count
         subject = torch.repeat_interleave(torch.arange(len(chosen)), count)
         index = self.start[chosen][subject] + torch.arange(len(subject)) - start[subject]
-        ids = self.ids[chosen.numpy()]
-        observed, rows = self.observed[index], self._rows_at(index)
-        return Panel(ids, subject, start, count, observed, rows, self.crossing)
+        return replace(
+            self,
+            ids=self.ids[chosen.numpy()],
+            subject=subject,
+            start=start,
+            count=count,
+            observed=self.observed[index],
+            rows=self._rows_at(index),
+        )
 
     def regrouped(self, terms: Sequence[int]) -> Panel:
         """The panel of some of the latent terms: grouping factors of no term leave.
@@ -283,7 +358,8 @@ class Panel:
         mask = occasion < count[:, None]
         first = self.start[subjects].clamp(max=len(self.subject) - 1)[:, None]
         index = torch.where(mask, first + occasion, first)
-        return Block(subjects, mask, index, self.rows.take(index))
+        counted = mask & self.observed[index] if self.masked else mask
+        return Block(subjects, counted, index, self.rows.take(index))
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:
         """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries."""

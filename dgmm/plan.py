@@ -6,7 +6,6 @@ takes.
 
 from __future__ import annotations
 
-import pkgutil
 import warnings
 from dataclasses import replace
 from itertools import combinations
@@ -14,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dgmm import latent as latent_folder
 from dgmm.design import Design, Grouping, build_design
 from dgmm.estimate import Control, Request
 from dgmm.families import Family, OutcomeError
 from dgmm.formula import Formula, nested_formula
+from dgmm.latent import words as latent_words
 from dgmm.likelihood import WORDS
 from dgmm.runtime.devices import choose_device
 from dgmm.runtime.registry import suggestion
@@ -40,10 +39,6 @@ METHODS = ("auto", "ml", "reml", "vae")
 STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MISSING = ("observed", "saem", "pattern")
 RESTRICTIONS = ("acmv", "ccmv", "ncmv")
-
-
-def latent_words() -> tuple[str, ...]:
-    return tuple(m.name for m in pkgutil.iter_modules(latent_folder.__path__) if m.name != "base")
 
 
 def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> None:
@@ -148,7 +143,14 @@ def _check_several(design: Design, names: list[str]) -> None:
                 f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
                 f"{one.term.text} and {two.term.text} cannot be told apart; keep one of them"
             )
-    random = [term for term in formula.latents if term.kind != "normal"]
+    paths = [term for term in formula.latents if term.syntax.serial]
+    if paths:
+        raise ValueError(
+            f"{paths[0].text} is a path, and the formula has {len(names)} grouping factors "
+            f"({listed}): paths are fitted with one. Keep `{paths[0].group}` alone, or leave the "
+            "path out"
+        )
+    random = [term for term in formula.latents if term.syntax.neural]
     deep = [*(term.text for term in formula.networks), *(term.text for term in random)]
     if deep:
         kept = random[0].group if random else names[0]
@@ -170,7 +172,11 @@ def is_deep(parsed: Formula) -> bool:
 
 
 def has_neural_effects(parsed: Formula) -> bool:
-    return any(term.kind != "normal" for term in parsed.latents)
+    return any(term.syntax.neural for term in parsed.latents)
+
+
+def has_paths(parsed: Formula) -> bool:
+    return any(term.syntax.serial for term in parsed.latents)
 
 
 def nested_design(parsed: Formula, data: Any, columns: dict[str, Any], family: Family) -> Design:
@@ -265,6 +271,10 @@ def _method(method: str, formula: Formula, missing: str) -> str:
         raise ValueError(
             "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
         )
+    if is_deep(formula) and has_paths(formula) and method == "ml":
+        raise ValueError(
+            "a path beside dnn() is fitted by a variational bound; leave method='auto' or 'vae'"
+        )
     if is_deep(formula) and method == "reml":
         raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
     if missing == "saem" and method in ("ml", "reml"):
@@ -273,7 +283,8 @@ def _method(method: str, formula: Formula, missing: str) -> str:
         )
     if method != "auto":
         return method
-    return "vae" if neural or missing == "saem" else "ml"
+    by_bound = neural or (is_deep(formula) and has_paths(formula))
+    return "vae" if by_bound or missing == "saem" else "ml"
 
 
 def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
@@ -286,6 +297,7 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
         raise ValueError(
             "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
         )
+    _check_paths(method, design)
     closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
     if method == "reml" and not (closed and word in ("auto", "exact")):
         raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
@@ -300,3 +312,14 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
             "use 'importance', which is the likelihood itself"
         )
     return word
+
+
+def _check_paths(method: str, design: Design) -> None:
+    """Paths have no restricted likelihood and stand alone in their predictor."""
+    for term in design.formula.latents:
+        if not term.syntax.serial:
+            continue
+        if method == "reml":
+            raise ValueError(f"method='reml' has no paths such as {term.text}; use method='ml'")
+        if any(block.term.target for block in design.latents):
+            raise ValueError(f"{term.text} is a path: random effects in zi= cannot stand beside it")

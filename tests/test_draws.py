@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 from toys import build, frame, generator, random_theta, subject_rows
 
+from dgmm.parameters import part
 from dgmm.posterior.draws import complete, draw_effects
 
 DRAWS = 500
@@ -26,7 +27,7 @@ def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> N
         draws.append(y)
     y = torch.stack(draws).numpy()
     sigma2 = float(torch.exp(2 * theta["extra"][0]))
-    Lambda = model.latents[0].skip({n[8:]: v for n, v in theta.items() if n.startswith("latent1")})
+    Lambda = model.latents[0].loadings(part(theta, "latent1."))
     for i in range(3):
         at = subject_rows(panel, i)
         Z = (panel.rows.T[0][at] @ Lambda).numpy()

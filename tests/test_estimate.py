@@ -61,8 +61,8 @@ def test_tied_decoder_gives_the_nested_profiles(sleep):
     nested = below.model.mu1(below.model.prepare(below.theta), below.panel.rows)
     gap = (model.mu1(ready, panel.rows) - nested).abs().max()
     assert float(gap) < 0.02 * classical.sigma()  # the networks are nearly silent
-    skips = [one.model.latents[0].skip(_own(one.theta)) for one in (below,)]
-    skips.append(model.latents[0].skip(_own(theta)))
+    skips = [one.model.latents[0].loadings(_own(one.theta)) for one in (below,)]
+    skips.append(model.latents[0].loadings(_own(theta)))
     D = [skip @ skip.T for skip in skips]
     np.testing.assert_allclose(D[1].numpy(), D[0].numpy(), rtol=1e-3, atol=1e-6 * D[0].max())
 

@@ -12,6 +12,7 @@ from dgmm.formula import (
     LatentTerm,
     NetworkTerm,
     Response,
+    Syntax,
     linear_terms,
     nested_formula,
     parse_formula,
@@ -78,7 +79,7 @@ def test_options_of_a_latent():
         'y ~ (dnn(t, latent=3, hidden=(8, 4), form="coefficients", basis=ns(t, 6), ridge=1) | id)'
     )
     term = parse_formula(text).latents[0]
-    assert (term.latent, term.hidden, term.form, term.ridge) == (3, (8, 4), "coefficients", 1.0)
+    assert term.options == {"latent": 3, "hidden": (8, 4), "form": "coefficients", "ridge": 1.0}
     assert term.basis == "1 + ns(t, 6)"
     bare = parse_formula("y ~ (0 + dnn(t, basis=ns(t, 6)) | id)").latents[0]
     assert bare.basis == "0 + ns(t, 6)"
@@ -86,7 +87,10 @@ def test_options_of_a_latent():
 
 
 def test_other_words_can_stand_left_of_a_bar():
-    assert parse_formula("y ~ (kvae(t) | id)", latent_words=("kvae",)).latents[0].kind == "kvae"
+    assert (
+        parse_formula("y ~ (kvae(t) | id)", latent_words={"kvae": Syntax()}).latents[0].kind
+        == "kvae"
+    )
     assert latents("(ns(t, 3) | id)")[0][0] == "normal"
 
 

@@ -68,7 +68,7 @@ def dense_terms(fit: Fit, vector: Tensor) -> Tensor:
     """log N(y_i; X_i beta, V_i) of every subject, (n,)."""
     done = fit.estimate
     theta = {**done.theta, **reported_packing(done.model).unpack(vector)}
-    rows, skip = done.observed.rows, done.model.latents[0].skip(part(theta, "latent1."))
+    rows, skip = done.observed.rows, done.model.latents[0].loadings(part(theta, "latent1."))
     mean = rows.X @ done.model.beta(theta)
     terms = []
     for i in range(done.observed.n):

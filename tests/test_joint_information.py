@@ -63,7 +63,7 @@ def test_the_mean_block_against_dense_matrices(curved: Fit) -> None:
     done = curved.estimate
     model, rows = done.model, done.observed.rows
     J = MeanSlopes.at(model, done.theta).jacobian(rows)
-    skip = model.latents[0].skip(part(done.theta, "latent1."))
+    skip = model.latents[0].loadings(part(done.theta, "latent1."))
     same = done.observed.subject[:, None] == done.observed.subject
     V = same * float((skip @ skip.T)[0, 0]) + torch.eye(len(J)).double() * curved.sigma() ** 2
     kappa = kappa_vector(model, mean_packing(model))

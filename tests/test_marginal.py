@@ -22,7 +22,7 @@ from dgmm.likelihood.sufficient import GaussianValue, profiled_deviance
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 
 GAUSSIAN = ["y ~ x + t + (t | id)", "y ~ x + (t || id)", "y ~ t + (1 | id) + (0 + w | id)"]
 RULES = [Quadrature(9), Importance(256)]
@@ -47,7 +47,7 @@ def test_exact_is_the_dense_normal_density_on_sleepstudy(seed: int) -> None:
     theta = random_theta(model, seed, 0.5)
     theta["extra"] = theta["extra"] + np.log(30.0)
     beta = model.beta(theta)
-    skip = model.latents[0].skip({n[8:]: v for n, v in theta.items() if n.startswith("latent1")})
+    skip = model.latents[0].loadings(part(theta, "latent1."))
     total = 0.0
     for i in range(panel.n):
         rows = panel.rows.take(torch.nonzero(panel.subject == i)[:, 0])

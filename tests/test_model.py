@@ -10,6 +10,7 @@ from scipy import stats
 from toys import build, frame, random_theta, whole
 
 from dgmm.model import log_prior
+from dgmm.parameters import part
 
 DEEP = "y ~ x + t + dnn(x, w, hidden=(5,)) + (t | id)"
 
@@ -119,7 +120,7 @@ def test_random_parts_of_several_terms_add_up() -> None:
     parts = model.mu2(ready, first, rows) + model.mu2(ready, second, rows)
     silent = model.mu2(ready, torch.zeros_like(b), rows)
     assert torch.allclose(total, parts - silent, atol=1e-10)
-    assert model.slope(ready, b, rows).shape == (panel.n, 5, 2)
+    assert model.jacobian(ready, b, rows).shape == (panel.n, 5, 2)
 
 
 def test_log_joint_is_likelihood_plus_prior_over_real_rows() -> None:
@@ -130,8 +131,7 @@ def test_log_joint_is_likelihood_plus_prior_over_real_rows() -> None:
     b = torch.randn(4, 8, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     eta = model.mu1(ready, panel.rows) + torch.einsum(
         "nq,mnq->mn",
-        panel.rows.T[0]
-        @ model.latents[0].skip({n[8:]: v for n, v in theta.items() if n.startswith("latent1")}),
+        panel.rows.T[0] @ model.latents[0].loadings(part(theta, "latent1.")),
         b[:, panel.subject],
     )
     sd = math.exp(float(theta["extra"][0]))

@@ -82,7 +82,7 @@ def dense_log_likelihood(fit: Fit, vector: Tensor) -> Tensor:
     done = fit.estimate
     theta = {**done.theta, **reported_packing(done.model).unpack(vector)}
     latent, rows = done.model.latents[0], done.observed.rows
-    skip = latent.skip(part(theta, "latent1."))
+    skip = latent.loadings(part(theta, "latent1."))
     mean = rows.X @ done.model.beta(theta)
     sigma2 = torch.exp(2 * theta["extra"][0])
     total = torch.zeros((), dtype=torch.float64)

@@ -16,7 +16,7 @@ from dgmm.parameters import Theta
 def design_of(model: Model, panel: Panel, theta: Theta) -> torch.Tensor:
     """Z = T Lambda of a model with one linear latent term, (N, k)."""
     own = {n[8:]: v for n, v in theta.items() if n.startswith("latent1")}
-    return panel.rows.T[0] @ model.latents[0].skip(own)
+    return panel.rows.T[0] @ model.latents[0].loadings(own)
 
 
 def test_simulated_panels_have_the_marginal_mean_and_covariance() -> None:

@@ -14,7 +14,7 @@ import dgmm
 from dgmm.latent.dnn import Neural
 from dgmm.latent.warp import FIRST, KNOTS, LAST
 from dgmm.model import Model
-from dgmm.panel import Panel
+from dgmm.panel import LatentRows, Panel
 from dgmm.parameters import Theta, part
 from dgmm.posterior.modes import find_modes
 from dgmm.runtime.devices import to
@@ -90,8 +90,8 @@ def test_the_tangent_is_the_mean_slope() -> None:
     weights["curve"][:2] = torch.tensor([0.4, -0.7], dtype=torch.float64)  # level and trend of h
     T = panel.rows.T[0].reshape(10, 6, -1)[:1]
     wide = latent.centre[:, None, :]
-    slope = warp.slope({**weights, **warp.prepare(weights, latent.centre)}, wide, T).mean(0)[0]
-    tangent = latent.tangent(weights) - latent.skip(weights)
+    slope = warp.jacobian({**weights, **warp.prepare(weights, latent.centre)}, wide, T).mean(0)[0]
+    tangent = latent.tangent(weights) - latent.loadings(weights)
     assert torch.allclose(T[0] @ tangent, slope, atol=1e-6)
 
 
@@ -99,15 +99,16 @@ def test_the_start_is_the_linear_model_to_first_order() -> None:
     _, panel, latent = made()
     T = panel.rows.T[0]
     D = torch.diag(torch.tensor([0.5, 0.3, 0.2, 0.1], dtype=torch.float64))
-    tied = latent.tied(D, T.T @ T / len(T), generator())
+    tied = latent.from_covariance(D, T.T @ T / len(T), generator())
     profile = (2 * T @ latent.warp.along).sin() if latent.warp is not None else T[:, 0]
-    start = latent.following(tied, T, profile)
+    start = latent.from_profile(tied, T, profile)
     assert float(start["curve"].norm()) > 0.1
     assert float(torch.stack([start[n].norm() for n in ("shift", "size")]).max()) > 0.05
     rows, b = T[:, None, :], torch.zeros(len(T), latent.dim, dtype=torch.float64)
     ready = {**start, **latent.prepare(start)}
     random = {n: 0 * w if n in latent.penalised else w for n, w in ready.items()}
-    before, after = T @ latent.skip(tied), latent.slope(random, b, rows, rows)[:, 0]
+    before = T @ latent.loadings(tied)
+    after = latent.jacobian(random, b, LatentRows(rows, rows, rows[..., 0]))[:, 0]
     # what is random in the start, and what of a slope of the curve is no combination of T
     assert float((before - after).square().mean() / before.square().mean()) < 0.02
 
@@ -122,8 +123,8 @@ def test_the_start_does_not_hang_on_the_units_of_the_outcome(scale: float) -> No
         assert latent.warp is not None
         T = panel.rows.T[0]
         D = unit**2 * torch.diag(torch.tensor([0.5, 0.3, 0.2, 0.1], dtype=torch.float64))
-        tied = latent.tied(D, T.T @ T / len(T), generator())
-        starts.append(latent.following(tied, T, 2 * unit * (T @ latent.warp.along).sin()))
+        tied = latent.from_covariance(D, T.T @ T / len(T), generator())
+        starts.append(latent.from_profile(tied, T, 2 * unit * (T @ latent.warp.along).sin()))
     assert float(starts[0]["curve"].norm()) > 0.1
     for name in ("curve", "shift", "stretch", "size", "Lambda"):
         assert torch.allclose(starts[0][name], starts[1][name], atol=1e-6), name
@@ -133,8 +134,8 @@ def test_other_latents_have_no_curve_to_follow() -> None:
     model, panel = build("y ~ t + (dnn(t, hidden=(6,)) | id)", frame(10, 6))
     latent = model.latents[0]
     weights = latent.initial(generator())
-    assert latent.following(weights, panel.rows.T[0], panel.rows.T[0][:, 0]) is weights
-    assert len(latent.places(weights)) == 1
+    assert latent.from_profile(weights, panel.rows.T[0], panel.rows.T[0][:, 0]) is weights
+    assert len(latent.candidate_modes(weights)) == 1
     assert latent.remark(weights) == ""
 
 
@@ -196,7 +197,7 @@ def test_modes_are_looked_for_on_both_sides_of_a_wave() -> None:
     gain = model.log_joint(ready, best.mode, block) - model.log_joint(ready, near.mode, block)
     assert float(gain.min()) > -1e-6
     assert int((gain > 1.0).sum()) >= 2
-    places = model.places(ready)
+    places = model.candidate_modes(ready)
     assert places.shape == (9, 2)
     assert not places[0].any()
     assert part(ready, "latent1.")["mean"].shape == (21,)

@@ -14,9 +14,10 @@ from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
+from dgmm.latent import words
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.plan import as_counted
 
 
@@ -54,7 +55,7 @@ def build(
     """Model and panel (planned rows included) of a formula."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        formula = parse_formula(text)
+        formula = parse_formula(text, latent_words=words())
         for name, part in (parts or {}).items():
             formula = with_part(formula, name, part)
         design = build_design(formula, data, weights=weights or None)
@@ -89,10 +90,7 @@ def linear_gaussian(
     sigma2 = float(torch.exp(2 * theta["extra"][0]))
     beta = model.beta(theta)
     Lambda = torch.block_diag(
-        *(
-            latent.skip({n[8:]: v for n, v in theta.items() if n.startswith(f"latent{i}")})
-            for i, latent in enumerate(model.latents, 1)
-        )
+        *(latent.loadings(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1))
     )
     means, covariances, values = [], [], []
     for i in range(panel.n):
@@ -149,7 +147,7 @@ def dense_Z(model: Model, theta: Theta, panel: Panel) -> np.ndarray:
     crossing, parts = panel.crossing, []
     assert crossing is not None
     for i, latent in enumerate(model.latents):
-        skip = latent.skip({n[8:]: v for n, v in theta.items() if n.startswith(f"latent{i + 1}")})
+        skip = latent.loadings(part(theta, f"latent{i + 1}."))
         one_hot = torch.eye(len(crossing.labels[crossing.factor[i]]), dtype=torch.float64)
         level = one_hot[panel.rows.level[crossing.factor[i]]]
         wide = torch.einsum("nk,nm->nmk", panel.rows.T[i] @ skip, level)

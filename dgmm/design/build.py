@@ -49,6 +49,10 @@ class LatentBlock:
     grouping: Grouping
     time: np.ndarray | None = None  # (N,) when all columns are functions of this one variable
 
+    def rows_of_groups(self) -> np.ndarray:
+        """Number of rows of every group, those with a missing outcome included."""
+        return np.bincount(self.grouping.codes)
+
 
 @dataclass(frozen=True)
 class Design:
@@ -206,7 +210,7 @@ def _remember(
 ) -> Specification:
     return Specification(
         formula=formula.text,
-        latent_words=tuple(sorted({term.kind for term in formula.latents} - {"normal"})),
+        latent_words={term.kind: term.syntax for term in formula.latents},
         variables=tuple(column.variable for column in frame.columns.values()),
         groupings=frame.memories,
         states=evaluator.states,
@@ -312,10 +316,10 @@ def _offset(formula: Formula, frame: Frame, evaluator: Evaluator) -> np.ndarray:
 
 def _check_latents(design: Design) -> None:
     for block in design.latents:
-        latent = block.term.latent
+        latent = block.term.options.get("latent")
         if not block.columns.names:
             raise ValueError(f"{block.term.text}: no column is left in its random part")
-        largest = int(np.bincount(block.grouping.codes).max())
+        largest = int(block.rows_of_groups().max())
         most = min(largest, _MOST_LATENT)
         if latent is not None and latent > most:
             raise ValueError(

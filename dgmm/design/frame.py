@@ -223,10 +223,11 @@ def _recall(memory: GroupingSpecification, series: dict[str, pd.Series], size: i
 
 
 def _time(request: Request, columns: dict[str, Column]) -> str | None:
-    """Return the first numeric column of the first random part that varies."""
-    if not request.formula.latents:
+    """Return the first numeric column that varies of the first random part, a serial one first."""
+    latents = sorted(request.formula.latents, key=lambda term: not term.syntax.serial)
+    if not latents:
         return None
-    factors = expand(request.formula.latents[0].terms).factors
+    factors = expand(latents[0].terms).factors
     for name in _names(factors, columns):
         values = columns[name].values
         if columns[name].variable.kind == "number" and values.min() < values.max():

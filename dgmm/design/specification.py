@@ -11,10 +11,18 @@ from dgmm.design.encoding import expand
 from dgmm.design.expressions import ExpressionError, parse_expression
 from dgmm.design.grouping import GroupingSpecification
 from dgmm.design.variables import Variable
-from dgmm.formula import Formula, FormulaError, parse_formula, split_group, with_part
+from dgmm.formula import (
+    NETWORK,
+    Formula,
+    FormulaError,
+    Syntax,
+    parse_formula,
+    split_group,
+    with_part,
+)
 from dgmm.transforms import State
 
-_VERSION = 1
+_VERSION = 2
 _KINDS = ("number", "boolean", "category")
 
 
@@ -23,7 +31,7 @@ class Specification:
     """Formula, kinds and levels of the columns, states of the transforms, columns kept."""
 
     formula: str
-    latent_words: tuple[str, ...] = ()
+    latent_words: dict[str, Syntax] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     groupings: tuple[GroupingSpecification, ...] = ()
     states: dict[str, State] = field(default_factory=dict)
@@ -79,11 +87,11 @@ def expressions(formula: Formula) -> Iterator[str]:
 
 
 def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
-    if record["version"] != _VERSION:
+    if record["version"] not in (1, _VERSION):
         raise ValueError(f"version {record['version']!r} is not {_VERSION}")
     spec = cls(
         formula=_text(record["formula"]),
-        latent_words=tuple(_text(word) for word in record["latent_words"]),
+        latent_words=_words(record["latent_words"]),
         variables=tuple(_variable(one) for one in record["variables"]),
         groupings=tuple(_grouping(one) for one in record["groupings"]),
         states={_text(key): _state(state) for key, state in record["states"].items()},
@@ -103,6 +111,21 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
     if [g.columns for g in spec.groupings] != [split_group(x.group) for x in formula.latents]:
         raise ExpressionError("its groups are not those of its formula")
     return spec
+
+
+def _words(record: Any) -> dict[str, Syntax]:
+    """The words left of a bar; version 1 had only names, of networks."""
+    if isinstance(record, list):
+        return {_text(word): NETWORK for word in record}
+    return {_text(word): _syntax(one) for word, one in record.items()}
+
+
+def _syntax(record: dict[str, Any]) -> Syntax:
+    kinds = {
+        _text(name): _text(kind) if isinstance(kind, str) else tuple(map(_text, kind))
+        for name, kind in record["options"].items()
+    }
+    return Syntax(kinds, bool(record["neural"]), bool(record["serial"]))
 
 
 def _variable(record: dict[str, Any]) -> Variable:

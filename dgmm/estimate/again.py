@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
-from dgmm.latent import Normal
 from dgmm.likelihood import alike, choose
 from dgmm.model import Reference, orthonormal_basis
 from dgmm.panel import Panel
@@ -64,16 +63,13 @@ def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estim
 def refit_without_effect(done: Estimate, request: Request, term: int, effect: int) -> Estimate:
     """Fit again without one random effect (position) of one random part; others must remain."""
     model, rows = done.model, done.panel.rows
-    latent = model.latents[term]
-    assert isinstance(latent, Normal)
-    kept = [j for j in range(latent.dim) if j != effect]
+    smaller_latent = model.latents[term].without(effect)
     latents, ridges, targets = list(model.latents), list(model.latent_ridge), list(model.targets)
     T, basis = list(rows.T), list(rows.basis)
     terms = list(range(len(latents)))
-    if kept:
-        names = tuple(latent.names[j] for j in kept)
-        latents[term] = replace(latent, names=names, scale=latent.scale[kept])
-        T[term], basis[term] = T[term][:, kept], T[term][:, kept]
+    if smaller_latent is not None:
+        latents[term], kept = smaller_latent
+        T[term] = basis[term] = T[term][:, list(kept)]
     else:
         del latents[term], ridges[term], targets[term], T[term], basis[term], terms[term]
     smaller = replace(

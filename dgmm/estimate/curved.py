@@ -32,7 +32,7 @@ from dgmm.likelihood.growth import (
     likelihood_at,
     moved,
 )
-from dgmm.likelihood.pattern import near_zero
+from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import START_RIDGE
 from dgmm.networks import Weights

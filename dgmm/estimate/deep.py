@@ -349,9 +349,11 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
         theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
     for i, (latent, old) in enumerate(zip(model.latents, below.model.latents, strict=True), 1):
         prefix = f"latent{i}."
-        skip, T = old.skip(part(below.theta, prefix)), seen.T[i - 1]
-        tied = latent.tied(skip @ skip.T, T.T @ T / len(T), generator)
-        tied = latent.following(tied, T, target)
+        tied, T = part(below.theta, prefix), seen.T[i - 1]
+        if latent.neural:
+            Lambda = old.loadings(tied)
+            tied = latent.from_covariance(Lambda @ Lambda.T, T.T @ T / len(T), generator)
+            tied = latent.from_profile(tied, T, target)
         theta |= {f"{prefix}{name}": value for name, value in tied.items()}
     theta["extra"] = below.theta["extra"]
     # what the silent networks leave goes to the linear columns

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-__all__ = ["LINKS", "Link", "between"]
+__all__ = ["ATANH", "LINKS", "Link", "between"]
 
 Map = Callable[[Tensor], Tensor]
 
@@ -85,6 +85,16 @@ LINKS: dict[str, Link] = {
         lambda e: -torch.exp(e),
     ),
 }
+
+
+ATANH = Link(
+    "atanh",
+    lambda r: torch.atanh(r.clamp(-1 + 1e-12, 1 - 1e-12)),
+    torch.tanh,
+    lambda e: torch.cosh(e).pow(-2),
+    lambda e: torch.log(torch.tanh(e)),
+)
+"""Fisher's transformation of a correlation; no family has it."""
 
 
 def between(lower: float, upper: float) -> Link:

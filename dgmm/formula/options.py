@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dgmm.formula.grammar import Piece, split
+from dgmm.formula.syntax import Syntax
 
-_FORMS = ("coefficients", "warped", "dense")
+Reader = Callable[[str, Piece], Any]
+"""From the name of an option and its text to its value."""
 
 
 def split_arguments(arguments: Piece) -> tuple[list[Piece], dict[str, Piece]]:
@@ -35,16 +37,9 @@ def network_options(options: Mapping[str, Piece], piece: Piece) -> dict[str, Any
     return _read(options, piece, {"hidden": _layers, "activation": _word, "ridge": _penalty})
 
 
-def latent_options(options: Mapping[str, Piece], piece: Piece) -> dict[str, Any]:
-    """Read the options of a latent; `basis` stays a piece of formula text."""
-    readers: dict[str, Callable[[Piece], Any]] = {
-        "latent": _count,
-        "hidden": _layers,
-        "activation": _word,
-        "form": _form,
-        "basis": _basis,
-        "ridge": _penalty,
-    }
+def latent_options(options: Mapping[str, Piece], piece: Piece, syntax: Syntax) -> dict[str, Any]:
+    """Read the options of a latent; those of kind "terms" stay pieces of formula text."""
+    readers = {name: _reader(kind) for name, kind in syntax.options.items()}
     chosen = _read(options, piece, readers)
     if chosen.get("form") == "dense" and "basis" in chosen:
         raise options["basis"].error(
@@ -53,15 +48,27 @@ def latent_options(options: Mapping[str, Piece], piece: Piece) -> dict[str, Any]
     return chosen
 
 
+def _reader(kind: str | tuple[str, ...]) -> Reader:
+    readers: dict[str, Reader] = {
+        "count": _count,
+        "layers": _layers,
+        "word": _word,
+        "penalty": _penalty,
+        "terms": _terms,
+    }
+    return readers[kind] if isinstance(kind, str) else _one_of(kind)
+
+
 def _read(
-    options: Mapping[str, Piece], piece: Piece, readers: Mapping[str, Callable[[Piece], Any]]
+    options: Mapping[str, Piece], piece: Piece, readers: Mapping[str, Reader]
 ) -> dict[str, Any]:
     for name in options:
         if name not in readers:
             near = difflib.get_close_matches(name, readers, 1)
             hint = f"; did you mean {near[0]}=?" if near else ""
-            raise piece.error(f"no option {name}= here{hint} The options are: {', '.join(readers)}")
-    return {name: readers[name](value) for name, value in options.items()}
+            known = f"The options are: {', '.join(readers)}" if readers else "There are none."
+            raise piece.error(f"no option {name}= here{hint or '.'} {known}")
+    return {name: readers[name](name, value) for name, value in options.items()}
 
 
 def _literal(value: Piece) -> Any:
@@ -71,19 +78,19 @@ def _literal(value: Piece) -> Any:
         raise value.error("an option is a plain value, like 3, (32, 16) or 'tanh'") from error
 
 
-def _layers(value: Piece) -> tuple[int, ...]:
+def _layers(name: str, value: Piece) -> tuple[int, ...]:
     layers = _literal(value)
     if _is_count(layers):
-        raise value.error(f"hidden= is a tuple of layer sizes: write hidden=({layers},)")
+        raise value.error(f"{name}= is a tuple of layer sizes: write {name}=({layers},)")
     if not isinstance(layers, (tuple, list)) or not all(_is_count(size) for size in layers):
-        raise value.error("hidden= is a tuple of positive whole numbers, as in hidden=(32, 16)")
+        raise value.error(f"{name}= is a tuple of positive whole numbers, as in {name}=(32, 16)")
     return tuple(layers)
 
 
-def _count(value: Piece) -> int:
+def _count(name: str, value: Piece) -> int:
     count = _literal(value)
     if not _is_count(count):
-        raise value.error("latent= is a positive whole number, the dimension of b")
+        raise value.error(f"{name}= is a positive whole number")
     return int(count)
 
 
@@ -91,32 +98,38 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _word(value: Piece) -> str:
+def _word(name: str, value: Piece) -> str:
     word = _literal(value)
     if not isinstance(word, str):
-        raise value.error("activation= is a name in quotes, as in activation='tanh'")
+        raise value.error(f"{name}= is a name in quotes, as in activation='tanh'")
     return word
 
 
-def _form(value: Piece) -> str:
-    form = _literal(value)
-    if form not in _FORMS:
-        raise value.error("form= is 'coefficients', 'warped' or 'dense'")
-    return str(form)
+def _one_of(words: tuple[str, ...]) -> Reader:
+    """A reader that takes one of some words in quotes."""
+
+    def read(name: str, value: Piece) -> str:
+        word = _literal(value)
+        if word not in words:
+            listed = ", ".join(map(repr, words[:-1]))
+            raise value.error(f"{name}= is {listed} or {words[-1]!r}")
+        return str(word)
+
+    return read
 
 
-def _penalty(value: Piece) -> float | None:
+def _penalty(name: str, value: Piece) -> float | None:
     ridge = _literal(value)
     if ridge is None:
         return None
     if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 <= ridge < 1e300:
-        raise value.error("ridge= is a number, zero or larger")
+        raise value.error(f"{name}= is a number, zero or larger")
     return float(ridge)
 
 
-def _basis(value: Piece) -> Piece:
-    """Take the basis as formula text, with or without quotes around it."""
+def _terms(name: str, value: Piece) -> Piece:
+    """Take an option as formula text, with or without quotes around it."""
     inner = value.part(1, -1) if value.text[:1] in ("'", '"') else value
     if not inner.text:
-        raise value.error("basis= needs terms, as in basis=ns(time, 6)")
+        raise value.error(f"{name}= needs terms, as in {name}=ns(time, 6)")
     return inner

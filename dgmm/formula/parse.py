@@ -6,7 +6,7 @@ The bars, networks and offsets are cut out first; the rest is left to formulaic'
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dgmm.formula.grammar import (
@@ -24,6 +24,7 @@ from dgmm.formula.grammar import (
     whole_piece,
 )
 from dgmm.formula.options import latent_options, network_options, split_arguments
+from dgmm.formula.syntax import NETWORK, Syntax
 from dgmm.formula.terms import (
     Formula,
     LatentTerm,
@@ -40,10 +41,12 @@ from dgmm.formula.terms import (
 __all__ = ["parse_formula", "with_part"]
 
 
+WORDS = {"dnn": NETWORK}
+
 _ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), *(?:df ?= ?)?(?P<df>\d+)\)")
 
 
-def parse_formula(text: str, *, latent_words: Sequence[str] = ("dnn",)) -> Formula:
+def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> Formula:
     """Read a formula; `latent_words` are the names that may stand left of a bar as `name(T)`."""
     whole = whole_piece(text)
     left, right = sides(whole)
@@ -54,7 +57,7 @@ def parse_formula(text: str, *, latent_words: Sequence[str] = ("dnn",)) -> Formu
     for term in summands(right):
         call = called(term.piece)
         if bars(term.piece):
-            latents += _latents(term, tuple(latent_words))
+            latents += _latents(term, latent_words)
         elif call is not None and call[0] in ("dnn", "offset"):
             _refuse_minus(term)
             if call[0] == "dnn":
@@ -80,7 +83,11 @@ def with_part(formula: Formula, name: str, text: str) -> Formula:
         part = parse_formula(f"{name} ~ {right}")
     except FormulaError as error:
         raise ValueError(f"{name}={text!r}: {error}") from error
-    if part.networks or part.offsets or any(term.kind != "normal" for term in part.latents):
+    if (
+        part.networks
+        or part.offsets
+        or any(term.syntax.neural or term.syntax.serial for term in part.latents)
+    ):
         raise FormulaError(f"{name}= has linear terms only, no dnn() and no offset()", text, 0)
     if part.latents and name != "zi":
         raise FormulaError(f"{name}= has no random effects; only zi= may have them", text, 0)
@@ -134,7 +141,7 @@ def _offset(inside: Piece, piece: Piece) -> str:
     return inside.text
 
 
-def _latents(term: Summand, words: tuple[str, ...]) -> list[LatentTerm]:
+def _latents(term: Summand, words: Mapping[str, Syntax]) -> list[LatentTerm]:
     """Read `(T | group)`, `(T || group)`, `(dnn(T) | group)` and nested groups `a/b`."""
     _refuse_minus(term)
     left, right, covariance = _sides_of_bar(term.piece)
@@ -143,9 +150,8 @@ def _latents(term: Summand, words: tuple[str, ...]) -> list[LatentTerm]:
     for group in _groups(right):
         for block in blocks:
             bar = "||" if covariance == "diagonal" else "|"
-            text = term.piece.text
-            if len(blocks) > 1 or group != right.text:
-                text = f"({block.text} {bar} {group})"
+            split_up = len(blocks) > 1 or group != right.text
+            text = f"({block.text} {bar} {group})" if split_up else term.piece.text
             found.append(replace(block, text=text, group=group, covariance=covariance))
     return found
 
@@ -193,7 +199,7 @@ def _group_name(piece: Piece) -> str:
     return name_text(name)
 
 
-def _blocks(left: Piece, words: tuple[str, ...]) -> list[LatentTerm]:
+def _blocks(left: Piece, words: Mapping[str, Syntax]) -> list[LatentTerm]:
     """Read the left of a bar: a linear part, any number of `dnn(T)`, or both."""
     linear: list[Summand] = []
     calls: list[tuple[str, Piece, Piece]] = []
@@ -207,22 +213,27 @@ def _blocks(left: Piece, words: tuple[str, ...]) -> list[LatentTerm]:
             linear.append(term)
     variables = [term for term in linear if term.piece.text not in ("0", "1")]
     intercept = intercept_of(linear)
+    # the intercept written beside a call belongs to the call, unless that cannot have one
+    alone = intercept is True and all(words[word].serial for word, _, _ in calls)
     blocks = []
-    if variables or not calls:
+    if variables or not calls or alone:
         text = linear_text(linear, True)
         check_algebra(text, left)
         if text == "0":
             raise left.error("`0` alone leaves nothing random: write (1 | id) or (0 + x | id)")
         blocks.append(LatentTerm(left.text if not calls else text, "normal", text, ""))
-    shared = bool(variables) and intercept is not False
     for word, arguments, piece in calls:
         # A linear part beside the network already carries the intercept of the subject.
-        default = not (shared or blocks) and intercept is not False
-        blocks.append(_deep(word, arguments, piece, default))
+        taken = any(not block.syntax.serial for block in blocks)
+        default = not taken and intercept is not False
+        blocks.append(_called(word, words[word], arguments, piece, default))
     return blocks
 
 
-def _deep(word: str, arguments: Piece, piece: Piece, intercept: bool) -> LatentTerm:
+def _called(
+    word: str, syntax: Syntax, arguments: Piece, piece: Piece, intercept: bool
+) -> LatentTerm:
+    """Read `word(terms, option=value)`."""
     inputs, options = split_arguments(arguments)
     terms = [term for part in inputs for term in summands(part)]
     for term in terms:
@@ -230,17 +241,35 @@ def _deep(word: str, arguments: Piece, piece: Piece, intercept: bool) -> LatentT
     if not terms:
         raise piece.error(f"{word}() needs the terms that vary, as in ({word}(time) | id)")
     explicit = intercept_of(terms)
-    keep = intercept if explicit is None else explicit
+    if syntax.serial:
+        _check_one_variable(word, terms, piece)
+    keep = not syntax.serial and (intercept if explicit is None else explicit)
     text = linear_text(terms, keep)
     check_algebra(text, piece)
-    chosen = latent_options(options, piece)
+    chosen = latent_options(options, piece, syntax)
     basis = chosen.pop("basis", None)
     if basis is not None:
-        chosen["basis"] = _basis_text(basis, keep)
-    elif chosen.get("form") != "dense":
-        chosen["basis"] = _richer(text)
-    written = piece.text if keep or explicit is False else f"0 + {piece.text}"
-    return LatentTerm(written, word, text, "", **chosen)
+        basis = _basis_text(basis, keep)
+    elif "basis" in syntax.options and chosen.get("form") != "dense":
+        basis = _richer(text)
+    bare = keep or explicit is False or syntax.serial
+    return LatentTerm(
+        piece.text if bare else f"0 + {piece.text}",
+        word,
+        text,
+        "",
+        basis=basis,
+        options=chosen,
+        syntax=syntax,
+    )
+
+
+def _check_one_variable(word: str, terms: Sequence[Summand], piece: Piece) -> None:
+    if len(terms) != 1 or terms[0].piece.text in ("0", "1"):
+        raise piece.error(
+            f"{word}() takes one numeric variable, the time of the visits, as in ({word}(time) | "
+            f"id). A random intercept is a term of its own: (1 | id) + ({word}(time) | id)"
+        )
 
 
 def _richer(text: str) -> str | None:

@@ -20,7 +20,7 @@ from dgmm.formula.terms import Formula, LatentTerm, formula_text, join_terms, li
 
 def nested_formula(formula: Formula) -> Formula:
     """Return the classical model inside: latents normal on the same T, networks made linear."""
-    latents = tuple(_as_normal(term) for term in formula.latents)
+    latents = tuple(_as_normal(term) if term.syntax.neural else term for term in formula.latents)
     present = {str(term) for term in linear_terms(formula.fixed.replace(" .", " dot"))}
     fixed = formula.fixed
     for network in formula.networks:

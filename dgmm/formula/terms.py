@@ -7,15 +7,17 @@ networks and offsets.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from formulaic.errors import FormulaicError
 from formulaic.parser import DefaultFormulaParser
 from formulaic.parser.types import Term
 
 from dgmm.formula.grammar import Piece, Summand, bars, calls_within, plain_name, split, symbols
+from dgmm.formula.syntax import Syntax
 
 _PARSER = DefaultFormulaParser(include_intercept=False)
 
@@ -49,12 +51,9 @@ class LatentTerm:
     terms: str
     group: str
     covariance: str = "full"
-    latent: int | None = None
-    hidden: tuple[int, ...] = (32, 32)
-    activation: str = "softplus"
-    form: str | None = None
     basis: str | None = None
-    ridge: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # those of its word, as given
+    syntax: Syntax = field(default_factory=Syntax)  # of its word
     target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters
 
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from dgmm.inference.reported import covariance
-from dgmm.latent import Latent
-from dgmm.likelihood import Point
-from dgmm.parameters import part
+from dgmm.latent import Latent, theta_of_covariances
+from dgmm.parameters import Theta, part
 
 __all__ = ["EDGE", "Coordinates"]
 
@@ -52,7 +51,7 @@ class Coordinates:
 
     def correlated(self, i: int) -> bool:
         """Whether random part i has correlations."""
-        return "below" in self.latents[i].shapes()
+        return len(self.latents[i].blocks()) < len(self.orders[i])
 
     def start(self, i: int) -> int:
         """Position of the first standard deviation of part i."""
@@ -95,12 +94,16 @@ class Coordinates:
             found.append((sd[:, None] * U)[inverse])
         return found
 
-    def of_theta(self, done: Point) -> np.ndarray:
-        """The coordinates of an estimate."""
+    def to_theta(self, vector: Tensor) -> Theta:
+        """The random part of theta at these coordinates."""
+        return theta_of_covariances(self.latents, [root @ root.T for root in self.roots(vector)])
+
+    def of_theta(self, theta: Theta) -> np.ndarray:
+        """The coordinates of a theta."""
         out = np.zeros(self.size)
         for i, order in enumerate(self.orders):
             q, first = len(order), self.start(i)
-            D = covariance(self.latents[i], part(done.theta, f"latent{i + 1}.")).detach().numpy()
+            D = covariance(self.latents[i], part(theta, f"latent{i + 1}.")).detach().numpy()
             D = D[np.ix_(order, order)]
             sd = np.sqrt(np.diag(D))
             out[first : first + q] = sd

@@ -16,6 +16,7 @@ from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_without_effect
 from dgmm.inference.mixtures import Mixture
 from dgmm.inference.tables import Anova
+from dgmm.latent import Latent
 
 __all__ = ["drop_effects"]
 
@@ -41,19 +42,27 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
             if not last:
                 found = refit_without_effect(done, request, term, effect)
                 smaller, other = found.log_likelihood, found.mc_error
-            q = len(latent.names) - 1 if "below" in latent.shapes() else 0
-            null, gain = Mixture((q, q + 1)), value - smaller
+            gone, null = _lost(latent, effect)
+            gain = value - smaller
             error = float(np.hypot(done.mc_error, other))
             known = not (error > 1e-3 and abs(gain) < 4 * error)
-            label = f"{name} | {groups[term]}"
+            label = f"{latent.label if latent.serial else name} | {groups[term]}"
+            p = np.nan
+            if known and null is not None:
+                p = null.p_value(2 * gain if gain > 5e-7 else 0.0)
             rows[label] = {
-                "npar": df - q - 1,
+                "npar": df - gone,
                 "logLik": smaller,
-                "AIC": -2 * smaller + 2 * (df - q - 1),
+                "AIC": -2 * smaller + 2 * (df - gone),
                 "LRT": max(2 * gain, 0.0),
-                "null": str(null),
-                "Pr(>Chisq)": null.p_value(2 * gain if gain > 5e-7 else 0.0) if known else np.nan,
+                "null": "unknown" if null is None else str(null),
+                "Pr(>Chisq)": p,
             }
+            if null is None:
+                notes.append(
+                    f"`{label}`: without a variance its correlation over time has no value, so the "
+                    "likelihood ratio has no known distribution; compare AIC"
+                )
             if not known:
                 notes.append(
                     f"`{label}`: the log-likelihoods differ by {gain:.3g}, less than 4 times their "
@@ -63,3 +72,11 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
     table = table.reindex(columns=["npar", "logLik", "AIC", "LRT", "null", "Pr(>Chisq)"])
     how = "restricted likelihood" if done.method == "reml" else "maximum likelihood"
     return Anova(f"Deletion of single random effects ({how})", table, tuple(notes))
+
+
+def _lost(latent: Latent, effect: int) -> tuple[int, Mixture | None]:
+    """How many parameters an effect takes with it, and the distribution of the likelihood ratio."""
+    if latent.serial:
+        return len(latent.components()), None
+    block = next(one for one in latent.blocks() if effect in one)
+    return len(block), Mixture((len(block) - 1, len(block)))

@@ -42,7 +42,7 @@ def explained(done: Estimate, form: str) -> Explained:
     with torch.no_grad():
         ready = model.prepare(done.theta)
         fixed = model.mu1(ready, panel.rows) - panel.rows.offset
-        if all(latent.linear for latent in model.latents):
+        if model.by_columns:
             spread = torch.zeros_like(fixed)
             for i, (latent, T) in enumerate(zip(model.latents, panel.rows.T, strict=True), 1):
                 if model.targets[i - 1] != 0:

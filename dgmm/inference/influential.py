@@ -92,7 +92,7 @@ def _gaussian(done: Point) -> tuple[Tensor, Tensor]:
         mask = block.mask.double()
         w = mask / variance[block.index]
         none = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-        Z = model.slope(ready, none, block.rows).detach()
+        Z = model.jacobian(ready, none, block.rows).detach()
         A, r = X[block.index], residual[block.index]
         WZ = Z * w[..., None]
         inner = torch.eye(model.k, dtype=torch.float64) + Z.mT @ WZ

@@ -62,10 +62,7 @@ class Candidate:
         }
         for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
             columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
-            if "below" in latent.shapes():
-                found.append(RandomBlock(columns, group))
-            else:
-                found += [RandomBlock(columns[:, [j]], group) for j in range(columns.shape[1])]
+            found += [RandomBlock(columns[:, list(block)], group) for block in latent.blocks()]
         return found
 
 

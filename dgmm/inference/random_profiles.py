@@ -1,13 +1,13 @@
 """What the random part implies over time: SD and correlation of mu2(b, t), and ICC(t).
 
-SD(t)^2 = t' D t      linear random effects, exactly; several parts add up
+SD(t)^2 = J J' of mu2 = J b   linear random effects, exactly (T D T'); several parts add up
 = var_b mu2   neural ones, over quasi-random draws b ~ N(0, I)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanPart
-from dgmm.inference.reported import covariance, delta_errors
+from dgmm.inference.reported import delta_errors
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
@@ -74,11 +74,13 @@ def random_profile(
     columns = {**(at or {}), **({} if name is None else {name: values})}
     panel, order = mean.panel(mean.frame(columns, len(values)))
     rows = panel.rows.take(order)
+    wide = panel.rows.take(torch.arange(len(values))[None])  # one subject, in the order of time
     level_of = marginal(mean.done, mean.done.theta, panel, "response").mean[order]
     linear = all(model.latents[i].linear for i in chosen)
 
     def parts(theta: Theta) -> tuple[Tensor, Tensor]:
-        S = _linear(mean, theta, chosen, rows) if linear else _drawn(mean, chosen, rows, draws)
+        S = _linear(mean, theta, chosen, wide) if linear else _drawn(mean, chosen, wide, draws)
+        S = S[order][:, order]
         extra = model.extra(theta, rows)
         residual = model.family.link_variance(level_of, rows.data, extra)
         return S, residual.expand(len(values))
@@ -138,23 +140,27 @@ def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, n
     return name, values
 
 
-def _linear(mean: MeanPart, theta: Theta, chosen: list[int], rows: Rows) -> Tensor:
-    """T D T', summed over the parts, (G, G)."""
-    blocks = []
+def _linear(mean: MeanPart, theta: Theta, chosen: list[int], wide: Rows) -> Tensor:
+    """J J', summed over the parts, (G, G); T D T' where mu2 = T Lambda b."""
+    blocks, G = [], wide.X.shape[1]
     for i in chosen:
-        D = covariance(mean.done.model.latents[i], part(theta, f"latent{i + 1}."))
-        blocks.append(rows.T[i] @ D @ rows.T[i].T)
+        latent = mean.done.model.latents[i].sized(wide.of_term(i), G)
+        zero = torch.zeros(1, latent.dim, dtype=torch.float64)
+        J = latent.jacobian(part(theta, f"latent{i + 1}."), zero, wide.of_term(i))[0]
+        blocks.append(J @ J.T)
     return torch.stack(blocks).sum(0)
 
 
-def _drawn(mean: MeanPart, chosen: list[int], rows: Rows, draws: int) -> Tensor:
-    model = mean.done.model
+def _drawn(mean: MeanPart, chosen: list[int], wide: Rows, draws: int) -> Tensor:
+    G = wide.X.shape[1]
+    latents = mean.done.model.latents
+    sized = tuple(one.sized(wide.of_term(i), G) for i, one in enumerate(latents))
+    model = replace(mean.done.model, latents=sized)
     b = sobol_normal(model.k, draws, seed=11)[:, None, :]
     with torch.no_grad():
         ready = model.prepare(mean.done.theta)
-        wide = rows.take(torch.arange(len(rows.X))[None])
         value = model.mu2(ready, b, wide, chosen)[:, 0]
-    return torch.cov(value.T).reshape(len(rows.X), -1)
+    return torch.cov(value.T).reshape(G, -1)
 
 
 def _errors(mean: MeanPart, parts: Callable[[Theta], tuple[Tensor, Tensor]]) -> Tensor:

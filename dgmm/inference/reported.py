@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.families.links import LINKS, Link
 from dgmm.inference.wald import intervals, wald_table
 from dgmm.information import Information
-from dgmm.latent import Latent
+from dgmm.latent import Component, Latent
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.parameters import Theta, part
 
 FLAT = 5.0
 """Working-scale standard errors above this, and |atanh correlation| above it, say nothing."""
+
+LARGEST = 700.0
+"""Largest working value whose exponential is a number."""
 
 __all__ = [
     "Components",
@@ -36,8 +40,8 @@ __all__ = [
 
 def covariance(latent: Latent, weights: Theta) -> Tensor:
     """D = Lambda Lambda' of the linear part, (q, q)."""
-    skip = latent.skip(weights)
-    return skip @ skip.mT
+    Lambda = latent.loadings(weights)
+    return Lambda @ Lambda.mT
 
 
 def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray:
@@ -55,17 +59,40 @@ def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray
 
 @dataclass(frozen=True)
 class Components:
-    """Standard deviations and correlations, the working scale and its standard errors.
+    """Reported parameters of the random part and sigma, their working scale and standard errors.
 
-    table: one row per parameter with columns group, name1, name2 (None for a standard deviation),
-    estimate, working (log SD, atanh correlation), std_error (of working).
+    table: one row per parameter with columns group, kind ("sd", "cor", or a word of the term, such
+    as "range"), name1, name2 (the second effect of a correlation, else None), estimate, working
+    (log SD, atanh correlation), std_error (of working).
+    links: of every row, from the natural to the working scale.
     """
 
     table: pd.DataFrame
+    links: tuple[Link, ...]
+
+    def intervals(self, level: float) -> np.ndarray:
+        """Wald intervals made on the working scale, (r, 2) on the natural one."""
+        working, error = (self.table[name].to_numpy() for name in ("working", "std_error"))
+        inner = torch.from_numpy(intervals(working, error, level))
+        ends = [link.inverse(both) for link, both in zip(self.links, inner, strict=True)]
+        return torch.stack(ends).numpy() if ends else inner.numpy()
+
+
+class _Label(NamedTuple):
+    """A row of the table; sigma has the group "Residual"."""
+
+    group: str
+    component: Component
+
+    @property
+    def pair(self) -> tuple[str, str | None]:
+        """The effect, or the two that are correlated."""
+        first, *second = self.component.effects
+        return first, second[0] if second else None
 
 
 def components(done: Estimate, info: Information | None, groups: tuple[str, ...]) -> Components:
-    """Variance components of the linear latent terms and of the residual."""
+    """Variance components of the latent terms that report any, and of the residual."""
     labels = _labels(done, groups)
     packing_names = [n for n in done.theta if n.startswith("latent") or n == "extra"]
     linear = [n for n in packing_names if info is None or n in info.packing.shapes]
@@ -77,40 +104,60 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
 
     value = _working(done, done.theta)
     error = torch.full_like(value, torch.nan)
+    kinds = np.array([label.component.kind for label in labels], dtype=object)
     if info is not None and linear and len(value):
         x = info.packing.pack(done.theta)
         error = delta_errors(info, torch.autograd.functional.jacobian(working, x))
         # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
-        edge = torch.tensor([second is not None for _, _, second in labels], dtype=torch.bool)
-        edge &= value.detach().abs() > FLAT
+        edge = torch.from_numpy(kinds == "cor") & (value.detach().abs() > FLAT)
         error = torch.where(edge | (error > FLAT), torch.nan, error)
-    scale = value.detach().numpy()
-    pairs = np.array([second is not None for _, _, second in labels], dtype=bool)
-    estimate = np.where(pairs, np.tanh(scale), np.exp(np.minimum(scale, 700.0)))
-    zero = 1e-8 * unit_scale(done) if pairs.any() else 0.0
-    none = {
-        (group, name)
-        for (group, name, second), sd in zip(labels, estimate, strict=True)
-        if second is None and sd < zero
-    }
-    for at, (group, one, two) in enumerate(labels):  # with an effect that is zero there is none
-        if two is not None and {(group, one), (group, two)} & none:
-            estimate[at] = np.nan
-    names = zip(*labels, strict=True) if labels else ((), (), ())
-    columns = dict(zip(("group", "name1", "name2"), map(list, names), strict=True))
-    errors = error.detach().numpy()
-    return Components(
-        pd.DataFrame({**columns, "working": scale, "std_error": errors, "estimate": estimate})
+    scale = value.detach()
+    estimate = np.array(
+        [
+            float(label.component.link.inverse(one.clamp(max=LARGEST)))
+            for label, one in zip(labels, scale, strict=True)
+        ]
     )
+    _without_effect(done, labels, estimate)
+    names = zip(*(label.pair for label in labels), strict=True) if labels else ((), ())
+    columns = dict(zip(("name1", "name2"), map(list, names), strict=True))
+    links = tuple(label.component.link for label in labels)
+    return Components(
+        pd.DataFrame(
+            {
+                "group": [label.group for label in labels],
+                "kind": kinds,
+                **columns,
+                "working": scale.numpy(),
+                "std_error": error.detach().numpy(),
+                "estimate": estimate,
+            }
+        ),
+        links,
+    )
+
+
+def _without_effect(done: Estimate, labels: list[_Label], estimate: np.ndarray) -> None:
+    """Take away correlations with an effect whose standard deviation is zero: there are none."""
+    if not any(label.component.kind == "cor" for label in labels):
+        return
+    zero = 1e-8 * unit_scale(done)
+    none = {
+        (label.group, label.component.effects[0])
+        for label, sd in zip(labels, estimate, strict=True)
+        if label.component.kind == "sd" and sd < zero
+    }
+    for at, (group, component) in enumerate(labels):
+        if component.kind == "cor" and {(group, name) for name in component.effects} & none:
+            estimate[at] = np.nan
 
 
 def component_name(row: Any) -> str:
     """sd_(Intercept)|Subject, cor_Days.(Intercept)|Subject, sigma: as lme4 names them."""
     if row.group == "Residual":
         return "sigma"
-    if pd.isna(row.name2):
-        return f"sd_{row.name1}|{row.group}"
-    return f"cor_{row.name2}.{row.name1}|{row.group}"
+    effects = row.name1 if pd.isna(row.name2) else f"{row.name2}.{row.name1}"
+    return f"{row.kind}_{effects}|{row.group}"
 
 
 def delta_errors(info: Information, J: Tensor) -> Tensor:
@@ -180,44 +227,28 @@ def part_coefficients(done: Estimate, info: Information | None) -> dict[str, pd.
 
 def unit_scale(done: Estimate) -> float:
     """The smallest scale of a random effect: what a standard deviation is compared with."""
-    return min(float(latent.scale.min()) for latent in done.model.latents if latent.linear)
+    return min(float(latent.scale.min()) for latent in done.model.latents if latent.components())
 
 
-def _labels(done: Estimate, groups: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
-    rows: list[tuple[str, str, str | None]] = []
-    for latent, group in zip(done.model.latents, groups, strict=True):
-        if not latent.linear:
-            continue
-        rows += [(group, name, None) for name in latent.names]
-        rows += [(group, latent.names[c], latent.names[r]) for r, c in _pairs(latent)]
+def _labels(done: Estimate, groups: tuple[str, ...]) -> list[_Label]:
+    pairs = zip(done.model.latents, groups, strict=True)
+    labels = [_Label(group, one) for latent, group in pairs for one in latent.components()]
     if done.model.one_number("log_sigma") is not None:
-        rows.append(("Residual", "", None))
-    return rows
-
-
-def _pairs(latent: Latent) -> list[tuple[int, int]]:
-    if "below" not in latent.shapes():
-        return []
-    return [(r, c) for r in range(latent.dim) for c in range(r)]
+        labels.append(_Label("Residual", Component("sd", ("",), LINKS["log"])))
+    return labels
 
 
 def _working(done: Estimate, theta: Theta) -> Tensor:
-    """log SDs and atanh correlations, term by term, then log sigma."""
+    """log SDs, atanh correlations and what else is reported, term by term, then log sigma."""
     parts = []
-    for i, latent in enumerate(done.model.latents):
-        if not latent.linear:
-            continue
-        D = covariance(latent, part(theta, f"latent{i + 1}."))
-        sd = D.diagonal().sqrt()
-        parts.append(sd.log())
-        correlation = D / sd[:, None] / sd
-        entries = [correlation[r, c].clamp(-1 + 1e-12, 1 - 1e-12) for r, c in _pairs(latent)]
-        if entries:
-            parts.append(torch.atanh(torch.stack(entries)))
+    for i, latent in enumerate(done.model.latents, 1):
+        values = latent.reported(part(theta, f"latent{i}."))
+        pairs = zip(latent.components(), values, strict=True)
+        parts += [one.link.forward(value) for one, value in pairs]
     at = done.model.one_number("log_sigma")
     if at is not None:
-        parts.append(theta["extra"][at : at + 1])
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+        parts.append(theta["extra"][at])
+    return torch.stack(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -240,8 +271,8 @@ def time_profile(done: Estimate, i: int, draws: int = 4096) -> Profile:
     weights = {**weights, **latent.prepare(weights)}
     b = sobol_normal(latent.dim, draws, seed=11)[:, None, :]
     with torch.no_grad():
-        rows = (panel.rows.T[i][at][None], panel.rows.basis[i][at][None])
-        value = latent.effect(weights, b, *rows)[:, 0]
+        rows = panel.rows.take(at[None]).of_term(i)
+        value = latent.effect(weights, b, rows)[:, 0]
     S = np.cov(value.numpy().T)
     sd = np.sqrt(np.diag(S))
     with np.errstate(invalid="ignore"):  # no variance at a time, no correlation with it

@@ -16,7 +16,6 @@ from scipy import optimize
 from torch import Tensor
 
 from dgmm.inference.coordinates import EDGE, Coordinates
-from dgmm.latent import Normal
 from dgmm.likelihood import Point, Smooth
 from dgmm.parameters import Theta
 
@@ -41,10 +40,8 @@ def targets(done: Point) -> list[Target]:
     """The targets in the order of the Wald table: coefficients, random parts, sigma."""
     found = [Target("fixed", 0, (j,)) for j in range(len(done.model.names))]
     for i, latent in enumerate(done.model.latents):
-        found += [Target("sd", i, (j,)) for j in range(len(latent.names))]
-        if "below" in latent.shapes():
-            q = len(latent.names)
-            found += [Target("cor", i, (c, r)) for r in range(q) for c in range(r)]
+        for kind, effects, _ in latent.components():
+            found.append(Target(kind, i, tuple(latent.names.index(name) for name in effects)))
     if done.model.one_number("log_sigma") is not None:
         found.append(Target("sigma"))
     return found
@@ -63,7 +60,7 @@ class _Layout:
 def _layout(done: Point, target: Target) -> _Layout:
     first = target.places if target.kind in ("sd", "cor") else ()
     coordinates = Coordinates.of(done.model.latents, target.term, first)
-    values = coordinates.of_theta(done)
+    values = coordinates.of_theta(done.theta)
     start = coordinates.start(target.term)
     if target.kind == "sd":
         return _Layout(coordinates, start, float(values[start]), (0.0, np.inf))
@@ -169,7 +166,7 @@ class Surface:
         self.estimate, self.limits = layout.estimate, layout.limits
         self._done, self._layout, self._target = done, layout, target
         model = done.model
-        random = layout.coordinates.of_theta(done)
+        random = layout.coordinates.of_theta(done.theta)
         scale, bounds = _random_box(layout, random)
         p = len(model.names)
         axis = model.basis[target.places[0]] if target.kind == "fixed" else model.basis[0]
@@ -227,10 +224,6 @@ class Surface:
     def _theta(self, vector: Tensor) -> Theta:
         k, p = self._k, self._p
         theta: Theta = {"beta": self._turn @ vector[k : k + p]}
-        roots = self._layout.coordinates.roots(vector[:k])
-        for i, (root, latent) in enumerate(zip(roots, self._done.model.latents, strict=True), 1):
-            assert isinstance(latent, Normal)
-            raw = latent.from_covariance(root @ root.T)
-            theta |= {f"latent{i}.{name}": value for name, value in raw.items()}
+        theta |= self._layout.coordinates.to_theta(vector[:k])
         theta["extra"] = vector[k + p :].reshape(self._done.theta["extra"].shape)
         return theta

@@ -6,13 +6,11 @@ import numpy as np
 import torch
 
 from dgmm.information.records import reported_packing
-from dgmm.latent import Normal
+from dgmm.latent import BOUNDARY
 from dgmm.likelihood import Point
+from dgmm.parameters import part
 
 __all__ = ["family_edges", "find_boundary", "sigma_unit"]
-
-BOUNDARY = 1e-4
-"""A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
 
 EDGE = 4.0
 FLAT_INFORMATION = 0.02
@@ -21,25 +19,16 @@ FLAT_INFORMATION = 0.02
 
 def find_boundary(done: Point) -> tuple[tuple[str, ...], np.ndarray]:
     """Random effects without variance of their own, and the reported entries held fixed there."""
-    packing = reported_packing(done.model)
+    model, packing = done.model, reported_packing(done.model)
     held = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
     names: list[str] = []
-    for i, latent in enumerate(done.model.latents, 1):
-        if not isinstance(latent, Normal):
-            continue
-        key = f"latent{i}.log_diagonal"
-        diagonal = done.theta[key].exp()
-        zero = diagonal < BOUNDARY * max(float(diagonal.max()), sigma_unit(done))
-        if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
-            zero |= diagonal < 10 * BOUNDARY
-        held[key] = zero.double()
-        names += [_name(done, i - 1, latent.names[j]) for j in torch.nonzero(zero)[:, 0]]
-        if "below" in latent.shapes():
-            below = done.theta[f"latent{i}.below"]
-            column = torch.tril_indices(latent.dim, latent.dim, -1)[1]
-            # a column of Lambda that is zero throughout says nothing about its entries below
-            empty = (zero[column]) & (below.abs() < BOUNDARY)
-            held[f"latent{i}.below"] = empty.double()
+    floor = BOUNDARY * sigma_unit(done)
+    if "log_sigma" not in model.family.extra:  # a thousandth on the scale of the link
+        floor = max(floor, 10 * BOUNDARY)
+    for i, latent in enumerate(model.latents, 1):
+        found = latent.at_boundary(part(done.theta, f"latent{i}."), floor)
+        held |= {f"latent{i}.{name}": at.double() for name, at in found.held.items()}
+        names += [_name(done, i - 1, one) for one in found.names]
     return tuple(names), packing.pack(held).numpy() > 0
 
 

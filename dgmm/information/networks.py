@@ -30,7 +30,7 @@ from dgmm.likelihood.numerical import gradient_hessian
 from dgmm.likelihood.polish import kappa_vector
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
-from dgmm.parameters import Packing, Theta
+from dgmm.parameters import Packing, Theta, part
 from dgmm.penalised.evidence import effective_df
 
 __all__ = [
@@ -68,7 +68,7 @@ class NetworkInformation:
 
 def network_information(done: Point, seed: int, draws: int) -> NetworkInformation:
     """The joint information; what it is made of depends on where the networks stand."""
-    if all(latent.linear for latent in done.model.latents):
+    if done.model.by_columns:
         return _fixed_networks(done, seed, draws)
     return _neural_effects(done, seed, draws)
 
@@ -149,7 +149,7 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
         None,
         None,
         lambda: frozen.scores(done.theta).numpy(),
-        _effective(model, expected, kappa),
+        _effective(model, done.theta, expected, kappa),
         curvature.asymmetry,
         "observed information (central differences of the score at frozen nodes), "
         "network weights integrated out by F + kappa S",
@@ -181,32 +181,29 @@ def rotations(model: Model, theta: Theta, packing: Packing) -> np.ndarray:
     is a null vector of the information about Lambda once the layers are integrated out.
     """
     columns = []
+    zero = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
     for i, latent in enumerate(model.latents, 1):
-        if latent.linear:
-            continue
-        name = f"latent{i}.Lambda"
-        for one in range(latent.dim):
-            for two in range(one):
-                S = torch.zeros(latent.dim, latent.dim, dtype=torch.float64)
-                S[one, two], S[two, one] = 1.0, -1.0
-                zero = {n: torch.zeros(shape) for n, shape in packing.shapes.items()}
-                columns.append(packing.pack({**zero, name: theta[name] @ S}))
+        for one in latent.invariances(part(theta, f"latent{i}.")):
+            moved = {f"latent{i}.{name}": value for name, value in one.items()}
+            columns.append(packing.pack({**zero, **moved}))
     return torch.stack(columns, dim=1).numpy() if columns else np.zeros((packing.size, 0))
 
 
-def _effective(model: Model, expected: Tensor, kappa: Tensor) -> dict[str, float]:
+def _effective(model: Model, theta: Theta, expected: Tensor, kappa: Tensor) -> dict[str, float]:
     """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
     share = effective_df(expected, kappa)
     edf = {"total": float(share.sum())}
     blocks = [f"dnn{i + 1}." for i in range(len(model.networks))]
-    blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if not lat.linear]
+    blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if lat.neural]
     for prefix in blocks:
         names = [n for n in model.packing.shapes if n.startswith(prefix)]
         edf[prefix[:-1]] = float(share[model.packing.positions(names)].sum())
     for i, latent in enumerate(model.latents, 1):
-        if not latent.linear:  # rotations of b change nothing, whatever the sampled scores say
-            edf[f"latent{i}"] -= latent.dim * (latent.dim - 1) / 2
-            edf["total"] -= latent.dim * (latent.dim - 1) / 2
+        # what changes nothing has no information, whatever the sampled scores say
+        flat = len(latent.invariances(part(theta, f"latent{i}.")))
+        edf["total"] -= flat
+        if latent.neural:
+            edf[f"latent{i}"] -= flat
     return edf
 
 

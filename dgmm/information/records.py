@@ -44,7 +44,7 @@ def reported_packing(model: Model) -> Packing:
     """beta, linear variance components, extra parameters; no network weights."""
     names = ["beta", "extra"]
     for i, latent in enumerate(model.latents, 1):
-        if latent.linear:
+        if not latent.neural:
             names += [f"latent{i}.{name}" for name in latent.shapes()]
     return model.packing.only(names)
 

@@ -1,14 +1,38 @@
-"""p(b) and mu2(b, T): one latent structure per file; the word left of the bar is the file."""
+"""p(b) and mu2(b, T): one latent structure per file; the word left of the bar is its ``name``."""
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Latent
+from dgmm.formula import LatentTerm, Syntax
+from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
+from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
 from dgmm.latent.warp import Warp
-from dgmm.runtime.registry import lookup
+from dgmm.runtime.registry import lookup, members
 
-__all__ = ["Latent", "Normal", "Warp", "build"]
+__all__ = [
+    "BOUNDARY",
+    "Boundary",
+    "Component",
+    "Latent",
+    "Normal",
+    "Pattern",
+    "Warp",
+    "build",
+    "kind_of",
+    "theta_of_covariances",
+    "words",
+]
+
+
+def words() -> dict[str, Syntax]:
+    """The words that may stand left of a bar as `word(terms)`."""
+    return {name: one.syntax for name, one in members("dgmm.latent", Latent).items()}
+
+
+def kind_of(term: LatentTerm) -> type[Latent]:
+    """The class of a formula term."""
+    return lookup("dgmm.latent", Latent, term.kind, "latent")
 
 
 def build(block: LatentBlock, unit: float) -> Latent:
     """The latent structure of one formula term."""
-    return lookup("dgmm.latent", Latent, block.term.kind, "latent").build(block, unit)
+    return kind_of(block.term).build(block, unit)

@@ -1,94 +1,184 @@
-"""What a latent structure must supply: the prior of b and mu2(b, T)."""
+"""What a latent structure must supply: the prior of b, mu2(b, T), and what is reported of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
+from dgmm.families.links import Link
+from dgmm.formula import Syntax
 from dgmm.networks import Weights
+from dgmm.panel import LatentRows
 
-__all__ = ["Latent"]
+__all__ = ["BOUNDARY", "Boundary", "Component", "Latent"]
+
+BOUNDARY = 1e-4
+"""A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
+
+
+class Component(NamedTuple):
+    """A reported parameter: its kind ("sd", "cor", "range", ...) and the effects it is about.
+
+    Intervals are made on the scale of the ``link``.
+    """
+
+    kind: str
+    effects: tuple[str, ...]  # one, or the two that are correlated
+    link: Link
+
+
+class Boundary(NamedTuple):
+    """Effects without variance, and per weight the entries without information, in their shape."""
+
+    names: tuple[str, ...]
+    held: Mapping[str, Tensor]
 
 
 class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor, E mu2 = 0.
 
-    The word left of the bar is ``name``; the class is made from the term's design block by
-    :meth:`build`. ``scale`` (q,) puts the raw weights on a common footing: the unit of the
-    linear predictor over the root mean square of each column of T.
+    The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
+    class is made from the term's design block by :meth:`build`. ``scale`` (q,) puts the raw weights
+    on a common footing: the unit of the linear predictor over the root mean square of each column
+    of T.
     """
 
     name: ClassVar[str]
+    syntax: ClassVar[Syntax] = Syntax()
+    linear: ClassVar[bool]  # mu2 linear in b
+    by_columns: ClassVar[bool] = False
+    """mu2 = T Lambda b, Lambda the same for all rows, D free within :meth:`blocks` of columns."""
+
     label: str  # the term as written in the formula
     dim: int  # k
     names: tuple[str, ...]  # columns of T
     scale: Tensor  # (q,)
     penalised: frozenset[str] = frozenset()  # weights under the ridge
-    ridge: float = 0.0  # of the penalised weights, before held-out subjects have spoken
+    ridge: float = 0.0  # of the penalised weights, before it is chosen on held-out subjects
     effort: float = 1.0  # share of the epochs that its search takes
     weak: Mapping[str, float] = MappingProxyType({})  # others under a penalty that stays
-    linear: ClassVar[bool]  # mu2 linear in b
+
+    @property
+    def neural(self) -> bool:
+        """A network with many weights, of which none is reported."""
+        return self.syntax.neural
+
+    @property
+    def serial(self) -> bool:
+        """A path: mu2 of a row depends on the rows before it, b has an element per row."""
+        return self.syntax.serial
 
     @classmethod
     @abstractmethod
     def build(cls, block: LatentBlock, unit: float) -> Latent:
         """Read dimensions and scales off the design; ``unit`` is the scale of eta."""
 
+    def sized(self, rows: LatentRows, longest: int) -> Latent:
+        """The structure where subjects have up to ``longest`` rows; a path has a b for each.
+
+        It never becomes smaller, so that b of the fit keeps its meaning.
+
+        rows: all of them, (N, .).
+
+        Raises:
+            ValueError: the rows are impossible for it.
+        """
+        return self
+
     @abstractmethod
     def layers(self) -> str:
-        """Sizes of the layers of its network for the summary ("" when linear)."""
+        """Sizes of the layers of its network for the summary ("" when there is none)."""
 
     def remark(self, weights: Weights) -> str:
         """A sentence for the summary about what the layers do not show ("" when there is none)."""
         return ""
 
+    # -- parameters --------------------------------------------------------------------------
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the raw parameters."""
+        """Names and shapes of the raw parameters; they do not depend on the panel."""
 
     @abstractmethod
     def initial(self, generator: torch.Generator) -> Weights:
         """Starting values when nothing is known: modest independent effects."""
 
-    @abstractmethod
-    def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
-        """Weights that reproduce the linear latent with D = ``covariance`` (q, q).
+    def starts(self, weights: Weights) -> tuple[Weights, ...]:
+        """Weights from which the likelihood may have different maxima, the given ones first."""
+        return (weights,)
+
+    def from_covariance(
+        self, covariance: Tensor, gram: Tensor, generator: torch.Generator
+    ) -> Weights:
+        """Weights that reproduce the linear latent with D = ``covariance`` (q, q), if any can.
 
         gram: (q, q) mean of T'T, by which directions of b are ordered.
         """
+        return self.initial(generator)
 
-    def following(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
+    def from_profile(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
         """Weights near the linear ones whose curve, where there is one, is the mean profile (N,) at
         the rows T (N, q).
         """
         return weights
+
+    def invariances(self, weights: Weights) -> tuple[Weights, ...]:
+        """Directions of some weights along which, with the layers following, nothing changes."""
+        return ()
+
+    # -- mu2 ---------------------------------------------------------------------------------
 
     @abstractmethod
     def prepare(self, weights: Weights) -> Weights:
         """Small quantities that follow from the weights alone (centres), computed once."""
 
     @abstractmethod
-    def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        """mu2: b (..., n, k), T (n, J, q), basis (n, J, r) -> (..., n, J)."""
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        """mu2: b (..., n, k), rows (n, J) -> (..., n, J)."""
 
     @abstractmethod
-    def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
 
-    def places(self, weights: Weights) -> Tensor:
+    def candidate_modes(self, weights: Weights) -> Tensor:
         """Values of b near which a mode of b | y may lie, (c, k), zero first and often alone."""
         return torch.zeros(1, self.dim, dtype=torch.float64)
 
     @abstractmethod
-    def skip(self, weights: Weights) -> Tensor:
-        """The linear part, (q, k): mu2 = T skip b + (what is not linear)."""
+    def loadings(self, weights: Weights) -> Tensor:
+        """Lambda (q, k): mu2 = T Lambda b + (what is not linear, or depends on the row)."""
 
     def tangent(self, weights: Weights) -> Tensor:
         """What a linear encoder should take for the linear part, (q, k)."""
-        return self.skip(weights)
+        return self.loadings(weights)
+
+    # -- what is reported --------------------------------------------------------------------
+
+    def components(self) -> tuple[Component, ...]:
+        """The parameters that are reported; none of a network."""
+        return ()
+
+    def reported(self, weights: Weights) -> Tensor:
+        """Their values on the natural scale, (c,)."""
+        return torch.zeros(0, dtype=torch.float64)
+
+    def at_boundary(self, weights: Weights, floor: float) -> Boundary:
+        """Where a variance is zero or a parameter is at the end of its range.
+
+        floor: the standard deviation, in units of the model, below which an effect is called zero.
+        """
+        return Boundary((), {})
+
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        """Columns of T with a free covariance, block by block; independent between blocks."""
+        return ()
+
+    def without(self, effect: int) -> tuple[Latent, tuple[int, ...]] | None:
+        """The structure without one effect, and the columns of T kept; None when none is left."""
+        return None

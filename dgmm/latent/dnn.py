@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
+from dgmm.formula import NETWORK
 from dgmm.latent.base import Latent
 from dgmm.latent.normal import column_scale
 from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
 from dgmm.numerics.quadrature import sobol_normal
+from dgmm.panel import LatentRows
 
 __all__ = ["Neural"]
 
-FORMS = ("coefficients", "dense", "warped")
+HIDDEN, ACTIVATION = (32, 32), "softplus"
 MOST_DEFAULT_EFFECTS = 5
 
 RIDGE, BESIDE = 6.0, 200.0
@@ -52,24 +54,23 @@ class Neural(Latent):
     warp: Warp | None = None
 
     name = "dnn"
+    syntax = NETWORK
     linear = False
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Neural:
-        term = block.term
+        term, options = block.term, block.term.options
         T = torch.from_numpy(block.columns.matrix)
         phi = torch.from_numpy((block.basis or block.columns).matrix)
-        k = term.latent or min(T.shape[1], MOST_DEFAULT_EFFECTS)
-        form = term.form or "coefficients"
-        if form not in FORMS:
-            raise ValueError(f"{term.text}: form={form!r} is not one of {', '.join(FORMS)}")
+        k = options.get("latent") or min(T.shape[1], MOST_DEFAULT_EFFECTS)
+        form, hidden = options.get("form", "coefficients"), options.get("hidden", HIDDEN)
         if form != "dense":
-            sizes = (k, *term.hidden, phi.shape[1])
+            sizes = (k, *hidden, phi.shape[1])
             time = None if block.time is None else torch.from_numpy(block.time)
             shape = unit / phi.shape[1] ** 0.5 * smooth_first(phi, time)
             draws = 256
         else:
-            sizes = (k + T.shape[1], *term.hidden, 1)
+            sizes = (k + T.shape[1], *hidden, 1)
             shape = torch.tensor([[unit]], dtype=torch.float64)
             draws = 32
         return cls(
@@ -79,7 +80,7 @@ class Neural(Latent):
             unit * whitening(T),
             k,
             form,
-            Dense(sizes, term.activation, bias=False),
+            Dense(sizes, options.get("activation", ACTIVATION), bias=False),
             shape,
             sobol_normal(k, draws, seed=20),
             Warp.build(block, k, unit) if form == "warped" else None,
@@ -124,7 +125,9 @@ class Neural(Latent):
         moved = {} if self.warp is None else self.warp.initial(generator)
         return {**moved, **self.network.initial(generator, last=last)}
 
-    def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
+    def from_covariance(
+        self, covariance: Tensor, gram: Tensor, generator: torch.Generator
+    ) -> Weights:
         # principal directions of the random function: eigenvectors of G^(1/2) D G^(1/2)
         D = torch.linalg.solve(self.frame, torch.linalg.solve(self.frame, covariance).T)
         G = self.frame.T @ gram @ self.frame
@@ -141,11 +144,21 @@ class Neural(Latent):
             Lambda = torch.cat([Lambda, extra], dim=1)
         return {"Lambda": Lambda, **self._beside(generator, last=0.02)}
 
-    def following(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
+    def from_profile(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
         if self.warp is None:
             return weights
-        start, left = self.warp.following(weights, self.skip(weights), T, profile)
+        start, left = self.warp.from_profile(weights, self.loadings(weights), T, profile)
         return {**weights, **start, "Lambda": torch.linalg.solve(self.frame, left)}
+
+    def invariances(self, weights: Weights) -> tuple[Weights, ...]:
+        """Rotations of b: Lambda -> Lambda (I + e S), S antisymmetric."""
+        found = []
+        for one in range(self.dim):
+            for two in range(one):
+                S = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+                S[one, two], S[two, one] = 1.0, -1.0
+                found.append({"Lambda": weights["Lambda"] @ S})
+        return tuple(found)
 
     def prepare(self, weights: Weights) -> Weights:
         if self.form == "dense":
@@ -153,23 +166,27 @@ class Neural(Latent):
         moved = {} if self.warp is None else self.warp.prepare(weights, self.centre)
         return {"centre": self.network(weights, self.centre).mean(0), **moved}
 
-    def places(self, weights: Weights) -> Tensor:
-        return super().places(weights) if self.warp is None else self.warp.places(weights)
+    def candidate_modes(self, weights: Weights) -> Tensor:
+        return (
+            super().candidate_modes(weights)
+            if self.warp is None
+            else self.warp.candidate_modes(weights)
+        )
 
-    def skip(self, weights: Weights) -> Tensor:
+    def loadings(self, weights: Weights) -> Tensor:
         return self.frame @ weights["Lambda"]
 
     def tangent(self, weights: Weights) -> Tensor:
-        skip = self.skip(weights)
+        skip = self.loadings(weights)
         return skip if self.warp is None else skip + self.warp.tangent(weights, self.centre)
 
-    def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        linear = torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        linear = torch.einsum("njq,...nq->...nj", rows.T, b @ self.loadings(weights).T)
         if self.form == "dense":
-            return linear + self._dense(weights, b, T)
+            return linear + self._dense(weights, b, rows.T)
         coefficient = (self.network(weights, b) - weights["centre"]) @ self.shape.T
-        total = linear + torch.einsum("njr,...nr->...nj", basis, coefficient)
-        return total if self.warp is None else total + self.warp.effect(weights, b, T)
+        total = linear + torch.einsum("njr,...nr->...nj", rows.basis, coefficient)
+        return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit = self.shape[0, 0]
@@ -186,14 +203,14 @@ class Neural(Latent):
         inputs = torch.cat([spread, rows.expand(*shape, rows.shape[-1])], dim=-1)
         return self.network(weights, inputs)[..., 0]
 
-    def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
+    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         if self.form != "dense":
-            J = self.shape @ self.network.jacobian(weights, b)
-            slope = T @ self.skip(weights) + basis @ J
-            return slope if self.warp is None else slope + self.warp.slope(weights, b, T)
+            inner = self.shape @ self.network.jacobian(weights, b)
+            J = rows.T @ self.loadings(weights) + rows.basis @ inner
+            return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
 
         def along(direction: Tensor) -> Tensor:
             tangent = direction.expand_as(b)
-            return torch.func.jvp(lambda x: self.effect(weights, x, T, basis), (b,), (tangent,))[1]
+            return torch.func.jvp(lambda x: self.effect(weights, x, rows), (b,), (tangent,))[1]
 
         return torch.stack([along(d) for d in torch.eye(self.dim, dtype=b.dtype)], dim=-1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Latent
+from dgmm.families.links import ATANH, LINKS
+from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
+from dgmm.latent.covariance import free_shapes, loadings, triangular
 from dgmm.networks import Weights
+from dgmm.panel import LatentRows
 
 __all__ = ["Normal", "column_scale"]
 
@@ -34,6 +37,7 @@ class Normal(Latent):
 
     name = "normal"
     linear = True
+    by_columns = True
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Normal:
@@ -49,12 +53,10 @@ class Normal(Latent):
     def layers(self) -> str:
         return ""
 
+    # -- parameters --------------------------------------------------------------------------
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        k = self.dim
-        shapes: dict[str, tuple[int, ...]] = {"log_diagonal": (k,)}
-        if not self.diagonal and k > 1:
-            shapes["below"] = (k * (k - 1) // 2,)
-        return shapes
+        return free_shapes(self.dim, not self.diagonal)
 
     def initial(self, generator: torch.Generator) -> Weights:
         weights = {"log_diagonal": torch.full((self.dim,), -0.7, dtype=torch.float64)}
@@ -62,32 +64,64 @@ class Normal(Latent):
             weights["below"] = torch.zeros(self.shapes()["below"], dtype=torch.float64)
         return weights
 
-    def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
-        return self.from_covariance(covariance)
+    def from_covariance(
+        self, covariance: Tensor, gram: Tensor, generator: torch.Generator
+    ) -> Weights:
+        return triangular(covariance, self.scale, not self.diagonal)
 
-    def from_covariance(self, covariance: Tensor) -> Weights:
-        """Raw parameters of D; a singular D is met with a floor of 1e-10 on the variances."""
-        D = covariance / self.scale[:, None] / self.scale
-        floor = 1e-10 * D.diagonal().max().clamp(min=1e-6)
-        L = torch.linalg.cholesky(D + floor * torch.eye(self.dim, dtype=D.dtype))
-        weights = {"log_diagonal": L.diagonal().log()}
-        if "below" in self.shapes():
-            row, column = torch.tril_indices(self.dim, self.dim, -1)
-            weights["below"] = L[row, column]
-        return weights
+    # -- mu2 ---------------------------------------------------------------------------------
 
     def prepare(self, weights: Weights) -> Weights:
         return {}
 
-    def skip(self, weights: Weights) -> Tensor:
-        L = torch.diag(weights["log_diagonal"].exp())
+    def loadings(self, weights: Weights) -> Tensor:
+        return loadings(weights, self.scale)
+
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        return torch.einsum("njq,...nq->...nj", rows.T, b @ self.loadings(weights).T)
+
+    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        return rows.T @ self.loadings(weights)
+
+    # -- what is reported --------------------------------------------------------------------
+
+    def components(self) -> tuple[Component, ...]:
+        deviations = [Component("sd", (name,), LINKS["log"]) for name in self.names]
+        pairs = [(self.names[c], self.names[r]) for r, c in self._pairs()]
+        return (*deviations, *(Component("cor", pair, ATANH) for pair in pairs))
+
+    def reported(self, weights: Weights) -> Tensor:
+        Lambda = self.loadings(weights)
+        D = Lambda @ Lambda.mT
+        sd = D.diagonal().sqrt()
+        if not self._pairs():
+            return sd
+        correlation = D / sd[:, None] / sd
+        return torch.cat([sd, torch.stack([correlation[r, c] for r, c in self._pairs()])])
+
+    def _pairs(self) -> list[tuple[int, int]]:
+        """Row and column of every correlation."""
+        if len(self.blocks()) == self.dim:
+            return []
+        return [(r, c) for r in range(self.dim) for c in range(r)]
+
+    def at_boundary(self, weights: Weights, floor: float) -> Boundary:
+        diagonal = weights["log_diagonal"].exp()
+        zero = diagonal < max(BOUNDARY * float(diagonal.max()), floor)
+        held = {"log_diagonal": zero}
         if "below" in weights:
-            row, column = torch.tril_indices(self.dim, self.dim, -1)
-            L = L.index_put((row, column), weights["below"])
-        return self.scale[:, None] * L
+            column = torch.tril_indices(self.dim, self.dim, -1)[1]
+            # a column of Lambda that is zero throughout says nothing about its entries below
+            held["below"] = zero[column] & (weights["below"].abs() < BOUNDARY)
+        return Boundary(tuple(self.names[j] for j in torch.nonzero(zero)[:, 0]), held)
 
-    def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        return torch.einsum("njq,...nq->...nj", T, b @ self.skip(weights).T)
+    def blocks(self) -> tuple[tuple[int, ...], ...]:
+        every = range(self.dim)
+        return tuple((j,) for j in every) if self.diagonal else (tuple(every),)
 
-    def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        return T @ self.skip(weights)
+    def without(self, effect: int) -> tuple[Latent, tuple[int, ...]] | None:
+        kept = tuple(j for j in range(self.dim) if j != effect)
+        if not kept:
+            return None
+        names = tuple(self.names[j] for j in kept)
+        return replace(self, names=names, scale=self.scale[list(kept)]), kept

@@ -110,16 +110,16 @@ class Warp:
             for name, shape in self.shapes().items()
         }
 
-    def following(
-        self, weights: Weights, skip: Tensor, T: Tensor, profile: Tensor
+    def from_profile(
+        self, weights: Weights, Lambda: Tensor, T: Tensor, profile: Tensor
     ) -> tuple[Weights, Tensor]:
-        """The weights of a start near a linear model, and what is left of its ``skip`` (q, k).
+        """The weights of a start near a linear model, and what is left of its ``Lambda`` (q, k).
 
         h follows the mean profile (N,) at the rows T (N, q). To first order in b,
 
             w = h(s) size'b - h'(s) shift'b + s h'(s) stretch'b,
 
-        so three functions of time explain a part of T skip b; a SHARE of it is taken over.
+        so three functions of time explain a part of T Lambda b; a SHARE of it is taken over.
         """
         s = T @ self.along
         columns = self.curve.columns(s)
@@ -128,13 +128,13 @@ class Warp:
         level, up = height_and_rise(self.curve.table(curve), self.curve.place(s))
         slope = up / self.curve.step
         first = torch.stack([level, -slope, s * slope], dim=1)
-        part = SHARE * _damped(first, T @ skip, (0.1 * self.unit) ** 2)
+        part = SHARE * _damped(first, T @ Lambda, (0.1 * self.unit) ** 2)
         size, shift, stretch = (
             weights[name] + row
             for name, row in zip(("size", "shift", "stretch"), part, strict=True)
         )
         start = {"curve": curve, "size": size, "shift": shift, "stretch": stretch}
-        return start, skip - torch.linalg.lstsq(T, first @ part, driver="gelsd").solution
+        return start, Lambda - torch.linalg.lstsq(T, first @ part, driver="gelsd").solution
 
     def prepare(self, weights: Weights, centre: Tensor) -> Weights:
         """The mean of w over the draws ``centre`` (draws, k), at its knots."""
@@ -149,11 +149,11 @@ class Warp:
         mean = height(self.mean.table(weights["mean"]), self.mean.place(s))
         return torch.addcmul(-mean, _by(weights["size"], b), curve)
 
-    def slope(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
+    def jacobian(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         """d w / d b, (..., n, J, k)."""
-        return self._slope(weights, b, T @ self.along)
+        return self._jacobian(weights, b, T @ self.along)
 
-    def _slope(self, weights: Weights, b: Tensor, s: Tensor) -> Tensor:
+    def _jacobian(self, weights: Weights, b: Tensor, s: Tensor) -> Tensor:
         table = self.curve.table(weights["curve"])
         place, gain = self._place(weights, b, s), _by(weights["size"], b)
         level, up = height_and_rise(table, place)
@@ -164,7 +164,7 @@ class Warp:
 
     def tangent(self, weights: Weights, centre: Tensor) -> Tensor:
         """The mean of d w / d b over the draws ``centre`` in terms of T, (q, k)."""
-        return self.project @ self._slope(weights, centre, self.mean.knots()).mean(0)
+        return self.project @ self._jacobian(weights, centre, self.mean.knots()).mean(0)
 
     def _place(self, weights: Weights, b: Tensor, s: Tensor) -> Tensor:
         """Where the curve is taken, (tau - first knot) / step, (..., n, J)."""
@@ -172,7 +172,7 @@ class Warp:
         away = pace * (b @ weights["shift"]).unsqueeze(-1) + self.curve.first / self.curve.step
         return torch.addcmul(-away, pace, s)
 
-    def places(self, weights: Weights) -> Tensor:
+    def candidate_modes(self, weights: Weights) -> Tensor:
         """b = 0 and eight points around it in the plane of shift and stretch, (9, k) or (3, 1).
 
         Between curves that come early or late, fast or slow, there may be no way uphill.

@@ -39,8 +39,8 @@ class Adaptive(Likelihood):
     def cannot(cls, model: Model, panel: Panel) -> str | None:
         if panel.several:
             return "it is for one grouping factor"
-        if model.networks or not all(latent.linear for latent in model.latents):
-            return "its derivatives are for models without dnn()"
+        if model.networks or not model.by_columns:
+            return "its derivatives are for random effects T Lambda b and models without dnn()"
         return None
 
     @cached_property

@@ -126,7 +126,11 @@ class Likelihood(ABC):
         cls, model: Model, panel: Panel, integration: Integration, restricted: bool = False
     ) -> Likelihood:
         """The likelihood of a model that it applies to; ``restricted`` for REML."""
-        return cls(model, panel, integration)
+        if restricted:
+            raise ValueError(
+                "method='reml' is for Gaussian linear mixed models, likelihood='exact'"
+            )
+        return cls(model.sized(panel), panel, integration)
 
     @classmethod
     def automatic(cls, model: Model) -> bool:
@@ -214,7 +218,7 @@ class Likelihood(ABC):
 
     def on(self, panel: Panel) -> Likelihood:
         """The same engine and options for other rows or other subjects."""
-        return replace(self, panel=panel)
+        return replace(self, panel=panel, model=self.model.sized(panel))
 
     def under(self, model: Model) -> Likelihood:
         """The same engine and options for another model of the same rows."""

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from dgmm.families import Family, Observations
+from dgmm.latent import Pattern
 from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.pattern import Pattern
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
@@ -93,7 +93,7 @@ class CrossedEngine:
         self.X = rows.X @ model.basis
         self.layout: Layout = lay_out(panel, target)
         self.t = scaled_columns(model, panel, self.layout)
-        self.pattern = Pattern.of_model(model)
+        self.pattern = Pattern.of(model.latents)
         self.p = self.X.shape[1]
         self._u = np.zeros(self.layout.plan.order)
 
@@ -221,7 +221,7 @@ class CrossedEngine:
 
 def loadings(model: Model, theta: Theta) -> Tensor:
     """Lambda of all terms, (q, q)."""
-    blocks = [lat.skip(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
+    blocks = [lat.loadings(part(theta, f"latent{i}.")) for i, lat in enumerate(model.latents, 1)]
     return torch.block_diag(*blocks)
 
 

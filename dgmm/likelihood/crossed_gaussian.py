@@ -38,8 +38,8 @@ def not_crossed(model: Model, panel: Panel) -> str | None:
     """Why a model does not have several grouping factors that can be eliminated."""
     if not panel.several:
         return "it is for several grouping factors"
-    if not model.linear:
-        return "several grouping factors are fitted without dnn()"
+    if model.networks or not model.by_columns:
+        return "several grouping factors are for random effects T Lambda b and models without dnn()"
     if model.parts:
         named = " and ".join(f"{one.name}=" for one in model.parts)
         return f"{named} is for one grouping factor; the formula has several"

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dgmm.latent import Pattern
 from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
-from dgmm.likelihood.pattern import Pattern
 from dgmm.likelihood.statistics import scaled_rows
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -71,7 +71,7 @@ def crossed_statistics(model: Model, panel: Panel) -> CrossedStatistics:
         constant,
         model.unit,
         float(torch.linalg.slogdet(model.basis)[1]),
-        Pattern.of_model(model),
+        Pattern.of(model.latents),
         layout,
     )
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.latent import Pattern
 from dgmm.likelihood.base import (
     Each,
     Integration,
@@ -24,10 +25,9 @@ from dgmm.likelihood.base import (
     VarianceMoments,
 )
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
-from dgmm.likelihood.pattern import Pattern
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.likelihood.profiling import Profile, maximise
-from dgmm.likelihood.rules import NodeRule, SigmaPoints
+from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.likelihood.statistics import statistics
 from dgmm.likelihood.sufficient import GaussianValue, Sufficient, profiled_deviance
 from dgmm.model import Model
@@ -71,8 +71,8 @@ class Gaussian(Likelihood):
     def cannot(cls, model: Model, panel: Panel) -> str | None:
         if panel.several:
             return "it is for one grouping factor"
-        if model.networks:
-            return "it is for models without dnn()"
+        if model.networks or not model.by_columns:
+            return "it is for random effects T Lambda b and models without dnn()"
         return closed_form(model)
 
     @classmethod
@@ -167,7 +167,7 @@ class Gaussian(Likelihood):
         return -0.5 * profiled_deviance(self.statistics, none, self.restricted).value
 
     def score_rule(self) -> NodeRule:
-        return SigmaPoints()
+        return Laplace()
 
     def choice(self) -> dict[str, Any]:
         return {**super().choice(), "restricted": self.restricted}
@@ -178,10 +178,10 @@ class Gaussian(Likelihood):
 
 def profile_theta(model: Model, profile: Profile) -> Theta:
     """theta of a profile."""
-    pattern = Pattern.of_model(model)
+    pattern = Pattern.of(model.latents)
     return {
         "beta": torch.from_numpy(profile.beta),
-        **pattern.weights(model.latents, profile.Lambda),
+        **pattern.to_theta(profile.Lambda[pattern.row, pattern.column]),
         "extra": torch.tensor([profile.log_sigma], dtype=torch.float64),
     }
 

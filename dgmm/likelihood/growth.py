@@ -13,7 +13,7 @@ import numpy as np
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.base import Integration, unreached
-from dgmm.likelihood.pattern import near_zero
+from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import Model

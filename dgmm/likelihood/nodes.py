@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
-from dgmm.numerics.quadrature import Nodes
+from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import Anchor, find_modes, tracked
@@ -131,7 +131,19 @@ class Frozen:
         held = {name: value.detach() for name, value in theta.items()}
         with torch.no_grad():
             ready = self.model.prepare(held)
-        return mean_scores(self.model, held, self.weighted_nodes(ready), self.n, packing)
+        # a single node is a mode; the mean over the normal approximation there is what is wanted
+        single = all(len(nodes.e) == 1 for _, _, nodes in self.pieces)
+        draws = self._normal_nodes(ready) if single else self.weighted_nodes(ready)
+        return mean_scores(self.model, held, draws, self.n, packing)
+
+    def _normal_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """Points of equal weight with the moments of the normal approximation at the modes."""
+        e = sigma_points(self.model.k)
+        for block, anchor, _ in self.pieces:
+            with torch.no_grad():
+                mean, root, _ = tracked(self.model, ready, anchor, block)
+                b = mean + torch.einsum("nab,mb->mna", root, e)
+            yield block, b, torch.zeros(b.shape[:2], dtype=b.dtype)
 
 
 def freeze(
@@ -144,6 +156,7 @@ def freeze(
     keys: Sequence[int] | None = None,
 ) -> Frozen:
     """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k)."""
+    model = model.sized(panel)
     nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):

@@ -16,7 +16,7 @@ from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature
 from dgmm.likelihood.nodes import Frozen, freeze, modes
 from dgmm.likelihood.polish import Polished, polish
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
-from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature, SigmaPoints
+from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
 from dgmm.model import Model
 from dgmm.numerics.hessian import STEP, Curvature, central_jacobian
 from dgmm.panel import Panel
@@ -102,8 +102,17 @@ class Numerical(Likelihood):
     # -- the search ------------------------------------------------------------------------------
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
-        tolerance = min(3e-3, self.integration.tolerance)
-        return self.concluded(self.polished(start(), verbose=verbose, tolerance=tolerance))
+        """The highest of the maxima from the starting values that the latent structures name."""
+        tolerance = self._tolerance()
+        reached = [
+            self.polished(theta, verbose=verbose, tolerance=tolerance)
+            for theta in self.model.starts(start())
+        ]
+        return self.concluded(max(reached, key=lambda one: one.path[-1]))
+
+    def _tolerance(self) -> float:
+        """Newton decrement at which a search for the final maximum ends."""
+        return self.integration.tolerance / 100
 
     def polished(
         self,
@@ -175,9 +184,6 @@ class LinearGaussian(Numerical):
     def posterior(self, theta: Theta) -> Posterior:
         return NormalPosterior(self.model, theta, self.observed)
 
-    def score_rule(self) -> NodeRule:
-        return SigmaPoints()
-
     def describe(self) -> str:
         return "exact"
 
@@ -233,6 +239,10 @@ class Sampled(Numerical):
     word = "importance"
     sampled = True
 
+    @classmethod
+    def automatic(cls, model: Model) -> bool:
+        return not model.serial
+
     @property
     def rule(self) -> NodeRule:
         return Importance(self.integration.draws)
@@ -276,6 +286,9 @@ class Sampled(Numerical):
 
     def _posterior_rule(self) -> NodeRule:
         return Importance(PREDICTION_DRAWS)
+
+    def _tolerance(self) -> float:
+        return min(3e-3, self.integration.tolerance)
 
     def by_id(self) -> Likelihood:
         return replace(self, keyed=True)

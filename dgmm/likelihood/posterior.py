@@ -119,7 +119,7 @@ class NormalPosterior(Posterior):
             rows = target.block(block.subjects)
             with torch.no_grad():
                 eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
-                J = model.slope(ready, anchor.mode, rows.rows)
+                J = model.jacobian(ready, anchor.mode, rows.rows)
                 spread = (J @ anchor.root).square().sum(-1)
             mean[rows.index[rows.mask]] = eta[rows.mask]
             variance[rows.index[rows.mask]] = spread[rows.mask]

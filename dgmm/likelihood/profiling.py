@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from dgmm.likelihood.pattern import near_zero
+from dgmm.latent import Pattern
 from dgmm.likelihood.sufficient import Sufficient, profiled_deviance
 
-__all__ = ["Profile", "maximise"]
+__all__ = ["Profile", "maximise", "near_zero"]
 
 RESTARTS = 4
 """Most searches from a larger entry where the diagonal of Lambda came near zero."""
@@ -67,6 +67,12 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
         bool(np.all(np.abs(gradient) < 1e-3)) or bool(found.success),
         str(found.message),
     )
+
+
+def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
+    """Diagonal entries of Lambda that are small beside the largest entry, (E,) bool."""
+    largest = max(1.0, float(np.abs(entries).max()))
+    return pattern.on_diagonal & (np.abs(entries) < 0.01 * largest)
 
 
 def _descend(stats: Sufficient, reml: bool, x: np.ndarray) -> optimize.OptimizeResult:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from dgmm.likelihood.pattern import Pattern
+from dgmm.latent import Pattern
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward, cholesky, forward, log_det
 from dgmm.numerics.triangle import ROWS
@@ -103,7 +103,7 @@ def statistics(model: Model, panel: Panel) -> Statistics:
         log_weights += float(np.log(weights).sum())
     constant = 2 * N * math.log(model.unit) - log_weights
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of_model(model))
+    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(model.latents))
 
 
 class Scaled(NamedTuple):

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from dgmm.likelihood.pattern import Pattern
+from dgmm.latent import Pattern
 from dgmm.numerics.hessian import Curvature, curvature_of, pilot_steps
 
 __all__ = ["Deviance", "GaussianValue", "Reduced", "Sufficient", "profiled_deviance"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.pattern import Pattern
+from dgmm.latent import Pattern
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.panel import Panel
@@ -34,7 +34,7 @@ class ClassicalObjective(ABC):
 
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
-        self.pattern = Pattern.of_model(model)
+        self.pattern = Pattern.of(model.latents)
         self.scale = torch.cat([latent.scale for latent in model.latents]).numpy()
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         self.offset = panel.rows.offset
@@ -65,17 +65,13 @@ class ClassicalObjective(ABC):
 
     def vector(self, theta: Theta) -> np.ndarray:
         """The vector of a theta."""
-        entries = self.pattern.entries(self.model.latents, theta)
-        parts = [theta["beta"], entries, theta["extra"]]
+        parts = [theta["beta"], self.pattern.of_theta(theta), theta["extra"]]
         return torch.cat([p.detach().reshape(-1) for p in parts]).numpy()
 
     def theta(self, x: np.ndarray) -> Theta:
         """The theta of a vector: columns of Lambda get a positive diagonal."""
         beta, entries, *extra = self._split(x)
-        L = self.pattern.fill(entries)
-        L = L * np.where(np.diag(L) < 0, -1.0, 1.0)
-        theta: Theta = {"beta": torch.from_numpy(beta.copy())}
-        theta |= self.pattern.weights(self.model.latents, L)
+        theta: Theta = {"beta": torch.from_numpy(beta.copy()), **self.pattern.to_theta(entries)}
         theta["extra"] = torch.from_numpy(np.concatenate([np.zeros(0), *extra]))
         return theta
 

@@ -65,7 +65,9 @@ def working_information(
         eta: the fixed part of the linear predictor, (N,).
         modes: of b, (n, k).
     """
-    blocks = [latent.skip(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)]
+    blocks = [
+        latent.loadings(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)
+    ]
     inside = torch.tensor(model.predictor_of_columns()) == 0  # others enter a part such as zi=
     TL = (torch.cat(panel.rows.T, dim=1) * inside) @ torch.block_diag(*blocks)
     eta = eta + (TL * modes[panel.subject]).sum(1)

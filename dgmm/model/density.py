@@ -128,7 +128,25 @@ class Model:
     @property
     def linear(self) -> bool:
         """No network anywhere: a classical mixed model."""
-        return not self.networks and all(latent.linear for latent in self.latents)
+        return not self.networks and not any(latent.neural for latent in self.latents)
+
+    @property
+    def by_columns(self) -> bool:
+        """The random part is linear in b, with loadings that are the same for all rows."""
+        return all(latent.by_columns for latent in self.latents)
+
+    @property
+    def serial(self) -> bool:
+        """The random part of a row depends on the other rows of its subject."""
+        return any(latent.serial for latent in self.latents)
+
+    def sized(self, panel: Panel) -> Model:
+        """The model where the subjects of a panel have room: paths have a step for every row."""
+        if not self.serial:
+            return self
+        longest, rows = int(panel.count.max()), panel.rows
+        sized = (latent.sized(rows.of_term(i), longest) for i, latent in enumerate(self.latents))
+        return replace(self, latents=tuple(sized))
 
     @property
     def packing(self) -> Packing:
@@ -250,17 +268,17 @@ class Model:
     def _effect(self, ready: Theta, i: int, b: Tensor, rows: Rows) -> Tensor:
         """Contribution of the i-th (0, 1, ...) latent to its predictor."""
         weights = part(ready, f"latent{i + 1}.")
-        return self.latents[i].effect(weights, b, rows.T[i], rows.basis[i])
+        return self.latents[i].effect(weights, b, rows.of_term(i))
 
-    def slope(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
+    def jacobian(self, ready: Theta, b: Tensor, rows: Rows) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
-        slopes = []
+        parts = []
         for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
             weights = part(ready, f"latent{i + 1}.")
-            slope = latent.slope(weights, inner, rows.T[i], rows.basis[i])
-            slope = slope if self.targets[i] == 0 else torch.zeros_like(slope)
-            slopes.append(slope.expand(*b.shape[:-1], *slope.shape[-2:]))
-        return torch.cat(slopes, dim=-1) if len(slopes) > 1 else slopes[0]
+            J = latent.jacobian(weights, inner, rows.of_term(i))
+            J = J if self.targets[i] == 0 else torch.zeros_like(J)
+            parts.append(J.expand(*b.shape[:-1], *J.shape[-2:]))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     def log_likelihood(
         self, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None
@@ -347,15 +365,23 @@ class Model:
         pairs = zip(self.latents, self.targets, strict=True)
         return [target for latent, target in pairs for _ in latent.names]
 
-    def places(self, ready: Theta) -> Tensor:
+    def candidate_modes(self, ready: Theta) -> Tensor:
         """Values of b near which the modes of b | y may lie, (c, k); zero is the first."""
         found = [torch.zeros(1, self.k, dtype=torch.float64)]
         for i, latent in enumerate(self.latents):
-            own = latent.places(part(ready, f"latent{i + 1}."))[1:]
+            own = latent.candidate_modes(part(ready, f"latent{i + 1}."))[1:]
             before = sum(one.dim for one in self.latents[:i])
             after = self.k - before - latent.dim
             found.append(torch.nn.functional.pad(own, (before, after)))
         return torch.cat(found)
+
+    def starts(self, theta: Theta) -> list[Theta]:
+        """Parameters from which the likelihood may have different maxima, the given ones first."""
+        found = [theta]
+        for i, latent in enumerate(self.latents, 1):
+            for weights in latent.starts(part(theta, f"latent{i}."))[1:]:
+                found.append({**theta, **{f"latent{i}.{n}": w for n, w in weights.items()}})
+        return found
 
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:
         return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
@@ -409,14 +435,14 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     general = START_RIDGE if ridge is None else ridge
     ridges = tuple(
         (latent.ridge if ridge is None else ridge)
-        if block.term.ridge is None
-        else float(block.term.ridge)
+        if block.term.options.get("ridge") is None
+        else float(block.term.options["ridge"])
         for block, latent in zip(design.latents, latents, strict=True)
     )
     networks = tuple(_fixed_network(design, i, unit, general) for i in range(len(design.networks)))
     own = {f"dnn{i}": block.term.ridge for i, block in enumerate(design.networks, 1)}
     own |= {
-        f"latent{i}": block.term.ridge
+        f"latent{i}": block.term.options.get("ridge")
         for i, (block, latent) in enumerate(zip(design.latents, latents, strict=True), 1)
         if latent.penalised
     }

@@ -18,7 +18,15 @@ import torch
 from scipy import special
 from torch import Tensor
 
-__all__ = ["Nodes", "gauss_hermite", "log_t", "sobol_gaussian", "sobol_normal", "sobol_t"]
+__all__ = [
+    "Nodes",
+    "gauss_hermite",
+    "log_t",
+    "sigma_points",
+    "sobol_gaussian",
+    "sobol_normal",
+    "sobol_t",
+]
 
 
 class Nodes(NamedTuple):
@@ -47,6 +55,15 @@ def gauss_hermite(k: int, points: int) -> Nodes:
     x, weight = special.roots_hermitenorm(points)
     keep = weight > 0  # the outermost weights of long rules underflow: they carry nothing
     return _tensor_product(x[keep], np.log(weight[keep]) + 0.5 * x[keep] ** 2, k)
+
+
+def sigma_points(k: int) -> Tensor:
+    """2k points +-sqrt(k) e_j of equal weight, (2k, k): exact for N(0, I_k) up to third moments.
+
+    The spherical rule of degree 3: Stroud (1971), Approximate Calculation of Multiple Integrals.
+    """
+    axes = math.sqrt(k) * torch.eye(k, dtype=torch.float64)
+    return torch.cat([axes, -axes])
 
 
 def _shifted_sobol(

@@ -23,8 +23,8 @@ __all__ = ["Split", "fixed_only", "take_apart"]
 
 
 def fixed_only(model: Model) -> bool:
-    """Networks on the fixed side alone: the random part is linear in b."""
-    return bool(model.networks) and all(latent.linear for latent in model.latents)
+    """Networks on the fixed side alone: the random part is linear in columns."""
+    return bool(model.networks) and model.by_columns
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def precision(
 ) -> Tensor:
     """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
     rows = block.rows
-    J = model.slope(ready, b, rows)
+    J = model.jacobian(ready, b, rows)
     fixed = model.mu1(ready, rows) if mu1 is None else mu1
     eta = fixed + model.mu2(ready, b, rows)
     W = torch.where(
@@ -106,7 +106,7 @@ def find_modes(
 
 def _best_place(model: Model, theta: Theta, ready: Theta, block: Block) -> Tensor:
     """Where to begin, (n, k): of a few Newton steps from every place, those that lead highest."""
-    n, places = len(block.subjects), model.places(ready)
+    n, places = len(block.subjects), model.candidate_modes(ready)
     best = places[0].expand(n, model.k).clone()
     if len(places) == 1:
         return best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,6 +52,10 @@ def given_history(
     without any has the prior as posterior. Several starts are averaged with weights p(y_i seen)
     under each, ``theta`` standing for the start that is reported.
     """
+    if done.model.serial and not history.masked:
+        both, place = history.joined(target, done.observed.rows.data)
+        every = given_history(done, theta, both, replace(both, masked=False), scale, seed)
+        return Predictive(every.mean[place], every.variance[place])
     found = [_posterior(one, history, seed) for one in _starts(done, theta)]
     each = [posterior.predictive(target, scale) for posterior in found]
     if len(each) == 1:
@@ -87,6 +92,9 @@ def posterior_draws(
 
     All rows of a subject share b; of several starts each gives its share of the draws of a subject.
     """
+    if done.model.serial and not history.masked:
+        both, place = history.joined(target, done.observed.rows.data)
+        return posterior_draws(done, both, replace(both, masked=False), draws, seed)[:, place]
     generator = torch.Generator().manual_seed(seed + 43)
     found = [_posterior(one, history, seed) for one in done.points]
     drawn = [posterior.draws(target, draws, generator) for posterior in found]
@@ -121,7 +129,7 @@ def marginal(
 
 
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
-    model, theta = one.model, one.theta
+    model, theta = one.model.sized(target), one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if all(latent.linear for latent in model.latents) and not any(model.targets):
@@ -132,7 +140,7 @@ def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Pre
             ready = model.prepare(theta)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-                spread = model.slope(ready, zero, block.rows).norm(dim=-1)
+                spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
                 value = model.mu1(ready, block.rows) + nodes.e * spread
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, block.rows))

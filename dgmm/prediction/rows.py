@@ -164,24 +164,34 @@ def _effect_table(
 
 
 def effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[str]]:
-    """b of some terms -> what is shown: Lambda b for linear latents, b itself for neural ones."""
+    """b of some terms -> what is shown: Lambda b of columns, b itself of neural latents.
+
+    The states of a path are at its rows and belong in no table of subjects.
+    """
     blocks, names, neural = [], [], 0
     for term in terms:
         latent = done.model.latents[term]
-        if latent.linear:
-            blocks.append(latent.skip(part(done.theta, f"latent{term + 1}.")))
+        if latent.by_columns:
+            blocks.append(latent.loadings(part(done.theta, f"latent{term + 1}.")))
             inside = done.model.part_of(term)
             names += [f"{inside}:{name}" if inside else name for name in latent.names]
+        elif latent.serial:
+            blocks.append(torch.zeros(0, latent.dim, dtype=torch.float64))
         else:
             blocks.append(torch.eye(latent.dim, dtype=torch.float64))
             names += [f"b{neural + j + 1}" for j in range(latent.dim)]
             neural += latent.dim
+    if not names:
+        raise ValueError(
+            "ranef() has a row per subject, and a path has a state at every visit: read them from "
+            "fitted() or predict(type='subject')"
+        )
     return torch.block_diag(*blocks), names
 
 
 def subject_coefficients(done: Estimate, fixef: pd.Series, seed: int) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.coef`."""
-    if not all(latent.linear for latent in done.model.latents):
+    if any(latent.neural for latent in done.model.latents):
         raise ValueError(
             "coef() adds random to fixed effects, which a neural random part does not have. Read "
             "subject profiles from predict(type='subject'), or fit the classical model."

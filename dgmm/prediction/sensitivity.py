@@ -61,7 +61,7 @@ def parameter_variance(
         here = rows.rows
         direct = packed(_by_row(model, ready, here, b[rows.mask], rows.mask))
         with torch.no_grad():
-            J = model.slope(ready, anchor.mode, here)
+            J = model.jacobian(ready, anchor.mode, here)
             follow = (J @ moved)[rows.mask]
             total = direct + follow
             variance[rows.index[rows.mask]] = ((total @ V) * total).sum(-1)

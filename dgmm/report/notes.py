@@ -63,7 +63,7 @@ def collapse_messages(done: Estimate) -> tuple[str, ...]:
                 "one refit with encoder='sites' or more epochs, for better weights then also with "
                 "kl_anneal= or free_bits="
             )
-        if of_posterior < latent.dim and not latent.linear:
+        if of_posterior < latent.dim and latent.neural:
             found.append(_unused(done, term, of_posterior))
         elif of_posterior < latent.dim and not find_boundary(done)[0]:
             found.append(
@@ -105,7 +105,7 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
     names = find_boundary(done)[0]
     if names:
         listed = ", ".join(f"`{name}`" for name in names)
-        correlated = any("below" in latent.shapes() for latent in done.model.latents)
+        correlated = any(len(block) > 1 for one in done.model.latents for block in one.blocks())
         beyond = " beyond the other random effects" if done.model.k > 1 else ""
         found.append(
             f"boundary (singular) fit: the variance of {listed}{beyond} is estimated as zero. "

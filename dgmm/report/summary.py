@@ -194,15 +194,17 @@ def _statistics_text(fit: Reportable, statistics: pd.Series) -> str:
 def random_lines(table: pd.DataFrame) -> list[str]:
     """The variance component table as lme4 prints it."""
     rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
-    records = [
-        *table[["group", "name1", "name2", "sdcor", "vcov"]].itertuples(index=False, name=None)
-    ]
+    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
+    records = [*table[columns].itertuples(index=False, name=None)]
     last = None
-    for group, name, second, sd, variance in records:
-        if not pd.isna(second):
+    for group, kind, name, _, sd, variance in records:
+        if kind != "sd":
             continue
-        values = [v for g, _, below, v, _ in records if (g, below) == (group, name)]
+        values = [v for g, _, _, below, v, _ in records if (g, below) == (group, name)]
         correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
+        for g, word, own, _, value, _ in records:  # what else a term reports of an effect
+            if word not in ("sd", "cor") and (g, own) == (group, name):
+                correlations = f"{word} {number(value)}"
         shown = group if group != last else ""
         last = group
         rows.append([shown, name, number(variance), number(sd), correlations])
@@ -214,7 +216,7 @@ def _random_text(fit: Reportable, table: pd.DataFrame) -> str:
     if len(table):
         lines += random_lines(table)
     for i, latent in enumerate(done.model.latents):
-        if not latent.linear:
+        if latent.neural:
             lines += _profile_lines(fit, i)
     missing = done.panel.n_rows - fit.nobs()
     planned = f", {missing} planned with a missing outcome" if missing else ""
@@ -305,7 +307,7 @@ def network_table(fit: Reportable) -> pd.DataFrame:
         edf = effective.get(f"dnn{i}")
         rows.append((net.label, "fixed", inputs, layers, size, edf, net.ridge))
     for i, latent in enumerate(model.latents, 1):
-        if latent.linear:
+        if not latent.neural:
             continue
         size, ridge = _count(latent.shapes()), model.latent_ridge[i - 1]
         edf = effective.get(f"latent{i}")

@@ -106,7 +106,7 @@ def _exact(truth: Truth, history: Panel, process: Process) -> Rows:
     mean, spread = torch.zeros(2, panel.n_rows, dtype=torch.float64)
     for block in history.blocks():
         anchor, rows = find_modes(model, theta, block), panel.block(block.subjects)
-        J = model.slope(theta, anchor.mode, rows.rows)
+        J = model.jacobian(theta, anchor.mode, rows.rows)
         at = rows.index[rows.mask]
         mean[at] = model.mu2(theta, anchor.mode, rows.rows)[rows.mask]
         spread[at] = (J @ anchor.root).square().sum(-1)[rows.mask]

@@ -20,7 +20,7 @@ from dgmm.formula import parse_formula
 from dgmm.latent import Latent
 from dgmm.model import Model, build_model
 from dgmm.networks import Weights
-from dgmm.panel import Panel
+from dgmm.panel import LatentRows, Panel
 from dgmm.parameters import Theta
 from dgmm.studies.base import Process
 
@@ -80,22 +80,20 @@ class TrueProfile(Latent):
     def initial(self, generator: torch.Generator) -> Weights:
         return {}
 
-    def tied(self, covariance: Tensor, gram: Tensor, generator: torch.Generator) -> Weights:
-        return {}
-
     def prepare(self, weights: Weights) -> Weights:
         return {}
 
-    def effect(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        return self.process.profile(b, *T.unbind(-1))
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        return self.process.profile(b, *rows.T.unbind(-1))
 
-    def slope(self, weights: Weights, b: Tensor, T: Tensor, basis: Tensor) -> Tensor:
-        # every measurement as a subject of its own: one backward pass gives all slopes
-        rows = T.reshape(-1, 1, T.shape[-1])
-        own = b.detach().repeat_interleave(T.shape[1], dim=0).requires_grad_()
+    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        # every measurement as a subject of its own: one backward pass gives all derivatives
+        n, J, q = rows.T.shape
+        each = rows._replace(T=rows.T.reshape(-1, 1, q))
+        own = b.detach().repeat_interleave(J, dim=0).requires_grad_()
         with torch.enable_grad():
-            total = self.effect(weights, own, rows, rows).sum()
-        return torch.autograd.grad(total, own)[0].reshape(*T.shape[:2], self.dim)
+            total = self.effect(weights, own, each).sum()
+        return torch.autograd.grad(total, own)[0].reshape(n, J, self.dim)
 
-    def skip(self, weights: Weights) -> Tensor:
+    def loadings(self, weights: Weights) -> Tensor:
         return torch.zeros(len(self.names), self.dim, dtype=torch.float64)

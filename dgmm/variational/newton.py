@@ -80,7 +80,7 @@ class NewtonPosterior:
         density = model.log_density(ready, eta, at, block).sum()
         (slope,) = torch.autograd.grad(density, eta, create_graph=True)
         with torch.no_grad():
-            J = model.slope(held, at, block.rows)
+            J = model.jacobian(held, at, block.rows)
         score = torch.einsum("njk,nj->nk", J, slope) - at
         return at + _newton_step(root, score)
 
@@ -97,7 +97,7 @@ class NewtonPosterior:
         """Half a step of the natural gradient; ``slope`` is d E_q log p / d eta, draw by draw."""
         rows, subjects, mean = block.rows, block.subjects, q.mean.detach()
         with torch.no_grad():
-            J = model.slope(held, b, rows)
+            J = model.jacobian(held, b, rows)
             W = model.family.information(rows.data, eta, model.extra(held, rows, b))
             W = torch.where(block.mask, W, 0.0) / len(b)
             P = torch.eye(model.k, dtype=b.dtype, device=b.device)

@@ -32,7 +32,7 @@ def test_effects_in_any_order_give_the_same_covariance(sleepstudy: Fit) -> None:
     D = covariance(done.model.latents[0], part(done.theta, "latent1."))
     for first in ((), (0,), (1,), (1, 0)):
         coordinates = Coordinates.of(done.model.latents, 0, first)
-        vector = torch.from_numpy(coordinates.of_theta(done))
+        vector = torch.from_numpy(coordinates.of_theta(done.theta))
         (root,) = coordinates.roots(vector)
         np.testing.assert_allclose(root @ root.T, D, rtol=1e-8)
     assert coordinates.is_deviation().tolist() == [True, True, False]

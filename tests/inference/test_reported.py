@@ -99,7 +99,7 @@ def test_profile_of_a_neural_part_without_its_network_is_linear(deep: Fit) -> No
         for name, value in done.theta.items()
     }
     found = time_profile(replace(done, theta=silent), 0)
-    skip = latent.skip(part(silent, "latent1."))
+    skip = latent.loadings(part(silent, "latent1."))
     time, T = done.panel.rows.time, done.panel.rows.T[0]
     at = [int(torch.nonzero(time == value)[0]) for value in (0.0, 4.0, 9.0)]
     S = (T[at] @ skip @ skip.T @ T[at].T).numpy()

@@ -4,6 +4,5 @@ from dgmm.likelihood.rules.base import NodeRule
 from dgmm.likelihood.rules.importance import Importance
 from dgmm.likelihood.rules.laplace import Laplace
 from dgmm.likelihood.rules.quadrature import Quadrature
-from dgmm.likelihood.rules.sigma_points import SigmaPoints
 
-__all__ = ["Importance", "Laplace", "NodeRule", "Quadrature", "SigmaPoints"]
+__all__ = ["Importance", "Laplace", "NodeRule", "Quadrature"]

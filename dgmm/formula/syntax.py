@@ -1,0 +1,36 @@
+"""What a word left of a bar may contain; plain data, as a saved fit is read again by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Syntax:
+    """How a call left of a bar is read, `(word(terms, option=value) | id)`.
+
+    options: per option the kind of its value ("count", "layers", "word", "penalty", "terms"), or
+        the words that it may be.
+    neural: the word stands for a network.
+    serial: the term is one numeric variable without intercept, in whose order the rows of a
+        subject stand.
+    """
+
+    options: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    neural: bool = False
+    serial: bool = False
+
+
+NETWORK = Syntax(
+    {
+        "latent": "count",
+        "hidden": "layers",
+        "activation": "word",
+        "form": ("coefficients", "warped", "dense"),
+        "basis": "terms",
+        "ridge": "penalty",
+    },
+    neural=True,
+)
+"""That of `dnn()`, which is a word on both sides of the bar."""

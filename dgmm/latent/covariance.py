@@ -1,0 +1,161 @@
+"""Lambda of linear random effects as parameters: its encodings, and the way from each to another.
+
+    D = Lambda Lambda',   Lambda = diag(scale) L,   L block diagonal, lower triangular
+
+    entries    the free entries of L, term by term: its diagonal, then what is below it, row by row
+    logged     the same with the diagonal logged, as theta and its packing hold it
+    relative   entries unit / sigma, in which the profiled Gaussian likelihood is written
+    D          covariance matrices, one per term
+
+Standard deviations and partial correlations, the fifth, are :mod:`dgmm.inference.coordinates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.latent.base import Latent
+from dgmm.networks import Weights
+from dgmm.parameters import Theta
+
+__all__ = ["Pattern", "free_shapes", "loadings", "theta_of_covariances", "triangular"]
+
+LEAST = 1e-10
+"""A zero on the diagonal (boundary) is held at a value that adds nothing to any sum."""
+
+
+# -- one term ------------------------------------------------------------------------------------
+
+
+def free_shapes(dim: int, correlated: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of one term."""
+    shapes: dict[str, tuple[int, ...]] = {"log_diagonal": (dim,)}
+    if correlated and dim > 1:
+        shapes["below"] = (dim * (dim - 1) // 2,)
+    return shapes
+
+
+def loadings(weights: Weights, scale: Tensor) -> Tensor:
+    """Lambda (q, q) of one term."""
+    L = torch.diag(weights["log_diagonal"].exp())
+    if "below" in weights:
+        row, column = torch.tril_indices(len(scale), len(scale), -1)
+        L = L.index_put((row, column), weights["below"])
+    return scale[:, None] * L
+
+
+def triangular(covariance: Tensor, scale: Tensor, correlated: bool) -> Weights:
+    """The weights of D; a singular D is met with a floor of 1e-10 on the variances."""
+    D, q = covariance / scale[:, None] / scale, len(scale)
+    floor = 1e-10 * D.diagonal().max().clamp(min=1e-6)
+    L = torch.linalg.cholesky(D + floor * torch.eye(q, dtype=D.dtype))
+    weights = {"log_diagonal": L.diagonal().log()}
+    if "below" in free_shapes(q, correlated):
+        row, column = torch.tril_indices(q, q, -1)
+        weights["below"] = L[row, column]
+    return weights
+
+
+# -- all terms of a model ------------------------------------------------------------------------
+
+
+class _Term(NamedTuple):
+    key: str  # "latent1."
+    dim: int
+    correlated: bool
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The free entries of the block diagonal L of several terms, in the order of theta.
+
+    Per latent term first its diagonal, then the entries below it row by row.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    q: int
+    terms: tuple[_Term, ...]
+
+    @classmethod
+    def of(cls, latents: Sequence[Latent]) -> Pattern:
+        """Read the blocks off the latent terms that are linear by columns; others have none."""
+        row: list[int] = []
+        column: list[int] = []
+        terms: list[_Term] = []
+        first = 0
+        for i, latent in enumerate(latents, 1):
+            if not latent.by_columns:
+                continue
+            size, correlated = latent.dim, len(latent.blocks()) < latent.dim
+            below = [(r, c) for r in range(size) for c in range(r)] if correlated else []
+            for r, c in [(j, j) for j in range(size)] + below:
+                row.append(first + r)
+                column.append(first + c)
+            terms.append(_Term(f"latent{i}.", size, correlated))
+            first += size
+        return cls(np.array(row, dtype=int), np.array(column, dtype=int), first, tuple(terms))
+
+    @property
+    def on_diagonal(self) -> np.ndarray:
+        """True where a free entry lies on the diagonal."""
+        return self.row == self.column
+
+    def fill(self, entries: np.ndarray) -> np.ndarray:
+        """L (q, q) from its free entries."""
+        L = np.zeros((self.q, self.q))
+        L[self.row, self.column] = entries
+        return L
+
+    def of_theta(self, theta: Theta) -> Tensor:
+        """The free entries (E,) of a theta."""
+        parts = []
+        for term in self.terms:
+            parts.append(theta[f"{term.key}log_diagonal"].exp())
+            if term.correlated:
+                parts.append(theta[f"{term.key}below"])
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+    def to_theta(self, entries: np.ndarray) -> Theta:
+        """The part of theta with these free entries; columns get a positive diagonal."""
+        filled = self.fill(entries)
+        L = torch.from_numpy(filled * np.where(np.diag(filled) < 0, -1.0, 1.0))
+        theta: Theta = {}
+        first = 0
+        for term in self.terms:
+            block = L[first : first + term.dim, first : first + term.dim]
+            theta[f"{term.key}log_diagonal"] = block.diagonal().clamp(min=LEAST).log()
+            if term.correlated:
+                row, column = torch.tril_indices(term.dim, term.dim, -1)
+                theta[f"{term.key}below"] = block[row, column]
+            first += term.dim
+        return theta
+
+    def of_logged(self, logged: np.ndarray) -> np.ndarray:
+        """The free entries from a vector with a logged diagonal."""
+        return np.where(self.on_diagonal, np.exp(np.where(self.on_diagonal, logged, 0.0)), logged)
+
+    def to_logged(self, entries: np.ndarray) -> np.ndarray:
+        """The vector with a logged diagonal from free entries, the diagonal not negative."""
+        inside = np.where(self.on_diagonal, np.maximum(entries, LEAST), 1.0)
+        return np.where(self.on_diagonal, np.log(inside), entries)
+
+    def relative(self, theta: Theta, log_sigma: Tensor, unit: float) -> Tensor:
+        """The free entries (E,) relative to sigma, unit that of the model."""
+        return self.of_theta(theta) * unit * torch.exp(-log_sigma)
+
+
+def theta_of_covariances(latents: Sequence[Latent], covariances: Sequence[Tensor]) -> Theta:
+    """The part of theta with the covariances D (q, q) of terms linear by columns."""
+    theta: Theta = {}
+    for i, (latent, D) in enumerate(zip(latents, covariances, strict=True), 1):
+        correlated = len(latent.blocks()) < latent.dim
+        weights = triangular(D, latent.scale, correlated)
+        theta |= {f"latent{i}.{name}": value for name, value in weights.items()}
+    return theta

@@ -1,0 +1,39 @@
+"""Ornstein-Uhlenbeck path `ou(time)`: correlated exponentially in continuous time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dgmm.families.links import LINKS
+from dgmm.latent.path import Path
+from dgmm.networks import Weights
+
+__all__ = ["OrnsteinUhlenbeck"]
+
+
+class OrnsteinUhlenbeck(Path):
+    """cov{z(s), z(t)} = sd^2 exp(-|t - s| / range), at any times.
+
+    The covariance of nlme's corExp() with that range, of glmmTMB's ou() with rate 1 / range.
+    """
+
+    name = "ou"
+    raw = "log_range"
+    reported_as = "range"
+    link = LINKS["log"]
+    first = -0.7
+    others = (-2.5, 1.0)
+
+    def correlation(self, weights: Weights, gap: Tensor) -> Tensor:
+        return torch.exp(-self._relative(weights, gap))
+
+    def innovation(self, weights: Weights, gap: Tensor) -> Tensor:
+        return -torch.expm1(-2 * self._relative(weights, gap))
+
+    def _relative(self, weights: Weights, gap: Tensor) -> Tensor:
+        """gap / range."""
+        return gap / self.time_unit * torch.exp(-weights["log_range"])
+
+    def natural(self, weights: Weights) -> Tensor:
+        return self.time_unit * weights["log_range"].exp()
