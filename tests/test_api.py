@@ -242,9 +242,12 @@ def test_order_and_type_of_the_ids_do_not_matter(
 ) -> None:
     formula = DEEP if name == "deep" else FORMULAS[name]
     frame = data("sleepstudy" if name == "deep" else name)
+    several = variants(frame, group)
+    if name == "deep":  # what reorders is shared: one order and one type more will do
+        several = {label: several[label] for label in ("as it comes", "interleaved", "category")}
     fits = {
         label: mixed_model(formula, changed, verbose=0, **options)
-        for label, changed in variants(frame, group).items()
+        for label, changed in several.items()
     }
     first = fits.pop("as it comes")
     near = 1e-10

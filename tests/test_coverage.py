@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ TABLE = ROOT / "benchmarks" / "coverage_gaussian.csv"
 
 
 @pytest.fixture(scope="module")
-def study():
+def study() -> dict[str, Any]:
     return runpy.run_path(str(ROOT / "benchmarks" / "coverage.py"), run_name="coverage")
 
 
@@ -23,7 +24,7 @@ def stored() -> pd.DataFrame:
     return pd.read_csv(TABLE, dtype={"inside": str})
 
 
-def test_the_stored_study_is_within_its_bars(study, stored) -> None:
+def test_the_stored_study_is_within_its_bars(study: dict[str, Any], stored: pd.DataFrame) -> None:
     """93 to 97 % for the coefficient, 92 to 97 % for the curve, give or take its own error."""
     found, size = study["report"](stored), len(stored)
     error = np.sqrt(0.95 * 0.05 / size)
@@ -35,7 +36,9 @@ def test_the_stored_study_is_within_its_bars(study, stored) -> None:
 
 
 @pytest.mark.slow
-def test_data_sets_of_the_study_are_fitted_as_stored(study, stored) -> None:
+def test_data_sets_of_the_study_are_fitted_as_stored(
+    study: dict[str, Any], stored: pd.DataFrame
+) -> None:
     design = study["DESIGNS"]["gaussian"]
     for row in stored.head(10).itertuples():
         again = study["one"](design, int(row.seed))

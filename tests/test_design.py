@@ -63,7 +63,7 @@ def assert_identical(left: Design, right: Design) -> None:
 # --- columns -------------------------------------------------------------------------------
 
 
-def test_names_variables_and_values_of_the_columns():
+def test_names_variables_and_values_of_the_columns() -> None:
     data = frame()
     found = design("y ~ x * trt + flag + I(x ** 2) + (t | id)", data)
     assert found.fixed.names == (
@@ -86,12 +86,12 @@ def test_names_variables_and_values_of_the_columns():
     assert np.array_equal(found.time, kept.t)
 
 
-def test_network_inputs_are_coded_beside_an_intercept():
+def test_network_inputs_are_coded_beside_an_intercept() -> None:
     found = design("y ~ dnn(x, trt, flag) + (1 | id)", frame())
     assert found.networks[0].columns.names == ("x", "trtlow", "trtplacebo", "flagTrue")
 
 
-def test_odd_and_ambiguous_names():
+def test_odd_and_ambiguous_names() -> None:
     data = frame().rename(columns={"x": "alk.phos", "t": "pat time", "n": "log"})
     found = design("y ~ alk.phos + log(alk.phos ** 2) + log + log(log) + (`pat time` | id)", data)
     assert found.fixed.names[1:] == ("alk.phos", "log(alk.phos ** 2)", "log", "log(log)")
@@ -100,14 +100,14 @@ def test_odd_and_ambiguous_names():
     assert found.time_name == "pat time"
 
 
-def test_dot_is_every_column_not_used_elsewhere():
+def test_dot_is_every_column_not_used_elsewhere() -> None:
     found = design("y ~ . + (t | id)", frame()[["id", "t", "x", "y", "flag"]])
     assert found.fixed.names == ("(Intercept)", "x", "flagTrue")
     again = rebuild(found.spec, frame(), outcome=True)
     assert again.fixed.names == found.fixed.names
 
 
-def test_a_random_intercept_has_no_time():
+def test_a_random_intercept_has_no_time() -> None:
     found = design("y ~ x + (1 | id)", frame())
     assert found.time_name is None
     assert np.isnan(found.time).all()
@@ -139,13 +139,13 @@ def variants(data: pd.DataFrame) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", list(variants(frame())))
-def test_order_and_type_of_the_rows_change_no_bit(kind: str):
+def test_order_and_type_of_the_rows_change_no_bit(kind: str) -> None:
     data = frame()
     data.loc[::7, "y"] = np.nan
     assert_identical(design(FORMULA, data), design(FORMULA, variants(data)[kind]))
 
 
-def test_rows_tied_in_time_are_ordered_by_what_else_is_known():
+def test_rows_tied_in_time_are_ordered_by_what_else_is_known() -> None:
     data = frame().assign(t=lambda d: d.t.round(), visit=1.0)
     data.loc[::5, "y"] = np.nan
     weights = np.linspace(1, 2, len(data))
@@ -157,7 +157,7 @@ def test_rows_tied_in_time_are_ordered_by_what_else_is_known():
     assert np.array_equal(order[two.rows], one.rows)
 
 
-def test_ids_sort_as_numbers_when_they_read_as_numbers():
+def test_ids_sort_as_numbers_when_they_read_as_numbers() -> None:
     data = frame().assign(id=lambda d: d.id.astype(str))
     levels = design("y ~ (1 | id)", data).latents[0].grouping.levels
     assert list(levels[:3]) == ["1", "2", "3"]
@@ -170,7 +170,7 @@ def test_ids_sort_as_numbers_when_they_read_as_numbers():
     ]
 
 
-def test_nested_and_crossed_groups():
+def test_nested_and_crossed_groups() -> None:
     data = frame().assign(school=lambda d: np.where(d.id > 20, "b", "a"), k=lambda d: d.id % 3)
     found = design("y ~ x + (1 | school/k) + (1 | id)", data)
     schools, classes, ids = (block.grouping for block in found.latents)
@@ -185,7 +185,7 @@ def test_nested_and_crossed_groups():
 # --- missing values ------------------------------------------------------------------------
 
 
-def test_missing_outcomes_stay_and_missing_covariates_go():
+def test_missing_outcomes_stay_and_missing_covariates_go() -> None:
     data = frame()
     data.loc[[0, 5], "y"] = np.nan
     data.loc[[1, 2], "x"] = np.nan
@@ -200,7 +200,7 @@ def test_missing_outcomes_stay_and_missing_covariates_go():
         design("y ~ x + trt + (t | id)", data, missing_covariates="error")
 
 
-def test_knots_are_learnt_from_rows_with_a_missing_outcome_too():
+def test_knots_are_learnt_from_rows_with_a_missing_outcome_too() -> None:
     data = frame()
     whole = design("y ~ ns(t, 4) + (1 | id)", data)
     holed = design("y ~ ns(t, 4) + (1 | id)", data.assign(y=data.y.where(data.t < 3)))
@@ -208,7 +208,7 @@ def test_knots_are_learnt_from_rows_with_a_missing_outcome_too():
 
 
 @pytest.mark.parametrize("what", ["weights", "offset", "id"])
-def test_missing_weights_offsets_and_groups_drop_their_row(what: str):
+def test_missing_weights_offsets_and_groups_drop_their_row(what: str) -> None:
     data = frame().assign(weights=2.0, offset=1.0).astype({"id": float})
     data.loc[7, what] = np.nan
     with pytest.warns(UserWarning, match=rf"1 of 240 rows have missing values in `{what}`"):
@@ -228,7 +228,7 @@ def counts() -> pd.DataFrame:
     return data.assign(s=np.minimum(data.n, 2), f=data.n - np.minimum(data.n, 2))
 
 
-def test_two_column_outcomes_and_Rs_weights_idiom():
+def test_two_column_outcomes_and_Rs_weights_idiom() -> None:
     data = counts()
     bound = design("cbind(s, f) ~ x + (1 | id)", data)
     ratio = design("s / n ~ x + (1 | id)", data)
@@ -242,7 +242,7 @@ def test_two_column_outcomes_and_Rs_weights_idiom():
     assert not bound.ratio
 
 
-def test_two_levels_become_zero_and_one():
+def test_two_levels_become_zero_and_one() -> None:
     data = frame().assign(use=lambda d: np.where(d.y > 0, "Y", "N"))
     data.loc[3, "use"] = None
     found = design("use ~ x + (1 | id)", data)
@@ -268,7 +268,7 @@ def test_two_levels_become_zero_and_one():
         ("s / zero", {"zero": 0.0}, "the denominator is 0 in 240 rows"),
     ],
 )
-def test_outcomes_refused(left: str, change: dict[str, float], message: str):
+def test_outcomes_refused(left: str, change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         design(f"{left} ~ 1 + (1 | id)", counts().assign(**change))
 
@@ -276,7 +276,7 @@ def test_outcomes_refused(left: str, change: dict[str, float], message: str):
 # --- offsets, weights, dropped columns --------------------------------------------------------
 
 
-def test_offsets_add_up():
+def test_offsets_add_up() -> None:
     data = frame()
     found = design("y ~ x + offset(log(n)) + offset(x) + (1 | id)", data, offset=np.ones(240))
     kept = data.iloc[found.rows]
@@ -294,7 +294,7 @@ def test_offsets_add_up():
 )
 def test_columns_that_say_nothing_new_are_dropped(
     right: str, change: dict[str, Any], message: str, kept: tuple[str, ...]
-):
+) -> None:
     data = frame().assign(**change)
     with pytest.warns(UserWarning, match=message):
         found = build_design(parse_formula(f"y ~ {right} + (1 | id)"), data)
@@ -305,7 +305,7 @@ def test_columns_that_say_nothing_new_are_dropped(
 # --- new data --------------------------------------------------------------------------------
 
 
-def test_new_data_meet_the_columns_of_the_fit():
+def test_new_data_meet_the_columns_of_the_fit() -> None:
     data = frame()
     found = design(FORMULA, data)
     again = rebuild(found.spec, data, outcome=True)
@@ -317,7 +317,7 @@ def test_new_data_meet_the_columns_of_the_fit():
     assert part.rows.tolist() == [1, 0]
 
 
-def test_unknown_groups_get_minus_one():
+def test_unknown_groups_get_minus_one() -> None:
     found = design("y ~ x + (t | id)", frame())
     new = frame().head(12).assign(id=lambda d: d.id.astype(str).replace("2", "new"))
     again = rebuild(found.spec, new, outcome=False)
@@ -327,7 +327,7 @@ def test_unknown_groups_get_minus_one():
     assert (without.latents[0].grouping.codes == -1).all()
 
 
-def test_unknown_levels_are_refused_by_name():
+def test_unknown_levels_are_refused_by_name() -> None:
     found = design("y ~ trt + (1 | id)", frame())
     with pytest.raises(ValueError, match="`trt` .*'other'; known levels: high, low, placebo"):
         rebuild(found.spec, frame().head(3).assign(trt="other"), outcome=False)
@@ -335,7 +335,7 @@ def test_unknown_levels_are_refused_by_name():
     assert one.fixed.matrix.tolist() == [[1, 1, 0]] * 3
 
 
-def test_missing_covariates_of_new_data_are_left_out_with_a_warning():
+def test_missing_covariates_of_new_data_are_left_out_with_a_warning() -> None:
     found = design("y ~ x + (t | id)", frame())
     new = frame().head(6).assign(x=[1, np.nan, 2, 3, 4, 5])
     with pytest.warns(UserWarning, match="1 of 6 rows"):
@@ -345,7 +345,7 @@ def test_missing_covariates_of_new_data_are_left_out_with_a_warning():
 # --- saving ----------------------------------------------------------------------------------
 
 
-def test_a_new_process_rebuilds_the_same_bits(tmp_path: Path):
+def test_a_new_process_rebuilds_the_same_bits(tmp_path: Path) -> None:
     data = frame()
     found = design(FORMULA + " + (poly(x, 2) + C(trt, contr.sum) | flag:trt)", data)
     (tmp_path / "spec.json").write_text(json.dumps(found.spec.to_json(), allow_nan=False))
@@ -379,7 +379,7 @@ def test_a_new_process_rebuilds_the_same_bits(tmp_path: Path):
         ("y ~ log", r"`log` is a function: write log"),
     ],
 )
-def test_unknown_names_are_pointed_at(text: str, message: str):
+def test_unknown_names_are_pointed_at(text: str, message: str) -> None:
     with pytest.raises(FormulaError, match=message) as caught:
         design(text, frame())
     assert "^" in str(caught.value)
@@ -407,14 +407,14 @@ def test_unknown_names_are_pointed_at(text: str, message: str):
         ("y ~ date + (1 | id)", "column `date` holds datetime64 values"),
     ],
 )
-def test_errors_say_what_would_be_right(text: str, message: str):
+def test_errors_say_what_would_be_right(text: str, message: str) -> None:
     bad = np.r_[np.inf, -np.inf, np.zeros(238)]
     dates = pd.date_range("2020-01-01", periods=240)
     with pytest.raises(ValueError, match=message):
         design(text, frame().assign(constant=1, bad=bad, date=dates))
 
 
-def test_no_complete_row_and_bad_options():
+def test_no_complete_row_and_bad_options() -> None:
     with pytest.raises(ValueError, match="no complete row is left"):
         design("y ~ x + (1 | id)", frame().assign(x=np.nan))
     with pytest.raises(ValueError, match="no rows"):
@@ -429,7 +429,7 @@ def test_no_complete_row_and_bad_options():
         design("y ~ x", 3)
 
 
-def test_an_offset_array_cannot_serve_new_data():
+def test_an_offset_array_cannot_serve_new_data() -> None:
     found = design("y ~ x + (1 | id)", frame(), offset=np.ones(240))
     with pytest.warns(UserWarning, match="offset array"):
         assert (rebuild(found.spec, frame(), outcome=False).offset == 0).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import stats
 from toys import build, frame, generator, random_theta, subject_rows
@@ -10,7 +11,8 @@ from toys import build, frame, generator, random_theta, subject_rows
 from dgmm.parameters import part
 from dgmm.posterior.draws import complete, draw_effects
 
-DRAWS = 500
+COPIES, SWEEPS = 100, 5
+DRAWS = COPIES * SWEEPS
 
 
 def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> None:
@@ -18,14 +20,15 @@ def test_gaussian_outcomes_have_the_exact_conditional_normal_distribution() -> N
     data = frame(3, 6, seed=2)
     data.loc[[3, 4, 5, 8], "y"] = np.nan
     data.loc[12:, "y"] = np.nan  # a subject without any outcome
-    model, panel = build("y ~ x + t + (t | id)", data, unit=1.5)
+    every = pd.concat([data.assign(id=data["id"] + 3 * copy) for copy in range(COPIES)])
+    model, panel = build("y ~ x + t + (t | id)", every, unit=1.5)
     theta = random_theta(model, 1)
     g, start = generator(4), None
     draws = []
-    for _ in range(DRAWS):
+    for _ in range(SWEEPS):
         y, start = complete(model, theta, panel, g, start)
-        draws.append(y)
-    y = torch.stack(draws).numpy()
+        draws.append(y.reshape(COPIES, len(data)))
+    y = torch.cat(draws).numpy()
     sigma2 = float(torch.exp(2 * theta["extra"][0]))
     Lambda = model.latents[0].loadings(part(theta, "latent1."))
     for i in range(3):

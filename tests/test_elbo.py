@@ -235,7 +235,7 @@ def gap_of(q: int, n: int, schedule: Schedule, seed: int) -> tuple[float, float]
 
 
 def test_sites_reaches_the_log_likelihood_to_a_hundredth_of_a_nat() -> None:
-    gap, error = gap_of(2, 200, Schedule(batch=25), seed=1)
+    gap, error = gap_of(2, 60, Schedule(batch=25), seed=1)
     assert -4 * error < gap < 0.01
 
 

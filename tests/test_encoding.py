@@ -32,7 +32,7 @@ from dgmm.formula import parse_formula
         ("I(a == 'q')", "(Intercept) I(a == 'q')True"),
     ],
 )
-def test_coding_is_that_of_model_matrix(right: str, names: str):
+def test_coding_is_that_of_model_matrix(right: str, names: str) -> None:
     rng = np.random.default_rng(2)
     data = pd.DataFrame(
         {
@@ -47,7 +47,7 @@ def test_coding_is_that_of_model_matrix(right: str, names: str):
     assert " ".join(n.replace(", ", ",") for n in found) == names.replace(", ", ",")
 
 
-def test_dependent_columns_are_judged_on_their_own_scale():
+def test_dependent_columns_are_judged_on_their_own_scale() -> None:
     rng = np.random.default_rng(3)
     X = rng.normal(size=(50, 3)) * [1e8, 1.0, 1e-8]
     names = ("a", "b", "c", "d")

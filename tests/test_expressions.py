@@ -47,11 +47,11 @@ COLUMNS = {
         ("x * 1e3", X * 1000),
     ],
 )
-def test_values(text: str, expected: object):
+def test_values(text: str, expected: object) -> None:
     assert np.allclose(Evaluator(COLUMNS).value(text), np.asarray(expected), 1e-15)
 
 
-def test_states_are_learnt_once_and_then_only_used():
+def test_states_are_learnt_once_and_then_only_used() -> None:
     evaluator = Evaluator({"odd name": X})
     learnt = evaluator.value("center(`odd name`)")
     assert evaluator.states == {"center(`odd name`)": {"center": X.mean()}}
@@ -61,7 +61,7 @@ def test_states_are_learnt_once_and_then_only_used():
         later.value("scale(`odd name`)")
 
 
-def test_nested_transforms_keep_their_own_states():
+def test_nested_transforms_keep_their_own_states() -> None:
     evaluator = Evaluator({"x": np.linspace(0, 9, 30)})
     whole = evaluator.value("ns(scale(x), 2 + 1)")
     assert list(evaluator.states) == ["scale(x)", "ns(scale(x), 2 + 1)"]
@@ -79,7 +79,7 @@ def test_nested_transforms_keep_their_own_states():
         ("ns(`odd name`, knots=(1, 2))", ("odd name",)),
     ],
 )
-def test_names_are_those_of_columns(text: str, names: tuple[str, ...]):
+def test_names_are_those_of_columns(text: str, names: tuple[str, ...]) -> None:
     assert names_of(text, COLUMNS) == names
 
 
@@ -114,13 +114,13 @@ def test_names_are_those_of_columns(text: str, names: tuple[str, ...]):
         "(" * 300 + "x" + ")" * 300,
     ],
 )
-def test_nothing_else_of_python_is_read(text: str):
+def test_nothing_else_of_python_is_read(text: str) -> None:
     with pytest.raises(ExpressionError):
         parse_expression(text)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="xg()[]{}.,:=+-*/^|&~<>!'\"`_ 12alogI", max_size=25))
-def test_any_text_gives_a_value_or_our_own_error(text: str):
+def test_any_text_gives_a_value_or_our_own_error(text: str) -> None:
     with contextlib.suppress(ExpressionError):
         Evaluator(COLUMNS).value(text)

@@ -61,7 +61,7 @@ def test_without_data_frames_hold_what_the_fit_keeps(fit: Fit, holes: pd.DataFra
 
 def test_imputations_have_the_predictive_distribution() -> None:
     """theta held: means are the exact conditional means; theta drawn: the spread is larger."""
-    data, m = frame(25, 5, seed=4, missing=0.3), 120
+    data, m = frame(25, 5, seed=4, missing=0.3), 60
     held, free = (mixed_model(TEXT, data, verbose=0, se=se) for se in (None, "hessian"))
     gap = data["y"].isna().to_numpy()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,12 +39,16 @@ def pair(frame: pd.DataFrame) -> tuple[Fit, Fit, Fit]:
     return replace(both, estimate=replace(done, others=(moved,))), first, second
 
 
-def test_log_scores_are_those_of_the_mixture(pair, frame) -> None:
+def test_log_scores_are_those_of_the_mixture(
+    pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame
+) -> None:
     both, first, second = (fit.log_score(frame)["log_score"] for fit in pair)
     np.testing.assert_allclose(both, np.logaddexp(first, second) - np.log(2), rtol=1e-12)
 
 
-def test_predictions_are_weighted_by_what_each_start_says_of_the_past(pair, frame) -> None:
+def test_predictions_are_weighted_by_what_each_start_says_of_the_past(
+    pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame
+) -> None:
     both, first, second = (fit.predict(frame)["fit"].to_numpy() for fit in pair)
     share = (both - second) / (first - second)
     by_subject = pd.Series(share).groupby(frame["Subject"].to_numpy())
@@ -53,7 +58,9 @@ def test_predictions_are_weighted_by_what_each_start_says_of_the_past(pair, fram
     np.testing.assert_allclose(by_subject.mean()[expected.index], expected, atol=0.02)
 
 
-def test_a_subject_without_a_past_gets_the_mean_of_the_starts(pair, frame) -> None:
+def test_a_subject_without_a_past_gets_the_mean_of_the_starts(
+    pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame
+) -> None:
     new = frame.head(4).assign(Subject="somebody")
     both, first, second = (fit.predict(new)["fit"].to_numpy() for fit in pair)
     np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-12)
@@ -61,7 +68,7 @@ def test_a_subject_without_a_past_gets_the_mean_of_the_starts(pair, frame) -> No
     np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-12)
 
 
-def test_draws_are_those_of_the_mixture(pair, frame) -> None:
+def test_draws_are_those_of_the_mixture(pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame) -> None:
     new = frame.head(4).assign(Subject="somebody")
     both, first, second = (
         fit.predict(new, interval="prediction", draws=20_000)["se"] ** 2 for fit in pair
@@ -70,20 +77,24 @@ def test_draws_are_those_of_the_mixture(pair, frame) -> None:
     np.testing.assert_allclose(both, (first + second) / 2 + gap**2 / 4, rtol=0.05)
 
 
-def test_the_other_starts_are_in_the_file(pair, frame, tmp_path) -> None:
+def test_the_other_starts_are_in_the_file(
+    pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame, tmp_path: Path
+) -> None:
     path = tmp_path / "fit.dgmm"
     pair[0].save(path)
     again = load(path)
     np.testing.assert_array_equal(again.predict(frame)["fit"], pair[0].predict(frame)["fit"])
 
 
-def test_processes_change_no_number(frame) -> None:
+def test_processes_change_no_number(frame: pd.DataFrame) -> None:
     one = mixed_model(TEXT, frame, verbose=0, se=None, control=QUICK)
     two = mixed_model(TEXT, frame, verbose=0, se=None, control={**QUICK, "workers": 2})
     assert one.estimate.start_spread == pytest.approx(two.estimate.start_spread, abs=1e-6)
 
 
-def test_a_start_that_failed_does_not_predict(frame, monkeypatch) -> None:
+def test_a_start_that_failed_does_not_predict(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dgmm.estimate import deep
 
     monkeypatch.setattr(deep, "FAR", -1.0)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dgmm
+from dgmm import Fit
 from dgmm.plots import plot_effects, plot_profiles, plot_trace
 
 
 @pytest.fixture(scope="module")
-def sleep():
+def sleep() -> pd.DataFrame:
     return dgmm.datasets.load("sleepstudy")
 
 
 @pytest.fixture(scope="module")
-def fit(sleep):
+def fit(sleep: pd.DataFrame) -> Fit:
     return dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep, verbose=0)
 
 
-def test_profiles_are_the_predictions(fit, sleep):
+def test_profiles_are_the_predictions(fit: Fit, sleep: pd.DataFrame) -> None:
     figure = plot_profiles(fit, sleep, ["308", "335"], against={"again": fit})
     axis = figure.axes[0]
     line = axis.lines[0]
@@ -31,21 +33,21 @@ def test_profiles_are_the_predictions(fit, sleep):
     assert sorted(points.get_ydata()) == sorted(sleep.loc[sleep["Subject"] == "308", "Reaction"])
 
 
-def test_default_subjects_are_six_of_the_fit(fit, sleep):
+def test_default_subjects_are_six_of_the_fit(fit: Fit, sleep: pd.DataFrame) -> None:
     assert sum(axis.get_visible() for axis in plot_profiles(fit, sleep).axes) == 6
 
 
-def test_unknown_subject_is_named(fit, sleep):
+def test_unknown_subject_is_named(fit: Fit, sleep: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="'999' is not in the fit"):
         plot_profiles(fit, sleep, ["999"])
 
 
-def test_trace_needs_an_elbo_stage(fit):
+def test_trace_needs_an_elbo_stage(fit: Fit) -> None:
     with pytest.raises(ValueError, match="no ELBO stage"):
         plot_trace(fit)
 
 
-def test_effects_are_drawn_with_both_bands(fit):
+def test_effects_are_drawn_with_both_bands(fit: Fit) -> None:
     figure = plot_effects(fit, "Days", grid=11)
     table = fit.effects("Days", grid=11)
     axis = figure.axes[0]
@@ -57,7 +59,7 @@ def test_effects_are_drawn_with_both_bands(fit):
     assert axis.get_xlabel() == "Days"
 
 
-def test_effects_of_a_category_and_of_two_covariates():
+def test_effects_of_a_category_and_of_two_covariates() -> None:
     frame = dgmm.datasets.load("orthodont")
     fit = dgmm.mixed_model("distance ~ Sex * age + (1 | Subject)", frame, verbose=0)
     axis = plot_effects(fit, ("age", "Sex"), grid=5).axes[0]

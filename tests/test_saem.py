@@ -46,7 +46,7 @@ def raw(data: pd.DataFrame) -> Fit:
     return mixed_model(TEXT, data, encoder="dense", missing="saem", control=control, verbose=0)
 
 
-def copies(n: int = 400) -> tuple[Any, ...]:
+def copies(n: int = 250) -> tuple[Any, ...]:
     """One subject who was seen three times of eight, n times, with its exact posterior."""
     one = frame(1, 8, seed=6)
     one.loc[[1, 4, 5, 6, 7], "y"] = np.nan

@@ -29,7 +29,7 @@ def specification() -> Specification:
         return build_design(formula, data).spec
 
 
-def test_json_gives_the_same_specification():
+def test_json_gives_the_same_specification() -> None:
     spec = specification()
     again = Specification.from_json(json.loads(json.dumps(spec.to_json(), allow_nan=False)))
     assert again == spec
@@ -48,7 +48,7 @@ def test_json_gives_the_same_specification():
         {"groupings": 3},
     ],
 )
-def test_a_tampered_file_is_refused(change: dict[str, Any]):
+def test_a_tampered_file_is_refused(change: dict[str, Any]) -> None:
     record = specification().to_json()
     with pytest.raises(ValueError, match="."):
         Specification.from_json({**record, **change})

@@ -22,15 +22,16 @@ from dgmm import Fit, load
 FRESH = """
 import sys
 import dgmm
-fit = dgmm.load(sys.argv[1])
-new = dgmm.datasets.load(sys.argv[2]).head(30)
-fit.predict(new).to_json(sys.argv[3] + ".known", double_precision=15)
-group = fit.groups[0]
-fit.predict(new.assign(**{group: "somebody"}), interval="confidence").to_json(
-    sys.argv[3] + ".new", double_precision=15
-)
-fit.simulate(1, seed=4).to_json(sys.argv[3] + ".draws", double_precision=15)
-print(fit.summary())
+for path, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    fit = dgmm.load(path)
+    new = dgmm.datasets.load(name).head(30)
+    fit.predict(new).to_json(path + ".known", double_precision=15)
+    group = fit.groups[0]
+    fit.predict(new.assign(**{group: "somebody"}), interval="confidence").to_json(
+        path + ".new", double_precision=15
+    )
+    fit.simulate(1, seed=4).to_json(path + ".draws", double_precision=15)
+    print(fit.summary())
 """
 
 
@@ -53,29 +54,35 @@ def rewrite(path: Path, header: dict[str, Any] | str, tensors: dict[str, Any]) -
 # -- round trip ------------------------------------------------------------------------------------
 
 
-def test_a_fresh_process_finds_the_same_fit(any_fit: Fit, tmp_path: Path) -> None:
-    path, out = tmp_path / "fit.dgmm", tmp_path / "out"
-    any_fit.save(path)
-    name = frame_of(any_fit)
+def test_a_fresh_process_finds_the_same_fits(
+    sleepstudy: Fit, cbpp: Fit, deep: Fit, tmp_path: Path
+) -> None:
+    """An exact, a quadrature and a deep fit: their reports, predictions and draws."""
+    fits = {tmp_path / f"{i}.dgmm": fit for i, fit in enumerate((sleepstudy, cbpp, deep))}
+    arguments = []
+    for path, fit in fits.items():
+        fit.save(path)
+        arguments += [str(path), frame_of(fit)]
     root = str(Path(dgmm.__file__).resolve().parents[1])
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", FRESH, str(path), name, str(out)],
+        [sys.executable, "-W", "error::UserWarning", "-c", FRESH, *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": root},
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == str(any_fit.summary()) + "\n"
-    new = data(name).head(30)
-    fresh = new.assign(**{any_fit.groups[0]: "somebody"})
-    for suffix, expected in (
-        ("known", any_fit.predict(new)),
-        ("new", any_fit.predict(fresh, interval="confidence")),
-        ("draws", any_fit.simulate(1, seed=4)),
-    ):
-        found = pd.read_json(f"{out}.{suffix}", precise_float=True)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+    assert done.stdout == "".join(f"{fit.summary()}\n" for fit in fits.values())
+    for path, fit in fits.items():
+        new = data(frame_of(fit)).head(30)
+        fresh = new.assign(**{fit.groups[0]: "somebody"})
+        for suffix, expected in (
+            ("known", fit.predict(new)),
+            ("new", fit.predict(fresh, interval="confidence")),
+            ("draws", fit.simulate(1, seed=4)),
+        ):
+            found = pd.read_json(f"{path}.{suffix}", precise_float=True)
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
 def test_every_method_agrees_after_loading(any_fit: Fit, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def label(entry: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("entry", REFERENCE["refs"], ids=label)
-def test_equal_to_R(entry: dict[str, Any]):
+def test_equal_to_R(entry: dict[str, Any]) -> None:
     """splines.json holds splines::ns, splines::bs and stats::poly of R 4.2.2."""
     basis = FUNCTIONS[entry["fun"]]
     x = array(REFERENCE["x"][entry["data"]])
@@ -45,7 +45,7 @@ def test_equal_to_R(entry: dict[str, Any]):
 
 
 @pytest.mark.parametrize("basis", BASES, ids=lambda basis: basis.name)
-def test_a_missing_value_affects_its_own_row_only(basis: Stateful):
+def test_a_missing_value_affects_its_own_row_only(basis: Stateful) -> None:
     x = np.linspace(0, 3, 40)
     holed = np.append(x, np.nan)
     values = basis(holed, 3)
@@ -54,7 +54,7 @@ def test_a_missing_value_affects_its_own_row_only(basis: Stateful):
 
 
 @pytest.mark.parametrize("basis", [ns, bs], ids=["ns", "bs"])
-def test_tied_knots_are_named(basis: Stateful):
+def test_tied_knots_are_named(basis: Stateful) -> None:
     x = np.r_[np.zeros(60), np.arange(1, 41)]
     with pytest.raises(ValueError, match=rf"knots fall on 0 .*{basis.name}\(x, knots="):
         basis(x, 6)
@@ -62,7 +62,7 @@ def test_tied_knots_are_named(basis: Stateful):
 
 
 @pytest.mark.parametrize("basis", [ns, bs], ids=["ns", "bs"])
-def test_spline_arguments_are_checked(basis: Stateful):
+def test_spline_arguments_are_checked(basis: Stateful) -> None:
     x = np.linspace(0, 1, 20)
     with pytest.raises(ValueError, match="whole number"):
         basis(x, 3.5)
@@ -74,14 +74,14 @@ def test_spline_arguments_are_checked(basis: Stateful):
         basis(np.full(5, np.nan), 3)
 
 
-def test_ns_is_linear_outside_its_boundary():
+def test_ns_is_linear_outside_its_boundary() -> None:
     state = ns.fit(np.linspace(0, 1, 50), 4)
     far = ns.apply(np.array([2.0, 3.0, 4.0, -1.0, -2.0, -3.0]), state)
     assert np.allclose(far[0] - 2 * far[1] + far[2], 0, atol=1e-12)
     assert np.allclose(far[3] - 2 * far[4] + far[5], 0, atol=1e-12)
 
 
-def test_poly_is_orthonormal_and_refuses_too_high_a_degree():
+def test_poly_is_orthonormal_and_refuses_too_high_a_degree() -> None:
     x = np.random.default_rng(1).normal(size=50)
     P = np.column_stack([np.full(50, 50**-0.5), poly(x, 4)])
     assert np.allclose(P.T @ P, np.eye(5), atol=1e-12)
@@ -90,7 +90,7 @@ def test_poly_is_orthonormal_and_refuses_too_high_a_degree():
         poly(np.array([0.0, 1.0, 0.0]), 2)
 
 
-def test_scale_and_center_as_in_R():
+def test_scale_and_center_as_in_R() -> None:
     x = np.array([1.0, 2.0, 4.0, 9.0])
     assert np.allclose(scale(x), (x - 4) / x.std(ddof=1))
     # R: scale(x, center = FALSE) divides by sqrt(sum(x^2) / (n - 1))
@@ -102,7 +102,7 @@ def test_scale_and_center_as_in_R():
         scale(np.ones(3))
 
 
-def test_contrasts_are_Rs():
+def test_contrasts_are_Rs() -> None:
     # R: contr.sum(3), contr.helmert(3), contr.poly(3), contr.treatment(3, base = 2)
     assert Contrast("sum").coding("abc")[0].tolist() == [[1, 0], [0, 1], [-1, -1]]
     assert Contrast("helmert").coding("abc")[0].tolist() == [[-1, -1], [1, -1], [0, 2]]
@@ -116,7 +116,7 @@ def test_contrasts_are_Rs():
         Contrast("treatment", "d").coding("abc")
 
 
-def test_C_remembers_levels_and_refuses_new_ones():
+def test_C_remembers_levels_and_refuses_new_ones() -> None:
     state = C.fit(np.array([1.0, 2.0, 4.0]), "sum")
     assert state == {"levels": [1, 2, 4], "contrast": "sum", "base": None}
     again = C.apply(np.array([4.0, 4.0]), state)

@@ -7,7 +7,7 @@ from dgmm.numerics.triangle import ROWS, triangle
 
 
 @pytest.mark.parametrize("size", [3, ROWS, ROWS + 1, 3 * ROWS + 17])
-def test_triangle_is_that_of_one_qr(size):
+def test_triangle_is_that_of_one_qr(size: int) -> None:
     rng = np.random.default_rng(1)
     X = rng.normal(size=(size, 3)) * [1.0, 1e3, 1e-3]
     R, whole = triangle(X), np.linalg.qr(X, mode="r")
@@ -15,7 +15,7 @@ def test_triangle_is_that_of_one_qr(size):
     assert np.array_equal(R, np.triu(R))
 
 
-def test_angles_survive_that_a_cross_product_would_lose():
+def test_angles_survive_that_a_cross_product_would_lose() -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=2 * ROWS)
     R = triangle(np.column_stack([x, x + 1e-9 * rng.normal(size=len(x))]))

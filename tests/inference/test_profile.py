@@ -69,7 +69,7 @@ def test_nodes_give_what_the_exact_likelihood_gives(sleepstudy: Fit) -> None:
     numerical = mixed_model(
         FORMULAS["sleepstudy"], data("sleepstudy"), likelihood="quadrature", verbose=0
     )
-    names = ["Days", "sd_Days|Subject", "cor_Days.(Intercept)|Subject", "sigma"]
+    names = ["sd_Days|Subject", "sigma"]
     ours = numerical.confint(method="profile", parm=names)
     theirs = sleepstudy.confint(method="profile", parm=names)
     np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
@@ -94,10 +94,10 @@ def test_refusals(cbpp_vae: Fit, deep: Fit, sleepstudy: Fit) -> None:
 
 
 def test_parameters_of_the_family_have_no_profile() -> None:
-    fit = mixed_model("y ~ lbase + (1 | subject)", data("epil"), family="nb2", verbose=0)
+    fit = mixed_model("y ~ 1 + (1 | subject)", data("epil"), family="nb2", verbose=0)
     found = fit.confint(method="profile")
-    assert list(found.index) == ["(Intercept)", "lbase", "sd_(Intercept)|subject"]
+    assert list(found.index) == ["(Intercept)", "sd_(Intercept)|subject"]
     wald = fit.confint().loc[found.index]
-    np.testing.assert_allclose(found, wald, rtol=0.15)
+    np.testing.assert_allclose(found, wald, rtol=0.03)  # 59 subjects: nearly quadratic
     with pytest.raises(ValueError, match="no profile for 'size'"):
         fit.confint(method="profile", parm="size")

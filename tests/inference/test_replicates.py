@@ -17,13 +17,13 @@ from dgmm.inference.replicates import simulated_outcome
 
 
 def test_spread_of_the_estimates_is_their_standard_error(sleepstudy: Fit) -> None:
-    found = sleepstudy.bootstrap(300, seed=1)
+    found = sleepstudy.bootstrap(150, seed=1)
     assert found.failed == ()
     names = ["(Intercept)", "Days"]
     ratio = found.values[names].std() / sleepstudy.std_errors()
-    assert (ratio - 1).abs().max() < 4 / np.sqrt(600)
+    assert (ratio - 1).abs().max() < 4 / np.sqrt(300)
     bias = (found.values[names].mean() - sleepstudy.fixef()) / sleepstudy.std_errors()
-    assert bias.abs().max() < 4 / np.sqrt(300)
+    assert bias.abs().max() < 4 / np.sqrt(150)
     bounds = found.intervals(0.95)
     wald = sleepstudy.confint()
     width = (bounds[:2, 1] - bounds[:2, 0]) / (wald.iloc[:2, 1] - wald.iloc[:2, 0])

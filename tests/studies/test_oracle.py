@@ -71,7 +71,7 @@ def test_draws_agree_with_the_closed_form() -> None:
 def test_large_plain_importance_sampling(process: str) -> None:
     data = simulate_study(process, 2, 1, n=(4, 3, 1))
     found, true = oracle_predictions(process, data, draws=1024), find_process(process)
-    u = torch.from_numpy(np.random.default_rng(5).normal(size=(120_000, true.dim)))
+    u = torch.from_numpy(np.random.default_rng(5).normal(size=(60_000, true.dim)))
     for one, rows in data.groupby("id"):
         columns = [torch.tensor(rows[name].to_numpy())[None] for name in ("t", "age", "sex", "x")]
         mu = true.profile(u[:, None], *columns)[:, 0].numpy()
