@@ -33,8 +33,9 @@ from torch import Tensor
 
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.completed import Views, teach, views, with_placeholders
+from dgmm.estimate.control import Control
 from dgmm.estimate.polish import damping, kappa_vector, metric
-from dgmm.estimate.records import Control, Saem
+from dgmm.estimate.records import Saem
 from dgmm.likelihood import mean_scores
 from dgmm.mcmc import Proposal, State, independence, random_walk, tune
 from dgmm.model import Model
