@@ -31,12 +31,12 @@ from dgmm.inference.random_profiles import RandomProfile, random_profile
 from dgmm.inference.replicates import Replicates, bootstrap, ratio_p_value
 from dgmm.inference.reported import component_name
 from dgmm.inference.resampling import percentile_intervals
-from dgmm.inference.restricted import restricted_information
 from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
 from dgmm.inference.surfaces import targets
 from dgmm.inference.tables import Anova
 from dgmm.inference.wald import intervals, wald_table
 from dgmm.information import Information, information, reported_packing
+from dgmm.information.restricted import restricted_information
 from dgmm.missing import imputations
 from dgmm.prediction import rows as prediction
 from dgmm.prediction.log_scores import log_scores

@@ -16,9 +16,9 @@ from scipy import optimize
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.again import refit_without_effect
-from dgmm.inference.gaussian import GaussianLikelihood
 from dgmm.inference.mixtures import Mixture
 from dgmm.inference.tables import Anova
+from dgmm.information.gaussian import GaussianLikelihood
 from dgmm.parameters import Packing
 
 __all__ = ["drop_effects", "independence"]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.inference.gaussian import GaussianLikelihood, variance_vector
+from dgmm.information.gaussian import GaussianLikelihood, variance_vector
 
 __all__ = ["Satterthwaite", "satterthwaite"]
 

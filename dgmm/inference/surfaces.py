@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.inference.coordinates import EDGE, Coordinates
-from dgmm.inference.gaussian import GaussianLikelihood
+from dgmm.information.gaussian import GaussianLikelihood
 from dgmm.latent import Normal
 from dgmm.likelihood import Frozen, freeze, modes
 from dgmm.parameters import Theta

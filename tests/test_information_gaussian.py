@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dgmm import Fit
-from dgmm.inference.gaussian import GaussianLikelihood, variance_vector
+from dgmm.information.gaussian import GaussianLikelihood, variance_vector
 
 
 @pytest.mark.parametrize("name", ["sleepstudy", "sleepstudy_reml", "pbcseq", "singular"])

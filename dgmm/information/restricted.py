@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
-from dgmm.inference.gaussian import GaussianLikelihood
-from dgmm.information import Information, find_boundary, reported_packing
+from dgmm.information.boundary import find_boundary
+from dgmm.information.gaussian import GaussianLikelihood
+from dgmm.information.records import Information, reported_packing
 
 __all__ = ["restricted_information"]
 
