@@ -13,7 +13,9 @@ from conftest import DEEP, data
 
 from dgmm import Fit, mixed_model
 from dgmm.inference.wald import wald_table
-from dgmm.report.summary import fixed_lines, number, random_lines
+from dgmm.report.fixed_part import fixed_lines
+from dgmm.report.layout import number
+from dgmm.report.random_part import random_lines
 
 GOLDEN = Path(__file__).parent / "golden"
 FITS = [
@@ -90,7 +92,7 @@ def test_the_numbers_are_those_of_the_methods(fit: Fit) -> None:
     assert f"{fit.bic():.1f}" in text
     assert f"{float(fit.loglik()):.1f}" in text
     assert f"Number of obs: {fit.nobs()}" in text
-    assert f"{fit.groups[0]}, {fit.n_groups()}" in text
+    assert f"{fit.memory.groups[0]}, {fit.n_groups()}" in text
     assert fit.formula.split(" ~ ")[0] in text
     for value in fit.var_corr().loc[lambda d: d["name2"].isna(), "sdcor"]:
         assert number(value) in text

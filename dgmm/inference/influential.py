@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.inference.fixed_effects import vcov
 from dgmm.information import find_boundary, freeze_at, reported_packing
+from dgmm.record import Fitted
 
-__all__ = ["influence_table", "subject_steps"]
+__all__ = ["influence", "influence_table", "subject_steps"]
 
 STEP = 1e-4
 
@@ -101,3 +103,16 @@ def _numerical(done: Estimate, seed: int) -> tuple[Tensor, Tensor]:
         columns.append((scores(x - unit) - scores(x + unit)) / (2 * STEP))
     information = torch.stack(columns, dim=2)
     return scores(x), 0.5 * (information + information.mT)
+
+
+def influence(fit: Fitted) -> pd.DataFrame:
+    """Cook's distance and dfbetas of every subject, by one step from the fit.
+
+        Cook's distance = d'V^-1 d / p,   dfbetas = d / se,   d = beta-hat - beta(-i)
+
+    References:
+        Cook (1977), Technometrics 19, 15-18; Pregibon (1981), Annals of Statistics 9, 705-724.
+    """
+    V, names = vcov(fit).to_numpy(), list(fit.estimate.model.names)
+    table = influence_table(fit.estimate, V, names, fit.call.seed)
+    return table.rename_axis(index=fit.memory.groups[0])
