@@ -101,13 +101,13 @@ def one(design: Design, seed: int) -> dict[str, Any]:
     band = fit.effects(list(design.grid), term=network.label, at=design.grid)
     truth = design.curve(band) - design.curve(frame).mean()
     inside = (band["lower"] <= truth) & (truth <= band["upper"])
-    assert fit.info is not None
+    assert fit.information is not None
     return {
         "seed": seed,
         "estimate": fit.fixef()["x"],
         "std_error": fit.std_errors()["x"],
         "inside": "".join("1" if hit else "0" for hit in inside),
-        "edf": fit.info.effective["dnn1"],
+        "edf": fit.information.effective["dnn1"],
         "ridge": network.ridge,
         "converged": fit.estimate.converged,
     }

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from dgmm import storage
-from dgmm.design import Design, build_design
-from dgmm.encoders import find as find_encoder
-from dgmm.estimate import Control, Estimate, Request, estimate
-from dgmm.estimate.again import refit_estimate
-from dgmm.estimate.patterns import with_patterns
-from dgmm.estimate.resume import checkpoint_for
+from dgmm.design import build_design
+from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.families import find as find_family
-from dgmm.fit import Fit, row_labels
-from dgmm.formula import (
-    grouped_formula,
-    parse_formula,
-    update_formula,
-    with_part,
-)
-from dgmm.inference.resampling import resampled_information
+from dgmm.fit import Fit, fit_model
+from dgmm.formula import grouped_formula, parse_formula
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
-from dgmm.information import Information, information
 from dgmm.panel import Panel
-from dgmm.plan import (
-    as_counted,
-    check_groups,
-    check_options,
-    check_whole,
-    factors,
-    is_deep,
-    latent_words,
-    make_request,
-    nested_design,
-    read_control,
-)
-from dgmm.report.notes import separation_messages, statistical_messages
-from dgmm.runtime.versions import versions
+from dgmm.plan import Call, as_counted, is_deep, latent_words, read_control, read_values
 
 __all__ = ["lm_list", "load", "mixed_model"]
 
@@ -149,113 +121,30 @@ def mixed_model(
         J. Statistical Software 67(1); Kingma and Welling (2014), ICLR; Rizopoulos, van Gerwen and
         Willemsen, deep mixed-effects models by variational auto-encoders (slides).
     """
-    parsed = parse_formula(formula, latent_words=latent_words())
-    for name, text in (("zi", zi), ("dispersion", dispersion)):
-        parsed = parsed if text is None else with_part(parsed, name, text)
-    chosen = find_family(family, link, bounds)
-    if zi is not None and "logit_zero" not in chosen.extra:
-        chosen = find_family("zero_inflated", base=chosen)
-    check_options(method, missing, se, device)
-    if starts is not None:
-        check_whole("starts", starts, 1)
-    check_whole("seed", seed, 0)
-    settings = asdict(read_control(control))
-    call = {
-        "family": chosen.name,
-        "link": chosen.link.name,
-        "method": method,
-        "likelihood": likelihood,
-        "encoder": find_encoder(encoder).name,
-        "missing": missing,
-        "restriction": restriction,
-        "delta": delta,
-        "se": se,
-        "bounds": bounds,
-        "zi": zi,
-        "dispersion": dispersion,
-        "weights": weights if isinstance(weights, str) else None,
-        "offset": offset if isinstance(offset, str) else None,
-        "missing_covariates": missing_covariates,
-        "starts": starts,
-        "seed": seed,
-        "device": device,
-        "control": {**settings, "checkpoint": None},  # of this fit, not of those made from it
-    }
-    columns = {
-        "weights": weights,
-        "offset": offset,
-        "missing_covariates": missing_covariates,
-        "intercept": chosen.intercept,
-        "ordered": chosen.support == "ordered",
-    }
-    design, chosen = as_counted(build_design(parsed, data, **columns), chosen)
-    check_groups(design, chosen)
-    nested = nested_design(parsed, data, columns, chosen) if is_deep(parsed) else None
-    request = make_request(call, design, chosen, verbose)
-    if se in ("sandwich", "bootstrap") and len(factors(design)) > 1:
-        raise ValueError(
-            f"se={se!r} needs independent subjects, which several grouping factors do not "
-            "leave; use se='hessian'"
-        )
-    if se == "bootstrap" and request.method == "reml":
-        raise ValueError("se='bootstrap' is for maximum likelihood; use method='ml'")
-    kept = checkpoint_for(settings["checkpoint"], design, call, versions())
-    done = _estimate(design, nested, replace(request, checkpoint=kept))
-    apart = separation_messages(design, done)
-    info = _information(done, se, request)
-    return Fit(
-        parsed.text,
-        design.spec,
-        done,
-        request,
-        info,
-        tuple(
-            block.grouping.name + (f" ({block.term.target})" if block.term.target else "")
-            for block in design.latents
-        ),
-        row_labels(design.index),
-        design.rows,
-        call,
-        versions(),
-        (*design.messages, *done.messages, *apart, *statistical_messages(done, info)),
-        None if nested is None else nested.spec,
-        design.fixed.terms,
-        design.covariates,
-        fit_again,
-        fit_outcome,
+    call = Call(
+        formula=formula,
+        family=family,
+        link=link,
+        method=method,
+        likelihood=likelihood,
+        encoder=encoder,
+        missing=missing,
+        restriction=restriction,
+        delta=delta,
+        se=se,
+        bounds=bounds,
+        zi=zi,
+        dispersion=dispersion,
+        weights=read_values(weights),
+        offset=read_values(offset),
+        missing_covariates=missing_covariates,
+        starts=starts,
+        seed=seed,
+        device=device,
+        verbose=verbose,
+        control=read_control(control),
     )
-
-
-def fit_again(fit: Fit, formula: str | None, data: Any, changes: dict[str, Any]) -> Fit:
-    """mixed_model() again with some arguments changed: the work of ``fit.update``."""
-    text = fit.formula if formula is None else update_formula(fit.formula, formula)
-    return mixed_model(text, data, **{**fit.call, **changes})
-
-
-def fit_outcome(fit: Fit, y: Any, method: str | None = None) -> Fit:
-    """The model of a fit for another outcome (None: the same): the work of ``fit.refit``."""
-    panel, family = fit.estimate.panel, fit.estimate.model.family
-    request = fit.request if method is None else replace(fit.request, method=method)
-    new = panel.rows.data.y
-    if y is not None:
-        values = np.asarray(y, dtype=float)
-        if values.shape != (panel.n_rows,):
-            raise ValueError(
-                f"refit() needs one outcome for each of the {panel.n_rows} rows of the fit, in the "
-                f"order of fitted(); it got an array of shape {values.shape}"
-            )
-        canonical = np.empty(panel.n_rows)
-        canonical[np.argsort(fit.rows, kind="stable")] = values
-        seen, data = ~np.isnan(canonical), panel.rows.data
-        trials, weights = data.trials.numpy()[seen], data.weights.numpy()[seen]
-        canonical[seen] = family.read(canonical[seen], trials, weights)[0]
-        new = torch.from_numpy(canonical)
-    done = refit_estimate(fit.estimate, request, new)
-    done = with_patterns(done, request) if request.missing == "pattern" else done
-    info = _information(done, fit.call["se"], request)
-    messages = (*done.messages, *statistical_messages(done, info))
-    call = {**fit.call, "method": request.method}
-    return replace(fit, estimate=done, request=request, info=info, messages=messages, call=call)
+    return fit_model(call, data)
 
 
 def lm_list(
@@ -303,30 +192,4 @@ def lm_list(
 
 def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
-    fit: Fit = storage.load(Path(path), Fit, fit_again=fit_again, fit_outcome=fit_outcome)
-    return fit
-
-
-def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
-    if se is None or request.method == "reml":
-        return None
-    if se == "bootstrap":
-        return resampled_information(done, request)
-    return information(done, se, request.seed, request.control.hessian_draws)
-
-
-def _estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
-    try:
-        return estimate(design, nested, request)
-    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
-        y, X = design.y[design.observed], design.fixed
-        ranges = ", ".join(
-            f"`{name}` {low:.3g} to {high:.3g}"
-            for name, low, high in zip(X.names, X.matrix.min(0), X.matrix.max(0), strict=True)
-            if name != "(Intercept)"
-        )
-        raise ValueError(
-            f"the likelihood cannot be calculated ({error}). Look for values out of scale: the "
-            f"outcome `{design.formula.response.text}` runs from {y.min():.3g} to {y.max():.3g}"
-            + (f"; {ranges}" if ranges else "")
-        ) from error
+    return storage.load(Path(path), Fit)

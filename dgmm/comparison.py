@@ -22,7 +22,7 @@ from dgmm.fit import Fit
 from dgmm.latent import theta_of_covariances
 from dgmm.panel import Panel
 from dgmm.prediction.moments import given_history
-from dgmm.report.summary import number
+from dgmm.report.layout import number
 
 __all__ = ["Comparison", "compare"]
 
@@ -189,17 +189,17 @@ def _rmse(done: Estimate, target: Panel, history: Panel) -> float:
 
 def _held_out(fit: Fit, peer: Estimate, newdata: Any) -> dict[str, list[float]]:
     """RMSE without history, and of the later half of the visits given the earlier half."""
-    deep = Panel.from_design(rebuild(fit.spec, newdata, outcome=True))
+    deep = Panel.from_design(rebuild(fit.memory.spec, newdata, outcome=True))
     known = set(fit.estimate.panel.ids.tolist()) & set(deep.ids.tolist())
     if known:
         raise ValueError(
             f"newdata must hold subjects that were not in the fit; {sorted(map(str, known))[0]} was"
         )
     classical = deep
-    if fit.nested_spec is not None:
+    if fit.memory.nested_spec is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # given for the design of the fit itself
-            classical = Panel.from_design(rebuild(fit.nested_spec, newdata, outcome=True))
+            classical = Panel.from_design(rebuild(fit.memory.nested_spec, newdata, outcome=True))
     panels = [deep, classical]
     out: dict[str, list[float]] = {
         "RMSE, held-out, no history": [],

@@ -43,7 +43,7 @@ def plot_profiles(
     Raises:
         ValueError: the model has no time variable, or an id is not in the fit.
     """
-    time, group = fit.spec.time_name, fit.groups[0]
+    time, group = fit.memory.spec.time_name, fit.memory.groups[0]
     if time is None or time not in data.columns or group not in data.columns:
         raise ValueError("plot_profiles() needs a time variable left of the bar and the fit's data")
     chosen = list(subjects) if subjects is not None else _spread(fit, 6)
@@ -86,7 +86,7 @@ def _draw(
 ) -> Figure:
     from matplotlib.figure import Figure
 
-    time, group = fit.spec.time_name, fit.groups[0]
+    time, group = fit.memory.spec.time_name, fit.memory.groups[0]
     columns = min(3, len(chosen))
     rows = int(np.ceil(len(chosen) / columns))
     figure = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.4), layout="constrained")
@@ -137,7 +137,7 @@ def plot_effects(
     table = fit.effects(focal, term=term, at=at, grid=grid, level=level)
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axis = figure.subplots()
-    first, numeric = focal[0], fit.covariates[focal[0]].variable.kind == "number"
+    first, numeric = focal[0], fit.memory.covariates[focal[0]].variable.kind == "number"
     groups = [(None, table)] if len(focal) == 1 else list(table.groupby(focal[1], sort=False))
     for j, (value, own) in enumerate(groups):
         label = None if value is None else f"{focal[1]} = {_short(value)}"
@@ -145,7 +145,7 @@ def plot_effects(
         colour, shift = COLOURS[j % len(COLOURS)], 0.12 * (j - (len(groups) - 1) / 2)
         draw(axis, own, first, colour, label, shift)
     if numeric:
-        seen = np.unique(fit.covariates[first].values[fit.estimate.panel.observed.numpy()])
+        seen = np.unique(fit.memory.covariates[first].values[fit.estimate.panel.observed.numpy()])
         ticks = seen[:: int(np.ceil(len(seen) / MOST_TICKS))]
         axis.vlines(ticks, 0, 0.025, color="0.3", lw=0.6, transform=axis.get_xaxis_transform())
     if len(focal) > 1:

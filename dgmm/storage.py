@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgmm.design import Column, Specification, Variable
 from dgmm.encoders import Encoder
-from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Request, Saem
+from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Saem
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
@@ -29,6 +29,8 @@ from dgmm.networks import Dense
 from dgmm.numerics.splines import Spline
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
+from dgmm.plan import Call
+from dgmm.record import Fitted, Memory
 from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
 from dgmm.variational.collapse import Activity
@@ -36,10 +38,13 @@ from dgmm.variational.training import Trace
 
 __all__ = ["load", "save"]
 
-FORMAT = "dgmm fit, format 1"
+Kind = TypeVar("Kind", bound=Fitted)
+
+FORMAT = "dgmm fit, format 2"
 OWN: tuple[type[Any], ...] = (
     *MEMBERS,
     Activity,
+    Call,
     Column,
     Control,
     Crossing,
@@ -51,13 +56,13 @@ OWN: tuple[type[Any], ...] = (
     Information,
     Integration,
     Member,
+    Memory,
     Model,
     Packing,
     Panel,
     PartPredictor,
     Patterns,
     Reference,
-    Request,
     Rows,
     Saem,
     Spline,
@@ -79,18 +84,33 @@ def known_classes() -> dict[str, type[Any]]:
     return known
 
 
-def save(fit: Any, path: Path) -> None:
-    """Write a fit (a dataclass of the classes above) to ``path``."""
+def save(fit: Fitted, path: str | Path) -> None:
+    """Write the fit to one file (safetensors and JSON); ``dgmm.load`` reads it back."""
     tensors: dict[str, Tensor] = {}
-    write_tensors(path, tensors, {"format": FORMAT, "fit": _encode(fit, tensors)})
+    write_tensors(Path(path), tensors, {"format": FORMAT, "fit": _encode(fit, tensors)})
 
 
-def load(path: Path, fit_class: type[Any], **given: Any) -> Any:
-    """Read a fit; ``given`` fields are not stored in files (callables)."""
+def load(path: Path, fit_class: type[Kind]) -> Kind:
+    """Read a fit of the class given."""
     other = f"{str(path)!r} is not a file written by fit.save() of this version"
-    tensors, content = read_tensors(path, FORMAT, other)
+    tensors, content = read_tensors(path, other)
+    if content.get("format") != FORMAT:
+        raise ValueError(other + _written_in(content))
     known = known_classes() | {fit_class.__name__: fit_class}
-    return _Decoder(tensors, known, given).decode(content["fit"])
+    fit: Kind = _Decoder(tensors, known).decode(content["fit"])
+    return fit
+
+
+def _written_in(content: dict[str, Any]) -> str:
+    """The end of the sentence about a file of another format."""
+    form = str(content.get("format", ""))
+    if not form.startswith(FORMAT.rstrip("0123456789")):
+        return ""
+    written = dict(content["fit"]["fields"]["versions"]["dict"]).get("dgmm", "unknown")
+    return (
+        f": it has {form!r}, written by dgmm {written}, and this version reads {FORMAT!r}. Fit the "
+        "model again, or read the file with the version that wrote it"
+    )
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -124,7 +144,6 @@ def _encode(value: Any, tensors: dict[str, Tensor]) -> Any:
             f.name: _encode(getattr(value, f.name), tensors)
             for f in fields(value)
             if f.metadata.get("saved", True)
-            if not callable(getattr(value, f.name)) or is_dataclass(getattr(value, f.name))
         }
         return {"class": type(value).__name__, "fields": content}
     return str(value)  # labels of other kinds, such as dates
@@ -140,10 +159,8 @@ def _keep(value: Tensor, tensors: dict[str, Tensor]) -> str:
 
 
 class _Decoder:
-    def __init__(
-        self, tensors: dict[str, Tensor], known: dict[str, type[Any]], given: dict[str, Any]
-    ) -> None:
-        self.tensors, self.known, self.given = tensors, known, given
+    def __init__(self, tensors: dict[str, Tensor], known: dict[str, type[Any]]) -> None:
+        self.tensors, self.known = tensors, known
 
     def decode(self, value: Any) -> Any:
         if not isinstance(value, dict):
@@ -175,7 +192,7 @@ class _Decoder:
         wanted = {f.name for f in fields(one)}
         parts = {key: self.decode(entry) for key, entry in content.items() if key in wanted}
         try:
-            return one(**parts, **{key: v for key, v in self.given.items() if key in wanted})
+            return one(**parts)
         except TypeError as error:
             raise ValueError(f"the file was written by another version: {error}") from error
 

@@ -254,7 +254,7 @@ def test_order_and_type_of_the_ids_do_not_matter(
     for label, fit in fits.items():
         assert float(fit.loglik()) == pytest.approx(float(first.loglik()), abs=1e-10), label
         np.testing.assert_allclose(fit.fixef(), first.fixef(), rtol=near, err_msg=label)
-        if fit.info is not None:
+        if fit.information is not None:
             np.testing.assert_allclose(fit.std_errors(), first.std_errors(), rtol=1e-7)
         by_row = fit.fitted().loc[first.fitted().index]
         np.testing.assert_allclose(by_row, first.fitted(), rtol=near, err_msg=label)

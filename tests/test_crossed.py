@@ -104,8 +104,8 @@ def test_standard_errors_are_those_of_the_dense_likelihood(crossed: Fit) -> None
 
     x = done.model.packing.pack(done.theta).numpy()
     H = central_hessian(dense, x, np.full(len(x), 1e-3)).matrix
-    assert crossed.info is not None
-    ours = crossed.info.vcov.diagonal().sqrt()
+    assert crossed.information is not None
+    ours = crossed.information.vcov.diagonal().sqrt()
     np.testing.assert_allclose(ours, np.sqrt(np.diag(np.linalg.inv(-H))), rtol=1e-3)
 
 
@@ -210,9 +210,9 @@ def test_laplace_is_at_the_maximum_of_brute_force(text: str, family: str) -> Non
     gradient = np.array([(dense(x + h) - dense(x - h)) / 6e-3 for h in np.diag(step)])
     H = central_hessian(dense, x, step).matrix
     assert abs(gradient @ np.linalg.solve(H, gradient)) < 1e-6
-    assert fit.info is not None
+    assert fit.information is not None
     error = np.sqrt(np.diag(np.linalg.inv(-H)))
-    np.testing.assert_allclose(fit.info.vcov.diagonal().sqrt(), error, rtol=2e-3)
+    np.testing.assert_allclose(fit.information.vcov.diagonal().sqrt(), error, rtol=2e-3)
 
 
 def test_ticks_are_what_an_independent_program_finds() -> None:
@@ -263,7 +263,7 @@ def test_random_effects_come_per_factor(crossed: Fit) -> None:
     np.testing.assert_allclose(table["a"]["(Intercept)"], sd * u[:12], atol=1e-8)
     spread = sd * np.sqrt(np.diag(np.linalg.inv(A)))[:12]
     np.testing.assert_allclose(table["a"]["sd((Intercept))"], spread, atol=1e-8)
-    np.testing.assert_allclose(crossed.fitted(), (fixed + Z @ u)[np.argsort(crossed.rows)])
+    np.testing.assert_allclose(crossed.fitted(), (fixed + Z @ u)[np.argsort(crossed.memory.rows)])
 
 
 def test_coefficients_add_the_effects_of_one_factor(crossed: Fit) -> None:
@@ -331,7 +331,7 @@ def test_binary_predictions_average_over_the_random_effects(counts: Fit) -> None
 
 
 def test_simulated_outcomes_have_the_covariance_of_the_model(crossed: Fit) -> None:
-    draws = crossed.simulate(2000, seed=1).to_numpy()[np.asarray(crossed.rows)]
+    draws = crossed.simulate(2000, seed=1).to_numpy()[np.asarray(crossed.memory.rows)]
     done = crossed.estimate
     Z = dense_Z(done.model, done.theta, done.panel)
     V = Z @ Z.T + crossed.sigma() ** 2 * np.eye(len(Z))

@@ -201,7 +201,7 @@ def test_three_inputs_that_differ_between_subjects_only_do_not_interpolate_them(
     long = long.loc[np.repeat(np.arange(n), 4)].reset_index(drop=True)
     long["y"] = long["mu"] + long["b"] + rng.normal(0, 0.5, len(long))
     fit = fitted("y ~ dnn(age, sex, w) + (1 | id)", long)
-    assert 8 < fit.info.effective["dnn1"] < 50
+    assert 8 < fit.information.effective["dnn1"] < 50
     assert fit.estimate.converged
     predicted = fit.predict(long, type="mean_subject")["fit"]
     error = (predicted - predicted.mean()) - (long["mu"] - long["mu"].mean())

@@ -58,7 +58,9 @@ def curved():
 def test_a_network_without_work_gets_the_larger_penalty(curved):
     silent, busy = (curved[a].estimate.model.ridge_of("dnn1") for a in (0.0, 2.0))
     assert silent > 1.5 * busy
-    assert curved[0.0].info.effective["dnn1"] < 4.5 < curved[2.0].info.effective["dnn1"]
+    assert (
+        curved[0.0].information.effective["dnn1"] < 4.5 < curved[2.0].information.effective["dnn1"]
+    )
 
 
 def test_a_ridge_of_the_user_is_kept():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -531,3 +533,22 @@ def test_logs_keep_their_digits_in_the_tails(name: str) -> None:
     assert float(link.log_mean(low)) == pytest.approx(known, rel=1e-10)
     high = {"logit": -30.0, "probit": float(stats.norm.logcdf(-30)), "cloglog": -math.exp(30)}
     assert float(link.log_complement(-low)) == pytest.approx(high[name], rel=1e-10)
+
+
+# -- copies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_is_copied_and_pickled_by_its_name(name: str) -> None:
+    link = LINKS[name]
+    assert copy.deepcopy(link) is link
+    assert pickle.loads(pickle.dumps(link)) is link
+
+
+@pytest.mark.parametrize("name", [*available(), *WRAPPED])
+def test_a_pickled_family_has_the_same_options_and_link(name: str) -> None:
+    family = find(name, **OPTIONS.get(name, {}))
+    for again in (pickle.loads(pickle.dumps(family)), copy.deepcopy(family)):
+        assert type(again) is type(family)
+        assert again.options() == family.options()
+        assert again.link is family.link

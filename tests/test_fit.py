@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import FAMILIES, FORMULAS, data, no_slopes
 from scipy import stats
 
 from dgmm import Fit, mixed_model
+from dgmm.families import OwnFamily
 
 SLEEP = FORMULAS["sleepstudy"]
 
@@ -47,8 +53,11 @@ def test_parameters_are_counted(sleepstudy: Fit, cbpp: Fit, singular: Fit) -> No
 
 def test_effective_degrees_of_freedom_lie_between_reported_and_all(deep: Fit) -> None:
     assert 3 < deep.df() < deep.estimate.model.packing.size
-    assert deep.info is not None
-    assert sum(value for name, value in deep.info.effective.items() if name != "total") < deep.df()
+    assert deep.information is not None
+    assert (
+        sum(value for name, value in deep.information.effective.items() if name != "total")
+        < deep.df()
+    )
 
 
 # -- fixed part ------------------------------------------------------------------------------------
@@ -288,10 +297,10 @@ def test_update_of_the_formula(sleepstudy: Fit) -> None:
 def test_update_keeps_the_other_arguments(cbpp: Fit, sleepstudy: Fit) -> None:
     frame = data("cbpp")
     fit = cbpp.update(". ~ . - period", frame)
-    assert fit.call == cbpp.call
+    assert replace(fit.call, formula=cbpp.formula) == cbpp.call
     assert list(fit.fixef().index) == ["(Intercept)"]
     probit = cbpp.update(data=frame, link="probit")
-    assert probit.call["link"] == "probit"
+    assert probit.call.link == "probit"
     reml = sleepstudy.update(data=data("sleepstudy"), method="reml")
     assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
     weighted = data("sleepstudy").assign(w=np.tile([1.0, 3.0], 90))
@@ -301,9 +310,114 @@ def test_update_keeps_the_other_arguments(cbpp: Fit, sleepstudy: Fit) -> None:
     )
 
 
-def test_update_needs_data(sleepstudy: Fit) -> None:
-    with pytest.raises(ValueError, match="needs data="):
-        sleepstudy.update(". ~ . + x")
+def test_update_takes_the_frame_of_the_fit(sleepstudy: Fit) -> None:
+    reml = sleepstudy.update(method="reml")
+    assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
+    assert reml.memory.frame is sleepstudy.memory.frame
+    again = reml.update(". ~ . - Days", method="auto").update(sleepstudy.formula)
+    assert again.call == sleepstudy.call
+    assert float(again.loglik()) == pytest.approx(float(sleepstudy.loglik()), abs=1e-10)
+
+
+def test_an_own_family_is_kept_by_update() -> None:
+    class Twice(OwnFamily):
+        name = "twice"
+        links = ("log",)
+
+        def log_density(self, data: Any, eta: Any, extra: Any) -> Any:
+            return data.weights * (data.y * eta - torch.exp(eta) - torch.lgamma(data.y + 1))
+
+    fit = mixed_model("y ~ lbase + (1 | subject)", data("epil"), family=Twice(), verbose=0)
+    known = mixed_model("y ~ (1 | subject)", data("epil"), family="poisson", verbose=0)
+    changed = fit.update(". ~ . - lbase")
+    assert isinstance(changed.estimate.model.family, Twice)
+    assert float(changed.loglik()) == pytest.approx(float(known.loglik()), abs=1e-4)
+
+
+def test_another_family_has_its_own_link(epil: Fit) -> None:
+    linear = epil.update("log(y + 1) ~ .", family="gaussian")
+    assert linear.estimate.model.family.link.name == "identity"
+
+
+def dense_log_density(fit: Fit, weights: np.ndarray, offset: np.ndarray) -> float:
+    """log N(y; offset + X beta, T D T' + sigma^2 W^-1) of sleepstudy, subject by subject."""
+    frame, sd = data("sleepstudy"), fit.var_corr()["sdcor"].to_numpy()
+    D = np.diag(sd[:2]) @ np.array([[1, sd[2]], [sd[2], 1]]) @ np.diag(sd[:2])
+    total = 0.0
+    for _, rows in frame.groupby("Subject", observed=True):
+        at = rows.index.to_numpy()
+        X = np.column_stack([np.ones(len(at)), rows["Days"]])
+        mean = offset[at] + X @ fit.fixef().to_numpy()
+        V = X @ D @ X.T + np.diag(fit.sigma() ** 2 / weights[at])
+        total += stats.multivariate_normal(mean, V).logpdf(rows["Reaction"])
+    return total
+
+
+def test_update_keeps_arrays_of_weights_and_offsets() -> None:
+    frame, rng = data("sleepstudy"), np.random.default_rng(2)
+    weights, offset = rng.uniform(0.5, 3, 180), rng.normal(0, 20, 180)
+    first = mixed_model(SLEEP, frame, weights=weights, offset=list(offset), verbose=0)
+    reml = first.update(method="reml")
+    again = reml.update(method="auto")
+    assert again.call == first.call
+    for fit in (first, again):
+        expected = dense_log_density(fit, weights, offset)
+        assert float(fit.loglik()) == pytest.approx(expected, abs=1e-8)
+    named = mixed_model(
+        SLEEP, frame.assign(w=weights, o=offset), weights="w", offset="o", verbose=0
+    )
+    assert float(again.loglik()) == pytest.approx(float(named.loglik()), abs=1e-9)
+    assert float(reml.loglik()) == pytest.approx(
+        float(named.update(method="reml").loglik()), abs=1e-9
+    )
+    plain = first.update(weights=None, offset=None)
+    assert float(plain.loglik()) == pytest.approx(-875.969672, abs=1e-5)
+    with pytest.raises(ValueError, match=r"weights has shape \(180,\); the data have 90 rows"):
+        first.update(data=frame.head(90))
+
+
+def test_a_call_does_not_change_with_the_arrays_of_the_user() -> None:
+    weights = np.tile([1.0, 3.0], 90)
+    fit = mixed_model(SLEEP, data("sleepstudy"), weights=weights, verbose=0)
+    weights[:] = 1.0
+    assert float(fit.update().loglik()) == pytest.approx(float(fit.loglik()), abs=1e-9)
+
+
+def test_update_refuses_an_unknown_argument(sleepstudy: Fit) -> None:
+    with pytest.raises(TypeError, match="no argument 'methd'; did you mean 'method'"):
+        sleepstudy.update(methd="reml")
+    with pytest.raises(ValueError, match="control has no option 'drws'; did you mean 'draws'"):
+        sleepstudy.update(control={"drws": 3})
+
+
+# -- copies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda fit: pickle.loads(pickle.dumps(fit))])
+def test_a_copied_fit_is_the_same_fit(
+    copied: Callable[[Fit], Fit], any_fit: Fit, singular: Fit
+) -> None:
+    for fit in (any_fit, singular):
+        again = copied(fit)
+        assert again is not fit
+        assert again.call == fit.call
+        assert str(again.summary()) == str(fit.summary())
+        pd.testing.assert_series_equal(again.fitted(), fit.fitted(), check_exact=True)
+        pd.testing.assert_frame_equal(
+            again.predict(interval="confidence"), fit.predict(interval="confidence"), rtol=1e-12
+        )
+
+
+def test_a_copied_fit_can_be_fitted_again(sleepstudy: Fit) -> None:
+    again = pickle.loads(pickle.dumps(sleepstudy))
+    y = data("sleepstudy")["Reaction"]
+    assert float(again.refit(y).loglik()) == float(sleepstudy.refit(y).loglik())
+    assert float(again.update(method="reml").loglik()) == pytest.approx(-871.814136, abs=1e-5)
+
+
+def test_a_fit_has_six_fields() -> None:
+    names = ["call", "memory", "estimate", "information", "messages", "versions"]
+    assert [one.name for one in fields(Fit)] == names
 
 
 # -- singular fits ---------------------------------------------------------------------------------

@@ -54,11 +54,11 @@ def test_the_model_without_the_zero_variance_has_the_same_errors(singular: Fit) 
     smaller = mixed_model("y ~ t + (1 | id)", no_slopes(), verbose=0)
     assert float(smaller.loglik()) == pytest.approx(float(singular.loglik()), abs=1e-8)
     np.testing.assert_allclose(singular.std_errors(), smaller.std_errors(), rtol=1e-4)
-    assert singular.info is not None
-    assert smaller.info is not None
-    assert int(torch.isnan(singular.info.vcov.diagonal()).sum()) == 1
-    assert singular.info.boundary == ("t",)
-    assert smaller.info.boundary == ()
+    assert singular.information is not None
+    assert smaller.information is not None
+    assert int(torch.isnan(singular.information.vcov.diagonal()).sum()) == 1
+    assert singular.information.boundary == ("t",)
+    assert smaller.information.boundary == ()
 
 
 # -- sandwich --------------------------------------------------------------------------------------
@@ -83,13 +83,13 @@ def dense_terms(fit: Fit, vector: Tensor) -> Tensor:
 
 def test_sandwich_against_its_formula() -> None:
     fit = mixed_model(FORMULAS["orthodont"], data("orthodont"), se="sandwich", verbose=0)
-    assert fit.info is not None
+    assert fit.information is not None
     x = reported_packing(fit.estimate.model).pack(fit.estimate.theta)
     scores = torch.autograd.functional.jacobian(lambda v: dense_terms(fit, v), x)
     hessian = torch.autograd.functional.hessian(lambda v: dense_terms(fit, v).sum(), x)
     H = torch.linalg.inv(-hessian)
     robust = H @ (scores.T @ scores) @ H
-    found, root = fit.info.vcov, robust.diagonal().sqrt()
+    found, root = fit.information.vcov, robust.diagonal().sqrt()
     assert float(((found - robust) / root / root[:, None]).abs().max()) < 2e-3
     p = len(fit.fixef())
     basis = fit.estimate.model.basis
@@ -119,13 +119,13 @@ def test_sandwich_of_a_glmm_is_near_the_hessian_when_the_model_is_true() -> None
 
 
 def test_information_of_a_deep_model_is_positive_definite(deep: Fit) -> None:
-    assert deep.info is not None
-    V = deep.info.vcov
+    assert deep.information is not None
+    V = deep.information.vcov
     assert bool(torch.isfinite(V).all())
     assert float(torch.linalg.eigvalsh(V)[0]) > 0
-    assert deep.info.smallest_eigenvalue > 0
-    assert deep.info.asymmetry < 1e-2
-    assert set(deep.info.packing.shapes) == {"beta", "extra"}
+    assert deep.information.smallest_eigenvalue > 0
+    assert deep.information.asymmetry < 1e-2
+    assert set(deep.information.packing.shapes) == {"beta", "extra"}
 
 
 def test_weights_integrated_out_widen_the_errors(deep: Fit, sleepstudy: Fit) -> None:
@@ -165,14 +165,14 @@ def test_rotations_leave_the_covariance_alone(deep: Fit) -> None:
 
 
 def test_effective_degrees_of_freedom(deep: Fit, sleepstudy: Fit) -> None:
-    assert deep.info is not None
-    assert sleepstudy.info is not None
-    assert sleepstudy.info.effective == {}
+    assert deep.information is not None
+    assert sleepstudy.information is not None
+    assert sleepstudy.information.effective == {}
     weights = sum(int(np.prod(s)) for s in deep.estimate.model.latents[0].shapes().values())
-    assert 0 < deep.info.effective["latent1"] < weights
+    assert 0 < deep.information.effective["latent1"] < weights
     linear = len(deep.fixef()) + 1
-    total = deep.info.effective["total"]
-    assert total == pytest.approx(deep.info.effective["latent1"] + linear, abs=0.05)
+    total = deep.information.effective["total"]
+    assert total == pytest.approx(deep.information.effective["latent1"] + linear, abs=0.05)
 
 
 def test_expected_information_of_a_linear_model(pbcseq: Fit) -> None:
@@ -230,13 +230,13 @@ def test_the_form_is_named(fit_of: Callable[..., Fit], deep: Fit) -> None:
         (fit_of("cbpp"), "Louis's identity"),
         (deep, "F + kappa S"),
     ):
-        assert fit.info is not None
-        assert words in fit.info.form
+        assert fit.information is not None
+        assert words in fit.information.form
 
 
 def test_central_differences_of_the_score_are_symmetric(fit_of: Callable[..., Fit]) -> None:
     for name in ("cbpp", "epil", "toenail"):
-        info = fit_of(name).info
+        info = fit_of(name).information
         assert info is not None
         assert info.asymmetry < 1e-3
         assert info.smallest_eigenvalue > 0.01

@@ -77,11 +77,13 @@ def test_the_mean_block_against_dense_matrices(curved: Fit) -> None:
     gap = (whole[:P, :P] - dense) / scale / scale[:, None]
     assert float(gap.abs().max()) < 1e-4
     # what is reported is a block of the joint covariance, and it is never indefinite
-    assert curved.info is not None
-    assert curved.info.joint is not None
+    assert curved.information is not None
+    assert curved.information.joint is not None
     p = len(model.names)
-    torch.testing.assert_close(curved.info.vcov[:p, :p], curved.info.joint.vcov[:p, :p])
-    assert float(torch.linalg.eigvalsh(curved.info.joint.vcov)[0]) > 0
+    torch.testing.assert_close(
+        curved.information.vcov[:p, :p], curved.information.joint.vcov[:p, :p]
+    )
+    assert float(torch.linalg.eigvalsh(curved.information.joint.vcov)[0]) > 0
 
 
 @pytest.mark.parametrize("name", ["sleepstudy", "orthodont", "cbpp", "epil"])
@@ -131,8 +133,8 @@ def test_a_larger_ridge_leaves_fewer_degrees_of_freedom(curved: Fit) -> None:
     model = replace(done.model, networks=(replace(done.model.networks[0], ridge=1000.0),))
     stiff = replace(done, likelihood=done.likelihood.under(model))
     small = information(stiff, "hessian", 0, 256).effective["dnn1"]
-    assert curved.info is not None
-    assert 1.0 <= small < curved.info.effective["dnn1"] < 18
+    assert curved.information is not None
+    assert 1.0 <= small < curved.information.effective["dnn1"] < 18
 
 
 def test_the_sandwich_by_both_routes(fit_of: Callable[..., Fit]) -> None:
@@ -165,11 +167,11 @@ def test_when_the_observed_form_fails_it_is_said(
 
 
 def test_what_has_no_error_has_no_band(curved: Fit) -> None:
-    assert curved.info is not None
+    assert curved.information is not None
     broken = replace(
-        curved.info,
+        curved.information,
         joint=Joint(
-            curved.estimate.model.packing, torch.full_like(curved.info.joint.vcov, torch.nan)
+            curved.estimate.model.packing, torch.full_like(curved.information.joint.vcov, torch.nan)
         ),
     )
     with pytest.raises(ValueError, match="no standard errors"):
@@ -199,9 +201,9 @@ def test_networks_on_both_sides(curved_frame: pd.DataFrame) -> None:
     frame = curved_frame.assign(t=np.tile(np.arange(5.0), 60))
     formula = "y ~ x + dnn(z, hidden=(4,), ridge=1) + (dnn(t, hidden=(4,), ridge=5) | id)"
     fit = mixed_model(formula, frame, control={**QUICK, "hessian_draws": 128}, verbose=0)
-    assert fit.info is not None
-    assert fit.info.joint is not None
-    V = fit.info.joint.vcov
+    assert fit.information is not None
+    assert fit.information.joint is not None
+    V = fit.information.joint.vcov
     # the rotation of b is flat, all else is known
     value = torch.linalg.eigvalsh(V)
     assert float(value[0]) > -1e-8

@@ -109,8 +109,8 @@ def test_hessian_against_autograd_of_the_dense_likelihood(
 
     hessian = torch.autograd.functional.hessian(at, x)
     V = torch.linalg.inv(-hessian)
-    assert fit.info is not None
-    ratio = (fit.info.vcov.diagonal() / V.diagonal()).sqrt()
+    assert fit.information is not None
+    ratio = (fit.information.vcov.diagonal() / V.diagonal()).sqrt()
     assert float((ratio - 1).abs().max()) < 1e-4
     p = len(fit.fixef())
     basis = fit.estimate.model.basis

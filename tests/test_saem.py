@@ -15,7 +15,7 @@ from toys import build, encoder_for, frame, generator, linear_gaussian, random_t
 import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.estimate.amortised import skip_matrix
-from dgmm.estimate.records import Control
+from dgmm.estimate.control import Control
 from dgmm.estimate.saem import gradient, saem, start_chains, sweep
 
 TEXT = "y ~ x + t + (t | id)"

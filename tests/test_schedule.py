@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from dgmm.variational.schedule import Schedule
+from dgmm import Control
+from dgmm.variational.schedule import Schedule, schedule_for
 
 
 def test_the_kl_weight_grows_linearly_and_then_stays() -> None:
@@ -50,3 +51,25 @@ def test_the_last_iterates_are_averaged() -> None:
 
 def test_batches_cover_the_subjects() -> None:
     assert [Schedule(batch=100).batches(n) for n in (10, 149, 151, 800)] == [1, 1, 2, 8]
+
+
+def test_the_number_of_steps_is_bounded_and_epochs_are_not_below_that() -> None:
+    control = Control(epochs=300, steps=10_000)
+    for n in (100, 800, 3200):
+        schedule = schedule_for(control, n)
+        assert schedule.epochs == 300
+        assert schedule.batches(n) >= 8
+    for n in (12_800, 100_000, 3_000_000):
+        steps = [
+            schedule.epochs * schedule.batches(n)
+            for schedule in (schedule_for(control, n), schedule_for(control, n, epochs=150))
+        ]
+        assert steps[0] == pytest.approx(10_000, rel=0.05) or schedule_for(control, n).epochs == 1
+        assert steps[1] <= 0.55 * steps[0] or schedule_for(control, n).epochs == 1
+
+
+def test_annealing_shrinks_with_the_epochs() -> None:
+    control = Control(epochs=300, kl_anneal=60, kl_cycles=2, steps=10_000)
+    short = schedule_for(control, 12_800)
+    assert short.kl_anneal / short.epochs == pytest.approx(0.2, abs=0.02)
+    assert short.kl_cycles == 2

@@ -26,7 +26,7 @@ for path, name in zip(sys.argv[1::2], sys.argv[2::2]):
     fit = dgmm.load(path)
     new = dgmm.datasets.load(name).head(30)
     fit.predict(new).to_json(path + ".known", double_precision=15)
-    group = fit.groups[0]
+    group = fit.memory.groups[0]
     fit.predict(new.assign(**{group: "somebody"}), interval="confidence").to_json(
         path + ".new", double_precision=15
     )
@@ -75,7 +75,7 @@ def test_a_fresh_process_finds_the_same_fits(
     assert done.stdout == "".join(f"{fit.summary()}\n" for fit in fits.values())
     for path, fit in fits.items():
         new = data(frame_of(fit)).head(30)
-        fresh = new.assign(**{fit.groups[0]: "somebody"})
+        fresh = new.assign(**{fit.memory.groups[0]: "somebody"})
         for suffix, expected in (
             ("known", fit.predict(new)),
             ("new", fit.predict(fresh, interval="confidence")),
@@ -105,10 +105,28 @@ def test_every_method_agrees_after_loading(any_fit: Fit, tmp_path: Path) -> None
 def test_a_loaded_fit_can_be_updated_and_saved_again(sleepstudy: Fit, tmp_path: Path) -> None:
     sleepstudy.save(tmp_path / "one")
     fit = load(tmp_path / "one")
+    with pytest.raises(ValueError, match="needs data=: this fit was read from a file"):
+        fit.update(method="reml")
     reml = fit.update(data=data("sleepstudy"), method="reml")
     assert float(reml.loglik()) == pytest.approx(-871.814136, abs=1e-5)
     fit.save(tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_call_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Arrays of weights and offsets, a family with options, bounds and control."""
+    frame, rng = data("sleepstudy"), np.random.default_rng(4)
+    frame["share"] = frame["Reaction"] / 500
+    options: dict[str, Any] = {"family": "beta", "bounds": (0.0, 1.0), "control": {"points": 5}}
+    arrays = {"weights": rng.uniform(1, 2, 180), "offset": rng.normal(size=180) / 10}
+    for more in (options, {"family": dgmm.families.find("beta", bounds=(0.0, 1.0))}):
+        fit = dgmm.mixed_model("share ~ Days + (1 | Subject)", frame, verbose=0, **arrays, **more)
+        fit.save(tmp_path / "fit")
+        again = load(tmp_path / "fit")
+        assert again.call == fit.call
+        assert again.call != fit.call.changed({"weights": arrays["weights"][::-1]})
+        refitted = again.update(data=frame)
+        assert float(refitted.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-9)
 
 
 def test_row_labels_and_ids_keep_their_types(tmp_path: Path) -> None:
@@ -145,6 +163,20 @@ def test_a_file_of_another_kind(tmp_path: Path, sleepstudy: Fit) -> None:
         load(path)
     path.write_bytes(b"a,b\n1,2\n")
     with pytest.raises(ValueError, match="not a file written by fit.save"):
+        load(path)
+
+
+def test_a_file_of_an_older_format_is_refused_with_its_version(
+    tmp_path: Path, sleepstudy: Fit
+) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    header, tensors = content(path)
+    fields = header["fit"]["fields"]
+    fields |= {"formula": sleepstudy.formula, "groups": {"tuple": ["Subject"]}}
+    rewrite(path, {**header, "format": "dgmm fit, format 1"}, tensors)
+    said = r"'dgmm fit, format 1', written by dgmm 0\.1\.0, and this version reads .*format 2"
+    with pytest.raises(ValueError, match=said):
         load(path)
 
 
@@ -232,6 +264,6 @@ def test_labels_of_rows_come_back_as_pairs_and_numbers(tmp_path: Path) -> None:
         fit = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
         fit.save(tmp_path / "labels.dgmm")
         again = dgmm.load(tmp_path / "labels.dgmm")
-        assert again.index.tolist() == fit.index.tolist()
+        assert again.memory.labels.equals(fit.memory.labels)
         assert again.fitted().index.equals(fit.fitted().index)
         assert fit.fitted().index.tolist() == frame.index.tolist()

@@ -13,7 +13,9 @@ from conftest import DEEP, data
 
 from dgmm import Fit, mixed_model
 from dgmm.inference.wald import wald_table
-from dgmm.report.summary import fixed_lines, number, random_lines
+from dgmm.report.fixed_part import fixed_lines
+from dgmm.report.layout import number
+from dgmm.report.random_part import random_lines
 
 GOLDEN = Path(__file__).parent / "golden"
 FITS = [

@@ -253,7 +253,7 @@ def test_the_fit_is_saved_with_its_curve(waved: dgmm.Fit, tmp_path) -> None:  # 
 
 
 def test_standard_errors_and_random_profile(waved: dgmm.Fit) -> None:
-    assert waved.info is not None
-    assert float(waved.info.effective["latent1"]) > 0
+    assert waved.information is not None
+    assert float(waved.information.effective["latent1"]) > 0
     profile = waved.random_profile()
     assert (profile.table["sd"] > 0).all()

@@ -135,7 +135,7 @@ stiff = dgmm.mixed_model(
 )
 wrong = stiff.effects("Time", grid=19)
 miss = (wrong["fit"] - theirs["fit"]).abs() / wrong["se"]
-print(f"degrees of freedom {stiff.info.effective['dnn1']:.1f}, ", end="")
+print(f"degrees of freedom {stiff.information.effective['dnn1']:.1f}, ", end="")
 print(f"log-likelihood {float(stiff.loglik()):.1f} instead of {float(network.loglik()):.1f}")
 print(f"largest distance from the spline {miss.max():.1f} of its own standard errors")
 print(f"its standard errors are {(wrong['se'] / ours['se']).mean():.2f} times as large")
@@ -178,7 +178,7 @@ with tempfile.TemporaryDirectory() as folder:
 # ## The figures above, as assertions
 
 # %%
-assert 3 < network.info.effective["dnn1"] < 15
+assert 3 < network.information.effective["dnn1"] < 15
 assert abs(network.aic() - spline.aic()) < 15
 assert distance < 2
 assert 1.2 < factor < 1.6
@@ -188,7 +188,7 @@ ratio = pd.DataFrame(errors).div(errors["information"], axis=0)
 assert ratio["sandwich"].iloc[:2].between(0.8, 1.25).all()
 assert ratio["bootstrap"].between(0.4, 1.8).all()  # few resamples when fast
 assert (profile.table["lower"] < profile.table["sd"]).all()
-assert stiff.info.effective["dnn1"] < 5
+assert stiff.information.effective["dnn1"] < 5
 assert miss.max() > 3
 assert (wrong["se"] / ours["se"]).mean() < 1
 assert start < 2

@@ -8,7 +8,6 @@ means and levels are learnt from all rows with complete covariates, missing outc
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +24,7 @@ from dgmm.design.variables import Column, Table
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
 from dgmm.formula.grammar import name_text
 from dgmm.formula.terms import formula_text
+from dgmm.runtime.warned import warn_user
 
 __all__ = ["Design", "LatentBlock", "NetworkBlock", "build_design", "rebuild"]
 
@@ -120,7 +120,7 @@ def build_design(
         raise _located(error, formula.text) from error
     _check_latents(design)
     for message in design.messages:
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warn_user(message)
     return replace(design, messages=(*design.messages, *_notes(design)))
 
 
@@ -138,7 +138,7 @@ def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
         message = "the fit had an offset array; for new data it is 0 (name a column to avoid this)"
         design = replace(design, messages=(*design.messages, message))
     for message in design.messages:
-        warnings.warn(message, UserWarning, stacklevel=2)
+        warn_user(message)
     return design
 
 

@@ -1,10 +1,11 @@
 """From a design to theta-hat, in stages.
 
-records (what is asked, what comes back) -> pilot -> finish (polish, final likelihood) -> amortised
--> classical -> deep -> stages.
+control (rare options) -> records (request, estimate) -> pilot -> finish (polish, final likelihood)
+-> amortised -> classical -> deep -> stages.
 """
 
-from dgmm.estimate.records import Control, Estimate, Head, HeldOut, Member, Patterns, Request, Saem
+from dgmm.estimate.control import Control
+from dgmm.estimate.records import Estimate, Head, HeldOut, Member, Patterns, Request, Saem
 from dgmm.estimate.stages import estimate
 
 __all__ = [

@@ -20,6 +20,7 @@ from dgmm.parameters import Theta, part
 from dgmm.runtime.progress import Progress
 from dgmm.variational.collapse import latent_activity
 from dgmm.variational.elbo import Bound, evaluate
+from dgmm.variational.schedule import schedule_for
 from dgmm.variational.training import Trace, train
 
 __all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
@@ -32,7 +33,7 @@ def fit_amortised(
     model, panel, observed = likelihood.model, likelihood.panel, likelihood.observed
     control, completing = request.control, request.missing == "saem"
     encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator, control.covariance)
-    schedule = control.schedule(panel.n, max(1, control.epochs // 3) if completing else None)
+    schedule = schedule_for(control, panel.n, max(1, control.epochs // 3) if completing else None)
     with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
         theta, phi, trace = train(
             model,
@@ -113,7 +114,7 @@ def with_encoder(
     if request.missing == "saem":
         phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
         return _attached(done, model, theta, (encoder, phi, trace), bound, request)
-    schedule = control.schedule(done.panel.n, max(1, control.epochs // 5))
+    schedule = schedule_for(control, done.panel.n, max(1, control.epochs // 5))
     precision = "single" if control.precision == "auto" else control.precision
     schedule = replace(schedule, kl_anneal=0, patience=0, precision=precision)
     with Progress(request.verbose, schedule.epochs, "encoder") as bar:

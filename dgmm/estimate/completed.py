@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgmm.encoders import Encoder, context
-from dgmm.estimate.records import Control
+from dgmm.estimate.control import Control
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.numerics.quadrature import sobol_gaussian

@@ -21,8 +21,9 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import stochastic, tied_encoder, with_encoder
+from dgmm.estimate.control import Control
 from dgmm.estimate.nested import Nested, draw_held_out
-from dgmm.estimate.records import Control, Estimate, HeldOut, Member, Request, Saem
+from dgmm.estimate.records import Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
 from dgmm.likelihood import Likelihood
 from dgmm.likelihood.base import ROUNDS
@@ -35,7 +36,7 @@ from dgmm.parameters import Theta, part
 from dgmm.penalised.evidence import choose_ridge
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
-from dgmm.variational.schedule import Schedule
+from dgmm.variational.schedule import Schedule, schedule_for
 from dgmm.variational.training import Trace, train
 
 __all__ = [
@@ -282,7 +283,7 @@ def _segment(
     control, newton = request.control, _by_newton(request)
     share = share if newton else min(1.0, 2 * share)
     share *= max(latent.effort for latent in state.model.latents)
-    schedule = control.schedule(panel.n, epochs=max(1, round(share * control.epochs)))
+    schedule = schedule_for(control, panel.n, epochs=max(1, round(share * control.epochs)))
     rise = min(schedule.kl_anneal, schedule.epochs // 2) if anneal else 0
     cycles = max(1, min(schedule.kl_cycles, rise // 2))
     schedule = replace(schedule, kl_anneal=rise, kl_cycles=cycles)

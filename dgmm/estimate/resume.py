@@ -1,16 +1,16 @@
-"""What a checkpoint belongs to: the formula, the columns and the options of one call."""
+"""A checkpoint belongs to one fit: its formula, its columns and its options."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from os import PathLike
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dgmm.design import Design
+from dgmm.estimate.control import Control
 from dgmm.runtime.checkpoint import Checkpoint
 
 __all__ = ["checkpoint_for"]
@@ -20,22 +20,22 @@ INDIFFERENT = ("checkpoint", "checkpoint_every", "workers")
 
 
 def checkpoint_for(
-    path: str | PathLike[str] | None,
-    design: Design,
-    call: Mapping[str, Any],
-    versions: Mapping[str, str],
+    control: Control, design: Design, words: Mapping[str, str], versions: Mapping[str, str]
 ) -> Checkpoint | None:
-    """The checkpoint of a call at ``path``, None without one."""
-    if path is None:
+    """The checkpoint that ``control`` names, None without one.
+
+    words: the arguments of the call that change what is estimated.
+    """
+    if control.checkpoint is None:
         return None
-    control = call["control"]
-    identity = {"formula": design.formula.text, **_columns(design)}
-    identity |= {name: repr(value) for name, value in call.items() if name not in ("control", "se")}
+    identity = {"formula": design.formula.text, **_columns(design), **words}
     identity |= {
-        f"control {name}": repr(value) for name, value in control.items() if name not in INDIFFERENT
+        f"control {one.name}": repr(getattr(control, one.name))
+        for one in fields(control)
+        if one.name not in INDIFFERENT
     }
     identity |= {f"version of {name}": versions[name] for name in ("dgmm", "torch")}
-    return Checkpoint(Path(path), identity, control["checkpoint_every"])
+    return Checkpoint(Path(control.checkpoint), identity, control.checkpoint_every)
 
 
 def _columns(design: Design) -> dict[str, str]:

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from dgmm.encoders import Encoder, context
 from dgmm.estimate.completed import Views, teach, views, with_placeholders
-from dgmm.estimate.records import Control, Saem
+from dgmm.estimate.control import Control
+from dgmm.estimate.records import Saem
 from dgmm.likelihood import mean_scores
 from dgmm.likelihood.polish import damping, kappa_vector, metric
 from dgmm.mcmc import Proposal, State, independence, random_walk, tune

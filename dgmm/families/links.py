@@ -26,6 +26,14 @@ class Link:
     log_mean: Map
     log_complement: Map | None = None
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        """Pickle and copy a link of the table by its name: functions cannot be written to files."""
+        return (_of_table, (self.name,)) if self.name in LINKS else super().__reduce__()
+
+
+def _of_table(name: str) -> Link:
+    return LINKS[name]
+
 
 def _normal_density(eta: Tensor) -> Tensor:
     return torch.exp(-0.5 * eta.square()) / math.sqrt(2 * math.pi)

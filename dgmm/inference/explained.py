@@ -13,14 +13,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 
 from dgmm.estimate import Estimate
 from dgmm.inference.reported import covariance
 from dgmm.parameters import part
 from dgmm.prediction.moments import marginal
+from dgmm.record import Fitted
 
-__all__ = ["Explained", "explained"]
+__all__ = ["Explained", "explained", "icc", "r2"]
 
 FORMS = ("lognormal", "delta", "trigamma")
 
@@ -56,3 +58,36 @@ def explained(done: Estimate, form: str) -> Explained:
         extra = model.extra(ready, panel.rows)
         residual = model.family.link_variance(level, panel.rows.data, extra, form)
     return Explained(float(fixed.var()), float(spread.mean()), float(residual.mean()))
+
+
+def icc(fit: Fitted, form: str = "lognormal") -> pd.Series:
+    """Intraclass correlation, v_b / (v_b + v_e) adjusted and v_b / (v_f + v_b + v_e) not.
+
+    v_f, v_b, v_e: variances of the fixed part, of the random part (mean over the rows when
+    there are random slopes) and of the residual, on the scale of the linear predictor. form:
+    of v_e under a log link, "lognormal", "trigamma" or "delta".
+
+    References:
+        Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
+    """
+    v = explained(fit.estimate, form)
+    total = v.random + v.residual
+    values = {"adjusted": v.random / total, "unadjusted": v.random / (v.fixed + total)}
+    return pd.Series(values, name="ICC")
+
+
+def r2(fit: Fitted, form: str = "lognormal") -> pd.Series:
+    """R2 of the fixed part (marginal) and of both parts (conditional).
+
+        marginal = v_f / (v_f + v_b + v_e),   conditional = (v_f + v_b) / (v_f + v_b + v_e)
+
+    The variances are those of :meth:`icc`.
+
+    References:
+        Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4, 133-142; random
+        slopes: Johnson (2014), same journal 5, 944-946.
+    """
+    v = explained(fit.estimate, form)
+    total = v.fixed + v.random + v.residual
+    values = {"marginal": v.fixed / total, "conditional": (v.fixed + v.random) / total}
+    return pd.Series(values, name="R2")

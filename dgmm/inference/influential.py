@@ -17,10 +17,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dgmm.inference.fixed_effects import vcov
 from dgmm.information import find_boundary, freeze_at, reported_packing
 from dgmm.likelihood import Point
+from dgmm.record import Fitted
+from dgmm.runtime.registry import suggestion
 
-__all__ = ["influence_table", "subject_steps"]
+__all__ = ["influence", "influence_table", "subject_steps"]
 
 STEP = 1e-4
 
@@ -125,3 +128,27 @@ def _numerical(done: Point, seed: int) -> tuple[Tensor, Tensor]:
         columns.append((scores(x - unit) - scores(x + unit)) / (2 * STEP))
     information = torch.stack(columns, dim=2)
     return scores(x), 0.5 * (information + information.mT)
+
+
+def influence(fit: Fitted, group: str | None = None) -> pd.DataFrame:
+    """Cook's distance and dfbetas of every subject, by one step from the fit.
+
+        Cook's distance = d'V^-1 d / p,   dfbetas = d / se,   d = beta-hat - beta(-i)
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        group: one of several grouping factors, whose levels are left out in turn; by default the
+            first.
+
+    References:
+        Cook (1977), Technometrics 19, 15-18; Pregibon (1981), Annals of Statistics 9, 705-724.
+    """
+    V, names = vcov(fit).to_numpy(), list(fit.estimate.model.names)
+    known = list(dict.fromkeys(fit.memory.groups))
+    group = known[0] if group is None else group
+    if group not in known:
+        hint = suggestion(str(group), known)
+        raise ValueError(f"there is no grouping factor {group!r}{hint} Known: {', '.join(known)}.")
+    factor = known.index(group) if fit.estimate.panel.several else 0
+    table = influence_table(fit.estimate, V, names, fit.call.seed, factor)
+    return table.rename_axis(index=group)

@@ -164,6 +164,7 @@ class AdaptiveQuadrature(Adaptive):
     rule: NodeRule = field(default_factory=lambda: Quadrature.default(1))
 
     word = "quadrature"
+    grows = True
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:

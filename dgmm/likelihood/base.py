@@ -114,7 +114,7 @@ class Likelihood(ABC):
     exact: ClassVar[bool] = False
     sampled: ClassVar[bool] = False  # values carry a Monte Carlo error
     normal: ClassVar[bool] = False  # y and b are jointly normal
-    grows: ClassVar[bool] = False  # a longer rule is taken until one confirms its predecessor
+    grows: ClassVar[bool] = False  # the error of a value is its change under a longer rule
 
     @classmethod
     @abstractmethod

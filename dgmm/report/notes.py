@@ -113,7 +113,7 @@ def statistical_messages(done: Estimate, info: Information | None) -> tuple[str,
             + (" or use || to simplify" if correlated else "")
         )
     found += collapse_messages(done)
-    if done.likelihood.word == "quadrature" and done.mc_error > 0.01:
+    if done.likelihood.grows and done.mc_error > 0.01:
         found.append(
             f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
             "rules: estimates of large variances may be off; raise points, or use "

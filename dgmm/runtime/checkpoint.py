@@ -72,7 +72,9 @@ class Checkpoint:
         if not self.path.exists():
             return []
         other = f"{str(self.path)!r} is not a checkpoint written by this version; give another path"
-        tensors, header = read_tensors(self.path, FORMAT, other)
+        tensors, header = read_tensors(self.path, other)
+        if header.get("format") != FORMAT:
+            raise ValueError(other)
         self._compare(header["identity"])
         return [
             Saved(

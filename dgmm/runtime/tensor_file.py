@@ -23,8 +23,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     os.replace(beside, path)  # noqa: PTH105
 
 
-def read_tensors(path: Path, form: str, other: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header; ``other`` says what is wrong with a file that is not of this ``form``."""
+def read_tensors(path: Path, other: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header; ``other`` is the error about a file of another kind."""
     if not path.exists():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
@@ -33,7 +33,4 @@ def read_tensors(path: Path, form: str, other: str) -> tuple[dict[str, Tensor], 
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(other) from error
-    header = json.loads(metadata.get("dgmm", "{}"))
-    if header.get("format") != form:
-        raise ValueError(other)
-    return tensors, header
+    return tensors, json.loads(metadata.get("dgmm", "{}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,12 @@ def all_candidates(
     fit: Fit, grid: Mapping[str, Sequence[Any]], parts: tuple[str, ...], classical: bool
 ) -> list[Candidate]:
     """Every combination of the options, and the nested classical model."""
-    model, control = fit.estimate.model, {**fit.call["control"], "workers": 1}
+    model, control = fit.estimate.model, replace(fit.call.control, workers=1)
     if not any(name.startswith("latent") for name in model.open_ridge):
-        control["holdout"] = 0.0  # else the penalty is chosen on subjects held out in every fold
-    changes = {"se": None, "control": control, "starts": fit.call["starts"] or 1}
-    words = fit.spec.latent_words
+        # else the penalty is chosen on subjects held out in every fold
+        control = replace(control, holdout=0.0)
+    changes = {"se": None, "control": control, "starts": fit.call.starts or 1}
+    words = fit.memory.spec.latent_words
     found = []
     if classical:
         text = nested_formula(parse_formula(fit.formula, latent_words=words)).text
@@ -77,26 +78,22 @@ def all_candidates(
 
 def check_terms(candidates: Sequence[Candidate], fit: Fit, data: Any) -> None:
     """Build the columns of every candidate once: a misspelled basis is refused before any fit."""
+    words = fit.memory.spec.latent_words
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given by the fit itself
         for one in candidates:
-            build_design(parse_formula(one.formula, latent_words=fit.spec.latent_words), data)
+            build_design(parse_formula(one.formula, latent_words=words), data)
 
 
 def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:
     """The subject of every row of the fit (N,); checks that the frame is the one of the fit."""
     done = fit.estimate
-    for name, column in zip(
-        ("weights", "offset"),
-        (done.panel.rows.data.weights != 1, done.panel.rows.offset != 0),
-        strict=True,
-    ):
-        written = fit.call[name] is not None or "offset(" in fit.formula
-        if bool(column.any()) and not written:
+    for name in ("weights", "offset"):
+        if isinstance(getattr(fit.call, name), np.ndarray):
             raise ValueError(f"tune() divides the frame: give {name}= as the name of a column")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given by the fit itself
-        panel = outcomes_seen(done, fit.spec, data)
+        panel = outcomes_seen(done, fit.memory.spec, data)
     own = done.observed
     same = panel.ids.tolist() == own.ids.tolist() and torch.equal(panel.count, own.count)
     if not same or not torch.equal(panel.rows.data.y, own.rows.data.y):

@@ -155,12 +155,12 @@ def tune(
     def task(one: tuple[Candidate, int]) -> _Scored:
         candidate, number = one
         away = np.isin(subjects, np.flatnonzero(fold == number))
-        rows = np.argsort(fit.rows, kind="stable")  # in the user's order
-        train, test = (take_rows(data, fit.rows[rows][side[rows]]) for side in (~away, away))
+        rows = fit.memory.back  # in the user's order
+        train, test = (take_rows(data, fit.memory.rows[rows][side[rows]]) for side in (~away, away))
         return _scored(fit, candidate, train, test)
 
     results: dict[str, list[_Scored]] = {candidate.name: [] for candidate in candidates}
-    with Progress(fit.request.verbose, len(todo), "cross-validation") as bar:
+    with Progress(fit.call.verbose, len(todo), "cross-validation") as bar:
         for step, (scored, (candidate, _)) in enumerate(
             zip(each(task, todo, workers), todo, strict=True), 1
         ):
@@ -187,8 +187,7 @@ def _scored(fit: Fit, candidate: Candidate, train: Any, test: Any) -> _Scored:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            changes = {**candidate.changes, "verbose": 0}
-            fitted = fit.fit_again(fit, candidate.formula, train, changes)
+            fitted = fit.update(candidate.formula, train, **{**candidate.changes, "verbose": 0})
             values = fitted.log_score(test)["log_score"]
         except (ValueError, ArithmeticError, RuntimeError, np.linalg.LinAlgError) as error:
             why = " ".join(str(error).split())[:200] or type(error).__name__
@@ -227,7 +226,7 @@ def _tuned(
     def refit(name: str) -> Fit:
         own = by_name[name]
         changes = {key: own.changes[key] for key in ("method", "likelihood") if key in own.changes}
-        return fit.fit_again(fit, own.formula, data, changes)
+        return fit.update(own.formula, data, **changes)
 
     formulas = {one.name: one.formula for one in good}
     return Tuning(table, scores, formulas, tuned, best, chosen, failed, refit)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Schedule"]
+import numpy as np
+
+__all__ = ["Schedule", "ScheduleOptions", "schedule_for"]
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,58 @@ class Schedule:
     def batches(self, n: int) -> int:
         """Mini-batches per epoch for n subjects."""
         return max(1, round(n / self.batch))
+
+
+class ScheduleOptions(Protocol):
+    """The options that a schedule is made of, as they hold for a small data set.
+
+    steps: most steps in ``epochs`` epochs. precision: "auto" as well.
+    """
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def pairs(self) -> int: ...
+    @property
+    def kl_anneal(self) -> int: ...
+    @property
+    def kl_cycles(self) -> int: ...
+    @property
+    def free_bits(self) -> float: ...
+    @property
+    def average(self) -> float: ...
+    @property
+    def patience(self) -> int: ...
+    @property
+    def watch(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+
+
+def schedule_for(options: ScheduleOptions, n: int, epochs: int | None = None) -> Schedule:
+    """The schedule for n subjects: at least eight steps in an epoch.
+
+    epochs: of this part of the ELBO stage, which ``steps`` shortens like the whole.
+    """
+    batch = int(np.clip(n // 8, 8, options.batch))
+    share = min(1.0, options.steps / (options.epochs * max(1, round(n / batch))))
+    wanted = options.epochs if epochs is None else epochs
+    return Schedule(
+        epochs=max(1, round(share * wanted)),
+        batch=batch,
+        learning_rate=options.learning_rate,
+        pairs=options.pairs,
+        kl_anneal=round(share * options.kl_anneal),
+        kl_cycles=options.kl_cycles,
+        free_bits=options.free_bits,
+        average=options.average,
+        patience=options.patience,
+        watch=options.watch,
+        precision="double" if options.precision == "auto" else options.precision,
+    )

@@ -34,9 +34,9 @@ def test_a_term_within_an_interaction_stays(orthodont: Fit) -> None:
 
 
 def test_columns_know_their_term(contraception: Fit) -> None:
-    assert contraception.terms.count("livch") == 3
-    assert contraception.terms[0] == "(Intercept)"
-    assert len(contraception.terms) == contraception.fixef().size
+    assert contraception.memory.terms.count("livch") == 3
+    assert contraception.memory.terms[0] == "(Intercept)"
+    assert len(contraception.memory.terms) == contraception.fixef().size
 
 
 def test_refusals(sleepstudy_reml: Fit, deep: Fit) -> None:

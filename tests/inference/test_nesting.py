@@ -10,6 +10,7 @@ import pytest
 from conftest import data
 
 from dgmm import Fit, mixed_model
+from dgmm.inference.anova import candidate
 from dgmm.inference.nesting import inside, null_distribution
 
 
@@ -52,7 +53,7 @@ PAIRS = [
 
 @pytest.mark.parametrize(("small", "big", "null"), PAIRS)
 def test_null_distributions(small: str, big: str, null: str, fit: Callable[[str], Fit]) -> None:
-    found = null_distribution(fit(small)._candidate(), fit(big)._candidate())
+    found = null_distribution(candidate(fit(small)), candidate(fit(big)))
     assert str(found) == null
     several = null in ("chi2(5)", "chi2(2)")
     assert ("no simple mixture" in found.remark) == several

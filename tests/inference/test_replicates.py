@@ -112,7 +112,7 @@ def test_simulated_outcomes_are_missing_where_the_real_ones_are(sleepstudy: Fit)
 
 
 def _in_user_order(fit: Fit, y: torch.Tensor) -> np.ndarray:
-    return y.numpy()[np.argsort(fit.rows, kind="stable")]
+    return y.numpy()[fit.memory.back]
 
 
 def test_refusals(deep: Fit, sleepstudy: Fit) -> None:

@@ -39,7 +39,7 @@ def test_standard_errors_against_the_natural_parametrisation(
     name: str, rtol: float, fit_of: Callable[..., Fit]
 ) -> None:
     fit = fit_of(name)
-    table = components(fit.estimate, fit.info, fit.groups).table
+    table = components(fit.estimate, fit.information, fit.memory.groups).table
     x = torch.tensor([*fit.fixef(), *table["working"]], dtype=torch.float64)
     assert float(natural_log_likelihood(fit, x)) == pytest.approx(float(fit.loglik()), abs=1e-8)
     hessian = torch.autograd.functional.hessian(lambda v: natural_log_likelihood(fit, v), x)
@@ -50,7 +50,7 @@ def test_standard_errors_against_the_natural_parametrisation(
 
 
 def test_the_working_scale(sleepstudy: Fit) -> None:
-    table = components(sleepstudy.estimate, sleepstudy.info, sleepstudy.groups).table
+    table = components(sleepstudy.estimate, sleepstudy.information, sleepstudy.memory.groups).table
     single = table["name2"].isna()
     np.testing.assert_allclose(np.log(table["estimate"][single]), table["working"][single])
     np.testing.assert_allclose(np.arctanh(table["estimate"][~single]), table["working"][~single])
@@ -59,7 +59,7 @@ def test_the_working_scale(sleepstudy: Fit) -> None:
 
 
 def test_components_without_information_have_no_errors(sleepstudy: Fit) -> None:
-    table = components(sleepstudy.estimate, None, sleepstudy.groups).table
+    table = components(sleepstudy.estimate, None, sleepstudy.memory.groups).table
     assert table["std_error"].isna().all()
     assert table["estimate"].notna().all()
 
@@ -88,8 +88,10 @@ def test_covariance_of_the_coefficients_follows_their_units() -> None:
     fit = mixed_model(FORMULAS["sleepstudy"], hours, verbose=0)
     unit = np.array([1, 1 / 24])
     for kind in ("hessian", "gls"):
-        expected = unit[:, None] * beta_vcov(days.estimate, days.info, kind) * unit
-        np.testing.assert_allclose(beta_vcov(fit.estimate, fit.info, kind), expected, rtol=1e-4)
+        expected = unit[:, None] * beta_vcov(days.estimate, days.information, kind) * unit
+        np.testing.assert_allclose(
+            beta_vcov(fit.estimate, fit.information, kind), expected, rtol=1e-4
+        )
 
 
 def test_profile_of_a_neural_part_without_its_network_is_linear(deep: Fit) -> None:
@@ -110,7 +112,7 @@ def test_profile_of_a_neural_part_without_its_network_is_linear(deep: Fit) -> No
 
 
 def test_a_parameter_at_its_boundary_leaves_the_others_their_errors(singular: Fit) -> None:
-    table = components(singular.estimate, singular.info, singular.groups).table
+    table = components(singular.estimate, singular.information, singular.memory.groups).table
     known = table.set_index("name1")["std_error"].notna()
     assert list(known[["(Intercept)", "t", ""]]) == [True, False, True]
 
@@ -122,9 +124,9 @@ def test_family_parameters_are_transformed_with_their_errors() -> None:
     frame = pd.DataFrame({"y": rng.gamma(3.0, mu / 3.0), "g": group})
     fit = mixed_model("y ~ 1 + (1 | g)", frame, family="gamma", verbose=0)
     table = fit.family_parameters()
-    assert fit.info is not None
-    at = fit.info.packing.positions(["extra"])
-    error = float(fit.info.vcov[at][:, at].sqrt())
+    assert fit.information is not None
+    at = fit.information.packing.positions(["extra"])
+    error = float(fit.information.vcov[at][:, at].sqrt())
     log_shape = float(fit.estimate.theta["extra"][0])
     row = table.loc["shape"]
     assert row["estimate"] == pytest.approx(np.exp(log_shape))

@@ -43,8 +43,8 @@ def test_its_errors_are_those_of_the_sandwich(linear: Fit) -> None:
 
 
 def test_a_resample_is_a_fit_to_those_subjects(linear: Fit) -> None:
-    assert linear.info is not None
-    assert linear.info.resampled is not None
+    assert linear.information is not None
+    assert linear.information.resampled is not None
     done = linear.estimate
     for number in (0, 7):
         panel = done.panel.select(drawn_subjects(done, linear.request, number))
@@ -52,22 +52,22 @@ def test_a_resample_is_a_fit_to_those_subjects(linear: Fit) -> None:
         assert len(set(panel.ids.tolist())) < panel.n
         again = fit_linear(done.likelihood.on(panel), panel.rows.offset, linear.request)
         row = done.model.packing.pack(again.theta)
-        torch.testing.assert_close(linear.info.resampled[number], row, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(linear.information.resampled[number], row, rtol=1e-4, atol=1e-4)
 
 
 def test_intervals_and_bands_are_those_of_the_replicates(linear: Fit, tmp_path: Path) -> None:
-    assert linear.info is not None
-    assert linear.info.resampled is not None
+    assert linear.information is not None
+    assert linear.information.resampled is not None
     found = linear.confint(0.9, method="percentile")
     p = len(linear.fixef())
-    betas = linear.info.resampled[:, :p].numpy() @ linear.estimate.model.basis.numpy().T
+    betas = linear.information.resampled[:, :p].numpy() @ linear.estimate.model.basis.numpy().T
     np.testing.assert_allclose(found.iloc[:p].T, np.quantile(betas, [0.05, 0.95], axis=0))
     estimates = np.concatenate([linear.fixef(), linear.var_corr()["sdcor"]])
     assert (found.iloc[:, 0] < estimates).all()
     assert (found.iloc[:, 1] > estimates).all()
     table = linear.effects("t", grid=3)
     curves = betas @ np.array(
-        [np.ones(3), table["t"], np.full(3, linear.covariates["x"].values.mean())]
+        [np.ones(3), table["t"], np.full(3, linear.memory.covariates["x"].values.mean())]
     )
     np.testing.assert_allclose(table["se"], curves.std(axis=0, ddof=1), rtol=1e-8)
     linear.save(tmp_path / "fit")
@@ -80,9 +80,9 @@ def test_workers_change_nothing(linear: Fit) -> None:
     small = replace(linear.request.control, resamples=3, workers=2)
     two = resampled_information(linear.estimate, replace(linear.request, control=small))
     assert two.resampled is not None
-    assert linear.info is not None
-    assert linear.info.resampled is not None
-    torch.testing.assert_close(two.resampled, linear.info.resampled[:3], rtol=0, atol=1e-9)
+    assert linear.information is not None
+    assert linear.information.resampled is not None
+    torch.testing.assert_close(two.resampled, linear.information.resampled[:3], rtol=0, atol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def unsettled(settled: Fit) -> Fit:
 
 
 def test_refitted_to_the_sample_itself_an_estimate_stays(settled: Fit) -> None:
-    assert settled.info is not None
+    assert settled.information is not None
     done = settled.estimate
-    theta = _deep_refit(done, settled.info)(done.panel)
+    theta = _deep_refit(done, settled.information)(done.panel)
     packing = done.model.packing
     gap = packing.pack(theta) - packing.pack(done.theta).detach()
     assert float(gap.abs().max()) < 1e-6
@@ -126,7 +126,7 @@ def test_networks_by_refits_and_by_one_step(
     assert (np.log(other.std_errors() / robust.std_errors()).abs() < within).all()
     ours, theirs = (one.effects("z", grid=5)["se"] for one in (other, robust))
     assert float(np.log(ours / theirs).abs().mean()) < within
-    assert info.messages == fit.info.messages
+    assert info.messages == fit.information.messages
 
 
 def test_what_it_is_not_for() -> None:

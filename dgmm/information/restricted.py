@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dgmm.information import Information, find_boundary, reported_packing
+from dgmm.information.boundary import find_boundary
+from dgmm.information.records import Information, reported_packing
 from dgmm.likelihood import Point
 
 __all__ = ["restricted_information"]

@@ -1,0 +1,125 @@
+"""Tests of terms, of linear hypotheses and of nested models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dgmm.inference import criteria
+from dgmm.inference.contrasts import hypothesis, term_tests, wald_test
+from dgmm.inference.drop_effects import drop_effects
+from dgmm.inference.drop_terms import drop_terms
+from dgmm.inference.fixed_effects import moments_of, vcov
+from dgmm.inference.likelihood_ratio import compare_nested
+from dgmm.inference.nesting import Candidate
+from dgmm.inference.replicates import ratio_p_value
+from dgmm.inference.tables import Anova
+from dgmm.record import Fitted
+
+__all__ = ["anova", "candidate", "drop1", "ranova"]
+
+
+def anova(
+    fit: Fitted,
+    *others: Fitted,
+    L: Any = None,
+    df: str | None = None,
+    nsim: int | None = None,
+    seed: int | None = None,
+    workers: int = 1,
+) -> Anova:
+    """Test terms, a linear hypothesis, or nested models against each other.
+
+        terms, L beta = 0:  (L b)'(L V L')^-1 (L b) ~ chi2(r), or F(r, df)
+        nested models:      2 (l_1 - l_0) ~ chi2, or a mixture of chi2 for a variance
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        others: further fits; all are sorted by their parameters and each is tested against
+            the one before it. One more random effect beside q correlated ones has the null
+            distribution 1/2 chi2(q) + 1/2 chi2(q + 1).
+        L: a dict {coefficient: factor}, a list of coefficients that are zero together, or an
+            array (r, p). Without it and without others, one test per term.
+        df: "satterthwaite" for F (or t) tests of Gaussian linear models.
+        nsim: replicates of a parametric bootstrap in place of the chi2 distributions.
+        seed: of that bootstrap; by default that of the fit.
+        workers: processes of that bootstrap.
+
+    Raises:
+        ValueError: fits of different data, REML fits with different fixed parts, models that
+            are not nested or have networks; the message says what differs.
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> big = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> small = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", sleep)
+        >>> small.anova(big).table.loc["model 2", "null"]
+        '0.5 chi2(1) + 0.5 chi2(2)'
+
+    References:
+        Stram and Lee (1994), Biometrics 50, 1171-1177; Fai and Cornelius (1996), J.
+        Statistical Computation and Simulation 54, 363-378.
+    """
+    if others:
+        if L is not None or df is not None:
+            raise ValueError("L= and df= belong to Wald tests of one fit; give one fit only")
+        for one in others:
+            if not isinstance(one, Fitted):
+                raise TypeError(f"anova() compares fits of mixed_model(), not {one!r}")
+        start = fit.call.seed if seed is None else seed
+        return _of_models([fit, *others], nsim, start, workers)
+    moments = moments_of(fit, df)
+    V = vcov(fit, kind="default" if moments is None else "gls").to_numpy()
+    if L is None:
+        return term_tests(fit.fixef(), V, fit.memory.terms, moments)
+    return wald_test(fit.fixef(), V, hypothesis(L, fit.estimate.model.names), moments)
+
+
+def _of_models(fits: Sequence[Fitted], nsim: int | None, seed: int, workers: int) -> Anova:
+    """Each model against the one before it; with nsim by the parametric bootstrap."""
+    candidates = [candidate(fit) for fit in fits]
+    if nsim is None:
+        return compare_nested(candidates)
+
+    def simulated(small: Candidate, big: Candidate, value: float) -> tuple[float, int]:
+        return ratio_p_value(small, big, value, nsim=nsim, seed=seed, workers=workers)
+
+    return compare_nested(candidates, simulated)
+
+
+def candidate(fit: Fitted) -> Candidate:
+    """A fit as a comparison of models sees it."""
+    parts = [("zi", fit.call.zi), ("dispersion", fit.call.dispersion)]
+    return Candidate(
+        ", ".join([fit.formula, *(f"{name} = {text}" for name, text in parts if text)]),
+        fit.estimate,
+        fit.request,
+        fit.memory.rows,
+        criteria.df(fit),
+        criteria.nobs(fit),
+    )
+
+
+def drop1(fit: Fitted) -> Anova:
+    """AIC and likelihood-ratio test of every term of the fixed part that can be left out.
+
+    A term within a higher interaction stays, as in R; columns are left out as they are coded.
+    """
+    return drop_terms(fit.estimate, fit.request, fit.memory.terms, criteria.df(fit))
+
+
+def ranova(fit: Fitted) -> Anova:
+    """AIC and likelihood-ratio test of every random effect that can be left out.
+
+        2 (l - l_without) ~ 1/2 chi2(q) + 1/2 chi2(q + 1)
+
+    q is the number of effects that it is correlated with. The last random effect is tested
+    against independent observations. An intercept stays while its part has slopes. Columns
+    of a basis such as ns() are left out one by one: for the whole term compare two fits by
+    :meth:`anova`.
+
+    References:
+        Self and Liang (1987), J. American Statistical Association 82, 605-610.
+    """
+    return drop_effects(fit.estimate, fit.request, fit.memory.groups, criteria.df(fit))

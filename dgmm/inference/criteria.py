@@ -1,0 +1,84 @@
+"""The log-likelihood of a fit and the criteria made of it: AIC, BIC, degrees of freedom."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dgmm.information import reported_packing
+from dgmm.record import Fitted
+
+__all__ = ["LogLik", "aic", "bic", "deviance", "df", "df_residual", "loglik", "n_groups", "nobs"]
+
+
+class LogLik(NamedTuple):
+    """Marginal log-likelihood: ``float(loglik)`` is its value."""
+
+    value: float
+    mc_error: float  # Monte Carlo standard error; quadrature: change between the last two rules
+    df: float
+    nobs: int
+    likelihood: str  # word
+    sampled: bool = False
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __str__(self) -> str:
+        error = f", Monte Carlo s.e. {self.mc_error:.2g}" if self.sampled else ""
+        return f"'log Lik.' {self.value:.4f} (df={self.df:g}{error})"
+
+
+def loglik(fit: Fitted) -> LogLik:
+    """Marginal log-likelihood (restricted for REML) with its Monte Carlo error."""
+    done = fit.estimate
+    word, sampled = done.likelihood.word, done.likelihood.sampled
+    return LogLik(done.log_likelihood, done.mc_error, df(fit), nobs(fit), word, sampled)
+
+
+def df(fit: Fitted) -> float:
+    """Parameters: all, or effective degrees of freedom with networks (NaN if se=None)."""
+    if not fit.estimate.model.linear:
+        return float("nan") if fit.information is None else fit.information.effective["total"]
+    return float(reported_packing(fit.estimate.model).size)
+
+
+def deviance(fit: Fitted) -> float:
+    """-2 log-likelihood."""
+    return -2 * fit.estimate.log_likelihood
+
+
+def aic(fit: Fitted) -> float:
+    """-2 l + 2 df; with networks conditional on the ridge, df effective."""
+    return deviance(fit) + 2 * df(fit)
+
+
+def bic(fit: Fitted, n: str = "observations") -> float:
+    """-2 l + log(n) df with n the number of "observations" (as lme4) or of "subjects"."""
+    if n not in ("observations", "subjects"):
+        raise ValueError(f"n is 'observations' or 'subjects', not {n!r}")
+    size = nobs(fit) if n == "observations" else n_groups(fit)
+    if isinstance(size, dict):
+        raise ValueError(
+            "with several grouping factors there is no one number of subjects; use "
+            "bic('observations')"
+        )
+    return deviance(fit) + float(np.log(size)) * df(fit)
+
+
+def nobs(fit: Fitted) -> int:
+    """Number of observed outcomes."""
+    return int(fit.estimate.panel.observed.sum())
+
+
+def n_groups(fit: Fitted) -> int | dict[str, int]:
+    """Number of subjects; with several grouping factors the levels of each."""
+    factors = fit.estimate.panel.factors(len(fit.memory.groups))
+    sizes = {factor.name: len(factor.labels) for factor in factors}
+    return sizes if len(sizes) > 1 else fit.estimate.panel.n
+
+
+def df_residual(fit: Fitted) -> float:
+    """Observed outcomes minus parameters."""
+    return nobs(fit) - df(fit)

@@ -1,0 +1,134 @@
+"""Variance components, and the further parameters of the family, zi= and dispersion=."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from dgmm.inference import random_profiles, reported
+from dgmm.inference.covariate_effects import mean_part
+from dgmm.inference.random_profiles import RandomProfile
+from dgmm.prediction import rows as prediction
+from dgmm.record import Fitted, parameter_information
+
+__all__ = [
+    "boundary",
+    "family_parameters",
+    "is_singular",
+    "part_coefficients",
+    "random_profile",
+    "sigma",
+    "var_corr",
+]
+
+
+def var_corr(fit: Fitted) -> pd.DataFrame:
+    """Variance components of linear random effects, one row per (co)variance.
+
+    Columns group, kind ("sd", "cor"; "range" or "rho" of a path), name1, name2 (the second
+    effect of a correlation), sdcor (the value), vcov, std_error (of log SD or range, atanh
+    correlation). A neural latent has no such table: its implied standard deviations over time are
+    in the summary and in :meth:`random_profile`.
+    """
+    table = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups).table
+    columns = ["group", "kind", "name1", "name2", "estimate"]
+    rows = [*table[columns].itertuples(index=False, name=None)]
+    sd = {(group, one): value for group, kind, one, _, value in rows if kind == "sd"}
+    vcov = [
+        value**2
+        if kind == "sd"
+        else value * sd[group, one] * sd[group, two]
+        if kind == "cor"
+        else float("nan")
+        for group, kind, one, two, value in rows
+    ]
+    return pd.DataFrame(
+        {
+            "group": table["group"],
+            "kind": table["kind"],
+            "name1": table["name1"],
+            "name2": table["name2"],
+            "sdcor": table["estimate"],
+            "vcov": vcov,
+            "std_error": table["std_error"],
+        }
+    )
+
+
+def random_profile(
+    fit: Fitted,
+    times: Sequence[float] | None = None,
+    *,
+    term: int | None = None,
+    at: Mapping[str, Any] | None = None,
+    level: float = 0.95,
+    draws: int = 4096,
+) -> RandomProfile:
+    """Standard deviation, correlation and share of the random part mu2(b, t) over time.
+
+        SD(t) = sd{mu2(b, t)},   ICC(t) = var{mu2(b, t)} / [var{mu2(b, t)} + v_e(t)]
+
+    v_e is the residual variance on the scale of the linear predictor, as in :meth:`icc`. Exact
+    for linear random effects (T D T'), by quasi-random draws of b for neural ones.
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        times: values of the time variable; by default five from the first to the last.
+        term: position of one random part; by default all that enter the mean together.
+        at: values of other covariates of the random part; by default means and references.
+        level: of the intervals, made on the log (SD) and logit (ICC) scale by the delta method;
+            linear random effects only.
+        draws: of b.
+
+    Returns:
+        A record with ``table`` (a row per time) and ``correlation`` (times by times).
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep)
+        >>> fit.random_profile([0, 9]).table["sd"].round(2).to_list()
+        [23.78, 58.41]
+    """
+    mean = mean_part(fit)
+    return random_profiles.random_profile(mean, times, term=term, at=at, level=level, draws=draws)
+
+
+def sigma(fit: Fitted) -> float:
+    """Residual standard deviation, 1 for families without one (as in R).
+
+    Missing when dispersion= gives every row its own.
+    """
+    model = fit.estimate.model
+    if "log_sigma" not in model.family.extra:
+        return 1.0
+    at = model.one_number("log_sigma")
+    return float("nan") if at is None else float(fit.estimate.theta["extra"][at].exp())
+
+
+def family_parameters(fit: Fitted, level: float = 0.95) -> pd.DataFrame:
+    """Further parameters of the family, such as a shape or a probability of zero.
+
+    Columns estimate and std_error (delta method) on the natural scale, and lower, upper: a Wald
+    interval made on the unconstrained scale. A residual standard deviation is in
+    :meth:`var_corr` instead.
+    """
+    return reported.family_parameters(fit.estimate, fit.information, level)
+
+
+def part_coefficients(fit: Fitted) -> dict[str, pd.DataFrame]:
+    """Wald tables of the coefficients of zi= and dispersion=, on the scale of their link."""
+    return reported.part_coefficients(fit.estimate, fit.information)
+
+
+def is_singular(fit: Fitted) -> bool:
+    """True when a variance component is estimated at its boundary."""
+    return bool(boundary(fit))
+
+
+def boundary(fit: Fitted) -> tuple[str, ...]:
+    """Random effects whose own variance is estimated as zero."""
+    from_info = fit.information.boundary if fit.information is not None else ()
+    return from_info or prediction.boundary_names(fit.estimate)

@@ -1,0 +1,30 @@
+"""The words of a call: read, checked at the door, and turned into a request.
+
+call (the arguments) -> groups, model (formula, family, design) -> request.
+"""
+
+from dgmm.plan.call import Call, read_control, read_values
+from dgmm.plan.model import (
+    as_counted,
+    is_deep,
+    latent_words,
+    parse_call,
+    read_designs,
+    read_family,
+)
+from dgmm.plan.request import check_options, make_request, request_behind
+
+__all__ = [
+    "Call",
+    "as_counted",
+    "check_options",
+    "is_deep",
+    "latent_words",
+    "make_request",
+    "parse_call",
+    "read_control",
+    "read_designs",
+    "read_family",
+    "read_values",
+    "request_behind",
+]

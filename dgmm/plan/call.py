@@ -1,0 +1,117 @@
+"""A call of mixed_model(): its arguments as one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from dgmm.estimate import Control
+from dgmm.families import Family
+from dgmm.runtime.registry import suggestion
+
+__all__ = ["Call", "read_control", "read_values"]
+
+COLUMNS = ("weights", "offset")
+"""Arguments that are the name of a column or an array with one value per row."""
+
+INDIFFERENT = ("formula", "se", "control", "verbose", *COLUMNS)
+"""Arguments that change no estimate, or that a digest of the design or the options stands for."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Call:
+    """The arguments of ``mixed_model``, the data apart, as they were given."""
+
+    formula: str
+    family: str | Family
+    link: str | None
+    method: str
+    likelihood: str
+    encoder: str
+    missing: str
+    restriction: str
+    delta: float
+    se: str | None
+    bounds: tuple[float | None, float | None] | None
+    zi: str | None
+    dispersion: str | None
+    weights: str | np.ndarray | None
+    offset: str | np.ndarray | None
+    missing_covariates: str
+    starts: int | None
+    seed: int
+    device: str
+    verbose: int
+    control: Control
+
+    def changed(self, changes: dict[str, Any]) -> Call:
+        """The call with some arguments changed, read as ``mixed_model`` reads them.
+
+        Raises:
+            TypeError: an argument that mixed_model() does not have.
+        """
+        known = [one.name for one in fields(self)]
+        for name in changes:
+            if name not in known:
+                hint = suggestion(name, known)
+                raise TypeError(f"mixed_model() has no argument {name!r}{hint}")
+        readers: dict[str, Callable[[Any], Any]] = {
+            "control": read_control,
+            **dict.fromkeys(COLUMNS, read_values),
+        }
+        read = {name: readers.get(name, _as_given)(value) for name, value in changes.items()}
+        return replace(self, **read)
+
+    def words(self) -> dict[str, str]:
+        """The arguments that change what is estimated, as text."""
+        return {
+            one.name: repr(getattr(self, one.name))
+            for one in fields(self)
+            if one.name not in INDIFFERENT
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Call):
+            return NotImplemented
+        return all(_same(getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have no hash
+
+
+def read_control(control: Control | dict[str, Any] | None) -> Control:
+    """The options of a call, whichever way they were given."""
+    if isinstance(control, Control):
+        return control
+    if control is not None and not isinstance(control, dict):
+        raise TypeError(f"control is a dgmm.Control or a dict of its options, not {control!r}")
+    known = [one.name for one in fields(Control)]
+    for name in control or {}:
+        if name not in known:
+            hint = suggestion(name, known)
+            raise ValueError(f"control has no option {name!r}{hint} It has {', '.join(known)}.")
+    return Control(**(control or {}))
+
+
+def read_values(given: Any) -> str | np.ndarray | None:
+    """A column name as it is; values as an array of their own, which nobody changes."""
+    if given is None or isinstance(given, str):
+        return given
+    values = np.array(given, dtype=np.float64)
+    values.setflags(write=False)
+    return values
+
+
+def _as_given(value: Any) -> Any:
+    return value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        arrays = isinstance(one, np.ndarray) and isinstance(other, np.ndarray)
+        return arrays and np.array_equal(one, other, equal_nan=True)
+    if isinstance(one, Family) and isinstance(other, Family):
+        return type(one) is type(other) and one.options() == other.options()
+    return bool(one == other)

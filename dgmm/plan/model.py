@@ -1,0 +1,104 @@
+"""The model of a call: its formula, its family, and the columns of its design."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dgmm.design import Design, build_design
+from dgmm.families import Family, OutcomeError
+from dgmm.families import find as find_family
+from dgmm.formula import Formula, nested_formula, parse_formula, with_part
+from dgmm.latent import words as latent_words
+from dgmm.plan.call import Call
+from dgmm.plan.groups import check_groups
+
+__all__ = [
+    "as_counted",
+    "has_neural_effects",
+    "has_paths",
+    "is_deep",
+    "latent_words",
+    "parse_call",
+    "read_designs",
+    "read_family",
+]
+
+
+def parse_call(call: Call) -> Formula:
+    """The formula of a call, with those of zi= and dispersion=."""
+    parsed = parse_formula(call.formula, latent_words=latent_words())
+    for name, text in (("zi", call.zi), ("dispersion", call.dispersion)):
+        parsed = parsed if text is None else with_part(parsed, name, text)
+    return parsed
+
+
+def read_family(call: Call) -> Family:
+    """The family of a call; zi= makes one that knows no structural zeros zero-inflated."""
+    family = find_family(call.family, call.link, call.bounds)
+    if call.zi is not None and "logit_zero" not in family.extra:
+        return find_family("zero_inflated", base=family)
+    return family
+
+
+def read_designs(
+    call: Call, parsed: Formula, family: Family, data: Any
+) -> tuple[Design, Design | None, Family]:
+    """The design, that of the classical model beneath a deep one, and the family fitted to y."""
+    columns: dict[str, Any] = {
+        "weights": call.weights,
+        "offset": call.offset,
+        "missing_covariates": call.missing_covariates,
+        "intercept": family.intercept,
+        "ordered": family.support == "ordered",
+    }
+    design, family = as_counted(build_design(parsed, data, **columns), family)
+    check_groups(design, family)
+    if not is_deep(parsed):
+        return design, None, family
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same warnings were given for the design itself
+        nested = as_counted(build_design(nested_formula(parsed), data, **columns), family)[0]
+    return design, nested, family
+
+
+def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
+    """The outcome as the family counts it, impossible outcomes refused by their row."""
+    seen = design.observed
+    if design.formula.response.kind == "cbind" and family.support != "trials":
+        raise ValueError(
+            f"cbind(success, failure) is an outcome of family='binomial', not {family.name!r}"
+        )
+    if np.any(design.weights[seen] <= 0):
+        raise ValueError("weights must be positive; leave out rows that should not count")
+    columns = [design.y, design.trials, design.weights]
+    every = bool(seen.all())
+    try:
+        parts = family.read(*(column if every else column[seen] for column in columns))
+        family = family.fitted_to(parts[0])
+    except OutcomeError as error:
+        (label,) = design.index[[np.flatnonzero(seen)[error.row]]].tolist()
+        raise ValueError(f"{error.message} (row {label!r} of the data)") from None
+    if every:
+        columns = [np.asarray(part, dtype=float) for part in parts]
+    else:
+        columns = [column.copy() for column in columns]
+        for column, part in zip(columns, parts, strict=True):
+            column[seen] = part
+    y, trials, weights = columns
+    return replace(design, y=y, trials=trials, weights=weights), family
+
+
+def is_deep(parsed: Formula) -> bool:
+    return bool(parsed.networks) or has_neural_effects(parsed)
+
+
+def has_neural_effects(parsed: Formula) -> bool:
+    return any(term.syntax.neural for term in parsed.latents)
+
+
+def has_paths(parsed: Formula) -> bool:
+    return any(term.syntax.serial for term in parsed.latents)

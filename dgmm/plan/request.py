@@ -1,0 +1,212 @@
+"""From a call and its design to the request that the estimation takes, "auto" resolved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dgmm.design import Design
+from dgmm.encoders import find as find_encoder
+from dgmm.estimate import Control, Estimate, Request
+from dgmm.families import Family
+from dgmm.formula import Formula
+from dgmm.likelihood import WORDS
+from dgmm.plan.call import Call
+from dgmm.plan.groups import factors
+from dgmm.plan.model import has_neural_effects, has_paths, is_deep
+from dgmm.runtime.devices import choose_device
+from dgmm.runtime.registry import suggestion
+
+__all__ = ["check_options", "make_request", "request_behind"]
+
+METHODS = ("auto", "ml", "reml", "vae")
+STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
+MISSING = ("observed", "saem", "pattern")
+RESTRICTIONS = ("acmv", "ccmv", "ncmv")
+
+
+def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> None:
+    if value not in known:
+        words = [str(word) for word in known]
+        hint = suggestion(str(value), words)
+        raise ValueError(f"{name}={value!r} is not available{hint} Use {', '.join(words)}.{later}")
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is a whole number, at least {least}, not {value!r}")
+
+
+def check_options(call: Call) -> None:
+    """The options of a call that can be judged without the data."""
+    _one_of("method", call.method, METHODS)
+    _one_of("missing", call.missing, MISSING)
+    _one_of("se", call.se, STANDARD_ERRORS)
+    _one_of("device", call.device, ("auto", "cpu", "cuda"))
+    if call.starts is not None:
+        _check_whole("starts", call.starts, 1)
+    _check_whole("seed", call.seed, 0)
+    find_encoder(call.encoder)
+
+
+def make_request(call: Call, design: Design, family: Family) -> Request:
+    """The options of a call as the estimation takes them, checked, "auto" resolved."""
+    formula = design.formula
+    method = _method(call.method, formula, call.missing)
+    _check_missing(call, method, design)
+    likelihood = _likelihood(call.likelihood, method, design, family)
+    _check_errors(call.se, method, design)
+    size = len(design.latents[0].grouping.levels), design.n_rows
+    return _request(call, family, method, likelihood, has_neural_effects(formula), size)
+
+
+def request_behind(call: Call, done: Estimate) -> Request:
+    """The request that an estimate answers, for fitting its model again."""
+    neural = any(latent.neural for latent in done.model.latents)
+    size = done.panel.n, done.panel.n_rows
+    word = done.likelihood.word
+    return _request(call, done.model.family, done.method, word, neural, size)
+
+
+def _request(
+    call: Call, family: Family, method: str, likelihood: str, neural: bool, size: tuple[int, int]
+) -> Request:
+    """size: subjects, rows. Neural random effects depend on their start: two, predicting together.
+
+    A checkpoint is of one fit, not of those made from its call.
+    """
+    return Request(
+        family,
+        method,
+        likelihood,
+        find_encoder(call.encoder).name,
+        call.starts if call.starts is not None else 2 if neural else 1,
+        call.seed,
+        call.verbose,
+        call.control,
+        call.missing,
+        call.restriction,
+        float(call.delta),
+        choose_device(call.device, _cells(call.control, *size)),
+    )
+
+
+def _cells(control: Control, subjects: int, rows: int) -> int:
+    """Measurements times draws in a mini-batch of the ELBO stage."""
+    share = control.batch / max(1, subjects)
+    return int(min(1.0, share) * rows * 2 * control.pairs)
+
+
+def _check_errors(se: str | None, method: str, design: Design) -> None:
+    if se in ("sandwich", "bootstrap") and len(factors(design)) > 1:
+        raise ValueError(
+            f"se={se!r} needs independent subjects, which several grouping factors do not "
+            "leave; use se='hessian'"
+        )
+    if se == "bootstrap" and method == "reml":
+        raise ValueError("se='bootstrap' is for maximum likelihood; use method='ml'")
+
+
+def _check_missing(call: Call, method: str, design: Design) -> None:
+    """missing= needs certain other arguments, and data that fit to it."""
+    missing, several = call.missing, len(factors(design)) > 1
+    if missing != "pattern" and (call.restriction != "acmv" or call.delta != 0):
+        raise ValueError("restriction= and delta= belong to missing='pattern'")
+    if missing == "observed":
+        return
+    if several:
+        raise ValueError(
+            f"missing={missing!r} is for one grouping factor; the formula has "
+            f"{', '.join(factors(design))}: use missing='observed'"
+        )
+    if missing == "saem":
+        if call.encoder != "dense":
+            raise ValueError(
+                "missing='saem' completes the outcomes that encoder='dense' sees; "
+                f"encoder={call.encoder!r} needs no imputation: use missing='observed' with "
+                "it, or encoder='dense' with 'saem'"
+            )
+        return
+    _one_of("restriction", call.restriction, RESTRICTIONS)
+    if not isinstance(call.delta, int | float | np.number) or not np.isfinite(call.delta):
+        raise ValueError(f"delta is a shift of the linear predictor, not {call.delta!r}")
+    if method == "reml":
+        raise ValueError("missing='pattern' is for maximum likelihood; use method='ml'")
+    if design.spec.time_name is None:
+        raise ValueError(
+            "missing='pattern' needs the order of the visits, which is that of the time in the "
+            "random part, such as (time | id)"
+        )
+    if not _somebody_leaves(design):
+        raise ValueError(
+            "missing='pattern' is about dropout, and no subject has planned rows after its last "
+            f"outcome. Keep the rows of visits that were missed, with `"
+            f"{design.formula.response.text}` missing"
+        )
+
+
+def _somebody_leaves(design: Design) -> bool:
+    """Whether the last row of some subject has no outcome."""
+    code = design.latents[0].grouping.codes
+    end = np.append(code[1:] != code[:-1], True)
+    return bool((~design.observed & end).any())
+
+
+def _method(method: str, formula: Formula, missing: str) -> str:
+    neural = has_neural_effects(formula)
+    if neural and method == "ml":
+        raise ValueError(
+            "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
+        )
+    if is_deep(formula) and has_paths(formula) and method == "ml":
+        raise ValueError(
+            "a path beside dnn() is fitted by a variational bound; leave method='auto' or 'vae'"
+        )
+    if is_deep(formula) and method == "reml":
+        raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
+    if missing == "saem" and method in ("ml", "reml"):
+        raise ValueError(
+            f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
+        )
+    if method != "auto":
+        return method
+    by_bound = neural or (is_deep(formula) and has_paths(formula))
+    return "vae" if by_bound or missing == "saem" else "ml"
+
+
+def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
+    """The word of likelihood=, where it fits the method; the model is asked when it is built."""
+    _one_of("likelihood", word, WORDS)
+    if method == "vae" and len(factors(design)) > 1:
+        raise ValueError("method='vae' is for one grouping factor; leave method='auto' or 'ml'")
+    if method == "vae" and any(block.term.target for block in design.latents):
+        raise ValueError(
+            "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
+        )
+    _check_paths(method, design)
+    closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
+    if method == "reml" and not (closed and word in ("auto", "exact")):
+        raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
+    if method == "vae" and word == "exact":
+        raise ValueError(
+            "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
+            "effects fitted by method='ml' or 'reml'; use 'quadrature' or 'importance'"
+        )
+    if method == "vae" and word == "laplace":
+        raise ValueError(
+            "likelihood='laplace' is for models without dnn() left of a bar fitted by method='ml'; "
+            "use 'importance', which is the likelihood itself"
+        )
+    return word
+
+
+def _check_paths(method: str, design: Design) -> None:
+    """Paths have no restricted likelihood and stand alone in their predictor."""
+    for term in design.formula.latents:
+        if not term.syntax.serial:
+            continue
+        if method == "reml":
+            raise ValueError(f"method='reml' has no paths such as {term.text}; use method='ml'")
+        if any(block.term.target for block in design.latents):
+            raise ValueError(f"{term.text} is a path: random effects in zi= cannot stand beside it")

@@ -1,0 +1,123 @@
+"""Predictions of a fit: for its own rows, for new rows, for new outcomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from dgmm.prediction import rows
+from dgmm.prediction.log_scores import log_scores
+from dgmm.record import Fitted, joint_information, parameter_information
+
+__all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
+
+
+def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
+    """E{g^-1(eta) | y} of every row kept, missing outcomes included, in the user's order."""
+    mean = rows.fitted(fit.estimate, scale, fit.call.seed)
+    return fit.memory.series(mean, "fitted")
+
+
+def residuals(fit: Fitted, type: str = "response") -> pd.Series:
+    """Observed minus fitted; type "pearson" divides by the conditional standard deviation.
+
+    Rows whose outcome is missing have a missing residual.
+    """
+    values = rows.residuals(fit.estimate, type, fit.call.seed)
+    return fit.memory.series(values, "residuals")
+
+
+def predict(
+    fit: Fitted,
+    newdata: Any = None,
+    *,
+    type: str = "subject",
+    scale: str = "response",
+    history: Any = None,
+    interval: str | None = None,
+    level: float = 0.95,
+    new_groups: str = "population",
+    draws: int = 1000,
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Predictions for the rows of ``newdata`` (default: the rows of the fit).
+
+    type:
+        "subject"       E{h(eta) | the subject's observed outcomes}: those of the fit, or
+                        those of ``history`` (past rows of the same ids, known or new), which
+                        takes the place of the data of the fit for every subject. Without any
+                        outcome the prior stands: the population average
+        "mean_subject"  h(mu1), the subject whose random part is zero
+        "marginal"      E h(eta) over subjects
+    scale: "response" (h = g^-1) or "link" (h the identity).
+    interval: "confidence" for the expected value (parameters and random effects; network
+        weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds
+        the family's own variation; for binomial outcomes of ``newdata``, one trial).
+    new_groups: "population" or "error" when an id was not in the fit (and has no history).
+
+    Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.
+    """
+    wanted = rows.Wanted(type, scale, interval, level, new_groups, draws)
+    random = fit.call.seed if seed is None else seed
+    return rows.predict(
+        fit.estimate,
+        parameter_information(fit) if interval is None else joint_information(fit),
+        fit.memory.spec,
+        wanted,
+        newdata,
+        history,
+        (fit.memory.labels, fit.memory.rows),
+        random,
+    )
+
+
+def simulate(
+    fit: Fitted, nsim: int = 1, *, seed: int, condition_on_data: bool = False
+) -> pd.DataFrame:
+    """Outcomes drawn from the fitted model for every row, one column per draw.
+
+    New random effects by default; ``condition_on_data`` keeps E(b | y) of every subject.
+    """
+    values = rows.simulations(fit.estimate, nsim, seed, condition_on_data)
+    frame = pd.DataFrame(values, index=fit.memory.labels)
+    frame.columns = [f"sim_{j + 1}" for j in range(nsim)]
+    return frame.iloc[fit.memory.back]
+
+
+def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
+    """Marginal log-likelihood of every subject of ``newdata`` under this fit.
+
+        l_i = log integral p(y_i | b; theta-hat) N(b; 0, I) db
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        newdata: rows with outcomes; missing ones contribute nothing. The subjects are taken
+            as new: outcomes that the fit has seen of the same ids are not used.
+        seed: of the draws, by default that of the fit. Those of a subject depend on its id,
+            not on who else is there, so two fits may be compared on any subset.
+
+    Returns:
+        A frame with one row per subject, in the order of the ids: ``log_score``; ``mc_error``,
+        the Monte Carlo standard error after importance sampling, the change to the next longer
+        rule after quadrature, zero when exact, missing after Laplace's approximation; ``nobs``,
+        the outcomes it is the density of. Errors of subjects are independent: that of a mean
+        over n subjects is the root of their sum of squares, divided by n.
+
+    Raises:
+        ValueError: several grouping factors, or a column of the formula is missing.
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> new = sleep["Subject"].isin(["308", "309"])
+        >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep[~new])
+        >>> fit.log_score(sleep[new])["log_score"].round(2).to_dict()
+        {'308': -60.57, '309': -47.28}
+
+    References:
+        Gneiting and Raftery (2007), J. American Statistical Association 102, 359-378.
+    """
+    start = fit.call.seed if seed is None else seed
+    table = log_scores(fit.estimate, fit.memory.spec, newdata, fit.request, start)
+    return table.rename_axis(index=fit.memory.groups[0])

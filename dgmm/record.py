@@ -1,0 +1,118 @@
+"""The record of a fit: the call, the memory of the data, the estimate and what is known of it.
+
+Functions of a fit take a :class:`Fitted`; :class:`dgmm.Fit` binds them as methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.design import Column, Design, Specification
+from dgmm.estimate import Estimate, Request
+from dgmm.information import Information, information
+from dgmm.information.restricted import restricted_information
+from dgmm.plan import Call, request_behind
+
+__all__ = ["Fitted", "Memory", "joint_information", "parameter_information"]
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """The part of the data that a fit keeps, rows in canonical order."""
+
+    spec: Specification
+    index: np.ndarray  # (N,) labels of the rows in the user's frame
+    rows: np.ndarray  # (N,) positions of these rows
+    groups: tuple[str, ...]  # grouping factor of each latent term
+    terms: tuple[str, ...]  # (p,) term of the formula that each linear coefficient belongs to
+    covariates: dict[str, Column]  # of the right-hand side as given
+    nested_spec: Specification | None  # of the classical model beneath a deep one
+    frame: Any = field(default=None, repr=False, metadata={"saved": False})  # the user's, by name
+
+    @classmethod
+    def of(cls, design: Design, nested: Design | None, frame: Any) -> Memory:
+        """The memory of a design and of the frame that it was built from."""
+        return cls(
+            design.spec,
+            _labels(design.index),
+            design.rows,
+            tuple(
+                block.grouping.name + (f" ({block.term.target})" if block.term.target else "")
+                for block in design.latents
+            ),
+            design.fixed.terms,
+            design.covariates,
+            None if nested is None else nested.spec,
+            frame,
+        )
+
+    @property
+    def labels(self) -> pd.Index:
+        """Labels of the rows, (N,)."""
+        return pd.Index(self.index.tolist())
+
+    @property
+    def back(self) -> np.ndarray:
+        """Positions of the rows in the order of the user's frame, (N,)."""
+        return np.argsort(self.rows, kind="stable")
+
+    def series(self, values: np.ndarray, name: str) -> pd.Series:
+        """Values (N,) in the order of the user's frame, labelled as its rows."""
+        return pd.Series(values, index=self.labels, name=name).iloc[self.back]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted:
+    """A fitted model: six fields, on which every function of a fit is made."""
+
+    call: Call
+    memory: Memory
+    estimate: Estimate
+    information: Information | None  # None after se=None and after REML
+    messages: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def formula(self) -> str:
+        """The formula as it was written."""
+        return self.call.formula
+
+    @property
+    def request(self) -> Request:
+        """The request that the estimate answers, for fitting its model again."""
+        return request_behind(self.call, self.estimate)
+
+    def fixef(self) -> pd.Series:
+        """Linear coefficients, named as the columns they belong to."""
+        model = self.estimate.model
+        beta = model.beta(self.estimate.theta).detach().numpy()
+        return pd.Series(beta, index=list(model.names), name="Estimate")
+
+
+def parameter_information(fit: Fitted) -> Information | None:
+    """The information of a fit; of the restricted likelihood after REML."""
+    done = fit.estimate
+    if fit.information is None and done.method == "reml" and fit.call.se is not None:
+        return restricted_information(done)
+    return fit.information
+
+
+def joint_information(fit: Fitted) -> Information | None:
+    """That, with the joint covariance of network weights, which files do not hold."""
+    info, deep = parameter_information(fit), not fit.estimate.model.linear
+    if not deep or info is None or info.joint is not None or info.resampled is not None:
+        return info
+    assert fit.call.se is not None
+    draws = fit.call.control.hessian_draws
+    again = information(fit.estimate, fit.call.se, fit.call.seed, draws)
+    return replace(info, joint=again.joint)
+
+
+def _labels(index: pd.Index) -> np.ndarray:
+    """The labels of an index, (N,): numbers as they are, all others (dates, pairs) as objects."""
+    values = index.to_numpy()
+    return values if values.dtype.kind in "iufb" else index.astype(object).to_numpy()

@@ -1,0 +1,73 @@
+"""The fixed part of a report, with the parameters of the family, zi= and dispersion=."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dgmm.inference.wald import format_p, stars
+from dgmm.record import Fitted
+from dgmm.report.layout import columns, decimals, number, wrap
+from dgmm.report.tables import Tables
+
+__all__ = ["family_part", "fixed_lines", "fixed_part", "modelled_parts"]
+
+
+def fixed_part(fit: Fitted, tables: Tables) -> str:
+    """Linear coefficients, and the form of their standard errors."""
+    table = tables.coefficients
+    lines = ["Fixed effects:", *fixed_lines(table), "---"]
+    lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
+    gls = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
+    if "df" in table:
+        form = f"{gls}; degrees of freedom by Satterthwaite's approximation"
+    elif fit.information is not None:
+        form = fit.information.form
+    elif fit.estimate.method != "reml":
+        form = "not asked for (se=None)"
+    else:
+        form = gls
+    lines.append(wrap(f"Standard errors: {form}", "   "))
+    if fit.estimate.model.networks:
+        note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
+        lines.append(wrap(note, "   "))
+    return "\n".join(lines)
+
+
+def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
+    """Coefficients with z (or df and t) and p as R prints them."""
+    with_df = "df" in table
+    ratio, tail = ("t value", "Pr(>|t|)") if with_df else ("z value", "Pr(>|z|)")
+    rows = [["", "Estimate", "Std. Error", *(["df"] * with_df), ratio, tail, ""]]
+    estimates = decimals(table["Estimate"], table["Std. Error"])
+    errors = decimals(table["Std. Error"], table["Std. Error"])
+    degrees = [[f"{df:.2f}"] for df in table["df"]] if with_df else [[] for _ in estimates]
+    cells = (table.index, estimates, errors, degrees, table[ratio], table[tail])
+    for name, estimate, error, df, value, p in zip(*cells, strict=True):
+        z = f"{value:.2f}" if np.isfinite(value) else "NA"
+        rows.append([f"{prefix}{name}", estimate, error, *df, z, format_p(p), stars(p)])
+    return columns(rows, left=(0, len(rows[0]) - 1))
+
+
+def family_part(fit: Fitted, tables: Tables) -> str | None:
+    """Further parameters of the family with their intervals."""
+    table = tables.family_parameters
+    if not len(table):
+        return None
+    rows = [["", "Estimate", "Std. Error", "2.5 %", "97.5 %"]]
+    for name, row in table.iterrows():
+        rows.append([str(name), *(number(float(value)) for value in row)])
+    return "\n".join(["Family parameters:", *columns(rows, left=(0,))])
+
+
+def modelled_parts(fit: Fitted, tables: Tables) -> str | None:
+    """Coefficients of zi= and dispersion=."""
+    return "\n\n".join(_part(fit, *pair) for pair in tables.parts.items()) or None
+
+
+def _part(fit: Fitted, name: str, table: pd.DataFrame) -> str:
+    model = fit.estimate.model
+    parameter = next(model.family.extra[one.position] for one in model.parts if one.name == name)
+    scale, word = parameter.split("_", 1)
+    title = "Zero part" if name == "zi" else "Dispersion"
+    return "\n".join([f"{title} ({scale} {word}):", *fixed_lines(table)])

@@ -1,0 +1,58 @@
+"""The head of a report: the model in words, the criteria of its fit."""
+
+from __future__ import annotations
+
+from dgmm.inference.criteria import nobs
+from dgmm.record import Fitted
+from dgmm.report.layout import columns, wrap
+from dgmm.report.tables import Tables
+
+__all__ = ["statistics", "title"]
+
+PENALISED = "fitted by penalised maximum likelihood"
+
+
+def title(fit: Fitted, tables: Tables) -> str:
+    """The model in words: its kind, family, formula and likelihood."""
+    done, model = fit.estimate, fit.estimate.model
+    identity = model.family.conjugate
+    kind = "Linear mixed model" if identity else "Generalized linear mixed model"
+    if not model.linear:
+        kind = "Deep mixed model" if identity else "Deep generalized mixed model"
+    how = {
+        "ml": "fitted by maximum likelihood" if model.linear else PENALISED,
+        "reml": "fitted by restricted maximum likelihood (REML)",
+        "vae": _variational(fit),
+    }[done.method]
+    lines = [
+        f"{kind} {how}",
+        f" Family: {model.family.name} ({model.family.link.name})",
+        wrap(f"Formula: {fit.formula}", "         "),
+        wrap(f"Marginal likelihood: {done.likelihood.describe()}", "   "),
+    ]
+    return "\n".join(lines)
+
+
+def _variational(fit: Fitted) -> str:
+    by_newton = fit.call.control.q == "newton" and not fit.estimate.model.linear
+    how = "a variational bound, q by Newton steps" if by_newton else "variational auto-encoder"
+    if fit.estimate.saem is not None:
+        how = "stochastic approximation EM (SAEM)"
+    polished = "polished on the marginal likelihood"
+    return f"fitted by {how},\n {polished if fit.call.control.polish else 'not polished'}"
+
+
+def statistics(fit: Fitted, tables: Tables) -> str:
+    """AIC, BIC, log-likelihood, and how exact the last of them is."""
+    done, values = fit.estimate, tables.statistics
+    shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in values.items()]
+    lines = [*columns([list(values.index), shown])]
+    lines.append(f"BIC with n = {nobs(fit)} observations")
+    if done.likelihood.sampled:
+        lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
+    if done.likelihood.grows:
+        change = f"by {done.mc_error:.1g}" if done.mc_error > 1e-6 else "by less than 1e-6"
+        lines.append(f"logLik changes {change} between the last two rules")
+    if not done.model.linear:
+        lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""The networks of a report, and the encoder."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from dgmm.estimate import Estimate
+from dgmm.parameters import part
+from dgmm.record import Fitted
+from dgmm.report.layout import columns, count, wrap
+from dgmm.report.tables import Tables
+
+__all__ = ["encoder_part", "network_part"]
+
+INPUTS = 24
+"""Longest list of inputs of a network that is printed in full."""
+
+
+def network_part(fit: Fitted, tables: Tables) -> str | None:
+    """Networks, their sizes and penalties, the comparison with the nested model, the starts."""
+    if fit.estimate.model.linear:
+        return None
+    table = tables.networks
+    rows = [list(table.columns)]
+    for row in table.itertuples(index=False):
+        edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
+        inputs = textwrap.shorten(row.inputs, INPUTS, placeholder=" ...")
+        size = str(row.weights)
+        rows.append([row.term, row.part, inputs, row.layers, size, edf, f"{row.ridge:.3g}"])
+    lines = ["Networks (no tests of weights; read effects(), slopes() and predictions):"]
+    lines += [" " + line for line in columns(rows, left=(0, 1, 2, 3))]
+    note = f"edf are effective degrees of freedom; they take the ridge{_chosen(fit)} as known"
+    lines.append(wrap(note, "   "))
+    for i, latent in enumerate(fit.estimate.model.latents, 1):
+        remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
+        lines += [wrap(remark, "   ")] if remark else []
+    lines += [*_held_out(fit.estimate), *_nested(fit.estimate), *_starts(fit.estimate)]
+    if fit.estimate.encoder is None:
+        decrement = fit.estimate.decrement
+        lines.append(f"Newton decrement {decrement:.2g} SE; seed {fit.call.seed}")
+    return "\n".join(lines)
+
+
+def _chosen(fit: Fitted) -> str:
+    """How penalties were chosen that the user left open, in words."""
+    open_ridge, ways = fit.estimate.model.open_ridge, []
+    if any(name.startswith("dnn") for name in open_ridge):
+        ways.append("by evidence")
+    if any(name.startswith("latent") for name in open_ridge) and fit.estimate.held_out is not None:
+        ways.append("on the held-out subjects")
+    return f", chosen {' and '.join(ways)}," if ways else ""
+
+
+def _held_out(done: Estimate) -> list[str]:
+    held = done.held_out
+    if held is None:
+        return []
+    verdict = "better" if held.difference > 0 else "not better"
+    if abs(held.difference) < 2 * held.standard_error:
+        verdict = "not clearly different"
+    text = (
+        f"Held out ({held.subjects} subjects): log score per subject "
+        f"{held.difference:+.3f} (s.e. {held.standard_error:.3f}) against "
+        f"the nested classical model: {verdict}."
+    )
+    return [wrap(text, "   ")]
+
+
+def _nested(done: Estimate) -> list[str]:
+    below = done.nested
+    if below is None:
+        return []
+    return [f"Nested classical model: log-likelihood {below.log_likelihood:.2f} (all subjects)"]
+
+
+def _starts(done: Estimate) -> list[str]:
+    if len(done.start_spread) < 2:
+        return []
+    reached = ", ".join(f"{value:.2f}" for value in done.start_spread)
+    what = "Penalised log-likelihood" if done.encoder is not None else "Log evidence"
+    lines = [f"{what} reached from each start: {reached}"]
+    if done.encoder is not None:
+        text = (
+            f"Estimates are those of the best start; predictions and log scores average over "
+            f"{len(done.points)} of {len(done.start_spread)} starts."
+        )
+        lines.append(wrap(text, "   "))
+    apart = ", ".join(f"{value:.3f}" for value in done.start_distance)
+    residual = done.model.one_number("log_sigma") is not None
+    unit = "residual standard deviations" if residual else "units of the linear predictor"
+    if apart:
+        text = f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}"
+        lines.append(wrap(text, "   "))
+    return lines
+
+
+def encoder_part(fit: Fitted, tables: Tables) -> str | None:
+    """The encoder: its size, its bound, and the latent directions that it uses."""
+    done = fit.estimate
+    encoder, trace = done.encoder, done.trace
+    if encoder is None:
+        return None
+    assert trace is not None
+    assert done.elbo is not None
+    size = count(encoder.shapes())
+    newton = fit.call.control.refine
+    kept = f", the iterate after {trace.kept} kept" if trace.kept else ""
+    gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
+    lines = [
+        f"Encoder q(b | y): {encoder.name}, {encoder.covariance} covariance, {size} weights"
+        + (f", refined by {newton} Newton steps" if newton else ""),
+        f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
+        "below logLik",
+        f"{trace.epochs} epochs{kept}; Newton decrement of the polished parameters "
+        f"{done.decrement:.2g} SE; seed {fit.call.seed}",
+    ]
+    if done.kl_by_direction is not None:
+        parts = " ".join(f"{value:.2f}" for value in done.kl_by_direction)
+        lines.append(f"KL of q against the prior per latent direction: {parts}")
+    if done.activity is not None:
+        own, exact = (
+            " ".join(f"{value:.2f}" for value in values)
+            for values in (done.activity.encoder, done.activity.posterior)
+        )
+        text = f"Variance of posterior means by direction: under q {own}; under p(b | y) {exact}"
+        lines.append(wrap(text, "   "))
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""The random part of a report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from dgmm.inference.criteria import n_groups, nobs
+from dgmm.inference.reported import time_profile
+from dgmm.record import Fitted
+from dgmm.report.layout import columns, number, wrap
+from dgmm.report.tables import Tables
+
+__all__ = ["random_lines", "random_part"]
+
+
+def random_part(fit: Fitted, tables: Tables) -> str:
+    """Variance components, profiles of neural random effects, numbers of rows and groups."""
+    done, table, lines = fit.estimate, tables.random_effects, ["Random effects:"]
+    if len(table):
+        lines += random_lines(table)
+    for i, latent in enumerate(done.model.latents):
+        if latent.neural:
+            lines += _profile_lines(fit, i)
+    missing = done.panel.n_rows - nobs(fit)
+    planned = f", {missing} planned with a missing outcome" if missing else ""
+    sizes = n_groups(fit)
+    sizes = sizes if isinstance(sizes, dict) else {fit.memory.groups[0]: sizes}
+    groups = "; ".join(f"{name}, {size}" for name, size in sizes.items())
+    lines.append(wrap(f"Number of obs: {nobs(fit)}{planned}; groups: {groups}", "   "))
+    return "\n".join(lines)
+
+
+def random_lines(table: pd.DataFrame) -> list[str]:
+    """The variance component table as lme4 prints it."""
+    rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
+    known = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
+    records = [*table[known].itertuples(index=False, name=None)]
+    last = None
+    for group, kind, name, _, sd, variance in records:
+        if kind != "sd":
+            continue
+        values = [v for g, _, _, below, v, _ in records if (g, below) == (group, name)]
+        correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
+        for g, word, own, _, value, _ in records:  # the other parameters of an effect
+            if word not in ("sd", "cor") and (g, own) == (group, name):
+                correlations = f"{word} {number(value)}"
+        shown = group if group != last else ""
+        last = group
+        rows.append([shown, name, number(variance), number(sd), correlations])
+    return [" " + line for line in columns(rows, left=(0, 1, 4))]
+
+
+def _profile_lines(fit: Fitted, i: int) -> list[str]:
+    latent, profile = fit.estimate.model.latents[i], time_profile(fit.estimate, i)
+    times = [f"{t:.3g}" for t in profile.times]
+    rows = [[fit.memory.spec.time_name or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
+    for j, (time, sd) in enumerate(zip(times, profile.sd, strict=True)):
+        below = (profile.correlation[j, m] for m in range(j))
+        correlations = " ".join("   NA" if np.isnan(value) else f"{value:5.2f}" for value in below)
+        rows.append([time, number(sd), correlations])
+    head = (
+        f" {fit.memory.groups[i]}: neural random effects of dimension {latent.dim}, b ~ N(0, I); "
+        "implied at the first, middle and last time:"
+    )
+    return [wrap(head, " "), *[" " + line for line in columns(rows, left=(0, 2))]]

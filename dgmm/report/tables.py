@@ -1,0 +1,73 @@
+"""The tables of a summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dgmm.inference.criteria import aic, bic, deviance, df, df_residual
+from dgmm.inference.fixed_effects import coefficients
+from dgmm.inference.variance_parameters import family_parameters, part_coefficients, var_corr
+from dgmm.record import Fitted
+from dgmm.report.layout import count
+
+__all__ = ["Tables", "tables_of"]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that a summary prints, and gives."""
+
+    coefficients: pd.DataFrame
+    random_effects: pd.DataFrame
+    family_parameters: pd.DataFrame
+    parts: dict[str, pd.DataFrame]  # of zi= and dispersion=
+    statistics: pd.Series
+    networks: pd.DataFrame
+
+
+def tables_of(fit: Fitted, df: str | None) -> Tables:
+    """All tables of a fit; ``df`` is that of the coefficients."""
+    return Tables(
+        coefficients(fit, df),
+        var_corr(fit),
+        family_parameters(fit),
+        part_coefficients(fit),
+        fit_statistics(fit),
+        network_table(fit),
+    )
+
+
+def fit_statistics(fit: Fitted) -> pd.Series:
+    """AIC, BIC, logLik with its error, deviance, df.resid."""
+    done = fit.estimate
+    name = "logLik" if done.method != "reml" else "REML logLik"
+    values = {
+        "AIC": aic(fit),
+        "BIC": bic(fit),
+        name: done.log_likelihood,
+        "deviance": deviance(fit),
+        "df": df(fit),
+        "df.resid": df_residual(fit),
+    }
+    return pd.Series(values, name="")
+
+
+def network_table(fit: Fitted) -> pd.DataFrame:
+    """One row per network: where it stands, its inputs and size, penalty and effective df."""
+    model, rows = fit.estimate.model, []
+    effective = fit.information.effective if fit.information is not None else {}
+    for i, net in enumerate(model.networks, 1):
+        size, layers = count(net.shapes()), "-".join(str(s) for s in net.network.sizes)
+        inputs = ", ".join(net.names)
+        edf = effective.get(f"dnn{i}")
+        rows.append((net.label, "fixed", inputs, layers, size, edf, net.ridge))
+    for i, latent in enumerate(model.latents, 1):
+        if not latent.neural:
+            continue
+        size, ridge = count(latent.shapes()), model.latent_ridge[i - 1]
+        edf = effective.get(f"latent{i}")
+        rows.append((latent.label, "random", "b", latent.layers(), size, edf, ridge))
+    columns = ["term", "part", "inputs", "layers", "weights", "edf", "ridge"]
+    return pd.DataFrame(rows, columns=columns)
