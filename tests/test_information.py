@@ -219,7 +219,7 @@ def test_an_indefinite_hessian_is_said_in_words(name: str, fit_of: Callable[...,
     assert len(found.messages) == 1
     for words in ("not positive definite", "standard errors are not available", "maximum"):
         assert words in found.messages[0]
-    text = str(replace(fit, info=found, messages=found.messages).summary())
+    text = str(replace(fit, information=found, messages=found.messages).summary())
     assert text.count(" NA") >= 3 * len(fit.fixef())
     assert "not positive definite" in text
 

@@ -162,7 +162,7 @@ def test_when_the_observed_form_fails_it_is_said(
     assert words in found.messages[0]
     assert torch.isfinite(found.vcov.diagonal()).tolist() == [j < known for j in range(5)]
     assert float(torch.linalg.eigvalsh(found.vcov[:known, :known])[0]) > 0
-    fit = replace(curved, estimate=away, info=found)
+    fit = replace(curved, estimate=away, information=found)
     assert (fit.effects("z", grid=5)["se"] > 0.01).all()  # never without bands
 
 
@@ -175,7 +175,7 @@ def test_what_has_no_error_has_no_band(curved: Fit) -> None:
         ),
     )
     with pytest.raises(ValueError, match="no standard errors"):
-        replace(curved, info=broken).effects("z")
+        replace(curved, information=broken).effects("z")
 
 
 def test_simulated_scores_agree_with_the_linearised_model(curved: Fit) -> None:

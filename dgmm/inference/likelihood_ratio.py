@@ -126,7 +126,7 @@ def _check_restricted(small: Candidate, big: Candidate) -> None:
     restricted = [one.estimate.method == "reml" for one in (small, big)]
     if not any(restricted):
         return
-    advice = "refit both with method='ml' (fit.update(data=..., method='ml'))"
+    advice = "refit both with method='ml' (fit.update(method='ml'))"
     if not all(restricted):
         raise ValueError(f"one fit is by REML and the other is not: {advice}")
     same = small.X.shape == big.X.shape and np.allclose(small.X, big.X, rtol=1e-10, atol=0)

@@ -1,6 +1,8 @@
-"""What a fit says about itself: separation, boundaries, collapse, errors that matter."""
+"""The notes of a fit: separation, boundaries, collapse, errors that matter."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from dgmm.design import Design
 from dgmm.estimate import Estimate
@@ -8,10 +10,209 @@ from dgmm.inference.separation import find_separation
 from dgmm.information import Information, find_boundary
 from dgmm.variational.collapse import ACTIVE, Activity, posterior_means
 
-__all__ = ["collapse_messages", "separation_messages", "statistical_messages"]
+__all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_messages"]
 
 SUSPICIOUS = 5.0
 """Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
+
+Check = Callable[[Estimate, Information | None], tuple[str, ...]]
+"""Finds messages about an estimate and what is known of it; none where nothing is to be said."""
+
+
+def statistical_messages(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """All messages about an estimate, in the order of the checks."""
+    return tuple(message for check in CHECKS for message in check(done, info))
+
+
+# -- the checks ----------------------------------------------------------------------------------
+
+
+def of_information(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Hessians that are not positive definite, parameters at an edge."""
+    return () if info is None else info.messages
+
+
+def of_boundary(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Variances that are estimated as zero."""
+    names = find_boundary(done)[0]
+    if not names:
+        return ()
+    listed = ", ".join(f"`{name}`" for name in names)
+    correlated = any(len(block) > 1 for one in done.model.latents for block in one.blocks())
+    beyond = " beyond the other random effects" if done.model.k > 1 else ""
+    return (
+        f"boundary (singular) fit: the variance of {listed}{beyond} is estimated as zero. "
+        "The fixed effects are usable; drop the term"
+        + (" or use || to simplify" if correlated else ""),
+    )
+
+
+def of_collapse(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Latent directions without a use."""
+    return collapse_messages(done)
+
+
+def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """A rule with too few points."""
+    if done.likelihood != "quadrature" or done.mc_error <= 0.01:
+        return ()
+    return (
+        f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
+        "rules: estimates of large variances may be off; raise points, or use "
+        "likelihood='importance'",
+    )
+
+
+def of_monte_carlo(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """A log-likelihood that is too uncertain to be compared."""
+    if done.likelihood != "importance" or done.mc_error <= 0.5:
+        return ()
+    return (
+        f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
+        f"below {4 * done.mc_error:.1f} mean nothing; raise control draws",
+    )
+
+
+def of_saem(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Chains that hardly move, and imputation without missing outcomes."""
+    if done.saem is None:
+        return ()
+    found = []
+    if done.saem.acceptance[0] < 0.2:
+        found.append(
+            f"the encoder's proposals are accepted at a rate of {done.saem.acceptance[0]:.2f} "
+            "only: chains move by the random walk, and averages carry more Monte Carlo error; "
+            "raise control saem_iterations or epochs"
+        )
+    if bool(done.panel.observed.all()):
+        found.append("missing='saem': no planned outcome is missing, so nothing was imputed")
+    return tuple(found)
+
+
+def of_nested_model(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """A deep model that fits worse than the classical one within it."""
+    below = done.nested
+    if below is None or done.log_likelihood >= below.log_likelihood - 2 * done.mc_error - 0.1:
+        return ()
+    return (
+        f"the log-likelihood is below that of the nested classical model "
+        f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
+        "raise latent=, lower ridge=, or prefer the classical model",
+    )
+
+
+def of_effective_parameters(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Networks with more effective parameters than half of the subjects."""
+    effective = {} if info is None else info.effective
+    return tuple(
+        f"a network has {edf:.0f} effective parameters for {done.panel.n} subjects: it "
+        "will follow their noise; raise its ridge= or take fewer hidden units"
+        for network, edf in effective.items()
+        if network != "total" and edf > done.panel.n / 2
+    )
+
+
+def of_held_out(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """A deep model that predicts subjects held out worse than the classical one."""
+    held = done.held_out
+    if held is None or held.difference >= -2 * held.standard_error:
+        return ()
+    return (
+        "on held-out subjects the nested classical model predicts better: prefer it unless "
+        "there is a reason for the network",
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    of_information,
+    of_boundary,
+    of_collapse,
+    of_quadrature,
+    of_monte_carlo,
+    of_saem,
+    of_nested_model,
+    of_effective_parameters,
+    of_held_out,
+)
+
+
+# -- collapse ------------------------------------------------------------------------------------
+
+
+def collapse_messages(done: Estimate) -> tuple[str, ...]:
+    """Latent directions that the encoder, or the decoder, makes no use of.
+
+    Of linear latents the second is a variance at its boundary, which has a message of its own.
+    """
+    if done.activity is None:
+        return ()
+    terms = range(len(done.model.latents))
+    return tuple(
+        note
+        for term in terms
+        for note in (_idle_encoder(done, term), _idle_latent(done, term))
+        if note
+    )
+
+
+def _idle_encoder(done: Estimate, term: int) -> str:
+    assert done.activity is not None
+    of_encoder, of_posterior = done.activity.counts(term)
+    if of_encoder >= of_posterior:
+        return ""
+    return (
+        f"the encoder of {done.model.latents[term].label} has collapsed: its posterior means vary "
+        f"between subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
+        "Log-likelihood, predictions and linear coefficients do not use the encoder; "
+        "network weights were trained with it only under control q='encoder'. For a better "
+        "one refit with encoder='sites' or more epochs, for better weights then also with "
+        "kl_anneal= or free_bits="
+    )
+
+
+def _idle_latent(done: Estimate, term: int) -> str:
+    assert done.activity is not None
+    latent, (_, of_posterior) = done.model.latents[term], done.activity.counts(term)
+    if of_posterior >= latent.dim:
+        return ""
+    if latent.neural:
+        return _unused(done, term, of_posterior)
+    if find_boundary(done)[0]:
+        return ""
+    return (
+        f"nearly at the boundary: the random effects of {latent.label} differ between "
+        f"subjects in {of_posterior} of {latent.dim} directions, so that a variance, or "
+        "that of a combination, is estimated as almost zero. The fixed effects are "
+        "usable; a simpler random part gives the same model"
+    )
+
+
+def _unused(done: Estimate, term: int, active: int) -> str:
+    """A neural latent has directions in which subjects do not differ: a collapse, or none."""
+    latent = done.model.latents[term]
+    start = (
+        f"{latent.label} uses {active} of its {latent.dim} latent directions (variance of the "
+        f"posterior means above {ACTIVE:g}); "
+    )
+    below = done.nested
+    if below is not None:
+        means = posterior_means(below.model, below.theta, below.observed, 0)
+        nested = Activity.of(below.model, means, means).counts(term)[1]
+        if min(nested, latent.dim) > active:
+            return start + (
+                f"the nested classical model tells subjects apart in {nested}: the decoder has "
+                "collapsed. Refit with starts=3 or a smaller ridge=, or by control q='encoder' "
+                "with kl_anneal= or free_bits="
+            )
+    if not active:
+        return start + "subjects do not differ beyond the residual: leave the term out"
+    return start + (
+        f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
+        "the same model with fewer weights"
+    )
+
+
+# -- separation ----------------------------------------------------------------------------------
 
 
 def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
@@ -42,113 +243,3 @@ def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
         "estimates are usable. Merge categories, leave the variable out, or test it by anova() of "
         "the models with and without it",
     )
-
-
-def collapse_messages(done: Estimate) -> tuple[str, ...]:
-    """Latent directions that the encoder, or the decoder, makes no use of.
-
-    Of linear latents the second is a variance at its boundary, which has a message of its own.
-    """
-    if done.activity is None:
-        return ()
-    found = []
-    for term, latent in enumerate(done.model.latents):
-        of_encoder, of_posterior = done.activity.counts(term)
-        if of_encoder < of_posterior:
-            found.append(
-                f"the encoder of {latent.label} has collapsed: its posterior means vary between "
-                f"subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
-                "Log-likelihood, predictions and linear coefficients do not use the encoder; "
-                "network weights were trained with it only under control q='encoder'. For a better "
-                "one refit with encoder='sites' or more epochs, for better weights then also with "
-                "kl_anneal= or free_bits="
-            )
-        if of_posterior < latent.dim and latent.neural:
-            found.append(_unused(done, term, of_posterior))
-        elif of_posterior < latent.dim and not find_boundary(done)[0]:
-            found.append(
-                f"nearly at the boundary: the random effects of {latent.label} differ between "
-                f"subjects in {of_posterior} of {latent.dim} directions, so that a variance, or "
-                "that of a combination, is estimated as almost zero. The fixed effects are "
-                "usable; a simpler random part gives the same model"
-            )
-    return tuple(found)
-
-
-def _unused(done: Estimate, term: int, active: int) -> str:
-    """What it means that a neural latent has directions in which subjects do not differ."""
-    latent = done.model.latents[term]
-    start = (
-        f"{latent.label} uses {active} of its {latent.dim} latent directions (variance of the "
-        f"posterior means above {ACTIVE:g}); "
-    )
-    below = done.nested
-    if below is not None:
-        means = posterior_means(below.model, below.theta, below.observed, 0)
-        nested = Activity.of(below.model, means, means).counts(term)[1]
-        if min(nested, latent.dim) > active:
-            return start + (
-                f"the nested classical model tells subjects apart in {nested}: the decoder has "
-                "collapsed. Refit with starts=3 or a smaller ridge=, or by control q='encoder' "
-                "with kl_anneal= or free_bits="
-            )
-    if not active:
-        return start + "subjects do not differ beyond the residual: leave the term out"
-    return start + (
-        f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
-        "the same model with fewer weights"
-    )
-
-
-def statistical_messages(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    found: list[str] = list(info.messages) if info is not None else []
-    names = find_boundary(done)[0]
-    if names:
-        listed = ", ".join(f"`{name}`" for name in names)
-        correlated = any(len(block) > 1 for one in done.model.latents for block in one.blocks())
-        beyond = " beyond the other random effects" if done.model.k > 1 else ""
-        found.append(
-            f"boundary (singular) fit: the variance of {listed}{beyond} is estimated as zero. "
-            "The fixed effects are usable; drop the term"
-            + (" or use || to simplify" if correlated else "")
-        )
-    found += collapse_messages(done)
-    if done.likelihood.grows and done.mc_error > 0.01:
-        found.append(
-            f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
-            "rules: estimates of large variances may be off; raise points, or use "
-            "likelihood='importance'"
-        )
-    if done.likelihood.sampled and done.mc_error > 0.5:
-        found.append(
-            f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
-            f"below {4 * done.mc_error:.1f} mean nothing; raise control draws"
-        )
-    if done.saem is not None and done.saem.acceptance[0] < 0.2:
-        found.append(
-            f"the encoder's proposals are accepted at a rate of {done.saem.acceptance[0]:.2f} "
-            "only: chains move by the random walk, and averages carry more Monte Carlo error; "
-            "raise control saem_iterations or epochs"
-        )
-    if done.saem is not None and bool(done.panel.observed.all()):
-        found.append("missing='saem': no planned outcome is missing, so nothing was imputed")
-    below = done.nested
-    if below is not None and done.log_likelihood < below.log_likelihood - 2 * done.mc_error - 0.1:
-        found.append(
-            f"the log-likelihood is below that of the nested classical model "
-            f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
-            "raise latent=, lower ridge=, or prefer the classical model"
-        )
-    for network, edf in (info.effective if info is not None else {}).items():
-        if network != "total" and edf > done.panel.n / 2:
-            found.append(
-                f"a network has {edf:.0f} effective parameters for {done.panel.n} subjects: it "
-                "will follow their noise; raise its ridge= or take fewer hidden units"
-            )
-    held = done.held_out
-    if held is not None and held.difference < -2 * held.standard_error:
-        found.append(
-            "on held-out subjects the nested classical model predicts better: prefer it unless "
-            "there is a reason for the network"
-        )
-    return tuple(found)

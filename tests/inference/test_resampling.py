@@ -92,7 +92,7 @@ def settled(curved: Fit) -> Fit:
     at = polish(done.model, done.theta, done.observed, Quadrature(3), 0, rounds=30, tolerance=0.02)
     assert at.converged
     done = replace(done, theta=at.theta)
-    return replace(curved, estimate=done, info=information(done, "hessian", 0, 256))
+    return replace(curved, estimate=done, information=information(done, "hessian", 0, 256))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def unsettled(settled: Fit) -> Fit:
     """The same with a layer that is far from it."""
     done = settled.estimate
     done = replace(done, theta={**done.theta, "dnn1.A1": 1.5 * done.theta["dnn1.A1"]})
-    return replace(settled, estimate=done, info=information(done, "hessian", 0, 256))
+    return replace(settled, estimate=done, information=information(done, "hessian", 0, 256))
 
 
 def test_refitted_to_the_sample_itself_an_estimate_stays(settled: Fit) -> None:
@@ -120,8 +120,8 @@ def test_networks_by_refits_and_by_one_step(
     control = replace(fit.request.control, resamples=resamples)
     info = resampled_information(fit.estimate, replace(fit.request, control=control))
     assert ("one Gauss-Newton step" in info.form) == (name == "unsettled")
-    other = replace(fit, info=info)
-    robust = replace(fit, info=information(fit.estimate, "sandwich", 0, 256))
+    other = replace(fit, information=info)
+    robust = replace(fit, information=information(fit.estimate, "sandwich", 0, 256))
     within = 4 / np.sqrt(2 * resamples)
     assert (np.log(other.std_errors() / robust.std_errors()).abs() < within).all()
     ours, theirs = (one.effects("z", grid=5)["se"] for one in (other, robust))
