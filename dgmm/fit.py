@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from dgmm import storage
+from dgmm import prediction, storage
 from dgmm.design import Column, Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.inference import reported
@@ -38,7 +38,6 @@ from dgmm.inference.tables import Anova
 from dgmm.inference.wald import intervals, wald_table
 from dgmm.information import Information, information, reported_packing
 from dgmm.missing import imputations
-from dgmm.prediction import rows as prediction
 from dgmm.prediction.log_scores import log_scores
 from dgmm.report.summary import Summary, summarise
 from dgmm.runtime.registry import suggestion
