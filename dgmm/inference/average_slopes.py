@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.inference.mean_part import Linear, MeanPart
-from dgmm.inference.wald import intervals, wald_table
+from dgmm.inference.mean_part import MeanFunction, MeanPart
+from dgmm.inference.wald import wald_table
 
 __all__ = ["average_contrast", "average_slopes"]
 
@@ -27,7 +27,7 @@ def average_slopes(
     """See :meth:`dgmm.fit.Fit.slopes`."""
     chosen = [covariates] if isinstance(covariates, str) else list(covariates or mean.own)
     mean.check(chosen)
-    found: dict[str, Linear] = {}
+    found: dict[str, MeanFunction] = {}
     for name in chosen:
         found |= _of_covariate(mean, name)
     return _table(mean, found, level)
@@ -45,10 +45,10 @@ def average_contrast(
             if np.ndim(value):
                 raise ValueError(f"`{name}` is set to one value in a contrast, not to {value!r}")
     label = f"{_words(one)} - {_words(other)}"
-    return _table(mean, {label: _difference(_set(mean, one), _set(mean, other))}, level)
+    return _table(mean, {label: _set(mean, one) - _set(mean, other)}, level)
 
 
-def _of_covariate(mean: MeanPart, name: str) -> dict[str, Linear]:
+def _of_covariate(mean: MeanPart, name: str) -> dict[str, MeanFunction]:
     """The slope of a number; of a category every level against its reference."""
     column = mean.covariates[name]
     if column.variable.kind == "number":
@@ -56,33 +56,31 @@ def _of_covariate(mean: MeanPart, name: str) -> dict[str, Linear]:
         h = STEP * (float(x.max() - x.min()) or 1.0)
         up = mean.average(mean.sample.assign(**{name: x + h}))
         down = mean.average(mean.sample.assign(**{name: x - h}))
-        return {name: _difference(up, down, 2 * h)}
+        return {name: (up - down) / (2 * h)}
     levels = (False, True) if column.variable.kind == "boolean" else column.variable.levels
     base = _set(mean, {name: levels[0]})
     return {
-        f"{name}: {level} - {levels[0]}": _difference(_set(mean, {name: level}), base)
-        for level in levels[1:]
+        f"{name}: {level} - {levels[0]}": _set(mean, {name: level}) - base for level in levels[1:]
     }
 
 
-def _set(mean: MeanPart, setting: Mapping[str, Any]) -> Linear:
+def _set(mean: MeanPart, setting: Mapping[str, Any]) -> MeanFunction:
     """The mean of mu1 with some covariates of every row set to a value."""
     size = len(mean.sample)
     fixed = mean.frame(setting, size)[list(setting)]
     return mean.average(mean.sample.assign(**{name: fixed[name].array for name in setting}))
 
 
-def _difference(one: Linear, other: Linear, divisor: float = 1.0) -> Linear:
-    return Linear((one.value - other.value) / divisor, (one.slope - other.slope) / divisor)
-
-
-def _table(mean: MeanPart, found: dict[str, Linear], level: float) -> pd.DataFrame:
-    names = list(found)
-    estimate = np.array([float(one.value[0]) for one in found.values()])
-    error = np.array([float(mean.std_error(one.slope)[0]) for one in found.values()])
-    table = wald_table(pd.Series(estimate, index=names), pd.Series(error, index=names))
-    ends = intervals(estimate, error, level)
-    return table.assign(lower=ends[:, 0], upper=ends[:, 1])
+def _table(mean: MeanPart, found: dict[str, MeanFunction], level: float) -> pd.DataFrame:
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    spreads = [mean.spread(one) for one in found.values()]
+    estimate = pd.Series([float(one.value) for one in spreads], index=list(found), dtype=float)
+    error = pd.Series([float(one.se) for one in spreads], index=list(found), dtype=float)
+    ends = [one.interval(level)[0].tolist() for one in spreads]
+    table = wald_table(estimate, error)
+    table[["lower", "upper"]] = np.array(ends).reshape(-1, 2)
+    return table
 
 
 def _words(setting: Mapping[str, Any]) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import special
 
 from dgmm.inference.satterthwaite import Satterthwaite
 from dgmm.inference.tables import Anova
+from dgmm.information import Spread
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["coefficient_table", "hypothesis", "term_tests", "wald_test"]
@@ -66,14 +68,13 @@ def wald_test(
     names = list(beta.index)
     listed = [_equation(row, names) for row in L]
     title = "Wald test of the linear hypothesis\n" + "\n".join(f"  {one}" for one in listed)
+    found = _spread(beta, V, L)
     if len(L) == 1:
-        estimate, error = float(L[0] @ beta), float(np.sqrt(L[0] @ V @ L[0]))
         label = listed[0].removesuffix(" = 0")
-        table = coefficient_table(
-            pd.Series({label: estimate}), pd.Series({label: error}), moments, L
-        )
-        return Anova(title, table)
-    table = pd.DataFrame([_joint(beta.to_numpy(), V, L, moments)], index=["L beta = 0"])
+        estimate = pd.Series({label: float(found.value)})
+        error = pd.Series({label: float(found.se)})
+        return Anova(title, coefficient_table(estimate, error, moments, L))
+    table = pd.DataFrame([_joint(found, L, moments)], index=["L beta = 0"])
     rank = int(table.iloc[0].get("Df", table.iloc[0].get("NumDF", 0)))
     short = f"L has {len(L)} rows of rank {rank}: {len(L) - rank} follow from the others"
     return Anova(title, table, (short,) if rank < len(L) else ())
@@ -87,7 +88,7 @@ def term_tests(
     rows, labels = [], [term for term in dict.fromkeys(terms) if term != "(Intercept)"]
     for term in labels:
         L = np.eye(len(beta))[[j for j, owner in enumerate(terms) if owner == term]]
-        rows.append(_joint(beta.to_numpy(), V, L, moments))
+        rows.append(_joint(_spread(beta, V, L), L, moments))
     columns = None if rows else ["Chisq", "Df", "Pr(>Chisq)"]
     how = "F tests, Satterthwaite's degrees of freedom" if moments else "chi-squared tests"
     title = f"Wald tests of the terms, each given all others ({how})"
@@ -112,14 +113,18 @@ def coefficient_table(
     return table
 
 
-def _joint(
-    beta: np.ndarray, V: np.ndarray, L: np.ndarray, moments: Satterthwaite | None
-) -> dict[str, float]:
-    inner = L @ V @ L.T
+def _spread(beta: pd.Series, V: np.ndarray, L: np.ndarray) -> Spread:
+    """L beta and its covariance."""
+    estimates = Spread.normal(torch.tensor(beta.to_numpy()), torch.tensor(V))
+    return estimates.combined(torch.tensor(L, dtype=torch.float64))
+
+
+def _joint(found: Spread, L: np.ndarray, moments: Satterthwaite | None) -> dict[str, float]:
+    inner = found.covariance.numpy()
     root = np.sqrt(np.diag(inner))
     value, vector = np.linalg.eigh(inner / root / root[:, None])
     kept = value > 1e-10 * value[-1]
-    rotated = vector[:, kept].T @ ((L @ beta) / root)
+    rotated = vector[:, kept].T @ (found.value.numpy() / root)
     statistic, rank = float((rotated**2 / value[kept]).sum()), int(kept.sum())
     if moments is None:
         p = float(special.chdtrc(rank, statistic))

@@ -1,7 +1,7 @@
 """Effects: the fixed part over a grid of a covariate, with pointwise and simultaneous bands.
 
     fit +- z se pointwise,   fit +- c se simultaneously,
-    c the quantile of max_g |J_g d| / se_g,  d ~ N(0, V)
+    c the quantile of max_g |d_g| / se_g,  d ~ N(0, J V J')
 
 over the points g of the grid. Ruppert, Wand and Carroll (2003), Semiparametric Regression, 6.5.
 """
@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import special
-from torch import Tensor
 
 from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanPart
+from dgmm.information import Spread
 
 __all__ = ["curve_table", "simultaneous_factor"]
 
@@ -54,16 +54,16 @@ def curve_table(
     size = len(columns[focal[0]])
     rows = mean.rows(mean.frame({**given, **columns}, size))
     found = mean.mean(rows) if term is None else mean.term(term, rows)
-    se = mean.std_error(found.slope)
-    z = float(special.ndtri(0.5 + level / 2))
-    c = max(z, simultaneous_factor(found.slope, mean.vcov, se, level, seed))
+    spread = mean.spread(found)
+    fit, se, ends = spread.value.numpy(), spread.se.numpy(), spread.interval(level).numpy()
+    c = max(float(special.ndtri(0.5 + level / 2)), simultaneous_factor(spread, level, seed))
     bands = {
-        "fit": found.value,
+        "fit": fit,
         "se": se,
-        "lower": found.value - z * se,
-        "upper": found.value + z * se,
-        "sim_lower": found.value - c * se,
-        "sim_upper": found.value + c * se,
+        "lower": ends[:, 0],
+        "upper": ends[:, 1],
+        "sim_lower": fit - c * se,
+        "sim_upper": fit + c * se,
     }
     return pd.DataFrame({**columns, **bands})
 
@@ -84,15 +84,15 @@ def _grid(
     return {name: [row[j] for row in rows] for j, name in enumerate(focal)}
 
 
-def simultaneous_factor(
-    slope: Tensor, V: Tensor, se: np.ndarray, level: float, seed: int, draws: int = DRAWS
-) -> float:
-    """The ``level`` quantile of max_g |J_g d| / se_g over draws d ~ N(0, V)."""
-    known = torch.from_numpy(se > 1e-8 * max(float(se.max()), 1e-300))
-    if not bool(known.any()):
+def simultaneous_factor(spread: Spread, level: float, seed: int, draws: int = DRAWS) -> float:
+    """The ``level`` quantile of max_g |d_g| / se_g over draws d ~ N(0, covariance)."""
+    se = spread.se
+    known = torch.nonzero(se > 1e-8 * max(float(se.max()), 1e-300))[:, 0]
+    if not len(known):
         return 0.0
-    J = slope[known] / torch.from_numpy(se)[known][:, None]
-    value, vector = torch.linalg.eigh(J @ V @ J.T)
+    scale = torch.zeros(len(known), len(se), dtype=torch.float64)
+    scale[torch.arange(len(known)), known] = 1 / se[known]
+    value, vector = torch.linalg.eigh(spread.combined(scale).covariance)
     root = vector * value.clamp(min=0).sqrt()
     root = root[:, value > 1e-10 * value[-1]]
     generator = torch.Generator().manual_seed(seed)

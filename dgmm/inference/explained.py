@@ -15,14 +15,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.inference.reported import covariance
-from dgmm.parameters import part
+from dgmm.parameters import Theta, part
 from dgmm.prediction.moments import marginal
 from dgmm.record import Fitted
 
-__all__ = ["Explained", "explained", "icc", "r2"]
+__all__ = ["Explained", "explained", "icc", "r2", "variances"]
 
 FORMS = ("lognormal", "delta", "trigamma")
 
@@ -40,24 +41,29 @@ def explained(done: Estimate, form: str) -> Explained:
     """The three variances of a fit; ``form`` matters under a log link only."""
     if form not in FORMS:
         raise ValueError(f"form={form!r} is not one of {', '.join(FORMS)}")
+    return Explained(*variances(done, done.theta, form).tolist())
+
+
+def variances(done: Estimate, theta: Theta, form: str) -> Tensor:
+    """v_f, v_b and v_e at any theta, (3,), so that functions of them have a standard error."""
     model, panel = done.model, done.observed
     with torch.no_grad():
-        ready = model.prepare(done.theta)
+        ready = model.prepare(theta)
         fixed = model.mu1(ready, panel.rows) - panel.rows.offset
         if model.by_columns:
             spread = torch.zeros_like(fixed)
             for i, (latent, T) in enumerate(zip(model.latents, panel.rows.T, strict=True), 1):
                 if model.targets[i - 1] != 0:
                     continue  # a random effect of zi= is not on the scale of eta
-                D = covariance(latent, part(done.theta, f"latent{i}."))
+                D = covariance(latent, part(theta, f"latent{i}."))
                 spread = spread + torch.einsum("np,pq,nq->n", T, D, T)
         else:
-            spread = marginal(done, done.theta, panel, "link").variance
-        mu = marginal(done, done.theta, panel, "response").mean
+            spread = marginal(done, theta, panel, "link").variance
+        mu = marginal(done, theta, panel, "response").mean
         level = torch.full_like(mu, float(mu.mean()))
         extra = model.extra(ready, panel.rows)
         residual = model.family.link_variance(level, panel.rows.data, extra, form)
-    return Explained(float(fixed.var()), float(spread.mean()), float(residual.mean()))
+        return torch.stack([fixed.var(), spread.mean(), residual.mean()])
 
 
 def icc(fit: Fitted, form: str = "lognormal") -> pd.Series:

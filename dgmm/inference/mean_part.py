@@ -1,4 +1,4 @@
-"""mu1 at any covariates, with its derivatives in the parameters and their covariance.
+"""mu1 at any covariates, with its derivatives in the parameters and its standard error.
 
     var{mu1(x)} = J V J',   J = d mu1(x) / d m,   V = (F + kappa S)^-1 over m = (beta, weights)
 
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,21 +22,41 @@ from torch import Tensor
 
 from dgmm.design import Column, Design, Specification, covariate_frame, rebuild, typical_value
 from dgmm.estimate import Estimate
-from dgmm.information import Information, MeanSlopes, mean_packing
+from dgmm.information import (
+    Derivative,
+    Information,
+    MeanSlopes,
+    Spread,
+    Uncertainty,
+    mean_packing,
+    uncertainty,
+)
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Theta
 from dgmm.runtime.registry import suggestion
 
-__all__ = ["Linear", "MeanPart"]
+__all__ = ["MeanFunction", "MeanPart"]
 
 ROWS = 2_000
 
 
-class Linear(NamedTuple):
-    """Functions of m at m-hat, and their derivatives."""
+@dataclass(frozen=True)
+class MeanFunction:
+    """A function of the parameters m of the mean, (G,), and its derivatives d / d m, (G, P_m)."""
 
-    value: np.ndarray  # (G,)
-    slope: Tensor  # (G, P_m); after a bootstrap the deviations of the resamples (G, B)
+    value: Callable[[Theta], Tensor]
+    slope: Callable[[], Tensor]
+
+    def __sub__(self, other: MeanFunction) -> MeanFunction:
+        return MeanFunction(
+            lambda theta: self.value(theta) - other.value(theta),
+            lambda: self.slope() - other.slope(),
+        )
+
+    def __truediv__(self, divisor: float) -> MeanFunction:
+        return MeanFunction(
+            lambda theta: self.value(theta) / divisor, lambda: self.slope() / divisor
+        )
 
 
 @dataclass(frozen=True)
@@ -52,33 +72,30 @@ class MeanPart:
     # -- parameters ----------------------------------------------------------------------------
 
     @cached_property
-    def vcov(self) -> Tensor:
-        """V (P_m, P_m): of the linear coefficients alone where no network is on the fixed side.
-
-        After a bootstrap the identity (B, B), the slopes being deviations over the resamples.
-        """
-        info = self.info
-        if info is None:
+    def known(self) -> Uncertainty:
+        """Of m: linear coefficients, and weights where a network is on the fixed side."""
+        if self.info is None:
             raise ValueError("this fit has no standard errors (se=None), which bands are made of")
-        if info.resampled is not None:
-            return torch.eye(len(info.resampled), dtype=torch.float64)
-        source = info.joint if self.done.model.networks else info
-        assert source is not None
-        at = source.packing.positions(mean_packing(self.done.model).shapes)
-        V = source.vcov[at][:, at]
-        if bool(torch.isnan(V).any()):
-            raise ValueError(f"this fit has no standard errors: {'; '.join(info.messages)}")
-        return V
+        weights = bool(self.done.model.networks)
+        return uncertainty(self.done, self.info, weights=weights)
 
     @cached_property
     def slopes(self) -> MeanSlopes:
         """d mu1 / d m at m-hat."""
         return MeanSlopes.at(self.done.model, self.done.theta)
 
-    def std_error(self, slope: Tensor) -> np.ndarray:
-        """Delta method, (G,)."""
-        variance = torch.einsum("gp,pq,gq->g", slope, self.vcov, slope)
-        return variance.clamp(min=0).sqrt().numpy()
+    def spread(self, function: MeanFunction) -> Spread:
+        """The functions at m-hat with their standard errors.
+
+        Raises:
+            ValueError: the fit has none.
+        """
+        slope = Derivative.dense(mean_packing(self.done.model), function.slope)
+        found = self.known.of(function.value, slope)
+        if bool(found.se.isnan().any()):
+            messages = () if self.info is None else self.info.messages
+            raise ValueError(f"this fit has no standard errors: {'; '.join(messages)}")
+        return found
 
     # -- covariates ----------------------------------------------------------------------------
 
@@ -175,29 +192,36 @@ class MeanPart:
 
     # -- functions of m ------------------------------------------------------------------------
 
-    def mean(self, rows: Rows) -> Linear:
+    def mean(self, rows: Rows) -> MeanFunction:
         """mu1 at some rows."""
         model = self.done.model
 
         def value(theta: Theta) -> Tensor:
             return model.mu1(model.prepare(theta), rows)
 
-        return self._linear(value, lambda: self.slopes.jacobian(rows))
+        return MeanFunction(value, lambda: self.slopes.jacobian(rows))
 
-    def term(self, term: str, rows: Rows) -> Linear:
+    def average(self, frame: pd.DataFrame) -> MeanFunction:
+        """The mean of mu1 over the rows of a frame, as one function."""
+        rows, size, model = self.rows(frame), len(frame), self.done.model
+        runs = [torch.arange(at, min(at + ROWS, size)) for at in range(0, size, ROWS)]
+        parts = [rows.take(run) for run in runs]
+
+        def value(theta: Theta) -> Tensor:
+            ready = model.prepare(theta)
+            return torch.stack([model.mu1(ready, some).sum() for some in parts]).sum()[None] / size
+
+        def slope() -> Tensor:
+            sums = [self.slopes.jacobian(some).sum(0) for some in parts]
+            return torch.stack(sums).sum(0)[None] / size
+
+        return MeanFunction(value, slope)
+
+    def term(self, term: str, rows: Rows) -> MeanFunction:
         """The contribution of one term, with mean zero over the sample."""
-        model, packing = self.done.model, mean_packing(self.done.model)
-        labels = [network.label for network in model.networks]
-        slope = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
+        labels = [network.label for network in self.done.model.networks]
         if term in labels:
-            i = labels.index(term)
-            at = packing.positions([n for n in packing.shapes if n.startswith(f"dnn{i + 1}.")])
-            slope[:, at] = self.slopes.network(i, rows)
-
-            def curve(theta: Theta) -> Tensor:
-                return model.network_effect(model.prepare(theta), i, rows)
-
-            return self._linear(curve, lambda: slope)
+            return self._network(labels.index(term), rows)
         columns = [j for j, name in enumerate(self.terms) if name == term]
         if not columns or term == "(Intercept)":
             known = [*labels, *dict.fromkeys(t for t in self.terms if t != "(Intercept)")]
@@ -205,27 +229,28 @@ class MeanPart:
             raise ValueError(
                 f"there is no term {term!r}{hint} The fixed part has {', '.join(known)}."
             )
+        return self._columns(columns, rows)
+
+    def _network(self, i: int, rows: Rows) -> MeanFunction:
+        model, packing = self.done.model, mean_packing(self.done.model)
+        own = packing.positions([n for n in packing.shapes if n.startswith(f"dnn{i + 1}.")])
+
+        def slope() -> Tensor:
+            found = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
+            found[:, own] = self.slopes.network(i, rows)
+            return found
+
+        return MeanFunction(
+            lambda theta: model.network_effect(model.prepare(theta), i, rows), slope
+        )
+
+    def _columns(self, columns: list[int], rows: Rows) -> MeanFunction:
+        model = self.done.model
         X = rows.X[:, columns] - self.done.observed.rows.X[:, columns].mean(0)
-        slope[:, : len(model.names)] = X @ model.basis[columns]
-        return self._linear(lambda theta: X @ model.beta(theta)[columns], lambda: slope)
 
-    def _linear(self, value: Callable[[Theta], Tensor], slope: Callable[[], Tensor]) -> Linear:
-        """A function of theta; after a bootstrap its spread is that of the refitted functions."""
-        with torch.no_grad():
-            here = value(self.done.theta).numpy()
-            table = None if self.info is None else self.info.resampled
-            if table is None:
-                return Linear(here, slope())
-            unpack = self.done.model.packing.unpack
-            drawn = torch.stack([value(unpack(row)) for row in table], dim=1)
-            return Linear(here, (drawn - drawn.mean(1, keepdim=True)) / (len(table) - 1) ** 0.5)
+        def slope() -> Tensor:
+            found = torch.zeros(len(X), mean_packing(model).size, dtype=torch.float64)
+            found[:, : len(model.names)] = X @ model.basis[columns]
+            return found
 
-    def average(self, frame: pd.DataFrame) -> Linear:
-        """The mean of mu1 over the rows of a frame, as one function."""
-        rows = self.rows(frame)
-        size, value, total = len(frame), 0.0, torch.zeros(1, len(self.vcov), dtype=torch.float64)
-        for first in range(0, size, ROWS):
-            some = self.mean(rows.take(torch.arange(first, min(first + ROWS, size))))
-            value += float(some.value.sum()) / size
-            total += some.slope.sum(0) / size
-        return Linear(np.array([value]), total)
+        return MeanFunction(lambda theta: X @ model.beta(theta)[columns], slope)

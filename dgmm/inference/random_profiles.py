@@ -6,7 +6,7 @@ SD(t)^2 = J J' of mu2 = J b   linear random effects, exactly (T D T'); several p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanPart
-from dgmm.inference.reported import delta_errors
+from dgmm.information import uncertainty
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
@@ -87,19 +87,22 @@ def random_profile(
 
     S, residual = (one.detach() for one in parts(mean.done.theta))
     sd = S.diagonal().clamp(min=0).sqrt()
-    errors = _errors(mean, parts) if linear else torch.full((2, len(values)), torch.nan)
+    errors = torch.full((2, len(values)), torch.nan, dtype=torch.float64)
+    if linear and mean.info is not None:
+        spread = uncertainty(mean.done, mean.info).of(lambda theta: _working(*parts(theta)))
+        errors = spread.se.reshape(2, -1)
     icc = sd.square() / (sd.square() + residual)
     z = float(special.ndtri(0.5 + level / 2))
-    spread, logit = z * errors.double(), torch.logit(icc)
+    half, logit = z * errors, torch.logit(icc)
     table = {
         name or "row": values,
         "sd": sd.numpy(),
         "se_log_sd": errors[0].numpy(),
-        "lower": (sd * torch.exp(-spread[0])).numpy(),
-        "upper": (sd * torch.exp(spread[0])).numpy(),
+        "lower": (sd * torch.exp(-half[0])).numpy(),
+        "upper": (sd * torch.exp(half[0])).numpy(),
         "icc": icc.numpy(),
-        "icc_lower": torch.sigmoid(logit - spread[1]).numpy(),
-        "icc_upper": torch.sigmoid(logit + spread[1]).numpy(),
+        "icc_lower": torch.sigmoid(logit - half[1]).numpy(),
+        "icc_upper": torch.sigmoid(logit + half[1]).numpy(),
     }
     labels = [f"{value:.4g}" for value in values]
     known = torch.where(sd > 1e-8 * sd.max(), sd, torch.nan)
@@ -163,17 +166,10 @@ def _drawn(mean: MeanPart, chosen: list[int], wide: Rows, draws: int) -> Tensor:
     return torch.cov(value.T).reshape(G, -1)
 
 
-def _errors(mean: MeanPart, parts: Callable[[Theta], tuple[Tensor, Tensor]]) -> Tensor:
-    """Standard errors of log sd and of logit icc, (2, G)."""
-    info, theta = mean.info, mean.done.theta
-    size = parts(theta)[1].shape[0]
-    if info is None:
-        return torch.full((2, size), torch.nan, dtype=torch.float64)
-
-    def working(vector: Tensor) -> Tensor:
-        S, residual = parts({**theta, **info.packing.unpack(vector)})
-        log_variance = S.diagonal().log()
-        return torch.cat([0.5 * log_variance, log_variance - residual.log()])
-
-    J = torch.autograd.functional.jacobian(working, info.packing.pack(theta))
-    return delta_errors(info, torch.nan_to_num(J)).reshape(2, size)
+def _working(S: Tensor, residual: Tensor) -> Tensor:
+    """log sd and logit icc one after the other, (2 G,), zero where there is no variance."""
+    variance = S.diagonal()
+    some = variance > 0
+    log_variance = torch.where(some, variance, 1.0).log()
+    logit = torch.where(some, log_variance - residual.log(), 0.0)
+    return torch.cat([0.5 * log_variance, logit])

@@ -13,7 +13,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.families.links import LINKS, Link
 from dgmm.inference.wald import intervals, wald_table
-from dgmm.information import Information
+from dgmm.information import Covariance, Derivative, Information, Uncertainty, uncertainty
 from dgmm.latent import Component, Latent
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.parameters import Theta, part
@@ -31,7 +31,6 @@ __all__ = [
     "component_name",
     "components",
     "covariance",
-    "delta_errors",
     "family_parameters",
     "part_coefficients",
     "time_profile",
@@ -46,15 +45,22 @@ def covariance(latent: Latent, weights: Theta) -> Tensor:
 
 def beta_vcov(done: Estimate, info: Information | None, kind: str) -> np.ndarray:
     """Covariance of the linear coefficients as written by the user, (p, p)."""
-    basis, p = done.model.basis, len(done.model.names)
+    p = len(done.model.names)
     if kind == "none":
         return np.full((p, p), np.nan)
+    known = _of_coefficients(done, info, kind)
+    basis = Derivative.dense(done.model.packing.only(["beta"]), lambda: done.model.basis)
+    return known.of(done.model.beta, basis).covariance.numpy()
+
+
+def _of_coefficients(done: Estimate, info: Information | None, kind: str) -> Uncertainty:
     if kind == "gls":
         inner = done.likelihood.gls_covariance(done.theta)
-    else:
-        assert info is not None
-        inner = (info.inverse_hessian if kind == "hessian" else info.vcov)[:p, :p]
-    return (basis @ inner @ basis.T).numpy()
+        return Covariance(done.theta, done.model.packing.only(["beta"]), inner)
+    assert info is not None
+    if kind == "hessian":
+        return Covariance(done.theta, info.packing, info.inverse_hessian)
+    return uncertainty(done, info)
 
 
 @dataclass(frozen=True)
@@ -94,20 +100,11 @@ class _Label(NamedTuple):
 def components(done: Estimate, info: Information | None, groups: tuple[str, ...]) -> Components:
     """Variance components of the latent terms that report any, and of the residual."""
     labels = _labels(done, groups)
-    packing_names = [n for n in done.theta if n.startswith("latent") or n == "extra"]
-    linear = [n for n in packing_names if info is None or n in info.packing.shapes]
-
-    def working(vector: Tensor) -> Tensor:
-        assert info is not None
-        theta = {**done.theta, **info.packing.unpack(vector)}
-        return _working(done, theta)
-
     value = _working(done, done.theta)
     error = torch.full_like(value, torch.nan)
     kinds = np.array([label.component.kind for label in labels], dtype=object)
-    if info is not None and linear and len(value):
-        x = info.packing.pack(done.theta)
-        error = delta_errors(info, torch.autograd.functional.jacobian(working, x))
+    if info is not None and len(value):
+        error = uncertainty(done, info).of(lambda theta: _working(done, theta)).se
         # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
         edge = torch.from_numpy(kinds == "cor") & (value.detach().abs() > FLAT)
         error = torch.where(edge | (error > FLAT), torch.nan, error)
@@ -160,15 +157,6 @@ def component_name(row: Any) -> str:
     return f"{row.kind}_{effects}|{row.group}"
 
 
-def delta_errors(info: Information, J: Tensor) -> Tensor:
-    """Standard errors by the delta method, J (r, P_r) the derivatives of what is reported."""
-    # parameters held at a boundary are NaN in vcov; they do not move what does not use them
-    known = ~torch.isnan(info.vcov.diagonal())
-    V = torch.where(known[:, None] & known, info.vcov, 0.0)
-    touched = (J.abs() > 1e-12)[:, ~known].any(1)
-    return torch.where(touched, torch.nan, (J @ V @ J.T).diagonal().clamp(min=0).sqrt())
-
-
 def family_parameters(done: Estimate, info: Information | None, level: float) -> pd.DataFrame:
     """Extra parameters of the family but the residual SD, which is a variance component.
 
@@ -185,12 +173,8 @@ def family_parameters(done: Estimate, info: Information | None, level: float) ->
     value, links = family.natural(done.theta["extra"][starts]), family.natural_links()
     error = torch.full_like(value, torch.nan)
     if info is not None and len(value):
-
-        def natural(vector: Tensor) -> Tensor:
-            return family.natural(info.packing.unpack(vector)["extra"][starts])
-
-        x = info.packing.pack(done.theta)
-        error = delta_errors(info, torch.autograd.functional.jacobian(natural, x))
+        known = uncertainty(done, info)
+        error = known.of(lambda theta: family.natural(theta["extra"][starts])).se
     working = [link.forward(v) for link, v in zip(links, value, strict=True)]
     slopes = [link.derivative(w) for link, w in zip(links, working, strict=True)]
     rows = {}
@@ -219,8 +203,7 @@ def part_coefficients(done: Estimate, info: Information | None) -> dict[str, pd.
         estimate = pd.Series(done.theta["extra"][where].detach().numpy(), index=names)
         error = np.full(len(names), np.nan)
         if info is not None:
-            position = info.packing.positions(["extra"])[where]
-            error = info.vcov.diagonal()[position].clamp(min=0).sqrt().numpy()
+            error = uncertainty(done, info).of(lambda theta: theta["extra"]).se[where].numpy()
         tables[one.name] = wald_table(estimate, pd.Series(error, index=names))
     return tables
 

@@ -21,11 +21,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy import optimize
+from torch import Tensor
 
 from dgmm.estimate import Estimate, Request
 from dgmm.estimate.classical import fit_linear
 from dgmm.inference.replicates import Outcome, converged, guarded, parameters
-from dgmm.information import Information, freeze_at, information
+from dgmm.information import Information, freeze_at, information, uncertainty
 from dgmm.likelihood.polish import Surface, kappa_vector
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
@@ -69,7 +70,7 @@ def resampled_information(done: Estimate, request: Request) -> Information:
 
 def _refitted(
     done: Estimate, request: Request, refit: Callable[[Panel], Theta]
-) -> tuple[torch.Tensor, list[str]]:
+) -> tuple[Tensor, list[str]]:
     """theta of every resample that could be fitted (B, P), and why others could not."""
     packing, control = done.model.packing, request.control
 
@@ -100,10 +101,11 @@ def percentile_intervals(
     """Percentiles of the resamples in the order of the Wald table, (P, 2)."""
     if info is None or info.resampled is None:
         raise ValueError("method='percentile' is for a fit with se='bootstrap'; refit with it")
-    unpack = done.model.packing.unpack
-    values = [parameters(replace(done, theta=unpack(row)), groups) for row in info.resampled]
-    tail = (1 - level) / 2
-    return np.nanquantile(np.array(values), [tail, 1 - tail], axis=0).T
+
+    def table(theta: Theta) -> Tensor:
+        return torch.from_numpy(parameters(replace(done, theta=theta), groups))
+
+    return uncertainty(done, info).interval(table, level, percentiles=True).numpy()
 
 
 def _said(failed: list[str], count: int) -> tuple[str, ...]:
@@ -130,7 +132,7 @@ def _decrement(done: Estimate, base: Information) -> float:
     return float(np.sqrt(slope @ V @ slope))
 
 
-def _one_step(done: Estimate, request: Request, base: Information) -> torch.Tensor:
+def _one_step(done: Estimate, request: Request, base: Information) -> Tensor:
     model, size = done.model, request.control.resamples
     draws = request.control.hessian_draws // 2
     scores = freeze_at(done, done.theta, done.observed, request.seed, draws).scores(done.theta)

@@ -10,7 +10,7 @@ import pandas as pd
 from dgmm.inference import random_profiles, reported
 from dgmm.inference.covariate_effects import mean_part
 from dgmm.inference.random_profiles import RandomProfile
-from dgmm.prediction import rows as prediction
+from dgmm.prediction.random_effects import boundary_names
 from dgmm.record import Fitted, parameter_information
 
 __all__ = [
@@ -131,4 +131,4 @@ def is_singular(fit: Fitted) -> bool:
 def boundary(fit: Fitted) -> tuple[str, ...]:
     """Random effects whose own variance is estimated as zero."""
     from_info = fit.information.boundary if fit.information is not None else ()
-    return from_info or prediction.boundary_names(fit.estimate)
+    return from_info or boundary_names(fit.estimate)

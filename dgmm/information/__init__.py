@@ -11,12 +11,19 @@ from dgmm.information.networks import (
 )
 from dgmm.information.observed import freeze_at
 from dgmm.information.records import Information, Joint, linear_packing, reported_packing
+from dgmm.information.spread import Derivative, Spread
 from dgmm.information.standard_errors import information
+from dgmm.information.uncertainty import Covariance, Draws, Uncertainty, uncertainty
 
 __all__ = [
+    "Covariance",
+    "Derivative",
+    "Draws",
     "Information",
     "Joint",
     "MeanSlopes",
+    "Spread",
+    "Uncertainty",
     "expected_information",
     "find_boundary",
     "freeze_at",
@@ -29,4 +36,5 @@ __all__ = [
     "reported_packing",
     "rotations",
     "sigma_unit",
+    "uncertainty",
 ]

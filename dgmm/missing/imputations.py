@@ -1,4 +1,4 @@
-"""Multiple imputation of missing outcomes: theta from its normal approximation, then y | y seen."""
+"""Multiple imputation of missing outcomes: theta from what is known of it, then y | y seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgmm.design import Specification
 from dgmm.estimate import Estimate, Head
-from dgmm.information import Information, information
+from dgmm.information import Information, Uncertainty, information, uncertainty
 from dgmm.likelihood import Point
 from dgmm.missing.dropout import complete_by_pattern
 from dgmm.missing.pooling import pool
@@ -44,10 +44,10 @@ def outcomes(
         yield from _by_pattern(done, info, m, seed, draws, delta)
         return
     start: Tensor | None = None
+    known = None if info is None else uncertainty(done, info)
     for number in range(m):
         generator = torch.Generator().manual_seed(_seed(seed, number))
-        z = torch.randn(done.model.packing.size, generator=generator, dtype=torch.float64)
-        theta = _drawn(done.theta, info, z)
+        theta = _drawn(done.theta, known, generator)
         y, start = complete(done.model, theta, done.panel, generator, start)
         yield y
 
@@ -56,15 +56,8 @@ def _seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, 89, number]).generate_state(1)[0])
 
 
-def _drawn(theta: Theta, info: Information | None, z: Tensor) -> Theta:
-    """theta-hat + V^(1/2) z, V^(1/2) symmetric; what has no standard error stays."""
-    if info is None:
-        return theta
-    V = torch.nan_to_num(info.vcov, nan=0.0)
-    value, vector = torch.linalg.eigh(V)
-    root = vector * value.clamp(min=0).sqrt() @ vector.T
-    point = info.packing.pack(theta) + root @ z[: info.packing.size]
-    return {**theta, **info.packing.unpack(point)}
+def _drawn(theta: Theta, known: Uncertainty | None, generator: torch.Generator) -> Theta:
+    return theta if known is None else known.draw(1, generator)[0]
 
 
 def _by_pattern(
@@ -76,20 +69,13 @@ def _by_pattern(
     known = {
         _key(head): (
             head,
-            None if info is None else _head_information(done, info, head, seed, draws),
+            None if info is None else _known_of_head(done, info, head, seed, draws),
         )
         for head in (*patterns.heads, *patterns.donors)
     }
     for number in range(m):
         generator = torch.Generator().manual_seed(_seed(seed, number))
-        theta = {
-            key: _drawn(
-                head.theta,
-                own,
-                torch.randn(model.packing.size, generator=generator, dtype=torch.float64),
-            )
-            for key, (head, own) in known.items()
-        }
+        theta = {key: _drawn(head.theta, own, generator) for key, (head, own) in known.items()}
         heads = [theta[_key(head)] for head in patterns.heads]
         donors = [theta[_key(head)] for head in patterns.donors]
         yield complete_by_pattern(model, patterns, heads, donors, done.panel, shift, generator)
@@ -100,14 +86,14 @@ def _key(head: Head) -> bytes:
     return head.subjects.numpy().tobytes()
 
 
-def _head_information(
+def _known_of_head(
     done: Estimate, info: Information, head: Head, seed: int, draws: int
-) -> Information:
-    if len(head.subjects) == done.panel.n:
-        return info
-    panel = done.panel.select(head.subjects)
-    own = Point(done.likelihood.on(panel), head.theta)
-    return information(own, "hessian", seed, draws)
+) -> Uncertainty:
+    own = done.at(head.theta)
+    if len(head.subjects) < done.panel.n:
+        own = Point(done.likelihood.on(done.panel.select(head.subjects)), head.theta)
+        info = information(own, "hessian", seed, draws)
+    return uncertainty(own, info)
 
 
 # -- the user's frame ----------------------------------------------------------------------------

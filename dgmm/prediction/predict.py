@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from dgmm.prediction import rows
+from dgmm.prediction import new_rows, of_fit
 from dgmm.prediction.log_scores import log_scores
+from dgmm.prediction.options import Wanted
 from dgmm.record import Fitted, joint_information, parameter_information
 
 __all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
@@ -15,7 +16,7 @@ __all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
 
 def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
     """E{g^-1(eta) | y} of every row kept, missing outcomes included, in the user's order."""
-    mean = rows.fitted(fit.estimate, scale, fit.call.seed)
+    mean = of_fit.fitted(fit.estimate, scale, fit.call.seed)
     return fit.memory.series(mean, "fitted")
 
 
@@ -24,7 +25,7 @@ def residuals(fit: Fitted, type: str = "response") -> pd.Series:
 
     Rows whose outcome is missing have a missing residual.
     """
-    values = rows.residuals(fit.estimate, type, fit.call.seed)
+    values = of_fit.residuals(fit.estimate, type, fit.call.seed)
     return fit.memory.series(values, "residuals")
 
 
@@ -58,9 +59,9 @@ def predict(
 
     Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.
     """
-    wanted = rows.Wanted(type, scale, interval, level, new_groups, draws)
+    wanted = Wanted(type, scale, interval, level, new_groups, draws)
     random = fit.call.seed if seed is None else seed
-    return rows.predict(
+    return new_rows.predict(
         fit.estimate,
         parameter_information(fit) if interval is None else joint_information(fit),
         fit.memory.spec,
@@ -79,7 +80,7 @@ def simulate(
 
     New random effects by default; ``condition_on_data`` keeps E(b | y) of every subject.
     """
-    values = rows.simulations(fit.estimate, nsim, seed, condition_on_data)
+    values = of_fit.simulations(fit.estimate, nsim, seed, condition_on_data)
     frame = pd.DataFrame(values, index=fit.memory.labels)
     frame.columns = [f"sim_{j + 1}" for j in range(nsim)]
     return frame.iloc[fit.memory.back]

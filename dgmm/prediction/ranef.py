@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dgmm.prediction import rows
+from dgmm.prediction.random_effects import coefficient_tables, effect_tables
 from dgmm.record import Fitted
 
 __all__ = ["coef", "ranef"]
@@ -20,15 +20,19 @@ def ranef(fit: Fitted, *, cond_var: bool = False) -> pd.DataFrame | dict[str, pd
     defined up to rotation: read profiles from :meth:`predict` instead. With ``cond_var`` the
     posterior standard deviations follow as further columns ``sd(...)``.
     """
-    if fit.estimate.panel.several:
-        return rows.factor_tables(fit.estimate, cond_var)
-    table = rows.random_effect_table(fit.estimate, fit.call.seed, cond_var)
-    return table.rename_axis(index=fit.memory.groups[0])
+    return _by_factor(fit, effect_tables(fit.estimate, fit.call.seed, cond_var))
 
 
 def coef(fit: Fitted) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """Fixed plus random effects of every subject; per factor when there are several."""
-    if fit.estimate.panel.several:
-        return rows.factor_coefficients(fit.estimate, fit.fixef())
-    table = rows.subject_coefficients(fit.estimate, fit.fixef(), fit.call.seed)
+    return _by_factor(fit, coefficient_tables(fit.estimate, fit.fixef(), fit.call.seed))
+
+
+def _by_factor(
+    fit: Fitted, tables: dict[str, pd.DataFrame]
+) -> pd.DataFrame | dict[str, pd.DataFrame]:
+    """One table where there is one grouping factor, else all of them by name."""
+    if len(tables) > 1:
+        return {name: table.rename_axis(index=name) for name, table in tables.items()}
+    (table,) = tables.values()
     return table.rename_axis(index=fit.memory.groups[0])

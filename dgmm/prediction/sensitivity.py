@@ -1,71 +1,188 @@
-"""How E(eta | y) of a subject moves with theta, its random effects following.
+"""Derivatives of predictions in theta, one sweep over the rows whatever the number of parameters.
 
-With b_i the mode of b | y_i,
+    mean subject   d mu1 / d theta
+    subject        d eta_ij / d theta + J_ij P_i^-1 d^2 log p(y_i, b) / d b d theta
+    population     d E h(eta) / d theta,  b ~ N(0, I)
 
-    d eta_ij / d theta + J_ij P_i^-1 d^2 log p(y_i, b) / d b d theta,     J_ij = d eta_ij / d b,
-
-so that var(eta_ij | y) from theta-hat ~ N(theta, V) has the delta-method form, network weights
-included: one sweep over the subjects, whatever the number of parameters.
+with b_i the mode of b | y_i, which follows theta, J_ij = d eta_ij / d b, P_i its precision, and
+h = g^-1. Network weights are parameters like all others.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from dgmm.information import Derivative, MeanSlopes, mean_packing
 from dgmm.likelihood.nodes import derived_jacobian
 from dgmm.model import Model
+from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
 from dgmm.panel import Block, Panel, Rows
-from dgmm.parameters import Theta
+from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
 
-__all__ = ["parameter_variance"]
+__all__ = ["mean_slopes", "population_slopes", "response_slopes", "subject_slopes"]
 
 CELLS = 8_000_000
-"""Largest number of (row, parameter) derivatives held at once."""
+"""Largest number of (row, parameter) or (row, node, hidden unit) derivatives held at once."""
+
+UNITS = 64
+"""Hidden units that a node is reckoned to need."""
+
+Found = TypeVar("Found")
+
+NODES = 61
+DRAWS = 1024
 
 
-def parameter_variance(
-    model: Model, theta: Theta, V: Tensor, history: Panel, target: Panel
-) -> Tensor:
-    """Variance of E(eta | y) that comes from theta-hat, for every row of ``target``, (N,).
+def mean_slopes(model: Model, theta: Theta, target: Panel) -> Derivative:
+    """d mu1 / d (beta, weights of the fixed networks), for every row of ``target``."""
+    packing = mean_packing(model)
 
-    V: covariance of all of theta (P, P), in the order of the packing.
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        slopes = MeanSlopes.at(model, theta)
+        for at in _runs(target.n_rows, packing.size):
+            yield at, slopes.jacobian(target.rows.take(at))
+
+    return Derivative(packing, blocks)
+
+
+def subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) -> Derivative:
+    """d E(eta | y) / d theta for every row of ``target``.
+
     history: the outcomes seen of the subjects of ``target``, in the same order.
     """
-    theta = {name: value.detach() for name, value in theta.items()}
-    with torch.no_grad():
-        ready = model.prepare(theta)
-    derived = [name for name in ready if name not in theta]
-    through = derived_jacobian(model, theta, derived, model.packing)
 
-    def packed(parts: Theta) -> Tensor:
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        ready = _Ready.at(model, theta)
+        for block in history.blocks(cells=max(1, CELLS // model.packing.size)):
+            anchor = find_modes(model, ready.theta, block)
+            rows = target.block(block.subjects)
+            moved = anchor.covariance @ ready.packed(
+                _mixed(model, ready.values, block, anchor.mode)
+            )
+            b = anchor.mode[:, None, :].expand(*rows.mask.shape, model.k)
+            direct = ready.packed(_by_row(model, ready.values, rows.rows, b[rows.mask], rows.mask))
+            with torch.no_grad():
+                J = model.jacobian(ready.values, anchor.mode, rows.rows)
+                follow = (J @ moved)[rows.mask]
+            yield rows.index[rows.mask], direct + follow
+
+    return Derivative(model.packing, blocks)
+
+
+def population_slopes(model: Model, theta: Theta, target: Panel) -> Derivative:
+    """d E g^-1(eta) / d theta over the population, for every row of ``target``."""
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        ready, expected = _Ready.at(model, theta), _expected(model)
+        columns = target.rows.columns()
+        width = max(model.packing.size, DRAWS * UNITS)
+
+        def lane(held: Theta, *own: Tensor) -> Tensor:
+            return expected(held, target.rows.like(_grown(_grown(own))))
+
+        in_dims = (None, *([0] * len(columns)))
+        slope = _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))
+        for at in _runs(target.n_rows, width):
+            yield at, ready.packed(slope(ready.values, *(column[at] for column in columns)))
+
+    return Derivative(model.packing, blocks)
+
+
+def response_slopes(
+    model: Model, theta: Theta, target: Panel, eta: Tensor, of_link: Derivative
+) -> Derivative:
+    """d g^-1(eta) / d theta from d eta / d theta at eta (N,); extra parameters move g^-1 too."""
+    names = [*of_link.packing.shapes, *(["extra"] if model.family.extra else [])]
+    packing, columns = model.packing.only(names), target.rows.columns()
+    from_link = packing.positions(of_link.packing.shapes)
+    from_extra = packing.positions(["extra"])
+
+    def lane(extra: Tensor, point: Tensor, *own: Tensor) -> Tensor:
+        one = target.rows.like(_grown(_grown(own)))
+        return model.family.mean(point[None, None], model.extra({"extra": extra}, one))[0, 0]
+
+    in_dims = (None, 0, *([0] * len(columns)))
+    of_extra: Callable[..., Tensor] = _quiet(
+        torch.func.vmap(torch.func.grad(lane), in_dims=in_dims)
+    )
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        slope = model.family.mean_slope(eta, model.extra(theta, target.rows)).detach()
+        for at, J in of_link.blocks():
+            found = torch.zeros(len(at), packing.size, dtype=torch.float64)
+            found[:, from_link] = slope[at, None] * J
+            if len(from_extra):
+                own = (column[at] for column in columns)
+                found[:, from_extra] += of_extra(theta["extra"].detach(), eta[at], *own)
+            yield at, found
+
+    return Derivative(packing, blocks)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """theta with what follows from it, and the way back from derivatives in these to theta."""
+
+    theta: Theta
+    values: Theta
+    packing: Packing
+    through: Theta  # d derived / d theta, (size, P) each
+
+    @classmethod
+    def at(cls, model: Model, theta: Theta) -> _Ready:
+        theta = {name: value.detach() for name, value in theta.items()}
+        with torch.no_grad():
+            values = model.prepare(theta)
+        derived = [name for name in values if name not in theta]
+        through = derived_jacobian(model, theta, derived, model.packing)
+        return cls(theta, values, model.packing, through)
+
+    def packed(self, parts: Theta) -> Tensor:
         """Derivatives in the ready parameters -> in theta, (..., P)."""
+        sizes = [(name, shape if shape else (1,)) for name, shape in self.packing.shapes.items()]
         total = torch.cat([parts[n].flatten(len(parts[n].shape) - len(s)) for n, s in sizes], -1)
-        for name in derived:
+        for name, through in self.through.items():
             own = parts[name]
-            total = total + own.flatten(own.ndim - ready[name].ndim) @ through[name]
+            total = total + own.flatten(own.ndim - self.values[name].ndim) @ through
         return total
 
-    sizes = [(name, shape if shape else (1,)) for name, shape in model.packing.shapes.items()]
-    variance = torch.zeros(target.n_rows, dtype=torch.float64)
-    for block in history.blocks(cells=max(1, CELLS // model.packing.size)):
-        anchor = find_modes(model, theta, block)
-        rows = target.block(block.subjects)
-        moved = anchor.covariance @ packed(_mixed(model, ready, block, anchor.mode))
-        b = anchor.mode[:, None, :].expand(*rows.mask.shape, model.k)
-        here = rows.rows
-        direct = packed(_by_row(model, ready, here, b[rows.mask], rows.mask))
-        with torch.no_grad():
-            J = model.jacobian(ready, anchor.mode, here)
-            follow = (J @ moved)[rows.mask]
-            total = direct + follow
-            variance[rows.index[rows.mask]] = ((total @ V) * total).sum(-1)
-    return variance.clamp(min=0)
+
+def _expected(model: Model) -> Callable[[Theta, Rows], Tensor]:
+    """E g^-1(eta) of one row over b ~ N(0, I); eta is normal where it is linear in b."""
+    if all(latent.linear for latent in model.latents) and not any(model.targets):
+        nodes = gauss_hermite(1, NODES)
+        weight = torch.softmax(nodes.log_weight - 0.5 * nodes.e[..., 0].square(), 0)
+        e, zero = nodes.e[..., 0], torch.zeros(1, model.k, dtype=torch.float64)
+
+        def along(held: Theta, one: Rows) -> Tensor:
+            variance = model.jacobian(held, zero, one).square().sum()
+            # at no variance the mean moves with the variance, not with its root
+            spread = variance.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+            eta = model.mu1(held, one)[0, 0] + e.reshape(-1) * spread
+            value = model.family.mean(eta[:, None, None], model.extra(held, one))
+            return (weight.reshape(-1) * value[:, 0, 0]).sum()
+
+        return along
+    b = sobol_normal(model.k, DRAWS, seed=31)[:, None, :]
+
+    def over_draws(held: Theta, one: Rows) -> Tensor:
+        eta = model.mu1(held, one) + model.mu2(held, b, one)
+        return model.family.mean(eta, model.extra(held, one, b)).mean()
+
+    return over_draws
+
+
+def _runs(rows: int, width: int) -> Iterator[Tensor]:
+    step = max(1, CELLS // max(width, 1))
+    for first in range(0, rows, step):
+        yield torch.arange(first, min(first + step, rows))
 
 
 def _mixed(model: Model, ready: Theta, block: Block, b: Tensor) -> Theta:
@@ -104,10 +221,10 @@ def _grown(columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(column[None] for column in columns)
 
 
-def _quiet(function: Callable[..., Theta]) -> Callable[..., Theta]:
+def _quiet(function: Callable[..., Found]) -> Callable[..., Found]:
     """Without the warnings by which torch tells of slow paths."""
 
-    def call(*arguments: object) -> Theta:
+    def call(*arguments: object) -> Found:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*performance drop.*")
             return function(*arguments)

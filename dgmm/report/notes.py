@@ -54,7 +54,7 @@ def of_collapse(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """A rule with too few points."""
-    if done.likelihood != "quadrature" or done.mc_error <= 0.01:
+    if not done.likelihood.grows or done.mc_error <= 0.01:
         return ()
     return (
         f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
@@ -65,7 +65,7 @@ def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 def of_monte_carlo(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """A log-likelihood that is too uncertain to be compared."""
-    if done.likelihood != "importance" or done.mc_error <= 0.5:
+    if not done.likelihood.sampled or done.mc_error <= 0.5:
         return ()
     return (
         f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "

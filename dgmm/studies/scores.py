@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import special
 
 from dgmm.fit import Fit
+from dgmm.information import Spread
 from dgmm.studies.base import Process
 from dgmm.studies.lmm import COEFFICIENTS
 from dgmm.studies.predictions import Predictions
@@ -97,7 +99,7 @@ def coefficient_errors(fit: Fit) -> pd.DataFrame:
     Raises:
         ValueError: the fit lacks one of the four linear terms.
     """
-    fixed, V = fit.fixef(), fit.vcov()
+    fixed = fit.fixef()
     # the order of the factors of an interaction is that of the formula
     product = "sex:age" if "sex:age" in fixed.index else "age:sex"
     names = ["sex", "age", product, "x"]
@@ -106,8 +108,8 @@ def coefficient_errors(fit: Fit) -> pd.DataFrame:
         raise ValueError(f"the fit has no linear term {absent[0]!r}; use `sex * age + x`")
     L = np.diag([1.0, 15.0, 15.0, 1.0])
     L[0, 2] = 45.0
-    estimate = L @ fixed[names].to_numpy()
-    spread = L @ V.loc[names, names].to_numpy() @ L.T
-    table = pd.DataFrame({"truth": pd.Series(COEFFICIENTS), "estimate": estimate})
-    table["std_error"] = np.sqrt(np.diag(spread))
+    V = torch.tensor(fit.vcov().loc[names, names].to_numpy())
+    found = Spread.normal(torch.tensor(fixed[names].to_numpy()), V).combined(torch.tensor(L))
+    table = pd.DataFrame({"truth": pd.Series(COEFFICIENTS), "estimate": found.value.numpy()})
+    table["std_error"] = found.se.numpy()
     return table.assign(z=(table["estimate"] - table["truth"]) / table["std_error"])

@@ -16,6 +16,7 @@ from scipy import special
 import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.inference.curves import simultaneous_factor
+from dgmm.information import Spread
 
 # -- twins -----------------------------------------------------------------------------------------
 
@@ -103,7 +104,8 @@ def test_an_offset_counts_at_its_mean() -> None:
 def test_the_factor_of_independent_points_is_known() -> None:
     for points in (1, 5, 20):
         eye = torch.eye(points, dtype=torch.float64)
-        found = simultaneous_factor(3 * eye, eye, np.full(points, 3.0), 0.95, seed=1, draws=40_000)
+        spread = Spread.normal(torch.zeros(points, dtype=torch.float64), 9 * eye)
+        found = simultaneous_factor(spread, 0.95, seed=1, draws=40_000)
         c = special.ndtri(0.5 + 0.5 * 0.95 ** (1 / points))
         density = points * (2 * special.ndtr(c) - 1) ** (points - 1) * 2
         density *= np.exp(-c * c / 2) / np.sqrt(2 * np.pi)
@@ -112,11 +114,11 @@ def test_the_factor_of_independent_points_is_known() -> None:
 
 
 def test_points_without_error_do_not_count() -> None:
-    slope = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    one = torch.eye(1, dtype=torch.float64)
-    found = simultaneous_factor(slope, one, np.array([0.0, 1.0]), 0.95, seed=1, draws=40_000)
+    V = torch.tensor([[0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    spread = Spread.normal(torch.zeros(2, dtype=torch.float64), V)
+    found = simultaneous_factor(spread, 0.95, seed=1, draws=40_000)
     assert found == pytest.approx(1.96, abs=0.04)
-    assert simultaneous_factor(0 * slope, one, np.zeros(2), 0.95, seed=1) == 0.0
+    assert simultaneous_factor(Spread.normal(spread.value, 0 * V), 0.95, seed=1) == 0.0
 
 
 def test_the_seed_is_all_that_is_random(curved: Fit) -> None:

@@ -1,0 +1,42 @@
+"""The options of a prediction, checked at the door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dgmm.runtime.registry import suggestion
+
+__all__ = ["Wanted"]
+
+TYPES = ("subject", "mean_subject", "marginal")
+SCALES = ("response", "link")
+INTERVALS = (None, "confidence", "prediction")
+NEW_GROUPS = ("population", "error")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The checked options of a prediction."""
+
+    type: str
+    scale: str
+    interval: str | None
+    level: float
+    new_groups: str
+    draws: int
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("type", self.type, TYPES),
+            ("scale", self.scale, SCALES),
+            ("interval", self.interval, INTERVALS),
+            ("new_groups", self.new_groups, NEW_GROUPS),
+        ):
+            if value not in known:
+                words = [str(word) for word in known]
+                hint = suggestion(str(value), words)
+                raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
+        if self.draws < 1:
+            raise ValueError(f"draws is a number of draws, at least 1, not {self.draws!r}")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is a probability between 0 and 1, not {self.level!r}")
