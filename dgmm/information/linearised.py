@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing, runs
 from dgmm.likelihood import Importance, Likelihood, NodeRule, Point, Quadrature
-from dgmm.likelihood.adaptive import Adaptive
+from dgmm.likelihood.adaptive import AdaptiveQuadrature
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.model import Model, Reference
 from dgmm.panel import Rows
@@ -155,7 +155,7 @@ def _classical(done: Point, slopes: MeanSlopes, lift: Tensor) -> Point:
     if done.likelihood.exact:
         likelihood = Gaussian(classical, panel, integration)
     else:
-        likelihood = Adaptive(classical, panel, integration, _rule(model.k))
+        likelihood = AdaptiveQuadrature(classical, panel, integration, _rule(model.k))
     return Point(likelihood, {"beta": beta, **theta})
 
 

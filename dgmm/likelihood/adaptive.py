@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,14 @@ import torch
 from torch import Tensor
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
-from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed
+from dgmm.likelihood.base import (
+    Each,
+    Integration,
+    Likelihood,
+    Maximum,
+    Observed,
+    chosen_columns,
+)
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, likelihood_at
 from dgmm.likelihood.louis import louis_information
 from dgmm.likelihood.nodes import freeze
@@ -69,7 +77,7 @@ class Adaptive(Likelihood):
         if longer is None:
             return Each(value, torch.full_like(value, torch.nan), 0.0)
         better = replace(self, rule=longer)._per_subject(theta)
-        return Each(better, (better - value).abs(), abs(float((better - value).sum())))
+        return Each(value, (better - value).abs(), abs(float((better - value).sum())))
 
     def _per_subject(self, theta: Theta) -> Tensor:
         return torch.from_numpy(self.engine.per_subject(self.engine.vector(theta)))
@@ -79,9 +87,7 @@ class Adaptive(Likelihood):
         x = engine.vector(theta)
         found = engine.value_and_gradient(x, scores=True).scores
         assert found is not None
-        whole = self.model.packing
-        place = whole.positions((packing or whole).shapes)
-        return torch.from_numpy(found * engine.working_slope(x))[:, place]
+        return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
         """On the scale of theta, whose diagonal of Lambda is logged."""
@@ -94,16 +100,11 @@ class Adaptive(Likelihood):
         first = len(self.model.names)
         logged = first + np.flatnonzero(engine.pattern.on_diagonal)
         H[logged, logged] += gradient[logged] * x[logged]
-        return Observed(curvature_of(H), form)
+        return Observed(curvature_of(H), form).among(self.model.packing, packing)
 
+    @abstractmethod
     def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
-        H = -louis_information(self.engine, x)
-        return H, "observed information at the quadrature nodes (Louis's identity)"
-
-    def posterior(self, theta: Theta) -> Posterior:
-        rng = np.random.default_rng(self.integration.seed)
-        frozen = freeze(self.model, theta, self.observed, self.rule, rng)
-        return NodePosterior(frozen, theta)
+        """The Hessian in the vector of the engine, and how it is made."""
 
     # -- the search ------------------------------------------------------------------------------
 
@@ -182,3 +183,12 @@ class AdaptiveQuadrature(Adaptive):
 
     def _first_rule(self) -> NodeRule:
         return first_quadrature(self.model.k, self.integration)
+
+    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
+        H = -louis_information(self.engine, x)
+        return H, "observed information at the quadrature nodes (Louis's identity)"
+
+    def posterior(self, theta: Theta) -> Posterior:
+        rng = np.random.default_rng(self.integration.seed)
+        frozen = freeze(self.model, theta, self.observed, self.rule, rng)
+        return NodePosterior(frozen, theta)

@@ -18,7 +18,7 @@ from dgmm.likelihood.polish import Polished
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
-from dgmm.numerics.hessian import Curvature
+from dgmm.numerics.hessian import Curvature, curvature_of
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -74,9 +74,21 @@ class Observed(NamedTuple):
     form: str
 
     @property
+    def matrix(self) -> np.ndarray:
+        """The Hessian, (P, P)."""
+        return self.curvature.matrix
+
+    @property
     def information(self) -> Tensor:
         """Minus the Hessian, (P, P)."""
-        return -torch.from_numpy(self.curvature.matrix)
+        return -torch.from_numpy(self.matrix)
+
+    def among(self, whole: Packing, packing: Packing) -> Observed:
+        """The block of some parameters of ``whole``."""
+        if tuple(whole.shapes) == tuple(packing.shapes):
+            return self
+        at = torch.cat([whole.positions([name]) for name in packing.shapes]).numpy()
+        return self._replace(curvature=curvature_of(self.matrix[np.ix_(at, at)]))
 
 
 class VarianceMoments(NamedTuple):
@@ -300,6 +312,14 @@ class Maximum(Point):
     evaluations: int
     converged: bool
     messages: tuple[str, ...] = ()
+
+
+def chosen_columns(scores: np.ndarray, whole: Packing, packing: Packing | None) -> Tensor:
+    """The columns (n, P) of some parameters, in the order of their packing."""
+    table = torch.from_numpy(scores)
+    if packing is None:
+        return table
+    return table[:, torch.cat([whole.positions([name]) for name in packing.shapes])]
 
 
 def at_zero(model: Model, theta: Theta, observed: Panel) -> float:

@@ -65,11 +65,10 @@ class CrossedLaplace(Likelihood):
         engine, x = self._engine, self._vector(theta)
         step = pilot_steps(engine.value, x)
         curvature = central_jacobian(lambda at: engine.value_and_gradient(at)[1], x, step)
-        return Observed(
-            curvature,
-            "observed information, central differences of the gradient of the Laplace "
-            "approximation",
+        form = (
+            "observed information, central differences of the gradient of the Laplace approximation"
         )
+        return Observed(curvature, form).among(self.model.packing, packing)
 
     def posterior(self, theta: Theta) -> Posterior:
         return LevelPosterior(self.model, theta, self.observed)

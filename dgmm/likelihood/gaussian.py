@@ -23,6 +23,7 @@ from dgmm.likelihood.base import (
     Maximum,
     Observed,
     VarianceMoments,
+    chosen_columns,
 )
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
@@ -116,14 +117,12 @@ class Gaussian(Likelihood):
         x = engine.vector(theta)
         found = engine.value_and_gradient(x, scores=True).scores
         assert found is not None
-        whole = self.model.packing
-        place = whole.positions((packing or whole).shapes)
-        return torch.from_numpy(found * engine.working_slope(x))[:, place]
+        return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
         curvature = self._at.hessian(self._vector(theta))
         form = GLS_FORM if self.restricted else "observed information, central differences"
-        return Observed(curvature, form)
+        return Observed(curvature, form).among(self.model.packing, packing)
 
     def gls_covariance(self, theta: Theta) -> Tensor:
         return torch.from_numpy(self._at.gls_covariance(self._vector(theta)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,9 +43,9 @@ class Numerical(Likelihood):
     """Nodes that follow the posterior of every subject from fixed anchors."""
 
     @property
+    @abstractmethod
     def rule(self) -> NodeRule:
         """The node rule of a reported value."""
-        return Laplace()
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
@@ -70,7 +71,7 @@ class Numerical(Likelihood):
         if longer is None:
             return Each(value, torch.full_like(value, math.nan), 0.0)
         better = self._by(longer, theta)
-        return Each(better, (better - value).abs(), abs(float((better - value).sum())))
+        return Each(value, (better - value).abs(), abs(float((better - value).sum())))
 
     def _by(self, rule: NodeRule, theta: Theta) -> Tensor:
         rng = np.random.default_rng(self.integration.seed)
@@ -173,6 +174,10 @@ class LinearGaussian(Numerical):
     exact = True
     normal = True
 
+    @property
+    def rule(self) -> NodeRule:
+        return Laplace()
+
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
         return super().cannot(model, panel) or closed_form(model)
@@ -193,6 +198,10 @@ class NodeLaplace(Numerical):
     """One node at the mode, with networks on the fixed side."""
 
     word = "laplace"
+
+    @property
+    def rule(self) -> NodeRule:
+        return Laplace()
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
