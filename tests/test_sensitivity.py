@@ -22,14 +22,21 @@ def covariance(size: int) -> Tensor:
     return root @ root.T
 
 
-@pytest.mark.parametrize("text", ["y ~ x + t + (t | id)", "y ~ dnn(x, hidden=(4,)) + (t | id)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y ~ x + t + (t | id)",
+        "y ~ dnn(x, hidden=(4,)) + (t | id)",
+        "y ~ dnn(x, hidden=(4,)) + (1 | id) + (ou(t) | id)",
+    ],
+)
 def test_a_linear_gaussian_posterior_mean_by_differences(text: str) -> None:
     """b | y is normal, mode and mean agree: the delta method of the exact predictions."""
     model, panel = build(text, frame(missing=0.3))
     theta, seen = random_theta(model), panel.observed_rows()
     V = covariance(model.packing.size)
     done: Any = SimpleNamespace(
-        model=model, panel=panel, likelihood="exact", rule=Quadrature(3), others=()
+        model=model, panel=panel, observed=seen, likelihood="exact", rule=Quadrature(3), others=()
     )
 
     def mean(vector: Tensor) -> Tensor:

@@ -29,6 +29,11 @@ def check_profile(done: Estimate) -> None:
             "a profile of a model with dnn() would have to choose the ridge anew at every point; "
             "use method='wald'"
         )
+    if not done.model.by_columns:
+        raise ValueError(
+            "a profile walks over variances of columns, and this model has a path; use "
+            "method='wald' or 'bootstrap'"
+        )
     if isinstance(done.rule, Importance):
         raise ValueError(
             "a profile needs differences of log-likelihoods far below the Monte Carlo error of "

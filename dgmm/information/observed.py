@@ -108,7 +108,9 @@ def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvatur
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
-        return packing.pack(frozen.value_and_gradient(moved, packing.shapes)[1]).numpy()
+        # a single node is at the mode or is no approximation; more of them need only be near
+        at = frozen.moved(moved) if frozen.single else frozen
+        return packing.pack(at.value_and_gradient(moved, packing.shapes)[1]).numpy()
 
     return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)
 

@@ -28,7 +28,7 @@ def sandwich(vcov: np.ndarray, scores: np.ndarray, held: np.ndarray) -> np.ndarr
 
 def reported_scores(done: Estimate, seed: int) -> np.ndarray:
     """Gradients of every l_i in the reported parameters, (n, P_r)."""
-    if done.rule is not None and not isinstance(done.rule, Importance):
+    if done.model.by_columns and not isinstance(done.rule, Importance | None):
         engine = likelihood_at(done.model, done.observed, done.rule)
         x = engine.vector(done.theta)
         found = engine.value_and_gradient(x, scores=True).scores

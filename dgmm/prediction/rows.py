@@ -104,7 +104,8 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     generator = torch.Generator().manual_seed(seed)
     if done.panel.crossing is not None:
         return _crossed_simulations(done, nsim, generator, condition)
-    effects = random_effects(done, done.observed, seed)[0] if condition else None
+    history = done.model.history(done.panel)
+    effects = random_effects(done, history, seed)[0] if condition else None
     draws = [
         simulate_panel(done.model, done.theta, done.panel, generator, effects) for _ in range(nsim)
     ]

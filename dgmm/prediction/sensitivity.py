@@ -37,6 +37,10 @@ def parameter_variance(
     V: covariance of all of theta (P, P), in the order of the packing.
     history: the outcomes seen of the subjects of ``target``, in the same order.
     """
+    if model.serial and not history.masked:
+        both, place = history.joined(target, history.rows.data)
+        target = replace(both, masked=False)
+        return parameter_variance(model.sized(both), theta, V, both, target)[place]
     theta = {name: value.detach() for name, value in theta.items()}
     with torch.no_grad():
         ready = model.prepare(theta)
@@ -57,9 +61,9 @@ def parameter_variance(
         anchor = find_modes(model, theta, block)
         rows = target.block(block.subjects)
         moved = anchor.covariance @ packed(_mixed(model, ready, block, anchor.mode))
-        b = anchor.mode[:, None, :].expand(*rows.mask.shape, model.k)
         here = rows.rows
-        direct = packed(_by_row(model, ready, here, b[rows.mask], rows.mask))
+        by_row = _by_row_of_path if model.serial else _by_row
+        direct = packed(by_row(model, ready, here, anchor.mode, rows.mask))
         with torch.no_grad():
             J = model.jacobian(ready, anchor.mode, here)
             follow = (J @ moved)[rows.mask]
@@ -88,7 +92,7 @@ def _mixed(model: Model, ready: Theta, block: Block, b: Tensor) -> Theta:
 
 
 def _by_row(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> Theta:
-    """d eta / d ready of the rows inside the mask, b (R, k): every entry with a leading R."""
+    """d eta / d ready of the R rows inside the mask, b (n, k): every entry with a leading R."""
 
     def lane(held: Theta, own: Tensor, *columns: Tensor) -> Tensor:
         one = rows.like(_grown(_grown(columns)))
@@ -97,7 +101,24 @@ def _by_row(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> 
 
     columns = tuple(column[mask] for column in rows.columns())
     in_dims = (None, 0, *([0] * len(columns)))
-    return _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))(ready, b, *columns)
+    own = b[torch.nonzero(mask)[:, 0]]
+    return _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))(ready, own, *columns)
+
+
+def _by_row_of_path(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> Theta:
+    """The derivatives of :func:`_by_row` where a row depends on the others of its subject."""
+
+    def lane(held: Theta, own: Tensor, chosen: Tensor, *columns: Tensor) -> Tensor:
+        one = rows.like(_grown(columns))
+        eta = model.mu1(held, one) + model.mu2(held, own[None], one)
+        return (eta[0] * chosen).sum()
+
+    who, where = torch.nonzero(mask).T
+    chosen = torch.nn.functional.one_hot(where, mask.shape[1]).double()
+    columns = tuple(column[who] for column in rows.columns())
+    in_dims = (None, 0, 0, *([0] * len(columns)))
+    derivative = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims)
+    return _quiet(derivative)(ready, b[who], chosen, *columns)
 
 
 def _grown(columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
