@@ -28,7 +28,14 @@ def covariance(size: int) -> Tensor:
     return root @ root.T
 
 
-@pytest.mark.parametrize("text", ["y ~ x + t + (t | id)", "y ~ dnn(x, hidden=(4,)) + (t | id)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "y ~ x + t + (t | id)",
+        "y ~ dnn(x, hidden=(4,)) + (t | id)",
+        "y ~ dnn(x, hidden=(4,)) + (1 | id) + (ou(t) | id)",
+    ],
+)
 def test_a_linear_gaussian_posterior_mean_by_differences(text: str) -> None:
     """b | y is normal, mode and mean agree: the delta method of the exact predictions."""
     model, panel = build(text, frame(missing=0.3))

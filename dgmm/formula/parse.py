@@ -265,7 +265,7 @@ def _called(
 
 
 def _check_one_variable(word: str, terms: Sequence[Summand], piece: Piece) -> None:
-    if len(terms) != 1 or terms[0].piece.text in ("0", "1"):
+    if len(terms) != 1 or terms[0].sign == "-" or terms[0].piece.text in ("0", "1"):
         raise piece.error(
             f"{word}() takes one numeric variable, the time of the visits, as in ({word}(time) | "
             f"id). A random intercept is a term of its own: (1 | id) + ({word}(time) | id)"

@@ -7,6 +7,7 @@ span are the same; what is left decides the null distribution.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,10 @@ class Candidate:
             name: constant if Z is None else Z.numpy()[self.order]
             for name, Z in zip(model.family.extra, model.extra_designs(rows), strict=True)
         }
+
+    def paths(self) -> Counter[tuple[str, tuple[str, ...]]]:
+        """Word and time of its paths."""
+        return Counter((one.name, one.names) for one in self.estimate.model.latents if one.serial)
 
     def blocks(self) -> list[RandomBlock]:
         """The independent random blocks."""
@@ -159,6 +164,19 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
         raise ValueError(
             f"`{small.label}` is not nested in `{big.label}`: the fixed part of the latter does "
             f"not contain {listed}. Compare aic(), or fit a model that contains both."
+        )
+    if small.paths() - big.paths():
+        raise ValueError(
+            f"the random part of `{small.label}` is not nested in that of `{big.label}`: a path of "
+            "the former is absent from the latter. Compare aic()."
+        )
+    if big.paths() - small.paths():
+        df = round(big.df - small.df)
+        return Mixture(
+            (df,),
+            "without its variance a path has no correlation over time, so the likelihood ratio has "
+            f"no known distribution and chi2({df}) is a rough guide; for a test give nsim= "
+            "(parametric bootstrap)",
         )
     fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())

@@ -28,6 +28,11 @@ def check_profile(done: Point) -> None:
             "a profile of a model with dnn() would have to choose the ridge anew at every point; "
             "use method='wald'"
         )
+    if not done.model.by_columns:
+        raise ValueError(
+            "a profile walks over variances of columns, and this model has a path; use "
+            "method='wald' or 'bootstrap'"
+        )
     if done.likelihood.sampled:
         raise ValueError(
             "a profile needs differences of log-likelihoods far below the Monte Carlo error of "

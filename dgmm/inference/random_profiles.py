@@ -132,6 +132,9 @@ def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, n
         if times is not None:
             raise ValueError("the random part has no time variable; leave times out")
         return None, np.zeros(1)
+    if times is None and mean.done.model.serial:  # a path may know whole numbers only
+        seen = np.unique(mean.covariates[name].values)
+        return name, seen[np.unique(np.linspace(0, len(seen) - 1, TIMES).round().astype(int))]
     if times is None:
         return name, np.asarray(covariate_values(mean.covariates[name], TIMES))
     try:

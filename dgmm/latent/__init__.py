@@ -5,6 +5,7 @@ from dgmm.formula import LatentTerm, Syntax
 from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
+from dgmm.latent.path import Path
 from dgmm.latent.warp import Warp
 from dgmm.runtime.registry import lookup, members
 
@@ -14,6 +15,7 @@ __all__ = [
     "Component",
     "Latent",
     "Normal",
+    "Path",
     "Pattern",
     "Warp",
     "build",

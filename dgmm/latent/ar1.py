@@ -39,7 +39,7 @@ class Autoregressive(Path):
             group = block.grouping.levels[code[again[0]]]
             raise ValueError(
                 f"{text}: every visit of a subject has one row, and `{block.grouping.name}` "
-                f"{group!r} has several at visit {time[again[0]]:g}"
+                f"{str(group)!r} has several at visit {time[again[0]]:g}"
             )
 
     def sized(self, rows: LatentRows, longest: int) -> Path:

@@ -22,7 +22,7 @@ from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.modes import Anchor, find_modes, tracked
+from dgmm.posterior.modes import Anchor, factor_root, find_modes, precision, tracked
 
 __all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
 
@@ -42,12 +42,27 @@ class Frozen:
     pieces: tuple[tuple[Block, Anchor, Nodes], ...]
     n: int
 
+    @property
+    def single(self) -> bool:
+        """One node per subject: Laplace's approximation."""
+        return all(len(nodes.e) == 1 for _, _, nodes in self.pieces)
+
+    def moved(self, theta: Theta) -> Frozen:
+        """The same nodes anchored at the modes under another theta."""
+        pieces = tuple(
+            (block, find_modes(self.model, theta, block, anchor.mode), nodes)
+            for block, anchor, nodes in self.pieces
+        )
+        return replace(self, pieces=pieces)
+
     def _terms(
         self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes, few: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
         mu1 = self.model.mu1(ready, block.rows)
         mean, root, log_det = tracked(self.model, ready, anchor, block, mu1)
+        if len(nodes.e) == 1:  # Laplace's approximation: the determinant moves with the mode
+            root, log_det = factor_root(precision(self.model, ready, mean, block, mu1))
 
         def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
             b = mean + torch.einsum("nab,mnb->mna", root, e)
@@ -132,8 +147,7 @@ class Frozen:
         with torch.no_grad():
             ready = self.model.prepare(held)
         # a single node is a mode; the mean over the normal approximation there is what is wanted
-        single = all(len(nodes.e) == 1 for _, _, nodes in self.pieces)
-        draws = self._normal_nodes(ready) if single else self.weighted_nodes(ready)
+        draws = self._normal_nodes(ready) if self.single else self.weighted_nodes(ready)
         return mean_scores(self.model, held, draws, self.n, packing)
 
     def _normal_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:

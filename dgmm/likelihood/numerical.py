@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import ROUNDS, Each, Likelihood, Maximum, Observed, Smooth, unreached
+from dgmm.likelihood.base import ROUNDS, Each, Likelihood, Maximum, Observed, unreached
 from dgmm.likelihood.gaussian import closed_form, per_subject
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature
 from dgmm.likelihood.nodes import Frozen, freeze, modes
@@ -323,7 +323,7 @@ def independent_likelihoods(
     return torch.stack(values)
 
 
-def gradient_hessian(frozen: Smooth, theta: Theta, packing: Packing) -> Curvature:
+def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
     """Central differences of the gradient of l at frozen nodes, nodes following theta."""
     scores = frozen.scores(theta, packing)
     # pilot standard errors from the scores; a parameter without information gets a small step
@@ -331,6 +331,8 @@ def gradient_hessian(frozen: Smooth, theta: Theta, packing: Packing) -> Curvatur
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
-        return packing.pack(frozen.value_and_gradient(moved, packing.shapes)[1]).numpy()
+        # a single node is at the mode or is no approximation; more of them need only be near
+        at = frozen.moved(moved) if frozen.single else frozen
+        return packing.pack(at.value_and_gradient(moved, packing.shapes)[1]).numpy()
 
     return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)

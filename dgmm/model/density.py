@@ -148,6 +148,10 @@ class Model:
         sized = (latent.sized(rows.of_term(i), longest) for i, latent in enumerate(self.latents))
         return replace(self, latents=tuple(sized))
 
+    def history(self, panel: Panel) -> Panel:
+        """The rows whose states follow from the outcomes seen: of a path every planned one."""
+        return panel.masked_rows() if self.serial else panel.observed_rows()
+
     @property
     def packing(self) -> Packing:
         """Names and shapes of theta."""

@@ -115,6 +115,8 @@ def _check_missing(call: Call, method: str, design: Design) -> None:
         raise ValueError("restriction= and delta= belong to missing='pattern'")
     if missing == "observed":
         return
+    if has_paths(design.formula) and missing == "pattern":
+        raise ValueError("missing='pattern' has no paths; use missing='observed'")
     if several:
         raise ValueError(
             f"missing={missing!r} is for one grouping factor; the formula has "

@@ -31,8 +31,8 @@ def draw_effects(
     """One draw of b_i | y_i at ``theta`` for every subject, (n, k), and the modes, (n, k).
 
     Importance resampling from a t around the mode, then Metropolis-Hastings steps that remove what
-    error the resampling leaves. ``history`` holds observed outcomes only; a subject without any is
-    drawn from the prior. ``start``: where Newton begins.
+    error the resampling leaves. ``history`` is that of :meth:`Model.history`; a subject without
+    outcomes is drawn from the prior. ``start``: where Newton begins.
     """
     theta = {name: value.detach() for name, value in theta.items()}
     b = torch.zeros(history.n, model.k, dtype=torch.float64)
@@ -78,6 +78,6 @@ def complete(
 
     The second value holds the modes, a ``start`` for the next call.
     """
-    b, modes = draw_effects(model, theta, panel.observed_rows(), generator, start)
+    b, modes = draw_effects(model, theta, model.history(panel), generator, start)
     drawn = simulate_panel(model, theta, panel, generator, b)
     return torch.where(panel.observed, panel.rows.data.y, drawn), modes

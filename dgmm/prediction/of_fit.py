@@ -40,7 +40,8 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     if nsim < 1:
         raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
     generator = torch.Generator().manual_seed(seed)
-    effects = random_effects(done, done.observed, seed).mean if condition else None
+    history = done.model.history(done.panel)
+    effects = random_effects(done, history, seed).mean if condition else None
     draws = [
         simulate_outcomes(done.model, done.theta, done.panel, generator, effects)
         for _ in range(nsim)

@@ -57,6 +57,8 @@ def subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) ->
 
     history: the outcomes seen of the subjects of ``target``, in the same order.
     """
+    if model.serial and not history.masked:
+        return _slopes_of_path(model, theta, history, target)
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         ready = _Ready.at(model, theta)
@@ -66,14 +68,28 @@ def subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) ->
             moved = anchor.covariance @ ready.packed(
                 _mixed(model, ready.values, block, anchor.mode)
             )
-            b = anchor.mode[:, None, :].expand(*rows.mask.shape, model.k)
-            direct = ready.packed(_by_row(model, ready.values, rows.rows, b[rows.mask], rows.mask))
+            by_row = _by_row_of_path if model.serial else _by_row
+            direct = ready.packed(by_row(model, ready.values, rows.rows, anchor.mode, rows.mask))
             with torch.no_grad():
                 J = model.jacobian(ready.values, anchor.mode, rows.rows)
                 follow = (J @ moved)[rows.mask]
             yield rows.index[rows.mask], direct + follow
 
     return Derivative(model.packing, blocks)
+
+
+def _slopes_of_path(model: Model, theta: Theta, history: Panel, target: Panel) -> Derivative:
+    """A path has states at the rows of the history and of the target together."""
+    both, place = history.joined(target, history.rows.data)
+    whole = subject_slopes(model.sized(both), theta, both, replace(both, masked=False))
+    back = torch.full((both.n_rows,), -1).index_put((place,), torch.arange(target.n_rows))
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        for at, J in whole.blocks():
+            own = back[at]
+            yield own[own >= 0], J[own >= 0]
+
+    return Derivative(whole.packing, blocks)
 
 
 def population_slopes(model: Model, theta: Theta, target: Panel) -> Derivative:
@@ -205,7 +221,7 @@ def _mixed(model: Model, ready: Theta, block: Block, b: Tensor) -> Theta:
 
 
 def _by_row(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> Theta:
-    """d eta / d ready of the rows inside the mask, b (R, k): every entry with a leading R."""
+    """d eta / d ready of the R rows inside the mask, b (n, k): every entry with a leading R."""
 
     def lane(held: Theta, own: Tensor, *columns: Tensor) -> Tensor:
         one = rows.like(_grown(_grown(columns)))
@@ -214,7 +230,24 @@ def _by_row(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> 
 
     columns = tuple(column[mask] for column in rows.columns())
     in_dims = (None, 0, *([0] * len(columns)))
-    return _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))(ready, b, *columns)
+    own = b[torch.nonzero(mask)[:, 0]]
+    return _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))(ready, own, *columns)
+
+
+def _by_row_of_path(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> Theta:
+    """The derivatives of :func:`_by_row` where a row depends on the others of its subject."""
+
+    def lane(held: Theta, own: Tensor, chosen: Tensor, *columns: Tensor) -> Tensor:
+        one = rows.like(_grown(columns))
+        eta = model.mu1(held, one) + model.mu2(held, own[None], one)
+        return (eta[0] * chosen).sum()
+
+    who, where = torch.nonzero(mask).T
+    chosen = torch.nn.functional.one_hot(where, mask.shape[1]).double()
+    columns = tuple(column[who] for column in rows.columns())
+    in_dims = (None, 0, 0, *([0] * len(columns)))
+    derivative = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims)
+    return _quiet(derivative)(ready, b[who], chosen, *columns)
 
 
 def _grown(columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

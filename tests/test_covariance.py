@@ -1,0 +1,96 @@
+"""Encodings of Lambda: each leads to theta and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import build, frame, random_theta
+
+from dgmm.inference.coordinates import Coordinates
+from dgmm.latent import Pattern, theta_of_covariances
+from dgmm.model import Model
+from dgmm.parameters import Theta, part
+
+FORMULAS = ["(1 | id)", "(t | id)", "(t || id)", "(poly(t, 2) | id) + (0 + x || id)"]
+
+
+@pytest.fixture(params=FORMULAS)
+def made(request: pytest.FixtureRequest) -> tuple[Model, Theta]:
+    model, _ = build(f"y ~ t + {request.param}", frame(10, 6), unit=1.7)
+    theta = random_theta(model, 4)
+    return model, {name: value for name, value in theta.items() if name.startswith("latent")}
+
+
+def same(one: Theta, two: Theta, atol: float = 1e-12) -> bool:
+    assert set(one) == set(two)
+    return all(torch.allclose(one[name], two[name], atol=atol) for name in one)
+
+
+def test_free_entries(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    pattern = Pattern.of(model.latents)
+    entries = pattern.of_theta(theta)
+    assert same(pattern.to_theta(entries.numpy()), theta)
+    Lambda = torch.block_diag(
+        *(one.loadings(part(theta, f"latent{i}.")) for i, one in enumerate(model.latents, 1))
+    )
+    scale = torch.cat([latent.scale for latent in model.latents])
+    filled = torch.from_numpy(pattern.fill(entries.numpy()))
+    assert torch.allclose(scale[:, None] * filled, Lambda, atol=1e-14)
+
+
+def test_columns_of_either_sign_are_one_covariance(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    pattern = Pattern.of(model.latents)
+    L = pattern.fill(pattern.of_theta(theta).numpy())
+    turned = L * np.where(np.arange(len(L)) % 2, 1.0, -1.0)
+    assert same(pattern.to_theta(turned[pattern.row, pattern.column]), theta)
+
+
+def test_logged_diagonal(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    pattern = Pattern.of(model.latents)
+    logged = model.packing.only(list(theta)).pack(theta).numpy()
+    entries = pattern.of_theta(theta).numpy()
+    np.testing.assert_allclose(pattern.to_logged(entries), logged, rtol=1e-14)
+    np.testing.assert_allclose(pattern.of_logged(logged), entries, rtol=1e-14)
+    gone = np.where(pattern.on_diagonal, 0.0, entries)
+    assert np.isfinite(pattern.to_logged(gone)).all()
+
+
+def test_relative_to_sigma(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    pattern = Pattern.of(model.latents)
+    log_sigma = torch.tensor([0.4], dtype=torch.float64)
+    relative = pattern.relative(theta, log_sigma, model.unit)
+    back = relative * torch.exp(log_sigma) / model.unit
+    assert same(pattern.to_theta(back.numpy()), theta)
+
+
+def test_covariance_matrices(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    roots = [one.loadings(part(theta, f"latent{i}.")) for i, one in enumerate(model.latents, 1)]
+    assert same(theta_of_covariances(model.latents, [R @ R.T for R in roots]), theta, atol=1e-7)
+
+
+def test_standard_deviations_and_partial_correlations(made: tuple[Model, Theta]) -> None:
+    model, theta = made
+    coordinates = Coordinates.of(model.latents)
+    vector = torch.from_numpy(coordinates.of_theta(theta))
+    assert same(coordinates.to_theta(vector), theta, atol=1e-6)
+
+
+def test_a_singular_covariance_has_a_finite_theta() -> None:
+    model, _ = build("y ~ t + (t | id)", frame(10, 6))
+    D = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    theta = theta_of_covariances(model.latents, [D])
+    Lambda = model.latents[0].loadings(part(theta, "latent1."))
+    assert torch.allclose(Lambda @ Lambda.T, D, atol=1e-8)
+
+
+def test_other_terms_have_no_entries() -> None:
+    model, _ = build("y ~ t + (ou(t) | id) + (1 | id)", frame(10, 6))
+    pattern = Pattern.of(model.latents)
+    assert pattern.q == 1
+    assert set(pattern.to_theta(np.ones(1))) == {"latent2.log_diagonal"}
