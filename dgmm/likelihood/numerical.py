@@ -38,6 +38,10 @@ PREDICTION_DRAWS = 256
 """Draws per subject of the posterior behind a prediction."""
 
 
+SCORE_STEP = 1e-3
+"""Relative step of the differences, of fourth order, that scores of Laplace's rule are made of."""
+
+
 @dataclass(frozen=True, eq=False)
 class Numerical(Likelihood):
     """Nodes that follow the posterior of every subject from fixed anchors."""
@@ -211,6 +215,23 @@ class NodeLaplace(Numerical):
                 "method='ml'; use 'importance', which is the likelihood itself"
             )
         return super().cannot(model, panel)
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        """Differences of every l_i, whose mode and determinant move with theta."""
+        packing = self.model.packing if packing is None else packing
+        frozen, x = self.anchored(theta), packing.pack(theta).detach()
+
+        def each(vector: Tensor) -> Tensor:
+            moved = {**theta, **packing.unpack(vector)}
+            return frozen.moved(moved).per_subject(moved)
+
+        columns = []
+        for j, h in enumerate((SCORE_STEP * x.abs().clamp(min=1.0)).tolist()):
+            unit = torch.zeros_like(x)
+            unit[j] = h
+            near, far = each(x + unit) - each(x - unit), each(x + 2 * unit) - each(x - 2 * unit)
+            columns.append((8 * near - far) / (12 * h))
+        return torch.stack(columns, dim=1)
 
     def posterior(self, theta: Theta) -> Posterior:
         return NormalPosterior(self.model, theta, self.observed)
