@@ -15,7 +15,11 @@ from dgmm import Fit, mixed_model
 from dgmm.inference.wald import wald_table
 from dgmm.report.fixed_part import fixed_lines
 from dgmm.report.layout import number
+from dgmm.report.network_part import encoder_part, network_part
+from dgmm.report.notes import CHECKS, of_boundary
 from dgmm.report.random_part import random_lines
+from dgmm.report.summary import SECTIONS
+from dgmm.report.tables import tables_of
 
 GOLDEN = Path(__file__).parent / "golden"
 FITS = [
@@ -229,3 +233,20 @@ def test_coefficient_lines() -> None:
 )
 def test_numbers(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_a_report_is_its_sections_in_their_order(fit: Fit) -> None:
+    tables = tables_of(fit, None)
+    written = [section(fit, tables) for section in SECTIONS]
+    assert "\n\n".join(text for text in written if text is not None) == str(fit.summary())
+    assert (written[SECTIONS.index(network_part)] is None) == fit.estimate.model.linear
+    assert (written[SECTIONS.index(encoder_part)] is None) == (fit.estimate.encoder is None)
+
+
+def test_notes_are_those_of_the_checks_in_their_order(singular: Fit, deep: Fit) -> None:
+    for fit in (singular, deep):
+        done, info = fit.estimate, fit.information
+        found = [message for check in CHECKS for message in check(done, info)]
+        assert [message for message in fit.messages if message in found] == found
+    (boundary,) = [check(singular.estimate, None) for check in CHECKS if check is of_boundary]
+    assert "`t`" in boundary[0]

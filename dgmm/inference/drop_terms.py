@@ -40,7 +40,7 @@ def drop_terms(done: Estimate, request: Request, terms: Sequence[str], df: float
     if done.method == "reml":
         raise ValueError(
             "drop1() compares models with different fixed parts, which restricted likelihoods "
-            "cannot: refit with method='ml' (fit.update(data=..., method='ml'))"
+            "cannot: refit with method='ml' (fit.update(method='ml'))"
         )
     rows: dict[str, dict[str, float]] = {
         "<none>": {"npar": np.nan, "AIC": -2 * done.log_likelihood + 2 * df}

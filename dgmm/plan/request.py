@@ -72,9 +72,9 @@ def request_behind(call: Call, done: Estimate) -> Request:
 def _request(
     call: Call, family: Family, method: str, likelihood: str, neural: bool, size: tuple[int, int]
 ) -> Request:
-    """size: subjects, rows. Neural random effects depend on their start: two, predicting together.
+    """The request for a model of this ``size`` (subjects, rows).
 
-    A checkpoint is of one fit, not of those made from its call.
+    Neural random effects depend on their start: by default two, which predict together.
     """
     return Request(
         family,
