@@ -139,6 +139,17 @@ def test_the_posterior_is_the_conditional_normal(case: str) -> None:
         assert torch.allclose(inner, C - gain @ C, atol=1e-8)
 
 
+def test_fifty_visits_have_the_dense_normal_density() -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"id": np.repeat([1, 2], 50), "x": 0.0, "y": rng.normal(size=100)})
+    data["time"] = np.sort(rng.uniform(0, 9, 100)).reshape(50, 2).T.ravel()
+    model, panel = build("y ~ time + (1 | id) + (ou(time) | id)", data)
+    theta = random_theta(model, 3)
+    frozen = freeze(model, theta, panel, Laplace(), np.random.default_rng(0))
+    expected = dense_log_density(model, theta, panel)
+    assert torch.allclose(frozen.per_subject(theta), expected, atol=1e-8, rtol=0)
+
+
 # -- rows ------------------------------------------------------------------------------------------
 
 

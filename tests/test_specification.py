@@ -35,6 +35,12 @@ def test_json_gives_the_same_specification() -> None:
     assert again == spec
 
 
+def test_words_of_the_first_version_are_networks():
+    spec = specification()
+    record = {**spec.to_json(), "version": 1, "latent_words": ["dnn"]}
+    assert Specification.from_json(record).parsed() == spec.parsed()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     registry._classes.cache_clear()
     yield
     dgmm.latent.__path__.remove(str(folder))
-    sys.modules.pop("dgmm.latent.lin")
+    sys.modules.pop("dgmm.latent.lin", None)
     registry._classes.cache_clear()
 
 
@@ -74,6 +75,21 @@ def fits(toy: None) -> dict[str, dgmm.Fit]:
 
 def test_every_member_is_covered() -> None:
     assert set(TERMS) == set(registry.members("dgmm.latent", Latent))
+
+
+def test_rooms_outside_ask_for_no_word_and_no_class_of_a_structure() -> None:
+    package = Path(dgmm.__file__).parent
+    asked = re.compile(
+        r"""["'](log_diagonal|below|log_range|atanh_rho)["']|isinstance\([^)]*Normal"""
+    )
+    found = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        if path.parent.name != "latent"
+        for line in path.read_text().splitlines()
+        if asked.search(line)
+    ]
+    assert found == []
 
 
 # -- the second linear structure is the first ------------------------------------------------------
