@@ -21,6 +21,8 @@ def impute(fit: Fitted, m: int = 20, *, seed: int, data: Any = None) -> list[pd.
 
         theta ~ N(theta-hat, V),   b | y_observed, theta,   y_missing | b, theta
 
+    After se="bootstrap" theta is one of the resamples.
+
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.
         m: number of completed data sets.

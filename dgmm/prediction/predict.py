@@ -52,9 +52,9 @@ def predict(
         "mean_subject"  h(mu1), the subject whose random part is zero
         "marginal"      E h(eta) over subjects
     scale: "response" (h = g^-1) or "link" (h the identity).
-    interval: "confidence" for the expected value (parameters and random effects; network
-        weights too for "mean_subject", held otherwise), "prediction" for a new outcome (adds
-        the family's own variation; for binomial outcomes of ``newdata``, one trial).
+    interval: "confidence" for the expected value (all parameters, network weights too, and the
+        random effects of a subject; parameters at a boundary are held), "prediction" for a new
+        outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial).
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
     Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.
