@@ -24,9 +24,10 @@ from dgmm.families import find as find_family
 from dgmm.information import Information
 from dgmm.latent import Latent, Warp
 from dgmm.likelihood import MEMBERS, Integration, NodeRule
-from dgmm.model import FixedNetwork, Model, PartPredictor, Reference
-from dgmm.networks import Dense
+from dgmm.model import Entry, Model
+from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.numerics.splines import Spline
+from dgmm.outcomes import Longitudinal, PartPredictor
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.plan import Call
@@ -49,10 +50,12 @@ OWN: tuple[type[Any], ...] = (
     Control,
     Crossing,
     Dense,
+    Entry,
     Estimate,
     FixedNetwork,
     Head,
     HeldOut,
+    Longitudinal,
     Information,
     Integration,
     Member,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -51,7 +49,7 @@ def test_the_gradient_follows_the_mode(text: str, family: str, natural: bool) ->
 
 def test_weights_that_depend_on_the_outcome_and_a_residual_variance() -> None:
     model, panel = build("positive ~ x + (1 | a) + (1 | b)", crossed_frame())
-    model = replace(model, family=find("gaussian", "log"))
+    model = model.with_outcome(family=find("gaussian", "log"))
     joint = CrossedEngine(model, panel)
     x = np.array([0.1, 0.1, -1.5, -1.2, -1.0])
     numeric = [(joint.value(x + h) - joint.value(x - h)) / 2e-5 for h in 1e-5 * np.eye(5)]

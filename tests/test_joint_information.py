@@ -130,7 +130,7 @@ def test_columns_of_linear_parameters_are_derivatives_of_the_score(
 
 def test_a_larger_ridge_leaves_fewer_degrees_of_freedom(curved: Fit) -> None:
     done = curved.estimate
-    model = replace(done.model, networks=(replace(done.model.networks[0], ridge=1000.0),))
+    model = done.model.with_outcome(networks=(replace(done.model.networks[0], ridge=1000.0),))
     stiff = replace(done, likelihood=done.likelihood.under(model))
     small = information(stiff, "hessian", 0, 256).effective["dnn1"]
     assert curved.information is not None

@@ -14,7 +14,8 @@ from torch import Tensor
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import alike, choose
-from dgmm.model import Reference, orthonormal_basis
+from dgmm.model import orthonormal_basis
+from dgmm.networks import Reference
 from dgmm.panel import Panel
 
 __all__ = ["refit_estimate", "refit_subjects", "refit_without", "refit_without_effect"]
@@ -47,8 +48,7 @@ def refit_without(done: Estimate, request: Request, dropped: list[int]) -> Estim
     model, X = done.model, done.panel.rows.X
     rows = replace(done.panel.rows, X=X[:, kept])
     panel = replace(done.panel, rows=rows)
-    smaller = replace(
-        model,
+    smaller = model.with_outcome(
         names=tuple(model.names[j] for j in kept),
         basis=orthonormal_basis(rows.X, model.unit),
         reference=Reference(model.reference.X[:, kept], model.reference.inputs),
@@ -64,16 +64,16 @@ def refit_without_effect(done: Estimate, request: Request, term: int, effect: in
     """Fit again without one random effect (position) of one random part; others must remain."""
     model, rows = done.model, done.panel.rows
     smaller_latent = model.latents[term].without(effect)
-    latents, ridges, targets = list(model.latents), list(model.latent_ridge), list(model.targets)
+    latents, ridges, entries = list(model.latents), list(model.latent_ridge), list(model.entries)
     T, basis = list(rows.T), list(rows.basis)
     terms = list(range(len(latents)))
     if smaller_latent is not None:
         latents[term], kept = smaller_latent
         T[term] = basis[term] = T[term][:, list(kept)]
     else:
-        del latents[term], ridges[term], targets[term], T[term], basis[term], terms[term]
+        del latents[term], ridges[term], entries[term], T[term], basis[term], terms[term]
     smaller = replace(
-        model, latents=tuple(latents), latent_ridge=tuple(ridges), targets=tuple(targets)
+        model, latents=tuple(latents), latent_ridge=tuple(ridges), entries=tuple(entries)
     )
     panel = replace(done.panel, rows=replace(rows, T=tuple(T), basis=tuple(basis)))
     panel = panel.regrouped(terms)

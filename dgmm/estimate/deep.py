@@ -25,6 +25,7 @@ from dgmm.estimate.control import Control
 from dgmm.estimate.nested import Nested, draw_held_out
 from dgmm.estimate.records import Estimate, HeldOut, Member, Request, Saem
 from dgmm.estimate.starts import distances, own_request, workers_of
+from dgmm.estimate.tied import tied_decoder
 from dgmm.likelihood import Likelihood
 from dgmm.likelihood.base import ROUNDS
 from dgmm.likelihood.numerical import Sampled
@@ -32,7 +33,7 @@ from dgmm.likelihood.polish import Polished
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
-from dgmm.parameters import Theta, part
+from dgmm.parameters import Theta
 from dgmm.penalised.evidence import choose_ridge
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
@@ -43,7 +44,6 @@ __all__ = [
     "fit_deep",
     "polish_deep",
     "polish_heads",
-    "tied_decoder",
 ]
 
 GRID = 4.0
@@ -328,40 +328,6 @@ def _completed(trained: _Trained, panel: Panel, request: Request) -> _Trained:
     model, theta, encoder, phi = trained.model, trained.theta, trained.encoder, trained.phi
     theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
     return replace(trained, theta=theta, phi=phi, account=account)
-
-
-def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:
-    """theta of the deep model that gives the profiles of the nested fit."""
-    ready = below.model.prepare(below.theta)
-    target = below.model.mu1(ready, below.panel.rows) - below.panel.rows.offset
-    seen = panel.rows
-    theta: Theta = {"beta": torch.zeros(len(model.names), dtype=torch.float64)}
-    columns = [seen.X]
-    for network, inputs in zip(model.networks, seen.inputs, strict=True):
-        columns.append(network.standardise(inputs)[:, list(network.linear)] * network.unit)
-    coefficient = torch.linalg.lstsq(
-        torch.cat(columns, dim=1), target[:, None], driver="gelsd"
-    ).solution[:, 0]
-    first = len(model.names)
-    for i, network in enumerate(model.networks, 1):
-        weights = network.network.initial(generator, last=0.02)
-        weights["skip"] = coefficient[first : first + len(network.linear)]
-        first += len(network.linear)
-        theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
-    for i, (latent, old) in enumerate(zip(model.latents, below.model.latents, strict=True), 1):
-        prefix = f"latent{i}."
-        tied, T = part(below.theta, prefix), seen.T[i - 1]
-        if latent.neural:
-            Lambda = old.loadings(tied)
-            tied = latent.from_covariance(Lambda @ Lambda.T, T.T @ T / len(T), generator)
-            tied = latent.from_profile(tied, T, target)
-        theta |= {f"{prefix}{name}": value for name, value in tied.items()}
-    theta["extra"] = below.theta["extra"]
-    # what the silent networks leave goes to the linear columns
-    rest = target - (model.mu1(model.prepare(theta), seen) - seen.offset)
-    theta["beta"] = torch.linalg.lstsq(seen.X @ model.basis, rest[:, None]).solution[:, 0]
-    # least squares may differ in the last bit from call to call; rounded, runs repeat exactly
-    return {name: value.float().double() for name, value in theta.items()}
 
 
 # -- polish --------------------------------------------------------------------------------------

@@ -100,5 +100,5 @@ def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Genera
         theta |= {f"latent{i}.{n}": v for n, v in latent.initial(generator).items()}
     mu = model.family.link.inverse(eta + observed.rows.offset)
     start = model.family.start_extra(observed.rows.data, mu)
-    theta["extra"] = model.spread_extra(start, observed.rows)
+    theta["extra"] = model.outcome.spread_extra(start, observed.rows)
     return theta

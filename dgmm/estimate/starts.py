@@ -43,7 +43,7 @@ def distances(reached: Sequence[tuple[Model, Theta]], best: int, panel: Panel) -
     with torch.no_grad():
         curves = [model.mu1(model.prepare(theta), panel.rows) for model, theta in reached]
     model, theta = reached[best]
-    at = model.one_number("log_sigma")
+    at = model.outcome.one_number("log_sigma")
     sigma = 1.0 if at is None else float(theta["extra"][at].exp())
     gaps = [curve - curves[best] for curve in curves]
     return tuple(float(gap.square().mean().sqrt()) / sigma for gap in gaps)

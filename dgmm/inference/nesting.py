@@ -49,7 +49,7 @@ class Candidate:
         constant = np.ones((len(self.order), 1))
         return {
             name: constant if Z is None else Z.numpy()[self.order]
-            for name, Z in zip(model.family.extra, model.extra_designs(rows), strict=True)
+            for name, Z in zip(model.family.extra, model.outcome.extra_designs(rows), strict=True)
         }
 
     def paths(self) -> Counter[tuple[str, tuple[str, ...]]]:

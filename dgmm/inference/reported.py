@@ -216,7 +216,7 @@ def unit_scale(done: Estimate) -> float:
 def _labels(done: Estimate, groups: tuple[str, ...]) -> list[_Label]:
     pairs = zip(done.model.latents, groups, strict=True)
     labels = [_Label(group, one) for latent, group in pairs for one in latent.components()]
-    if done.model.one_number("log_sigma") is not None:
+    if done.model.outcome.one_number("log_sigma") is not None:
         labels.append(_Label("Residual", Component("sd", ("",), LINKS["log"])))
     return labels
 
@@ -228,7 +228,7 @@ def _working(done: Estimate, theta: Theta) -> Tensor:
         values = latent.reported(part(theta, f"latent{i}."))
         pairs = zip(latent.components(), values, strict=True)
         parts += [one.link.forward(value) for one, value in pairs]
-    at = done.model.one_number("log_sigma")
+    at = done.model.outcome.one_number("log_sigma")
     if at is not None:
         parts.append(theta["extra"][at])
     return torch.stack(parts) if parts else torch.zeros(0, dtype=torch.float64)

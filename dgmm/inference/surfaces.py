@@ -42,7 +42,7 @@ def targets(done: Point) -> list[Target]:
     for i, latent in enumerate(done.model.latents):
         for kind, effects, _ in latent.components():
             found.append(Target(kind, i, tuple(latent.names.index(name) for name in effects)))
-    if done.model.one_number("log_sigma") is not None:
+    if done.model.outcome.one_number("log_sigma") is not None:
         found.append(Target("sigma"))
     return found
 
@@ -180,7 +180,7 @@ class Surface:
         if target.kind == "fixed":
             self._held = self._k
         if target.kind == "sigma":
-            self._held = self._k + p + (model.one_number("log_sigma") or 0)
+            self._held = self._k + p + (model.outcome.one_number("log_sigma") or 0)
         others = p + len(extra)
         self._scale = np.concatenate([scale, np.full(others, 0.1)])
         self._bounds = [*bounds, *([(None, None)] * others)]

@@ -104,7 +104,7 @@ def sigma(fit: Fitted) -> float:
     model = fit.estimate.model
     if "log_sigma" not in model.family.extra:
         return 1.0
-    at = model.one_number("log_sigma")
+    at = model.outcome.one_number("log_sigma")
     return float("nan") if at is None else float(fit.estimate.theta["extra"][at].exp())
 
 

@@ -38,7 +38,7 @@ def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, 
     first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
     words = model.family.natural_names()
     for name, word in zip(model.family.extra, words, strict=True):
-        at = model.one_number(name)
+        at = model.outcome.one_number(name)
         if at is None or name == "log_sigma":
             continue
         value = float(done.theta["extra"][at])
@@ -62,7 +62,7 @@ def _name(done: Point, term: int, column: str) -> str:
 
 def sigma_unit(done: Point) -> float:
     """sigma in units of the model, for families that have one; else 1."""
-    at = done.model.one_number("log_sigma")
+    at = done.model.outcome.one_number("log_sigma")
     if at is None:
         return 1.0
     return float(done.theta["extra"][at].exp()) / done.model.unit

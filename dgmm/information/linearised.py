@@ -22,7 +22,8 @@ from dgmm.information.mean_slopes import MeanSlopes, mean_packing, runs
 from dgmm.likelihood import Importance, Likelihood, NodeRule, Point, Quadrature
 from dgmm.likelihood.adaptive import AdaptiveQuadrature
 from dgmm.likelihood.gaussian import Gaussian
-from dgmm.model import Model, Reference
+from dgmm.model import Model
+from dgmm.networks import Reference
 from dgmm.panel import Rows
 
 __all__ = ["Linearised", "linearise"]
@@ -141,12 +142,10 @@ def _classical(done: Point, slopes: MeanSlopes, lift: Tensor) -> Point:
     # the coordinates of m-hat, up to what the columns do not see
     beta = torch.linalg.lstsq(lift, m[:, None]).solution[:, 0]
     rows = replace(panel.rows, X=J, inputs=(), offset=mu1 - J @ beta)
-    classical = replace(
-        model,
+    classical = replace(model, open_ridge=()).with_outcome(
         names=tuple(f"m{j}" for j in range(J.shape[1])),
         basis=torch.eye(J.shape[1], dtype=torch.float64),
         networks=(),
-        open_ridge=(),
         reference=Reference(J[:1], ()),
     )
     theta = {name: v for name, v in done.theta.items() if name.startswith(("latent", "extra"))}

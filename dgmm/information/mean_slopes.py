@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dgmm.model import FixedNetwork, Model
+from dgmm.model import Model
+from dgmm.networks import FixedNetwork
 from dgmm.panel import Rows
 from dgmm.parameters import Packing, Theta, part
 

@@ -47,6 +47,8 @@ class Adaptive(Likelihood):
     def cannot(cls, model: Model, panel: Panel) -> str | None:
         if panel.several:
             return "it is for one grouping factor"
+        if len(model.outcomes) > 1:
+            return "it is for one outcome"
         if model.networks or not model.by_columns:
             return "its derivatives are for random effects T Lambda b and models without dnn()"
         return None

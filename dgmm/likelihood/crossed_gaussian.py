@@ -38,6 +38,8 @@ def not_crossed(model: Model, panel: Panel) -> str | None:
     """Why a model does not have several grouping factors that can be eliminated."""
     if not panel.several:
         return "it is for several grouping factors"
+    if len(model.outcomes) > 1:
+        return "several grouping factors are for one outcome"
     if model.networks or not model.by_columns:
         return "several grouping factors are for random effects T Lambda b and models without dnn()"
     if model.parts:

@@ -53,6 +53,8 @@ def closed_form(model: Model) -> str | None:
             f"family {model.family.name!r} with link {model.family.link.name!r}"
             + (" and dispersion= or zi=" if model.parts else "")
         )
+    if len(model.outcomes) > 1:
+        return "it is for one outcome"
     if not all(latent.linear for latent in model.latents):
         return "it is for linear random effects, and a term left of a bar has a network"
     return None

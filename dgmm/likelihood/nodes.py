@@ -22,7 +22,7 @@ from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.modes import Anchor, factor_root, find_modes, precision, tracked
+from dgmm.posterior.modes import Anchor, factor_root, find_modes, tracked
 
 __all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
 
@@ -59,14 +59,14 @@ class Frozen:
         self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes, few: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
-        mu1 = self.model.mu1(ready, block.rows)
-        mean, root, log_det = tracked(self.model, ready, anchor, block, mu1)
+        fixed = self.model.fixed(ready, block)
+        mean, root, log_det = tracked(self.model, ready, anchor, block, fixed)
         if len(nodes.e) == 1:  # Laplace's approximation: the determinant moves with the mode
-            root, log_det = factor_root(precision(self.model, ready, mean, block, mu1))
+            root, log_det = factor_root(self.model.precision(ready, mean, block, fixed))
 
         def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
             b = mean + torch.einsum("nab,mnb->mna", root, e)
-            return b, self.model.log_joint(ready, b, block, mu1) + log_weight + log_det
+            return b, self.model.log_joint(ready, b, block, fixed) + log_weight + log_det
 
         if few is None or few >= len(nodes.e):
             return some(*nodes)
@@ -245,19 +245,18 @@ def _lane_gradients(
 ) -> dict[str, Tensor]:
     """Per subject: d / d ready of sum_m weight_m log p(y_i | b_m), every entry with a leading n."""
 
-    def lane(free: Theta, mask: Tensor, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
-        rows = block.rows.like(tuple(c[None] for c in columns))
-        one = replace(block, mask=mask[None], rows=rows)
+    def lane(free: Theta, draws: Tensor, w: Tensor, *columns: Tensor) -> Tensor:
+        one = block.like(tuple(c[None] for c in columns))
         return (w * model.log_likelihood({**ready, **free}, draws[:, None], one)[:, 0]).sum()
 
-    columns = block.rows.columns()
-    in_dims = (None, 0, 1, 1, *([0] * len(columns)))
+    columns = block.columns()
+    in_dims = (None, 1, 1, *([0] * len(columns)))
     cells = b.shape[0] * block.mask.shape[1] * 64
     chunk = max(1, CELLS * 4 // cells)
     gradient = torch.func.vmap(torch.func.grad(lane), in_dims=in_dims, chunk_size=chunk)
     with warnings.catch_warnings():  # torch tells of slow paths (probit), nothing is wrong
         warnings.filterwarnings("ignore", message=".*performance drop.*")
         result: dict[str, Tensor] = gradient(
-            {name: ready[name] for name in wanted}, block.mask, b, weight, *columns
+            {name: ready[name] for name in wanted}, b, weight, *columns
         )
     return result

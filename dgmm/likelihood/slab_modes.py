@@ -55,7 +55,7 @@ class SlabModes(ClassicalObjective):
         self.moving = sorted(set(self.predictor.tolist()))
         self.slabs = list(slabs(panel, columns, CELLS))
         self.modes = np.zeros((self.pattern.q, panel.n))
-        self.designs = model.extra_designs(panel.rows)
+        self.designs = model.outcome.extra_designs(panel.rows)
         # written anew by every call: fresh memory for all rows would cost more than the sums
         self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
         self.constants = self._constants()

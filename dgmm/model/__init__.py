@@ -1,22 +1,13 @@
 """The statistical model: its joint density, how it is built, draws from it."""
 
-from dgmm.model.density import (
-    START_RIDGE,
-    FixedNetwork,
-    Model,
-    PartPredictor,
-    Reference,
-    build_model,
-    log_prior,
-    orthonormal_basis,
-)
+from dgmm.model.build import START_RIDGE, build_model, orthonormal_basis
+from dgmm.model.density import Entry, Fixed, Model, log_prior
 
 __all__ = [
     "START_RIDGE",
-    "FixedNetwork",
+    "Entry",
+    "Fixed",
     "Model",
-    "PartPredictor",
-    "Reference",
     "build_model",
     "log_prior",
     "orthonormal_basis",

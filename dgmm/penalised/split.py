@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgmm.model import FixedNetwork, Model, Reference
-from dgmm.networks import Sweep, Weights
+from dgmm.model import Model
+from dgmm.networks import FixedNetwork, Reference, Sweep, Weights
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Packing, Theta, part
 
@@ -177,12 +177,10 @@ def take_apart(model: Model, panel: Panel) -> Split:
     X = torch.cat([rows.X, *skips], dim=1)
     names = tuple(f"skip {i}" for i in range(X.shape[1] - len(model.names)))
     eye = torch.eye(len(names), dtype=torch.float64)
-    classical = replace(
-        model,
+    classical = replace(model, open_ridge=()).with_outcome(
         names=(*model.names, *names),
         basis=torch.block_diag(model.basis, eye),
         networks=(),
-        open_ridge=(),
         reference=Reference(X, ()),
     )
     inside = [name for names in model.penalised().values() for name in names]

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dgmm.model import Model
+from dgmm.model import Fixed, Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 
-__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "precision", "tracked"]
+__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "tracked"]
 
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""
@@ -38,26 +38,14 @@ class Moments(NamedTuple):
     effective: Tensor  # (n,)
 
 
-def _score(model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor, graph: bool) -> Tensor:
+def _score(
+    model: Model, ready: Theta, b: Tensor, block: Block, fixed: Fixed, graph: bool
+) -> Tensor:
     """d log p(y, b) / d b, (n, k)."""
     point = b.detach().requires_grad_()
     with torch.enable_grad():
-        value = model.log_joint(ready, point, block, mu1).sum()
+        value = model.log_joint(ready, point, block, fixed).sum()
     return torch.autograd.grad(value, point, create_graph=graph)[0]
-
-
-def precision(
-    model: Model, ready: Theta, b: Tensor, block: Block, mu1: Tensor | None = None
-) -> Tensor:
-    """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
-    rows = block.rows
-    J = model.jacobian(ready, b, rows)
-    fixed = model.mu1(ready, rows) if mu1 is None else mu1
-    eta = fixed + model.mu2(ready, b, rows)
-    W = torch.where(
-        block.mask, model.family.information(rows.data, eta, model.extra(ready, rows, b)), 0.0
-    )
-    return torch.eye(model.k, dtype=b.dtype) + J.mT @ (W[..., None] * J)
 
 
 def find_modes(
@@ -78,15 +66,15 @@ def find_modes(
     n = len(block.subjects)
     b = _best_place(model, theta, ready, block) if start is None else start.detach().clone()
     with torch.no_grad():
-        mu1 = model.mu1(ready, block.rows)
-        height = model.log_joint(ready, b, block, mu1)
+        whole = model.fixed(ready, block)
+        height = model.log_joint(ready, b, block, whole)
     decrement = torch.full((n,), torch.inf, dtype=torch.float64)
-    at, part, fixed = torch.arange(n), block, mu1  # the subjects that still move
+    at, part, fixed = torch.arange(n), block, whole  # the subjects that still move
     for _ in range(iterations):
         here = b[at]
         gradient = _score(model, ready, here, part, fixed, graph=False)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(precision(model, ready, here, part, fixed))
+            factor = torch.linalg.cholesky(model.precision(ready, here, part, fixed))
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
             left = (gradient * step).sum(-1)
             decrement[at] = left
@@ -96,11 +84,11 @@ def find_modes(
             b[at], height[at] = _line_search(model, ready, here, step, height[at], part, fixed)
             going = (left >= tolerance) & ((b[at] - here).abs() > 1e-13).any(-1)
             if not bool(going.all()):
-                at, part, fixed = at[going], part.some(going), fixed[going]
+                at, part, fixed = at[going], part.some(going), tuple(f[going] for f in fixed)
             if not len(at):
                 break
     with torch.no_grad():
-        root, log_det = factor_root(precision(model, ready, b, block, mu1))
+        root, log_det = factor_root(model.precision(ready, b, block, whole))
     return Anchor(b, root @ root.mT, root, log_det, decrement)
 
 
@@ -127,11 +115,11 @@ def _line_search(
     step: Tensor,
     height: Tensor,
     block: Block,
-    mu1: Tensor,
+    fixed: Fixed,
 ) -> tuple[Tensor, Tensor]:
     """Halve the step of each subject until its log p(y, b) does not fall."""
     best, top = b.clone(), height.clone()
-    at, part, fixed, length = torch.arange(len(b)), block, mu1, 1.0
+    at, part, length = torch.arange(len(b)), block, 1.0
     for _ in range(12):
         trial = b[at] + length * step[at]
         value = model.log_joint(ready, trial, part, fixed)
@@ -139,7 +127,8 @@ def _line_search(
         best[at[accept]], top[at[accept]] = trial[accept], value[accept]
         if bool(accept.all()):
             break
-        at, part, fixed, length = at[~accept], part.some(~accept), fixed[~accept], 0.5 * length
+        at, part, length = at[~accept], part.some(~accept), 0.5 * length
+        fixed = tuple(f[~accept] for f in fixed)
     return best, top
 
 
@@ -152,7 +141,7 @@ def factor_root(precision: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def tracked(
-    model: Model, ready: Theta, anchor: Anchor, block: Block, mu1: Tensor | None = None
+    model: Model, ready: Theta, anchor: Anchor, block: Block, fixed: Fixed | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """m_i(theta), R_i(theta) and log |R_i|: the Gaussian that follows theta from a fixed anchor.
 
@@ -161,9 +150,9 @@ def tracked(
     all differentiable in theta. For a linear Gaussian model this is the posterior at every theta,
     so the marginal likelihood has an exact gradient whatever the nodes.
     """
-    fixed = model.mu1(ready, block.rows) if mu1 is None else mu1
+    fixed = model.fixed(ready, block) if fixed is None else fixed
     gradient = _score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
-    root, log_det = factor_root(precision(model, ready, anchor.mode, block, fixed))
+    root, log_det = factor_root(model.precision(ready, anchor.mode, block, fixed))
     step = torch.einsum("nab,ncb,nc->na", root, root, gradient)
     return anchor.mode + step, root, log_det
 

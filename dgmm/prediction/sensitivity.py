@@ -204,8 +204,8 @@ def _runs(rows: int, width: int) -> Iterator[Tensor]:
 def _mixed(model: Model, ready: Theta, block: Block, b: Tensor) -> Theta:
     """d^2 log p(y_i | b) / d b d ready at b (n, k), every entry with leading axes (n, k)."""
 
-    def lane(held: Theta, mask: Tensor, own: Tensor, *columns: Tensor) -> Tensor:
-        one = replace(block, mask=mask[None], rows=block.rows.like(_grown(columns)))
+    def lane(held: Theta, own: Tensor, *columns: Tensor) -> Tensor:
+        one = block.like(_grown(columns))
 
         def value(at: Tensor) -> Tensor:
             return model.log_likelihood(held, at[None], one)[0]
@@ -213,11 +213,9 @@ def _mixed(model: Model, ready: Theta, block: Block, b: Tensor) -> Theta:
         slope: Tensor = torch.func.grad(value)(own)
         return slope
 
-    columns = block.rows.columns()
-    in_dims = (None, 0, 0, *([0] * len(columns)))
-    return _quiet(torch.func.vmap(torch.func.jacrev(lane), in_dims=in_dims))(
-        ready, block.mask, b, *columns
-    )
+    columns = block.columns()
+    in_dims = (None, 0, *([0] * len(columns)))
+    return _quiet(torch.func.vmap(torch.func.jacrev(lane), in_dims=in_dims))(ready, b, *columns)
 
 
 def _by_row(model: Model, ready: Theta, rows: Rows, b: Tensor, mask: Tensor) -> Theta:

@@ -88,7 +88,7 @@ def _starts(done: Estimate) -> list[str]:
         )
         lines.append(wrap(text, "   "))
     apart = ", ".join(f"{value:.3f}" for value in done.start_distance)
-    residual = done.model.one_number("log_sigma") is not None
+    residual = done.model.outcome.one_number("log_sigma") is not None
     unit = "residual standard deviations" if residual else "units of the linear predictor"
     if apart:
         text = f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}"

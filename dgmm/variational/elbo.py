@@ -16,7 +16,6 @@ from dgmm.networks import Weights
 from dgmm.numerics.quadrature import sobol_gaussian
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.modes import precision
 
 __all__ = ["Bound", "elbo", "evaluate", "refine"]
 
@@ -142,6 +141,6 @@ def _newton(
         total = model.log_likelihood(ready, b + shift, block).mean(0).sum()
     gradient = torch.autograd.grad(total, shift)[0] - q.mean
     with torch.no_grad():
-        P = precision(model, ready, b, block).mean(0)
+        P = model.precision(ready, b, block).mean(0)
         step, root, log_det = from_natural(P, gradient, diagonal)
     return Posterior(q.mean + step, root, log_det)

@@ -2,8 +2,8 @@
 
 Storage is long (one entry per measurement, subjects contiguous), so unequal n_i cost nothing.
 Calculations ask for a :class:`Block`: some subjects padded to a common number of measurements J,
-with the mask of the real ones. Axis order is (M draws, n subjects, J measurements, .). With several
-grouping factors the subjects are those of the first, and every row knows its level in each.
+with the mask of the real ones. With several grouping factors the subjects are those of the first,
+and every row knows its level in each.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,132 +18,10 @@ from torch import Tensor
 
 from dgmm.design import Design
 from dgmm.families import Observations
+from dgmm.panel.crossing import Crossing, Factor, crossing_of
+from dgmm.panel.rows import Block, Rows
 
-__all__ = ["Block", "Crossing", "LatentRows", "Panel", "Rows"]
-
-
-class LatentRows(NamedTuple):
-    """What a latent structure sees of the rows of a block, in the order of time."""
-
-    T: Tensor  # (n, J, q) its columns
-    basis: Tensor  # (n, J, r) its coefficient basis phi
-    time: Tensor  # (n, J), NaN when the random part has no time
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What is known of each measurement; leading axes (N,) in a Panel, (n, J) in a Block."""
-
-    data: Observations  # outcome, trials, prior weights
-    offset: Tensor  # (N,)
-    X: Tensor  # (N, p) linear fixed columns
-    inputs: tuple[Tensor, ...]  # per dnn() term on the fixed side, (N, r)
-    T: tuple[Tensor, ...]  # per latent term, (N, q)
-    basis: tuple[Tensor, ...]  # per latent term, (N, r): coefficient basis phi
-    Z: tuple[Tensor, ...]  # per part of the formula ("zi", "dispersion"), (N, c)
-    time: Tensor  # (N,)
-    occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject
-    level: tuple[Tensor, ...] = ()  # of each of several grouping factors, (N,), -1 unknown
-    steady: tuple[bool, ...] = ()  # per dnn() term: its inputs are constant within every subject
-
-    def of_term(self, i: int) -> LatentRows:
-        """What the i-th (0, 1, ...) latent term sees."""
-        return LatentRows(self.T[i], self.basis[i], self.time)
-
-    def take(self, index: Tensor) -> Rows:
-        """The rows at ``index`` (any shape), in the shape of ``index``."""
-        return Rows(
-            Observations(*(column[index] for column in self.data)),
-            self.offset[index],
-            self.X[index],
-            tuple(block[index] for block in self.inputs),
-            tuple(block[index] for block in self.T),
-            tuple(block[index] for block in self.basis),
-            tuple(block[index] for block in self.Z),
-            self.time[index],
-            self.occasion[index],
-            tuple(level[index] for level in self.level),
-            self.steady,
-        )
-
-    def columns(self) -> tuple[Tensor, ...]:
-        """All tensors in one flat tuple, for functions mapped over subjects."""
-        fixed = (*self.data, self.offset, self.X, self.time, self.occasion)
-        return (*fixed, *self.inputs, *self.T, *self.basis, *self.Z)
-
-    def like(self, columns: tuple[Tensor, ...]) -> Rows:
-        """Rows of this structure from such a tuple."""
-        y, trials, weights, offset, X, time, occasion, *rest = columns
-        first, second = len(self.inputs), len(self.inputs) + len(self.T)
-        third = second + len(self.basis)
-        return Rows(
-            Observations(y, trials, weights),
-            offset,
-            X,
-            tuple(rest[:first]),
-            tuple(rest[first:second]),
-            tuple(rest[second:third]),
-            tuple(rest[third:]),
-            time,
-            occasion,
-            steady=self.steady,
-        )
-
-    def followed_by(self, other: Rows) -> Rows:
-        """The rows (N,) of both, without their levels of several grouping factors."""
-        pairs = zip(self.columns(), other.columns(), strict=True)
-        return self.like(tuple(torch.cat(pair) for pair in pairs))
-
-
-@dataclass(frozen=True)
-class Block:
-    """Padded measurements of n subjects, axes (n, J); ``mask`` marks those that the density counts:
-
-    the real ones, in a masked panel only those whose outcome was seen.
-    """
-
-    subjects: Tensor  # (n,) positions in the panel
-    mask: Tensor  # (n, J) bool
-    index: Tensor  # (n, J) long rows of the panel, padding repeats the first row of the subject
-    rows: Rows
-
-    def some(self, which: Tensor) -> Block:
-        """The block of some of its subjects, ``which`` (n,) bool."""
-        at = torch.nonzero(which)[:, 0]
-        return Block(self.subjects[at], self.mask[at], self.index[at], self.rows.take(at))
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """Several grouping factors, nested or crossed: their levels, and which term is whose."""
-
-    names: tuple[str, ...]  # (F,)
-    labels: tuple[np.ndarray, ...]  # (m_f,) each: levels of the fit
-    factor: tuple[int, ...]  # grouping factor of each latent term
-
-    def terms(self, f: int) -> list[int]:
-        """The latent terms of a factor."""
-        return [term for term, factor in enumerate(self.factor) if factor == f]
-
-    def gather(
-        self, effects: Sequence[Tensor], level: Sequence[Tensor], dims: Sequence[int]
-    ) -> Tensor:
-        """b of every row (N, k), term by term, from those of all levels (m_f, k_f)."""
-        parts: list[Tensor] = [torch.empty(0)] * len(self.factor)
-        for f, (values, codes) in enumerate(zip(effects, level, strict=True)):
-            terms = self.terms(f)
-            pieces = torch.split(values[codes], [dims[term] for term in terms], dim=1)
-            for term, piece in zip(terms, pieces, strict=True):
-                parts[term] = piece
-        return torch.cat(parts, dim=1)
-
-
-class Factor(NamedTuple):
-    """A grouping factor, its levels and the latent terms that vary between them."""
-
-    name: str  # "" where there is one factor only
-    labels: np.ndarray
-    terms: list[int]
+__all__ = ["Panel"]
 
 
 @dataclass(frozen=True)
@@ -162,6 +39,12 @@ class Panel:
     rows: Rows
     crossing: Crossing | None = None  # with several grouping factors; subjects are the first one's
     masked: bool = False
+    beside: tuple[Panel, ...] = ()  # further outcomes: the same subjects in the same order
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """One for every outcome."""
+        return (self, *self.beside)
 
     @property
     def n(self) -> int:
@@ -199,7 +82,7 @@ class Panel:
         subject = np.repeat(np.arange(len(start)), count)
         tensor = torch.from_numpy
         basis = [block.basis or block.columns for block in design.latents]
-        crossing, levels = _crossing(design)
+        crossing, levels = crossing_of(design)
         rows = Rows(
             Observations(*(tensor(v) for v in (design.y, design.trials, design.weights))),
             tensor(design.offset),
@@ -228,7 +111,12 @@ class Panel:
 
         A masked panel keeps all of them.
         """
-        return self if self.masked else self.keep(self.observed)
+        if self.masked:
+            return self
+        seen = self.keep(self.observed)
+        if not self.beside:
+            return seen
+        return replace(seen, beside=tuple(one.observed_rows() for one in self.beside))
 
     def masked_rows(self) -> Panel:
         """The same measurements, of which only those whose outcome was seen count in a density.
@@ -298,6 +186,7 @@ class Panel:
             count=count,
             observed=self.observed[index],
             rows=self._rows_at(index),
+            beside=tuple(one.select(subjects) for one in self.beside),
         )
 
     def regrouped(self, terms: Sequence[int]) -> Panel:
@@ -359,7 +248,8 @@ class Panel:
         first = self.start[subjects].clamp(max=len(self.subject) - 1)[:, None]
         index = torch.where(mask, first + occasion, first)
         counted = mask & self.observed[index] if self.masked else mask
-        return Block(subjects, counted, index, self.rows.take(index))
+        beside = tuple(one.block(subjects) for one in self.beside)
+        return Block(subjects, counted, index, self.rows.take(index), beside)
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:
         """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries."""
@@ -381,19 +271,6 @@ class Panel:
 def _steady(matrix: np.ndarray, subject: np.ndarray, start: np.ndarray) -> bool:
     """Whether all columns (N, r) are constant within every subject."""
     return bool(np.array_equal(matrix, matrix[start][subject]))
-
-
-def _crossing(design: Design) -> tuple[Crossing | None, tuple[Tensor, ...]]:
-    """The grouping factors and the level of every row in each, when there are several."""
-    groupings = {block.grouping.name: block.grouping for block in design.latents}
-    if len(groupings) < 2:
-        return None, ()
-    names = tuple(groupings)
-    factor = tuple(names.index(block.grouping.name) for block in design.latents)
-    labels = tuple(one.levels for one in groupings.values())
-    return Crossing(names, labels, factor), tuple(
-        torch.from_numpy(one.codes) for one in groupings.values()
-    )
 
 
 def _subjects(design: Design) -> tuple[np.ndarray, np.ndarray]:
