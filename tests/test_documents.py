@@ -109,7 +109,9 @@ def test_every_name_in_the_notation_table_exists() -> None:
                     found = holder is dgmm or hasattr(holder, "__path__")
                     found = found and importlib.util.find_spec(name) is not None
                     holder = importlib.import_module(name) if found else getattr(holder, part)
-                known = {*dir(holder), *getattr(holder, "__annotations__", {})}
+                known = set(dir(holder))
+                for one in getattr(holder, "__mro__", (holder,)):
+                    known |= set(getattr(one, "__annotations__", {}))
                 assert last in known, path
                 checked += 1
     assert checked > 40

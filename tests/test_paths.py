@@ -266,8 +266,11 @@ def test_what_is_no_path_is_refused_in_words(term: str, said: str) -> None:
     ("options", "said"),
     [
         ({"method": "reml"}, "no paths"),
-        ({"likelihood": "exact"}, "exact for Gaussian outcomes"),
-        ({"likelihood": "quadrature"}, "use 'laplace'"),
+        (
+            {"likelihood": "exact", "family": "student_t"},
+            "a Gaussian outcome .*likelihood='laplace'",
+        ),
+        ({"likelihood": "quadrature"}, "at most 3 random .*use .*likelihood='laplace'"),
     ],
 )
 def test_what_a_path_cannot_is_refused_in_words(options: dict[str, str], said: str) -> None:

@@ -24,6 +24,9 @@ def test_the_request_behind_a_fit_is_the_one_that_it_answered(
     for one in fields(asked):
         if one.name == "family":
             assert behind.family.options() == asked.family.options()
+        elif one.name == "likelihood":
+            assert behind.likelihood == fit.estimate.likelihood.word
+            assert asked.likelihood in (call.likelihood, behind.likelihood)
         else:
             assert getattr(behind, one.name) == getattr(asked, one.name), one.name
 

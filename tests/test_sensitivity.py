@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -42,10 +44,14 @@ def test_a_linear_gaussian_posterior_mean_by_differences(text: str) -> None:
     theta, seen = random_theta(model), panel.observed_rows()
     V = covariance(model.packing.size)
     likelihood = choose(model, panel, "exact")
+    history, target, places = seen, panel, torch.arange(panel.n_rows)
+    if model.serial:  # the states of the new rows follow from those of the others
+        history, places = seen.joined(panel, seen.rows.data)
+        target = replace(history, masked=False)
 
     def mean(vector: Tensor) -> Tensor:
-        posterior = likelihood.on(seen).posterior(model.packing.unpack(vector))
-        return posterior.predictive(panel, "link").mean
+        posterior = likelihood.on(history).posterior(model.packing.unpack(vector))
+        return posterior.predictive(target, "link").mean[places]
 
     x, h = model.packing.pack(theta), 1e-5
     steps = h * torch.eye(len(x), dtype=torch.float64)

@@ -54,15 +54,16 @@ def choose(
     integration = integration or Integration()
     if word == "auto" and sampled:
         word = Sampled.word
-    reasons = []
+    reasons: list[str | None] = []
     for member in MEMBERS:
         if word not in ("auto", member.word):
             continue
         reason = member.cannot(model, panel)
         if reason is None and (word != "auto" or member.automatic(model)):
             return member.of(model, panel, integration, restricted)
-        reasons.append(reason)
-    reason = next((one for one in reasons if one is not None), "no likelihood applies")
+        # members go from special to general; one for other grouping factors has nothing to say
+        reasons.insert(len(reasons) if member.separate != panel.several else 0, reason)
+    reason = next((one for one in reversed(reasons) if one), "no likelihood applies")
     raise ValueError(f"likelihood={word!r} is not available: {reason}; use {_others(model, panel)}")
 
 
