@@ -49,7 +49,7 @@ def confint(
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.
         level: probability that the interval covers.
-        method: "wald", "profile" (classical models, exact or quadrature likelihood; of the ML
+        method: "wald", "profile" (classical models without paths; of the ML
             likelihood for REML fits, as in lme4), "bootstrap" (classical models) or
             "percentile" (fits with se="bootstrap").
         parm: names of rows to calculate; all by default (profile: coefficients and variance
