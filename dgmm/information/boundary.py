@@ -56,8 +56,9 @@ def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, 
 
 def _name(done: Point, term: int, column: str) -> str:
     """A column of T, with its grouping factor when there are several."""
-    crossing = done.panel.crossing
-    return column if crossing is None else f"{column} | {crossing.names[crossing.factor[term]]}"
+    factors = done.panel.factors(len(done.model.latents))
+    own = next(factor for factor in factors if term in factor.terms)
+    return f"{column} | {own.name}" if own.name else column
 
 
 def sigma_unit(done: Point) -> float:

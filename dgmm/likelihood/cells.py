@@ -228,15 +228,14 @@ class Layout:
 
 def lay_out(panel: Panel, target: Panel | None = None) -> Layout:
     """The plan for the levels of a panel; combinations of a ``target`` become empty cells."""
-    crossing = panel.crossing
-    assert crossing is not None
     dims = [block.shape[-1] for block in panel.rows.T]
     first = np.cumsum([0, *dims])
+    factors = panel.factors(len(dims))
     of_factor = [
-        np.concatenate([np.arange(first[t], first[t + 1]) for t in crossing.terms(f)])
-        for f in range(len(crossing.names))
+        np.concatenate([np.arange(first[t], first[t + 1]) for t in factor.terms])
+        for factor in factors
     ]
-    sizes = [len(labels) for labels in crossing.labels]
+    sizes = [len(factor.labels) for factor in factors]
     codes = np.stack([level.numpy() for level in panel.rows.level], axis=1)
     new = codes[:0]
     if target is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dgmm.model import Model
-from dgmm.panel import Panel
+from dgmm.panel import Panel, effects_of_rows
 from dgmm.parameters import Theta
 
 __all__ = ["simulate_crossed", "simulate_outcomes", "simulate_panel"]
@@ -63,16 +63,13 @@ def simulate_crossed(
 
     or the given ``effects``, (m_f, k_f) for each factor.
     """
-    crossing, rows, ready = panel.crossing, panel.rows, model.prepare(theta)
-    assert crossing is not None
+    rows, ready = panel.rows, model.prepare(theta)
     dims = [latent.dim for latent in model.latents]
+    factors = panel.factors(len(dims))
     if effects is None:
-        sizes = [
-            (len(labels), sum(dims[term] for term in crossing.terms(f)))
-            for f, labels in enumerate(crossing.labels)
-        ]
+        sizes = [(len(one.labels), sum(dims[term] for term in one.terms)) for one in factors]
         effects = [torch.randn(*size, generator=generator, dtype=torch.float64) for size in sizes]
-    b = crossing.gather(effects, rows.level, dims)
+    b = effects_of_rows(factors, effects, rows.level, dims)
     with torch.no_grad():
         each = rows.take(torch.arange(panel.n_rows)[:, None])  # every row by itself
         eta = model.mu1(ready, rows) + model.mu2(ready, b, each)[:, 0]

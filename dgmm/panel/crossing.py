@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgmm.design import Design
 
-__all__ = ["Crossing", "Factor", "crossing_of"]
+__all__ = ["Crossing", "Factor", "crossing_of", "effects_of_rows"]
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,6 @@ class Crossing:
         """The latent terms of a factor."""
         return [term for term, factor in enumerate(self.factor) if factor == f]
 
-    def gather(
-        self, effects: Sequence[Tensor], level: Sequence[Tensor], dims: Sequence[int]
-    ) -> Tensor:
-        """b of every row (N, k), term by term, from those of all levels (m_f, k_f)."""
-        parts: list[Tensor] = [torch.empty(0)] * len(self.factor)
-        for f, (values, codes) in enumerate(zip(effects, level, strict=True)):
-            terms = self.terms(f)
-            pieces = torch.split(values[codes], [dims[term] for term in terms], dim=1)
-            for term, piece in zip(terms, pieces, strict=True):
-                parts[term] = piece
-        return torch.cat(parts, dim=1)
-
 
 class Factor(NamedTuple):
     """A grouping factor, its levels and the latent terms that vary between them."""
@@ -46,6 +34,21 @@ class Factor(NamedTuple):
     name: str  # "" where there is one factor only
     labels: np.ndarray
     terms: list[int]
+
+
+def effects_of_rows(
+    factors: Sequence[Factor],
+    effects: Sequence[Tensor],
+    level: Sequence[Tensor],
+    dims: Sequence[int],
+) -> Tensor:
+    """b of every row (N, k), term by term, from those of all levels (m_f, k_f)."""
+    parts: list[Tensor] = [torch.empty(0)] * len(dims)
+    for factor, values, codes in zip(factors, effects, level, strict=True):
+        pieces = torch.split(values[codes], [dims[term] for term in factor.terms], dim=1)
+        for term, piece in zip(factor.terms, pieces, strict=True):
+            parts[term] = piece
+    return torch.cat(parts, dim=1)
 
 
 def crossing_of(design: Design) -> tuple[Crossing | None, tuple[Tensor, ...]]:
