@@ -21,7 +21,7 @@ demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical mode
 	$(PY) -m dgmm demo
 
 test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
 
 pages: $(VENV)/.ok ## run the documents and the short vignettes (two minutes)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "pages and not slow"
