@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 
 from dgmm import Fit, mixed_model
 from dgmm.datasets import load
+
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # tests run beside each other, starts do not
 
 REFERENCE = Path(__file__).parent / "reference"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import build, crossed_frame, frame, whole
 
-from dgmm.panel import Block, Crossing, Panel
+from dgmm.panel import Block, Factor, Panel, effects_of_rows
 
 TEXT = "y ~ x + t + (t | id)"
 
@@ -200,8 +200,8 @@ def test_the_levels_of_several_factors_follow_the_rows() -> None:
 
 
 def test_effects_of_levels_are_gathered_term_by_term() -> None:
-    crossing = Crossing(("a", "b"), (np.arange(2), np.arange(3)), (0, 1, 0))
+    factors = [Factor("a", np.arange(2), [0, 2]), Factor("b", np.arange(3), [1])]
     effects = [torch.tensor([[1.0, 2, 3], [4, 5, 6]]), torch.tensor([[10.0], [20], [30]])]
     level = [torch.tensor([1, 0]), torch.tensor([2, 2])]
     wanted = torch.tensor([[4.0, 30, 5, 6], [1, 30, 2, 3]])
-    assert torch.equal(crossing.gather(effects, level, [1, 1, 2]), wanted)
+    assert torch.equal(effects_of_rows(factors, effects, level, [1, 1, 2]), wanted)

@@ -370,12 +370,12 @@ def test_new_subjects_have_the_mean_and_the_whole_variance() -> None:
 
 def test_simulated_paths_have_their_covariance() -> None:
     fit = dgmm.mixed_model(FORMULAS["ou"], DATA, verbose=0)
-    y = fit.simulate(4000, seed=3).to_numpy()
+    y = fit.simulate(1000, seed=3).to_numpy()
     own = np.flatnonzero(DATA["id"] == 5)
     t = DATA["time"].to_numpy()[own]
     sd, scale, sigma = fit.var_corr()["sdcor"]
     V = sd**2 * np.exp(-np.abs(t[:, None] - t) / scale) + sigma**2 * np.eye(len(t))
-    error = np.sqrt((V**2 + np.outer(np.diag(V), np.diag(V))) / 4000)
+    error = np.sqrt((V**2 + np.outer(np.diag(V), np.diag(V))) / 1000)
     assert (np.abs(np.cov(y[own]) - V) < 4.5 * error).all()
 
 
@@ -384,13 +384,13 @@ def test_what_was_not_seen_is_drawn_from_its_conditional_normal() -> None:
     data = gaps(40)
     fit = dgmm.mixed_model(FORMULAS["ou"], data, se=None, verbose=0)
     expected = fit.predict(interval=None)["fit"].to_numpy()
-    draws = np.stack([one["y"].to_numpy() for one in fit.impute(m=200, seed=2, data=data)])
+    draws = np.stack([one["y"].to_numpy() for one in fit.impute(m=60, seed=2, data=data)])
     gone = data["y"].isna().to_numpy()
     spread = draws[:, gone].std(0)
     assert (spread > fit.sigma()).all()
-    assert np.abs((draws[:, gone].mean(0) - expected[gone]) / spread * np.sqrt(200)).max() < 4
-    again = fit.simulate(400, seed=2, condition_on_data=True).to_numpy()
-    assert np.abs(again.mean(1) - expected).max() < 5 * fit.sigma() / np.sqrt(400)
+    assert np.abs((draws[:, gone].mean(0) - expected[gone]) / spread * np.sqrt(60)).max() < 4
+    again = fit.simulate(150, seed=2, condition_on_data=True).to_numpy()
+    assert np.abs(again.mean(1) - expected).max() < 5 * fit.sigma() / np.sqrt(150)
 
 
 def test_a_path_is_compared_with_a_smaller_model() -> None:
