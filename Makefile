@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+# Two processes of one thread each; a file stays in one of them.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -21,10 +23,10 @@ demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical mode
 	$(PY) -m dgmm demo
 
 test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadfile
+	$(PYTEST) -q
 
 pages: $(VENV)/.ok ## run the documents and the short vignettes (two minutes)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -m "pages and not slow"
+	$(PYTEST) --dist load -q -m "pages and not slow"
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
 	$(PY) -m ruff check
