@@ -245,7 +245,7 @@ def test_log_scores_of_the_data_are_its_log_likelihood(
     ["(dnn(t, hidden=(4,), latent=1) | id) + (ou(t) | id)", "dnn(x, hidden=(4,)) + (ou(t) | id)"],
 )
 def test_a_path_stands_beside_networks(terms: str) -> None:
-    fit = dgmm.mixed_model(f"y ~ t + {terms}", data(), verbose=0, starts=1, control=QUICK)
+    fit = dgmm.mixed_model(f"y ~ t + {terms}", data(20), verbose=0, starts=1, control=QUICK)
     below = fit.estimate.nested
     assert below is not None
     assert "ou" in [one.name for one in below.model.latents]
@@ -253,5 +253,5 @@ def test_a_path_stands_beside_networks(terms: str) -> None:
     assert np.isfinite(fit.fitted()).all()
     assert (fit.std_errors() > 0).all()
     assert "ou(t)" in str(fit.summary())
-    few = data().query("id < 4")
+    few = data(20).query("id < 4")
     assert (fit.predict(few, interval="confidence")["se"] > 0).all()
