@@ -9,9 +9,15 @@ from dgmm.estimate.amortised import fit_amortised
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood
+from dgmm.model import Model
 from dgmm.parameters import Theta
 
-__all__ = ["fit_linear"]
+__all__ = ["cannot", "fit_linear"]
+
+
+def cannot(model: Model, request: Request) -> str | None:
+    """Why the likelihood is not maximised at once; None when it is."""
+    return None if model.linear else "networks need a penalty or the bound"
 
 
 def fit_linear(

@@ -34,15 +34,15 @@ from dgmm.likelihood.growth import (
 )
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.vector import ClassicalObjective
-from dgmm.model import START_RIDGE
+from dgmm.model import START_RIDGE, Model
 from dgmm.networks import Weights
 from dgmm.parameters import Theta
 from dgmm.penalised.objective import Penalised, State
 from dgmm.penalised.search import Reached, climb_networks, ridges
-from dgmm.penalised.split import Split, take_apart
+from dgmm.penalised.split import Split, fixed_only, take_apart
 from dgmm.runtime.progress import Progress
 
-__all__ = ["fit_curved"]
+__all__ = ["cannot", "fit_curved"]
 
 FIRST_ROWS = 3_000
 """With more than twice as many rows, the search begins on about so many."""
@@ -64,8 +64,18 @@ EVALUATIONS = 40
 Report = Callable[[int, float], None]
 
 
-def fit_curved(likelihood: Likelihood, nested: Design, request: Request) -> Estimate:
+def cannot(model: Model, request: Request) -> str | None:
+    """Why the penalised marginal likelihood is not maximised; None when it is."""
+    if request.method == "vae":
+        return "method='vae' takes the variational bound"
+    if not fixed_only(model):
+        return "the penalised likelihood is for networks on the fixed side alone"
+    return None
+
+
+def fit_curved(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
     """Fit a model whose networks are all on the fixed side."""
+    assert nested is not None
     panel = likelihood.panel
     below = Nested.of(nested, request, request.likelihood)
     classical = below.fit()

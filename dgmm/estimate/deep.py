@@ -41,6 +41,7 @@ from dgmm.variational.schedule import Schedule, schedule_for
 from dgmm.variational.training import Trace, train
 
 __all__ = [
+    "cannot",
     "fit_deep",
     "polish_deep",
     "polish_heads",
@@ -103,11 +104,17 @@ class _Start:
         return self.polished.path[-1]
 
 
-def fit_deep(likelihood: Likelihood, nested: Design, request: Request) -> Estimate:
+def cannot(model: Model, request: Request) -> str | None:
+    """Why networks do not learn on the variational bound; None when they do."""
+    return "the variational bound is for networks" if model.linear else None
+
+
+def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
     """Stages 1 to 4 of a model with neural random effects, start by start.
 
     The start of the largest penalised likelihood is reported; predictions average over all of them.
     """
+    assert nested is not None
     model, panel = likelihood.model, likelihood.panel
     below = Nested.of(nested, request, "auto")
     classical = below.fit()

@@ -12,19 +12,41 @@ maximised directly (``curved``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
 from dgmm.design import Design
-from dgmm.estimate.classical import fit_linear
-from dgmm.estimate.curved import fit_curved
-from dgmm.estimate.deep import fit_deep
+from dgmm.estimate import classical, curved, deep
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
-from dgmm.likelihood import choose
-from dgmm.model import build_model
+from dgmm.likelihood import Likelihood, choose
+from dgmm.model import Model, build_model
 from dgmm.panel import Panel
-from dgmm.penalised.split import fixed_only
 
-__all__ = ["estimate"]
+__all__ = ["ROUTES", "Route", "estimate"]
+
+
+class Route(NamedTuple):
+    """One way to find theta-hat.
+
+    cannot: why it does not apply to a model and a request, in a sentence; None when it does.
+    fit: from the likelihood, the classical design beneath a deep one, eta of the independence
+        model at the observed rows (N_obs,), and the request.
+    """
+
+    cannot: Callable[[Model, Request], str | None]
+    fit: Callable[[Likelihood, Design | None, Tensor, Request], Estimate]
+
+
+ROUTES = (
+    Route(classical.cannot, lambda one, nested, eta, asked: classical.fit_linear(one, eta, asked)),
+    Route(curved.cannot, lambda one, nested, eta, asked: curved.fit_curved(one, nested, asked)),
+    Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_deep(one, nested, asked)),
+)
+"""In the order in which they are tried."""
 
 
 def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
@@ -39,10 +61,8 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
         restricted=request.method == "reml",
         sampled=request.method == "vae",
     )
-    if nested is None:
-        done = fit_linear(likelihood, start, request)
-    elif fixed_only(model) and request.method != "vae":
-        done = fit_curved(likelihood, nested, request)
-    else:
-        done = fit_deep(likelihood, nested, request)
+    reasons = [route.cannot(model, request) for route in ROUTES]
+    if None not in reasons:
+        raise ValueError(f"no way to fit this model: {'; '.join(map(str, reasons))}")
+    done = ROUTES[reasons.index(None)].fit(likelihood, nested, start, request)
     return with_patterns(done, request) if request.missing == "pattern" else done
