@@ -60,7 +60,8 @@ def mixed_model(
             times, ``(ar1(visit) | id)`` at whole numbers, alone or beside ``(1 | id)``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
-        family: "gaussian", "bernoulli", "binomial", "poisson" or a Family of your own.
+        family: "gaussian", "bernoulli", "binomial", "poisson" or another word of
+            ``dgmm.families``, or a Family of your own.
         link: one of the family's links; its first one by default.
         method: "ml" (with networks on the fixed side the likelihood is penalised), "reml", "vae"
             (variational auto-encoder, then polished on the marginal likelihood); "auto" is VAE
@@ -68,8 +69,8 @@ def mixed_model(
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
             effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
             (any), "laplace" (any without networks left of a bar: an approximation, fast); "auto"
-            takes the first of the first three that applies. With several grouping factors
-            "exact", or "laplace" for other outcomes.
+            takes the first of the first three that applies. With several grouping factors, and
+            beside paths, "exact", or "laplace" for other outcomes.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing, which is right when
             they are missing at random. "saem": the same likelihood by stochastic approximation

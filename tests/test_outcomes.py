@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy import special, stats
+from scipy import optimize, special, stats
 from torch import Tensor
 from toys import build, frame, random_theta
 
@@ -119,3 +119,28 @@ def test_modes_are_where_the_joint_density_is_flat(made) -> None:
         b = find_modes(model, theta, block).mode.requires_grad_()
         (slope,) = torch.autograd.grad(model.log_joint(ready, b, block).sum(), b)
         assert float(slope.abs().max()) < 1e-6
+
+
+def test_a_panel_of_several_outcomes_keeps_them_together(made) -> None:
+    """Unknown subjects, masks and selections reach every outcome."""
+    model, panel, theta = made
+    value = choose(model, panel, "laplace").each(theta).value
+    ids = np.array([panel.ids[4], "nobody", panel.ids[1]], dtype=object)
+    aligned = panel.align(ids)
+    assert [one.n for one in aligned.panels] == [3, 3]
+    found = choose(model, aligned, "laplace").each(theta).value
+    torch.testing.assert_close(found, torch.stack([value[4], torch.zeros(()).double(), value[1]]))
+    masked = choose(model, panel.masked_rows(), "laplace").each(theta).value
+    torch.testing.assert_close(masked, value)
+
+
+def test_without_random_effects_all_outcomes_are_at_their_maximum(made) -> None:
+    model, panel, theta = made
+    found = choose(model, panel, "laplace").independence(theta)
+    y, z = (one.observed_rows().rows for one in panel.panels)
+    X, seen = y.X.numpy(), y.data.y.numpy()
+    rest = seen - X @ np.linalg.lstsq(X, seen)[0]
+    expected = stats.norm.logpdf(rest, 0, rest.std()).sum()
+    X, sign = z.X.numpy(), 2 * z.data.y.numpy() - 1
+    below = optimize.minimize(lambda beta: -special.log_expit(sign * (X @ beta)).sum(), [0.0, 0.0])
+    assert found == pytest.approx(expected - below.fun, abs=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from toys import build, crossed_frame, frame, whole
+from toys import build, crossed_frame, frame, random_theta, whole
 
 from dgmm.panel import Block, Factor, Panel, effects_of_rows
 
@@ -205,3 +205,24 @@ def test_effects_of_levels_are_gathered_term_by_term() -> None:
     level = [torch.tensor([1, 0]), torch.tensor([2, 2])]
     wanted = torch.tensor([[4.0, 30, 5, 6], [1, 30, 2, 3]])
     assert torch.equal(effects_of_rows(factors, effects, level, [1, 1, 2]), wanted)
+
+
+def test_joined_rows_have_networks_of_their_own_inputs() -> None:
+    """An input that is constant within subjects may be another one in new rows."""
+    seen = frame(6, 4, seed=4)
+    seen["z0"] = seen["id"] * 0.3
+    model, history = build("y ~ dnn(z0, hidden=(3,)) + (ou(t) | id)", seen)
+    later = seen.assign(z0=seen["z0"] + 1, t=seen["t"] - 0.5)
+    _, target = build("y ~ dnn(z0, hidden=(3,)) + (ou(t) | id)", later)
+    assert history.rows.steady == (True,)
+    both, place = history.joined(target, history.rows.data)
+    ready = model.prepare(random_theta(model))
+    new = torch.zeros(both.n_rows, dtype=torch.bool).index_fill(0, place, True)
+    for part, at in ((target, place), (history, torch.nonzero(~new)[:, 0])):
+        whole = torch.zeros(both.n_rows, dtype=torch.float64)
+        for block in both.blocks():
+            whole[block.index] = model.mu1(ready, block.rows)
+        alone = torch.zeros(part.n_rows, dtype=torch.float64)
+        for block in part.blocks():
+            alone[block.index] = model.mu1(ready, block.rows)
+        torch.testing.assert_close(whole[at], alone)

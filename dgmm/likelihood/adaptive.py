@@ -45,8 +45,8 @@ class Adaptive(Likelihood):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        if panel.several:
-            return "it is for one grouping factor"
+        if reason := cls.one_factor(panel):
+            return reason
         if len(model.outcomes) > 1:
             return "it is for one outcome"
         if model.networks or not model.by_columns:
@@ -177,7 +177,9 @@ class AdaptiveQuadrature(Adaptive):
     def of(
         cls, model: Model, panel: Panel, integration: Integration, restricted: bool = False
     ) -> Likelihood:
-        return cls(model, panel, integration, first_quadrature(model.k, integration))
+        plain = super().of(model, panel, integration, restricted)
+        rule = first_quadrature(model.k, integration)
+        return cls(plain.model, plain.panel, integration, rule)
 
     @classmethod
     def automatic(cls, model: Model) -> bool:

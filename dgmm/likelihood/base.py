@@ -144,6 +144,14 @@ class Likelihood(ABC):
             )
         return cls(model.sized(panel), panel, integration)
 
+    @staticmethod
+    def one_factor(panel: Panel) -> str | None:
+        """Why a likelihood of independent subjects does not apply, with the factors found."""
+        if not panel.several:
+            return None
+        names = " and ".join(factor.name for factor in panel.factors(len(panel.rows.T)))
+        return f"it is for one grouping factor, and the formula has {names}"
+
     @classmethod
     def automatic(cls, model: Model) -> bool:
         """Whether likelihood="auto" may take it for a model that it applies to."""
@@ -324,7 +332,9 @@ def chosen_columns(scores: np.ndarray, whole: Packing, packing: Packing | None) 
 
 def at_zero(model: Model, theta: Theta, observed: Panel) -> float:
     """max sum_i log p(y_i | b = 0) over beta and extra parameters."""
-    packing = Packing({name: model.packing.shapes[name] for name in ("beta", "extra")})
+    shapes = model.packing.shapes
+    own = [f"{one.key}{name}" for one in model.outcomes for name in ("beta", "extra")]
+    packing = Packing({name: shapes[name] for name in own})
     blocks = list(observed.blocks())
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:

@@ -64,7 +64,10 @@ def choose(
         # members go from special to general; one for other grouping factors has nothing to say
         reasons.insert(len(reasons) if member.separate != panel.several else 0, reason)
     reason = next((one for one in reversed(reasons) if one), "no likelihood applies")
-    raise ValueError(f"likelihood={word!r} is not available: {reason}; use {_others(model, panel)}")
+    others = _others(model, panel)
+    if not others:
+        raise ValueError(f"there is no likelihood for this model: {reason}")
+    raise ValueError(f"likelihood={word!r} is not available: {reason}; use {others}")
 
 
 def alike(likelihood: Likelihood, model: Model, panel: Panel) -> Likelihood:

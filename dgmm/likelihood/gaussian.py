@@ -72,8 +72,8 @@ class Gaussian(Likelihood):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        if panel.several:
-            return "it is for one grouping factor"
+        if reason := cls.one_factor(panel):
+            return reason
         if model.networks or not model.by_columns:
             return "it is for random effects T Lambda b and models without dnn()"
         return closed_form(model)
@@ -111,10 +111,12 @@ class Gaussian(Likelihood):
         return self._at(x), wanted
 
     def each(self, theta: Theta) -> Each:
+        """l_i of every subject; of the likelihood, which the restricted one is no sum of."""
         value = per_subject(self.model, theta, self.observed)
         return Each(value, torch.zeros_like(value), 0.0)
 
     def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        """Gradients of l_i; of the likelihood, which the restricted one is no sum of."""
         engine = ResidualLikelihood(self.model, self.observed)
         x = engine.vector(theta)
         found = engine.value_and_gradient(x, scores=True).scores

@@ -53,7 +53,7 @@ class Numerical(Likelihood):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        return "it is for one grouping factor" if panel.several else None
+        return cls.one_factor(panel)
 
     # -- the function ----------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ def simulate_outcomes(
     generator: torch.Generator,
     effects: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """y for every row of a panel, (N,): new effects of all levels, or the given ``effects``.
+    """The first outcome at every row, (N,): new effects of all levels, or the given ``effects``.
 
     effects: (m_f, k_f) for each grouping factor.
     """
@@ -38,7 +38,7 @@ def simulate_panel(
     generator: torch.Generator,
     effects: Tensor | None = None,
 ) -> Tensor:
-    """y for every row of a panel, (N,): new b_i ~ N(0, I), or the given ``effects`` (n, k)."""
+    """The first outcome at every row, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
     ready = model.prepare(theta)
     y = torch.zeros(panel.n_rows, dtype=torch.float64)
     if effects is None:

@@ -125,7 +125,8 @@ class Panel:
         """
         seen, data = self.observed.int().argmax(), self.rows.data
         filled = Observations(*(torch.where(self.observed, v, v[seen]) for v in data))
-        return replace(self, rows=replace(self.rows, data=filled), masked=True)
+        beside = tuple(one.masked_rows() for one in self.beside)
+        return replace(self, rows=replace(self.rows, data=filled), masked=True, beside=beside)
 
     def joined(self, target: Panel, stand_in: Observations) -> tuple[Panel, Tensor]:
         """The rows here and those of ``target`` by subject and time, and where the latter stand.
@@ -134,7 +135,12 @@ class Panel:
         the outcomes of ``target`` count as not seen: its rows are there for the states of paths.
 
         stand_in: some outcomes (R,) of the family, of which the first takes their place.
+
+        Raises:
+            ValueError: there are several outcomes or grouping factors.
         """
+        if self.beside or self.several:
+            raise ValueError("rows are joined by time for one outcome and one grouping factor")
         data = Observations(*(column[:1].expand(target.n_rows) for column in stand_in))
         there = replace(target.rows.take(torch.arange(target.n_rows)), data=data)
         rows = self.rows.take(torch.arange(self.n_rows)).followed_by(there)
@@ -155,7 +161,7 @@ class Panel:
         return both, place[self.n_rows :]
 
     def keep(self, which: Tensor) -> Panel:
-        """The same subjects with only some measurements, ``which`` (N,) bool."""
+        """The same subjects with only some rows ``which`` (N,) of the first outcome."""
         if bool(which.all()):
             return self
         kept = torch.nonzero(which)[:, 0]
@@ -219,13 +225,14 @@ class Panel:
         return self.rows.take(index if len(index) else torch.zeros(1, dtype=torch.long))
 
     def with_outcome(self, y: Tensor) -> Panel:
-        """The same measurements with other outcomes (N,)."""
+        """The same measurements with other values (N,) of the first outcome."""
         return self.with_data(self.rows.data._replace(y=y))
 
     def with_data(self, data: Observations) -> Panel:
-        """The same measurements with other outcomes, trials and weights."""
-        rows = replace(self.rows, data=data)
-        return replace(self, rows=rows, observed=~torch.isnan(data.y))
+        """The same measurements with other values, trials and weights of the first outcome."""
+        seen = ~torch.isnan(data.y)
+        observed = self.observed & seen if self.masked else seen
+        return replace(self, rows=replace(self.rows, data=data), observed=observed)
 
     def align(self, ids: np.ndarray) -> Panel:
         """The subjects ``ids`` in their order; those unknown here come without measurements."""
@@ -237,7 +244,8 @@ class Panel:
         count[known] = chosen.count
         subject = torch.from_numpy(known)[chosen.subject]
         start = torch.cumsum(count, 0) - count
-        return replace(chosen, ids=ids, subject=subject, start=start, count=count)
+        beside = tuple(one.align(ids) for one in self.beside)
+        return replace(chosen, ids=ids, subject=subject, start=start, count=count, beside=beside)
 
     def block(self, subjects: Tensor) -> Block:
         """Pad the measurements of ``subjects`` (positions) to a common length."""

@@ -84,9 +84,13 @@ class Rows:
         )
 
     def followed_by(self, other: Rows) -> Rows:
-        """The rows (N,) of both, without their levels of several grouping factors."""
+        """The rows (N,) of both, without their levels of several grouping factors.
+
+        Inputs that are constant within the subjects of each need not be so in both together.
+        """
         pairs = zip(self.columns(), other.columns(), strict=True)
-        return self.like(tuple(torch.cat(pair) for pair in pairs))
+        both = self.like(tuple(torch.cat(pair) for pair in pairs))
+        return replace(both, steady=(False,) * len(self.inputs))
 
 
 @dataclass(frozen=True)

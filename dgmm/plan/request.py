@@ -177,6 +177,22 @@ def _method(method: str, formula: Formula, missing: str) -> str:
     return "vae" if by_bound or missing == "saem" else "ml"
 
 
+def _no_reml(word: str, design: Design, family: Family) -> str:
+    """Why there is no restricted likelihood, what is there and what to do."""
+    if not family.conjugate:
+        found = f"family={family.name!r} with link={family.link.name!r} is given"
+    elif design.parts:
+        found = " and ".join(f"{name}=" for name in design.parts) + " is given"
+    elif has_neural_effects(design.formula):
+        found = "there is a dnn() left of a bar"
+    else:
+        found = f"likelihood={word!r} is given"
+    return (
+        "method='reml' is for Gaussian linear mixed models, likelihood='exact', and "
+        f"{found}; use method='ml'"
+    )
+
+
 def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
     """The word of likelihood=, where it fits the method; the model is asked when it is built."""
     _one_of("likelihood", word, WORDS)
@@ -189,7 +205,7 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
     _check_paths(method, design)
     closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
     if method == "reml" and not (closed and word in ("auto", "exact")):
-        raise ValueError("method='reml' is for Gaussian linear mixed models, likelihood='exact'")
+        raise ValueError(_no_reml(word, design, family))
     if method == "vae" and word == "exact":
         raise ValueError(
             "likelihood='exact' is for a Gaussian outcome with identity link and linear random "
