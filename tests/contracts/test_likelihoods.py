@@ -66,17 +66,18 @@ class Case:
         return "_".join(word for word in told if word)
 
 
-ALL = ("exact", "laplace", "quadrature", "importance")
+CLOSED = ("exact", "laplace", "quadrature")
+ALL = (*CLOSED, "importance")
 NODES = ("laplace", "quadrature", "importance")
 CASES = (
-    Case("y ~ x + t + (1 | id)", ALL),
+    Case("y ~ x + t + (1 | id)", CLOSED),
     Case("y ~ x + t + (t | id)", ALL),
-    Case("y ~ x + t + (t || id)", ALL),
-    Case("y ~ x + (1 | id) + (0 + t | id)", ALL),
-    Case("y ~ x + (1 | id) + (0 + t + w || id)", ALL),
+    Case("y ~ x + t + (t || id)", CLOSED),
+    Case("y ~ x + (1 | id) + (0 + t | id)", CLOSED),
+    Case("y ~ x + (1 | id) + (0 + t + w || id)", CLOSED),
     Case("y ~ 1 + (t + w | id)", ALL),
     Case("y ~ x + (t | id)", ALL, weights="w"),
-    Case("y ~ x + offset(w) + (t | id)", ALL),
+    Case("y ~ x + offset(w) + (t | id)", CLOSED),
     Case("y ~ x + t + (t | id)", ALL, with_gaps),
     Case("y ~ x + offset(t) + (1 | id)", ALL, with_gaps, weights="w"),
     Case("y ~ x + (1 | a) + (1 | b)", ("exact",), several),
