@@ -69,9 +69,7 @@ class Adaptive(Likelihood):
         engine = self.engine
         x = engine.vector(theta)
         found = engine.value_and_gradient(x)
-        slope = torch.from_numpy(found.gradient * engine.working_slope(x))
-        gradient = self.model.packing.unpack(slope)
-        return found.value, {n: g for n, g in gradient.items() if free is None or n in free}
+        return found.value, self._gradient(found.gradient * engine.working_slope(x), free)
 
     def each(self, theta: Theta) -> Each:
         value = self._per_subject(theta)

@@ -24,6 +24,7 @@ from dgmm.parameters import Packing, Theta
 
 __all__ = [
     "ROUNDS",
+    "SEPARATE_MODELS",
     "Each",
     "Integration",
     "Likelihood",
@@ -38,6 +39,12 @@ __all__ = [
 
 ROUNDS = 12
 """Most times that the anchors of the nodes are moved during a search."""
+
+SEPARATE_MODELS = (
+    "models with one grouping factor: with several, the subjects are not independent and have no "
+    "log-likelihoods of their own"
+)
+"""The models that have a log-likelihood of every subject, for messages."""
 
 
 @dataclass(frozen=True)
@@ -253,13 +260,20 @@ class Likelihood(ABC):
         """With draws of every subject that depend on its id, not on who else is there."""
         return self
 
+    def _vector(self, theta: Theta) -> np.ndarray:
+        """theta as the engines take it, (P,)."""
+        vector: np.ndarray = self.model.packing.pack(theta).detach().numpy()
+        return vector
+
+    def _gradient(self, slope: np.ndarray, free: Collection[str] | None) -> Theta:
+        """A gradient (P,) of an engine by name, in the ``free`` parameters, by default all."""
+        gradient = self.model.packing.unpack(torch.from_numpy(slope))
+        return {n: g for n, g in gradient.items() if free is None or n in free}
+
     def check_separate(self, asked: str) -> None:
         """Raise ValueError where subjects have no log-likelihoods of their own."""
         if not self.separate:
-            raise ValueError(
-                f"{asked} is for models with one grouping factor: with several, the subjects are "
-                "not independent and have no log-likelihoods of their own"
-            )
+            raise ValueError(f"{asked} is for {SEPARATE_MODELS}")
 
     def choice(self) -> dict[str, Any]:
         """The arguments of choose() that lead to this kind of likelihood."""

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from dgmm.likelihood.base import Each
+from dgmm.likelihood.base import SEPARATE_MODELS, Each
 from dgmm.likelihood.crossed_statistics import crossed_statistics
 from dgmm.likelihood.gaussian import Gaussian, closed_form
 from dgmm.likelihood.level_posterior import LevelPosterior
@@ -28,10 +28,7 @@ RESTARTS = (0.3, 3.0)
 ZERO = 1e-6
 """A diagonal entry of Lambda below it is a variance of zero."""
 
-NOT_SEPARATE = (
-    "log-likelihoods and scores of single subjects are for models with one grouping factor: with "
-    "several, the subjects are not independent and have no log-likelihoods of their own"
-)
+NOT_SEPARATE = f"log-likelihoods and scores of single subjects are for {SEPARATE_MODELS}"
 
 
 def not_crossed(model: Model, panel: Panel) -> str | None:

@@ -39,10 +39,6 @@ class CrossedLaplace(Likelihood):
     def _engine(self) -> CrossedEngine:
         return CrossedEngine(self.model, self.observed)
 
-    def _vector(self, theta: Theta) -> np.ndarray:
-        vector: np.ndarray = self.model.packing.pack(theta).detach().numpy()
-        return vector
-
     # -- the function ----------------------------------------------------------------------------
 
     def value(self, theta: Theta) -> float:
@@ -52,8 +48,7 @@ class CrossedLaplace(Likelihood):
         self, theta: Theta, free: Collection[str] | None = None
     ) -> tuple[float, Theta]:
         value, slope = self._engine.value_and_gradient(self._vector(theta))
-        gradient = self.model.packing.unpack(torch.from_numpy(slope))
-        return value, {n: g for n, g in gradient.items() if free is None or n in free}
+        return value, self._gradient(slope, free)
 
     def each(self, theta: Theta) -> Each:
         raise ValueError(NOT_SEPARATE)

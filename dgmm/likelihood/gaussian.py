@@ -95,10 +95,6 @@ class Gaussian(Likelihood):
     def _at(self) -> GaussianValue:
         return GaussianValue(self.statistics, self.restricted)
 
-    def _vector(self, theta: Theta) -> np.ndarray:
-        vector: np.ndarray = self.model.packing.pack(theta).detach().numpy()
-        return vector
-
     def value(self, theta: Theta) -> float:
         return self._at(self._vector(theta))
 
@@ -106,9 +102,7 @@ class Gaussian(Likelihood):
         self, theta: Theta, free: Collection[str] | None = None
     ) -> tuple[float, Theta]:
         x = self._vector(theta)
-        gradient = self.model.packing.unpack(torch.from_numpy(self._at.gradient(x)))
-        wanted = gradient if free is None else {n: g for n, g in gradient.items() if n in free}
-        return self._at(x), wanted
+        return self._at(x), self._gradient(self._at.gradient(x), free)
 
     def each(self, theta: Theta) -> Each:
         """l_i of every subject; of the likelihood, which the restricted one is no sum of."""

@@ -10,6 +10,7 @@ x (P,) is a vector in any parametrisation. Gradients and Hessians are autograd's
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,12 +41,12 @@ def condition(
     return gain @ (y - mean), prior - gain @ cross.T
 
 
-class _Differentiable:
+class _Differentiable(ABC):
     """A function x (P,) -> each (n,), with what autograd makes of it."""
 
+    @abstractmethod
     def each(self, x: Tensor) -> Tensor:
         """l_i, (n,)."""
-        raise NotImplementedError
 
     def total(self, x: Tensor) -> Tensor:
         """l."""
