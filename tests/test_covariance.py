@@ -35,9 +35,9 @@ def test_free_entries(made: tuple[Model, Theta]) -> None:
     Lambda = torch.block_diag(
         *(one.loadings(part(theta, f"latent{i}.")) for i, one in enumerate(model.latents, 1))
     )
-    scale = torch.cat([latent.scale for latent in model.latents])
+    frame = torch.block_diag(*(latent.frame for latent in model.latents))
     filled = torch.from_numpy(pattern.fill(entries.numpy()))
-    assert torch.allclose(scale[:, None] * filled, Lambda, atol=1e-14)
+    assert torch.allclose(frame @ filled, Lambda, atol=1e-13)
 
 
 def test_columns_of_either_sign_are_one_covariance(made: tuple[Model, Theta]) -> None:

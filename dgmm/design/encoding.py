@@ -18,6 +18,12 @@ from dgmm.formula import linear_terms
 from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.transforms import Factor
 
+DEPENDENT = 1e-7
+"""Share of a column that earlier ones do not explain, below which it is a combination of them."""
+
+ROUNDING = 1e-13
+"""Share of a column's norm that may be rounding: 1e9 beside a spread of one is far above it."""
+
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 
 
@@ -110,30 +116,36 @@ def single_levels(text: str, evaluator: Evaluator) -> list[str]:
     return [f for f, v in values.items() if isinstance(v, Factor) and len(v.levels) == 1]
 
 
-def dependent_columns(columns: Columns, tolerance: float = 1e-7) -> dict[str, list[str]]:
+def dependent_columns(columns: Columns) -> dict[str, list[str]]:
     """Find columns that are combinations of earlier ones: {name: the earlier names it needs}.
 
-    A column is dependent when its residual on the earlier kept ones is below `tolerance` of its
-    own norm. The triangle of X = QR holds all norms and angles, so the search is p x p.
+    A column is dependent when its residual on the earlier kept ones is below DEPENDENT of its norm
+    about its mean, which the origin of the variable does not enter, or below ROUNDING of its norm.
+    The triangle of [1 X] = QR holds all norms and angles, so the search is p x p.
     """
-    size = columns.matrix.shape[1]
-    R = triangle(columns.matrix)
+    matrix, first = columns.matrix, columns.names[:1] != ("(Intercept)",)
+    if first:
+        matrix = np.column_stack([np.ones(len(matrix)), matrix])
+    R = triangle(matrix)
     norms = np.linalg.norm(R, axis=0)
     R = R / np.where(norms > 0, norms, 1.0)
+    spread = np.linalg.norm(R[1:], axis=0)  # about the mean
+    spread[0] = 1.0
+    R, spread, norms = R[:, first:], spread[first:], norms[first:]
     kept: list[int] = []
     dependent: dict[str, list[str]] = {}
     basis = np.empty((R.shape[0], 0))
-    for k in range(size):
+    for k, name in enumerate(columns.names):
         residual = R[:, k] - basis @ (basis.T @ R[:, k])
         residual -= basis @ (basis.T @ residual)
         length = np.linalg.norm(residual)
-        if norms[k] > 0 and length >= tolerance:
+        if norms[k] > 0 and length >= max(DEPENDENT * spread[k], ROUNDING):
             kept.append(k)
             basis = np.column_stack([basis, residual / length])
             continue
         weights = np.linalg.lstsq(R[:, kept], R[:, k], rcond=None)[0] if kept else np.empty(0)
         needed = [columns.names[j] for j, w in zip(kept, weights, strict=True) if abs(w) > 1e-6]
-        dependent[columns.names[k]] = needed
+        dependent[name] = needed
     return dependent
 
 

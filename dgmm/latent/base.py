@@ -44,9 +44,9 @@ class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor, E mu2 = 0.
 
     The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
-    class is made from the term's design block by :meth:`build`. ``scale`` (q,) puts the raw weights
-    on a common footing: the unit of the linear predictor over the root mean square of each column
-    of T.
+    class is made from the term's design block by :meth:`build`. The columns of T frame, (q, q), have
+    the root mean square of the unit of the linear predictor, so that the raw weights are of order
+    one whatever the units and the origin of time.
     """
 
     name: ClassVar[str]
@@ -58,11 +58,16 @@ class Latent(ABC):
     label: str  # the term as written in the formula
     dim: int  # k
     names: tuple[str, ...]  # columns of T
-    scale: Tensor  # (q,)
+    frame: Tensor  # (q, q), upper triangular unless there is a network
     penalised: frozenset[str] = frozenset()  # weights under the ridge
     ridge: float = 0.0  # of the penalised weights, before it is chosen on held-out subjects
     effort: float = 1.0  # share of the epochs that its search takes
     weak: Mapping[str, float] = MappingProxyType({})  # others under a penalty that stays
+
+    @property
+    def scale(self) -> Tensor:
+        """A sensible size of the standard deviation of every effect, (q,)."""
+        return self.frame.square().sum(1).sqrt()
 
     @property
     def neural(self) -> bool:

@@ -1,6 +1,6 @@
 """Lambda of linear random effects as parameters: its encodings, and the way from each to another.
 
-    D = Lambda Lambda',   Lambda = diag(scale) L,   L block diagonal, lower triangular
+    D = Lambda Lambda',   Lambda = frame L,   L block diagonal, lower triangular
 
     entries    the free entries of L, term by term: its diagonal, then what is below it, row by row
     logged     the same with the diagonal logged, as theta and its packing hold it
@@ -41,18 +41,19 @@ def free_shapes(dim: int, correlated: bool) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def loadings(weights: Weights, scale: Tensor) -> Tensor:
+def loadings(weights: Weights, frame: Tensor) -> Tensor:
     """Lambda (q, q) of one term."""
     L = torch.diag(weights["log_diagonal"].exp())
     if "below" in weights:
-        row, column = torch.tril_indices(len(scale), len(scale), -1)
+        row, column = torch.tril_indices(len(frame), len(frame), -1)
         L = L.index_put((row, column), weights["below"])
-    return scale[:, None] * L
+    return frame @ L
 
 
-def triangular(covariance: Tensor, scale: Tensor, correlated: bool) -> Weights:
+def triangular(covariance: Tensor, frame: Tensor, correlated: bool) -> Weights:
     """The weights of D; a singular D is met with a floor of 1e-10 on the variances."""
-    D, q = covariance / scale[:, None] / scale, len(scale)
+    half = torch.linalg.solve_triangular(frame, covariance, upper=True)
+    D, q = torch.linalg.solve_triangular(frame, half.mT, upper=True), len(frame)
     floor = 1e-10 * D.diagonal().max().clamp(min=1e-6)
     L = torch.linalg.cholesky(D + floor * torch.eye(q, dtype=D.dtype))
     weights = {"log_diagonal": L.diagonal().log()}
@@ -156,6 +157,6 @@ def theta_of_covariances(latents: Sequence[Latent], covariances: Sequence[Tensor
     theta: Theta = {}
     for i, (latent, D) in enumerate(zip(latents, covariances, strict=True), 1):
         correlated = len(latent.blocks()) < latent.dim
-        weights = triangular(D, latent.scale, correlated)
+        weights = triangular(D, latent.frame, correlated)
         theta |= {f"latent{i}.{name}": value for name, value in weights.items()}
     return theta

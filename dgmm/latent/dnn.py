@@ -10,7 +10,6 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
 from dgmm.latent.base import Latent
-from dgmm.latent.normal import column_scale
 from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
@@ -44,7 +43,6 @@ class Neural(Latent):
 
     label: str  # as written in the formula
     names: tuple[str, ...]
-    scale: Tensor
     frame: Tensor  # K with the unit of the linear predictor, (q, q)
     dim: int
     form: str
@@ -76,7 +74,6 @@ class Neural(Latent):
         return cls(
             term.text,
             block.columns.names,
-            column_scale(T, unit),
             unit * whitening(T),
             k,
             form,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,27 +13,37 @@ from dgmm.families.links import ATANH, LINKS
 from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
 from dgmm.latent.covariance import free_shapes, loadings, triangular
 from dgmm.networks import Weights
+from dgmm.numerics.triangle import triangle
 from dgmm.panel import LatentRows
 
-__all__ = ["Normal", "column_scale"]
+__all__ = ["Normal"]
+
+DEPENDENT = 1e-13
+"""Share of a column of T outside the span of those before it, below which there is none."""
 
 
-def column_scale(T: Tensor, unit: float) -> Tensor:
-    """unit / root mean square of each column, (q,)."""
-    root = T.square().mean(0).sqrt()
-    return unit / torch.where(root > 0, root, torch.ones_like(root))
+def orthogonal(R: Tensor) -> Tensor:
+    """K (q, q), upper triangular: the columns of T K are orthonormal, for T = QR with any Q.
+
+    Columns that depend linearly on others are scaled to length one instead, all of them.
+    """
+    size = R.square().sum(0).sqrt()
+    if bool((R.diagonal().abs() <= DEPENDENT * size).any()):
+        return torch.diag(1 / torch.where(size > 0, size, torch.ones_like(size)))
+    K = torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
+    return K * K.diagonal().sign()
 
 
 @dataclass(frozen=True)
 class Normal(Latent):
-    """Lambda = diag(scale) L, L lower triangular with exp(.) on its diagonal.
+    """Lambda = frame L, L lower triangular with exp(.) on its diagonal.
 
-    ``diagonal`` leaves only the diagonal (the ``||`` of a formula).
+    ``diagonal`` leaves only the diagonal (the ``||`` of a formula): of L and of the frame.
     """
 
     label: str
     names: tuple[str, ...]
-    scale: Tensor
+    frame: Tensor
     diagonal: bool
 
     name = "normal"
@@ -43,7 +54,8 @@ class Normal(Latent):
     def build(cls, block: LatentBlock, unit: float) -> Normal:
         T = torch.from_numpy(block.columns.matrix)
         diagonal = block.term.covariance == "diagonal"
-        return cls(block.term.text, block.columns.names, column_scale(T, unit), diagonal)
+        frame = unit * math.sqrt(len(T)) * _frame(_triangle(T), diagonal)
+        return cls(block.term.text, block.columns.names, frame, diagonal)
 
     @property
     def dim(self) -> int:  # type: ignore[override]
@@ -67,7 +79,7 @@ class Normal(Latent):
     def from_covariance(
         self, covariance: Tensor, gram: Tensor, generator: torch.Generator
     ) -> Weights:
-        return triangular(covariance, self.scale, not self.diagonal)
+        return triangular(covariance, self.frame, not self.diagonal)
 
     # -- mu2 ---------------------------------------------------------------------------------
 
@@ -75,7 +87,7 @@ class Normal(Latent):
         return {}
 
     def loadings(self, weights: Weights) -> Tensor:
-        return loadings(weights, self.scale)
+        return loadings(weights, self.frame)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         return torch.einsum("njq,...nq->...nj", rows.T, b @ self.loadings(weights).T)
@@ -124,4 +136,16 @@ class Normal(Latent):
         if not kept:
             return None
         names = tuple(self.names[j] for j in kept)
-        return replace(self, names=names, scale=self.scale[list(kept)]), kept
+        columns = torch.linalg.inv(self.frame)[:, list(kept)]  # of T, seen from those of T frame
+        return replace(self, names=names, frame=_frame(_triangle(columns), self.diagonal)), kept
+
+
+def _triangle(T: Tensor) -> Tensor:
+    """R (q, q) of T = QR, with rows of zeros where T has fewer than q."""
+    R = torch.from_numpy(triangle(T.numpy()))
+    return torch.nn.functional.pad(R, (0, 0, 0, T.shape[1] - len(R)))
+
+
+def _frame(R: Tensor, diagonal: bool) -> Tensor:
+    """K of :func:`orthogonal` from the triangle of T = QR; without correlations its scale alone."""
+    return orthogonal(torch.diag(R.square().sum(0).sqrt()) if diagonal else R)

@@ -71,7 +71,7 @@ class Path(Latent):
 
     label: str
     names: tuple[str, ...]  # the time
-    scale: Tensor  # (1,) unit of s
+    frame: Tensor  # (1, 1) unit of s
     dim: int  # rows of the largest subject
     time_unit: float
 
@@ -88,8 +88,8 @@ class Path(Latent):
     def build(cls, block: LatentBlock, unit: float) -> Path:
         visits = read_visits(block)
         cls.check(block, visits)
-        scale = torch.tensor([unit], dtype=torch.float64)
-        return cls(block.term.text, block.columns.names, scale, visits.longest, visits.spread)
+        frame = torch.tensor([[unit]], dtype=torch.float64)
+        return cls(block.term.text, block.columns.names, frame, visits.longest, visits.spread)
 
     @classmethod
     def check(cls, block: LatentBlock, visits: Visits) -> None:

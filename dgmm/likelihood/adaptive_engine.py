@@ -113,8 +113,7 @@ class AdaptiveEngine(SlabModes):
     def _gradient(self, omega: list[Tensor], to_Lambda: np.ndarray) -> np.ndarray:
         rows, basis = self.panel.rows, self.model.basis
         parts = [(basis.T @ (rows.X.T @ omega[0])).numpy()]
-        scaled = self.scale[:, None] * to_Lambda
-        parts.append(scaled[self.pattern.row, self.pattern.column])
+        parts.append(self._entries(to_Lambda))
         for w, design in zip(omega[1:], self.designs, strict=True):
             parts.append((w.sum().reshape(1) if design is None else design.T @ w).numpy())
         return np.concatenate(parts)
@@ -123,8 +122,7 @@ class AdaptiveEngine(SlabModes):
         """Gradients of every l_i, (n, P)."""
         rows = self.panel.rows
         parts = [self._per_subject_sums(rows.X, omega[0]) @ self.model.basis.numpy()]
-        scaled = self.scale[:, None] * to_Lambda
-        parts.append(scaled[:, self.pattern.row, self.pattern.column])
+        parts.append(self._entries(to_Lambda))
         for w, design in zip(omega[1:], self.designs, strict=True):
             ones = torch.ones(len(w), 1, dtype=torch.float64)
             parts.append(self._per_subject_sums(ones if design is None else design, w))

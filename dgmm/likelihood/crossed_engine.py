@@ -131,10 +131,7 @@ class CrossedEngine:
 
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
-        blocks = loadings(self.model, theta)
-        scale = torch.cat([latent.scale for latent in self.model.latents])
-        Lambda = (blocks / scale[:, None]).detach().numpy()
-        own = self.layout.rearrange(Lambda)
+        own = self.layout.rearrange(self.pattern.fill(self.pattern.of_theta(theta).detach().numpy()))
         return self.mode(theta["beta"].detach(), own, theta["extra"].detach())
 
     def _split(self, x: np.ndarray, natural: bool) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
@@ -226,8 +223,8 @@ def loadings(model: Model, theta: Theta) -> Tensor:
 
 
 def scaled_columns(model: Model, panel: Panel, layout: Layout) -> np.ndarray:
-    """The columns of all T times the scale of their term, in the order of elimination, (N, K)."""
-    T = [(T * lat.scale).numpy() for T, lat in zip(panel.rows.T, model.latents, strict=True)]
+    """The columns of all T frame, in the order of elimination, (N, K)."""
+    T = [(T @ lat.frame).numpy() for T, lat in zip(panel.rows.T, model.latents, strict=True)]
     return np.concatenate(T, axis=1)[:, layout.columns]
 
 

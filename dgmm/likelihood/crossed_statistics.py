@@ -36,6 +36,7 @@ class CrossedStatistics:
     G: np.ndarray  # (c, K, K)
     H: np.ndarray  # (c, K, p + 1), last column for y
     C: np.ndarray  # (p + 1, p + 1)
+    origin: np.ndarray  # (p,)
     N: int
     constant: float
     unit: float
@@ -60,13 +61,14 @@ class CrossedStatistics:
 
 def crossed_statistics(model: Model, panel: Panel) -> CrossedStatistics:
     """One pass over the observed rows of a panel with several grouping factors."""
-    t, z, constant = scaled_rows(model, panel)
+    t, z, origin, constant = scaled_rows(model, panel)
     layout = lay_out(panel)
     t, c = t[layout.columns].T, len(layout.plan.level)
     return CrossedStatistics(
         sum_by(layout.cell, t[:, :, None] * t[:, None, :], c),
         sum_by(layout.cell, t[:, :, None] * z.T[:, None, :], c),
         z @ z.T,
+        origin,
         z.shape[1],
         constant,
         model.unit,

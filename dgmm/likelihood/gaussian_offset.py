@@ -84,16 +84,14 @@ class ResidualLikelihood(ClassicalObjective):
 
     def _gradient(self, omega: np.ndarray, to_Lambda: np.ndarray, last: float) -> np.ndarray:
         beta = self.model.basis.numpy().T @ (self.panel.rows.X.numpy().T @ omega)
-        entries = (self.scale[:, None] * to_Lambda)[self.pattern.row, self.pattern.column]
-        return np.concatenate([beta, entries, [last]])
+        return np.concatenate([beta, self._entries(to_Lambda), [last]])
 
     def _scores(self, omega: np.ndarray, to_Lambda: np.ndarray, last: np.ndarray) -> np.ndarray:
         """Gradients of every l_i, (n, P)."""
         table = np.zeros((self.panel.n, self.size))
         p = self.sizes[0]
         each = self._sums(self.panel.rows.X.numpy().T * omega).T
-        entries = (self.scale[:, None, None] * to_Lambda)[self.pattern.row, self.pattern.column]
         table[self.seen, :p] = each @ self.model.basis.numpy()
-        table[self.seen, p:-1] = entries.T
+        table[self.seen, p:-1] = self._entries(np.moveaxis(to_Lambda, -1, 0))
         table[self.seen, -1] = last
         return table

@@ -34,10 +34,11 @@ def _columns(engine: AdaptiveEngine, slab: Slab) -> list[tuple[int, Tensor, int]
     one = torch.ones(1, 1, dtype=torch.float64)
     X = slab.gather(engine.panel.rows.X) @ engine.model.basis
     columns = [(0, part, -1) for part in X.unbind(-1)]
+    T = [one if part is None else part for part in slab.T]
     for row, column in zip(engine.pattern.row, engine.pattern.column, strict=True):
-        T = slab.T[row]
-        part = (one if T is None else T) * float(engine.scale[row])
-        columns.append((int(engine.predictor[row]), part, int(column)))
+        used = np.flatnonzero(engine.frame[:, row])  # columns of T frame
+        part = torch.stack(torch.broadcast_tensors(*(T[j] * engine.frame[j, row] for j in used)))
+        columns.append((int(engine.predictor[row]), part.sum(0), int(column)))
     for s, design in enumerate(engine.designs, 1):
         parts = [one] if design is None else list(slab.gather(design).unbind(-1))
         columns += [(s, part, -1) for part in parts]

@@ -5,6 +5,9 @@ C = [X y]'W[X y] (W prior weights). With Lambda relative to sigma every evaluati
 
     M_i = I + Lambda'A_i Lambda,   K_i = chol(M_i)^-1 Lambda'B_i,   S = C - sum_i K_i'K_i.
 
+Sums of squares of a y that is far from zero lose the digits of its residuals. So y stands for its
+residuals about X origin, where origin is the least-squares fit, unless they are as large as y.
+
 Arrays keep subjects on the last, contiguous axis and the small Cholesky factors are written out
 over it.
 """
@@ -27,6 +30,12 @@ from dgmm.panel import Panel
 
 __all__ = ["Scaled", "Statistics", "scaled_rows", "statistics"]
 
+LARGE = 1e4
+"""Sum of squares of y beside that of its residuals from which on the sums lose too many digits."""
+
+REFINEMENTS = 3
+"""Most times that the least-squares fit is taken off: each leaves 1e-16 of what was there."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -35,6 +44,7 @@ class Statistics:
     A: np.ndarray  # (q, q, n)
     B: np.ndarray  # (q, p + 1, n), last column for y
     C: np.ndarray  # (p + 1, p + 1)
+    origin: np.ndarray  # (p,)
     N: int
     constant: float  # N log unit^2 - sum log w
     unit: float
@@ -90,9 +100,9 @@ def statistics(model: Model, panel: Panel) -> Statistics:
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
     start = panel.start.numpy()[panel.count.numpy() > 0]
-    q, p, n, N = sum(lat.dim for lat in model.latents), len(model.names), len(start), panel.n_rows
+    q, p, n, N = model.k, len(model.names), len(start), panel.n_rows
     A, B, C = np.empty((q, q, n)), np.empty((q, p + 1, n)), np.zeros((p + 1, p + 1))
-    log_weights = 0.0
+    origin, log_weights = np.zeros(p), 0.0
     for subjects, rows in _runs(start, N):
         t, z, weights = _columns(model, panel, rows)
         inside = start[subjects] - rows.start
@@ -101,26 +111,59 @@ def statistics(model: Model, panel: Panel) -> Statistics:
             B[j, :, subjects] = np.add.reduceat(column * z, inside, axis=-1)
         C += z @ z.T
         log_weights += float(np.log(weights).sum())
+    for _ in range(REFINEMENTS):
+        step = least_squares(C)
+        if step is None:
+            break
+        origin += step
+        C[-1] = C[:, -1] = 0.0
+        for subjects, rows in _runs(start, N):
+            t, z, _ = _columns(model, panel, rows)
+            inside = start[subjects] - rows.start
+            residual = z[-1] - origin @ z[:-1]
+            B[:, -1, subjects] = np.add.reduceat(t * residual, inside, axis=-1)
+            C[:-1, -1] += z[:-1] @ residual
+            C[-1, -1] += residual @ residual
+        C[-1, :-1] = C[:-1, -1]
     constant = 2 * N * math.log(model.unit) - log_weights
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, C, N, constant, model.unit, basis_det, Pattern.of(model.latents))
+    return Statistics(A, B, C, origin, N, constant, model.unit, basis_det, Pattern.of(model.latents))
+
+
+def least_squares(C: np.ndarray) -> np.ndarray | None:
+    """The coefficients (p,) that y should lose, None where its residuals are no smaller to speak of.
+
+    C (p + 1, p + 1): sums of products of [X y], the columns of X nearly orthogonal.
+    """
+    Cxy = C[:-1, -1]
+    fitted = np.linalg.lstsq(C[:-1, :-1], Cxy, rcond=None)[0]
+    left = C[-1, -1] - Cxy @ fitted
+    return fitted if C[-1, -1] > LARGE * left else None
 
 
 class Scaled(NamedTuple):
     """The rows in units of the model, each times the root of its prior weight."""
 
     t: np.ndarray  # (q, N) columns of all T
-    z: np.ndarray  # (p + 1, N) columns of X, then y
+    z: np.ndarray  # (p + 1, N) columns of X, then the residuals of y about X origin
+    origin: np.ndarray  # (p,)
     constant: float  # N log unit^2 - sum log w
 
 
 def scaled_rows(model: Model, panel: Panel) -> Scaled:
-    """y / unit, T scale / unit and X basis / unit of the observed rows of a panel."""
+    """y / unit, T frame / unit and X basis / unit of the observed rows of a panel."""
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
     t, z, weights = _columns(model, panel, slice(0, panel.n_rows))
+    y, origin = z[-1].copy(), np.zeros(len(z) - 1)
+    for _ in range(REFINEMENTS):
+        step = least_squares(z @ z.T)
+        if step is None:
+            break
+        origin += step
+        z[-1] = y - origin @ z[:-1]
     constant = 2 * panel.n_rows * math.log(model.unit) - float(np.log(weights).sum())
-    return Scaled(t, z, constant)
+    return Scaled(t, z, origin, constant)
 
 
 def _runs(start: np.ndarray, N: int) -> Iterator[tuple[slice, slice]]:
@@ -138,8 +181,8 @@ def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndar
     rows, unit = panel.rows, model.unit
     y, trials, weights = (column[at].numpy() for column in rows.data)
     root = np.sqrt(weights)
-    scale = torch.cat([latent.scale for latent in model.latents]).numpy() / unit
-    t = np.concatenate([T[at].numpy().T for T in rows.T]) * scale[:, None]
+    pairs = zip(rows.T, model.latents, strict=True)
+    t = np.concatenate([(latent.frame.numpy().T / unit) @ T[at].numpy().T for T, latent in pairs])
     z = np.empty((len(model.names) + 1, len(y)))
     np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])
     z[-1] = (y / trials - rows.offset[at].numpy()) / unit

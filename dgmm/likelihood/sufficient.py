@@ -35,10 +35,12 @@ class Reduced(Protocol):
 
 
 class Sufficient(Protocol):
-    """Sums over rows in units of the model: y / unit, T scale / unit, X basis / unit."""
+    """Sums over rows in units of the model: y / unit, T frame / unit, X basis / unit."""
 
     @property
     def p(self) -> int: ...
+    @property
+    def origin(self) -> np.ndarray: ...  # (p,): y is y - X origin, whose sums keep their digits
     @property
     def N(self) -> int: ...
     @property
@@ -66,15 +68,15 @@ def profiled_deviance(stats: Sufficient, entries: np.ndarray, restricted: bool) 
     """-2 l and its gradient in the free entries of Lambda relative to sigma."""
     found, p = stats.reduce(stats.pattern.fill(entries)), stats.p
     Sxx, Sxy = found.S[:p, :p], found.S[:p, p]
-    beta = np.linalg.solve(Sxx, Sxy)
-    rss = float(found.S[p, p] - Sxy @ beta)
+    change = np.linalg.solve(Sxx, Sxy)
+    rss = float(found.S[p, p] - Sxy @ change)
     df = stats.N - p if restricted else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + found.log_det + stats.constant
     if restricted:
         value += _log_det(Sxx) - 2 * stats.log_det_basis
-    gradient = found.slope(np.append(-beta, 1.0), df / rss, restricted)
+    gradient = found.slope(np.append(-change, 1.0), df / rss, restricted)
     free = gradient[stats.pattern.row, stats.pattern.column]
-    return Deviance(value, free, found.S, beta, rss)
+    return Deviance(value, free, found.S, stats.origin + change, rss)
 
 
 def _log_det(Sxx: np.ndarray) -> float:
@@ -180,7 +182,7 @@ class GaussianValue:
 
     def _residual(self, found: Reduced, at: _At) -> np.ndarray:
         """v with v'S v the residual sum of squares: at beta, or at its conditional maximum."""
-        return self._generalised(found) if self.restricted else np.append(-at.beta, 1.0)
+        return self._generalised(found) if self.restricted else np.append(self.stats.origin - at.beta, 1.0)
 
     def _generalised(self, found: Reduced) -> np.ndarray:
         p = self.stats.p

@@ -35,7 +35,7 @@ class ClassicalObjective(ABC):
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
         self.pattern = Pattern.of(model.latents)
-        self.scale = torch.cat([latent.scale for latent in model.latents]).numpy()
+        self.frame = torch.block_diag(*(latent.frame for latent in model.latents)).numpy()
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         self.offset = panel.rows.offset
         self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
@@ -47,8 +47,13 @@ class ClassicalObjective(ABC):
 
     def Lambda(self, x: np.ndarray) -> np.ndarray:
         """Lambda (q, k), q = k, on the scale of the columns of T."""
-        filled: np.ndarray = self.scale[:, None] * self.pattern.fill(self._split(x)[1])
+        filled: np.ndarray = self.frame @ self.pattern.fill(self._split(x)[1])
         return filled
+
+    def _entries(self, to_Lambda: np.ndarray) -> np.ndarray:
+        """Slopes in the free entries of L (..., E) from those in Lambda (..., q, k)."""
+        found: np.ndarray = self.frame.T @ to_Lambda
+        return found[..., self.pattern.row, self.pattern.column]
 
     def _fixed_part(self, x: np.ndarray) -> Tensor:
         """offset + X beta, (N,)."""
