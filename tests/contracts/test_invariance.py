@@ -1,0 +1,162 @@
+"""Units, origins, labels and the order of the rows change nothing but what they must."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dgmm import Fit, mixed_model
+
+GAUSSIAN: dict[str, tuple[str, dict[str, Any]]] = {
+    "intercept": ("y ~ x + t + (1 | g)", {}),
+    "slope": ("y ~ x + t + (1 + t | g)", {}),
+    "restricted": ("y ~ x + t + (1 + t | g)", {"method": "reml"}),
+    "crossed": ("y ~ x + t + (1 | g) + (1 | h)", {}),
+    "crossed, restricted": ("y ~ x + t + (1 + t | g) + (1 | h)", {"method": "reml"}),
+    "weighted": ("y ~ x + t + (1 + t | g)", {"weights": "w"}),
+    "offset": ("y ~ x + t + (1 | g)", {"offset": "o"}),
+}
+FEW = ((1e-12, 1e6), (1e6, 1e9))
+"""Units and origins."""
+
+MANY = ((1e-12, 1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9, 1e12), (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9))
+
+
+def measured() -> pd.DataFrame:
+    """30 subjects with 6 rows, a second factor of 6 levels; everything has a spread near one."""
+    r = np.random.default_rng(3)
+    g, h = np.repeat(np.arange(30), 6), np.tile(np.arange(6), 30)
+    t = h + r.uniform(0, 0.5, 180)
+    x = r.normal(size=180) + r.normal(size=30)[g]
+    u = r.normal(size=(30, 2)) @ np.array([[1.0, 0.3], [0, 0.4]])
+    y = 1 + 0.5 * x + 0.3 * t + u[g, 0] + u[g, 1] * t + 0.6 * r.normal(size=6)[h]
+    y += 0.9 * r.normal(size=180)
+    w, o = r.uniform(0.5, 2, 180), r.normal(size=180)
+    return pd.DataFrame({"g": g, "h": h, "t": t, "x": x, "y": y, "w": w, "o": o})
+
+
+@pytest.mark.parametrize("changes", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", GAUSSIAN)
+def test_gaussian_fits_keep_their_digits_in_any_unit_and_from_any_origin(
+    form: str, changes: tuple[tuple[float, ...], tuple[float, ...]]
+) -> None:
+    scales, origins = changes
+    formula, options = GAUSSIAN[form]
+    data = measured()
+    base = mixed_model(formula, data, verbose=0, **options)
+    free = len(data) - 3 * ("method" in options)
+    for name in ("x", "t", "y"):
+        for scale in scales:
+            moved = data.assign(**{name: data[name] * scale})
+            if name == "y":
+                moved["o"] *= scale
+            fit = mixed_model(formula, moved, verbose=0, **options)
+            if name == "y":
+                gain = free * math.log(scale)
+            else:
+                gain = math.log(scale) if "method" in options else 0.0
+            agree(fit, base, {name: scale}, gain)
+    for name in ("x", "t", "y") + (("o",) if "offset" in options else ()):
+        for origin in origins:
+            moved = data.assign(**{name: data[name] + origin})
+            agree(mixed_model(formula, moved, verbose=0, **options), base, {}, 0.0)
+
+
+def agree(fit: Fit, base: Fit, scale: dict[str, float], gain: float) -> None:
+    """Slopes, their standard errors, sigma and the log-likelihood after a change of units."""
+    assert fit.estimate.converged
+    assert fit.messages == base.messages
+    outcome = scale.get("y", 1.0)
+    for name in ("x", "t"):
+        factor = outcome / scale.get(name, 1.0)
+        error = factor * base.std_errors()[name]
+        assert abs(fit.fixef()[name] - factor * base.fixef()[name]) < 1e-6 * error
+        assert fit.std_errors()[name] == pytest.approx(error, rel=1e-6)
+    assert fit.sigma() == pytest.approx(outcome * base.sigma(), rel=1e-6)
+    assert float(fit.loglik()) == pytest.approx(float(base.loglik()) - gain, abs=1e-5)
+
+
+def test_julian_days_change_the_intercept_alone() -> None:
+    data = measured()
+    base = mixed_model("y ~ t + (1 + t | g)", data, verbose=0)
+    fit = mixed_model("y ~ t + (1 + t | g)", data.assign(t=data["t"] + 2_451_545), verbose=0)
+    assert fit.fixef()["t"] == pytest.approx(base.fixef()["t"], abs=1e-8)
+    assert fit.std_errors()["t"] == pytest.approx(base.std_errors()["t"], rel=1e-6)
+    sd = [one.var_corr().loc[1, "sdcor"] for one in (fit, base)]
+    assert sd[0] == pytest.approx(sd[1], rel=1e-6)
+    new = data.head(6)
+    np.testing.assert_allclose(
+        fit.predict(new.assign(t=new["t"] + 2_451_545))["fit"], base.predict(new)["fit"], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("name", ["1", "2", "3", "4", "lottery"])
+def test_means_and_standard_deviations_that_nist_certifies(name: str) -> None:
+    """Groups whose means differ less than chance would have it leave sigma^2 the mean square."""
+    known = json.loads((Path(__file__).parent.parent / "reference" / "nist.json").read_text())
+    if name == "lottery":
+        wanted = known["lottery"]
+        y = np.sort(np.array(wanted["values"], dtype=float))
+        y = np.stack([y[:109], y[:108:-1]], axis=1).ravel()  # smallest beside largest
+    else:
+        wanted = known["numacc"][name]
+        half = {"1": 1.0}.get(name, 0.1)
+        pair = (wanted["mean"] - half, wanted["mean"] + half)
+        y = np.array([wanted["mean"], *(pair * (1 if name == "1" else 500))])
+    data = pd.DataFrame({"y": y, "g": (np.arange(len(y)) + len(y) % 2) // 2})
+    fit = mixed_model("y ~ 1 + (1 | g)", data, method="reml", verbose=0)
+    assert fit.fixef()["(Intercept)"] == pytest.approx(wanted["mean"], rel=1e-14)
+    # the outcomes themselves are rounded to 1e-16 of their size
+    tolerance = max(1e-10, 1e-15 * wanted["mean"] / wanted["standard_deviation"])
+    assert fit.sigma() == pytest.approx(wanted["standard_deviation"], rel=tolerance)
+
+
+def counted() -> pd.DataFrame:
+    """24 subjects with 5 rows and an outcome of every kind."""
+    r = np.random.default_rng(5)
+    g, N = np.repeat(np.arange(24), 5), 120
+    t, x = np.tile(np.arange(5.0), 24) + r.uniform(0, 0.5, N), r.normal(size=N)
+    eta = 0.2 + 0.4 * x + 0.15 * t + 0.8 * r.normal(size=24)[g]
+    mean, p = np.exp(eta), 1 / (1 + np.exp(-eta))
+    outcomes = {
+        "poisson": r.poisson(mean),
+        "negative_binomial": r.negative_binomial(3, 3 / (3 + mean)),
+        "zero_inflated_poisson": r.poisson(mean) * (r.uniform(size=N) < 0.8),
+        "bernoulli": r.binomial(1, p),
+        "cumulative": (eta + r.logistic(size=N) > 0).astype(int) + (eta + r.logistic(size=N) > 1.5),
+        "gamma": r.gamma(3, mean / 3),
+        "inverse_gaussian": r.wald(mean, 3.0),
+        "lognormal": np.exp(eta + 0.5 * r.normal(size=N)),
+        "student_t": eta + 0.5 * r.standard_t(4, size=N),
+        "beta": r.beta(5 * p, 5 * (1 - p)).clip(1e-4, 1 - 1e-4),
+    }
+    return pd.DataFrame({"g": [f"s{i}" for i in g], "t": t, "x": x, **outcomes})
+
+
+def otherwise(data: pd.DataFrame) -> pd.DataFrame:
+    """The rows in another order, under other labels, x in a millionth of its unit."""
+    order = np.random.default_rng(0).permutation(len(data))
+    labels = {one: f"z{(7 * i) % 24:03d}" for i, one in enumerate(data["g"].unique())}
+    return data.iloc[order].assign(g=lambda d: d["g"].map(labels), x=lambda d: 1e6 * d["x"])
+
+
+@pytest.mark.parametrize("family", [one for one in counted() if one not in ("g", "t", "x")])
+def test_every_family_knows_no_units_labels_or_order(family: str) -> None:
+    data = counted().astype({"cumulative": int})
+    formula = f"{family} ~ x + t + (1 | g)"
+    origin = 0.0 if family == "cumulative" else 1e6  # its thresholds are at x = t = 0
+    base = mixed_model(formula, data, family=family, verbose=0)
+    moved = otherwise(data).assign(t=lambda d: d["t"] + origin)
+    fit = mixed_model(formula, moved, family=family, verbose=0)
+    assert float(fit.loglik()) == pytest.approx(float(base.loglik()), abs=1e-5)
+    for name, unit in (("x", 1e6), ("t", 1.0)):
+        error = base.std_errors()[name] / unit
+        assert abs(fit.fixef()[name] - base.fixef()[name] / unit) < 1e-3 * error
+        assert fit.std_errors()[name] == pytest.approx(error, rel=1e-3)
