@@ -44,9 +44,9 @@ class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor, E mu2 = 0.
 
     The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
-    class is made from the term's design block by :meth:`build`. The columns of T frame, (q, q), have
-    the root mean square of the unit of the linear predictor, so that the raw weights are of order
-    one whatever the units and the origin of time.
+    class is made from the term's design block by :meth:`build`. The columns of T frame have the
+    root mean square of the unit of the linear predictor, so that the raw weights are of order one
+    whatever the units and the origin of time.
     """
 
     name: ClassVar[str]

@@ -131,7 +131,9 @@ class CrossedEngine:
 
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
-        own = self.layout.rearrange(self.pattern.fill(self.pattern.of_theta(theta).detach().numpy()))
+        own = self.layout.rearrange(
+            self.pattern.fill(self.pattern.of_theta(theta).detach().numpy())
+        )
         return self.mode(theta["beta"].detach(), own, theta["extra"].detach())
 
     def _split(self, x: np.ndarray, natural: bool) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:

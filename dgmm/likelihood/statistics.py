@@ -127,11 +127,13 @@ def statistics(model: Model, panel: Panel) -> Statistics:
         C[-1, :-1] = C[:-1, -1]
     constant = 2 * N * math.log(model.unit) - log_weights
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
-    return Statistics(A, B, C, origin, N, constant, model.unit, basis_det, Pattern.of(model.latents))
+    return Statistics(
+        A, B, C, origin, N, constant, model.unit, basis_det, Pattern.of(model.latents)
+    )
 
 
 def least_squares(C: np.ndarray) -> np.ndarray | None:
-    """The coefficients (p,) that y should lose, None where its residuals are no smaller to speak of.
+    """The coefficients (p,) that y should lose, None where that makes it little smaller.
 
     C (p + 1, p + 1): sums of products of [X y], the columns of X nearly orthogonal.
     """

@@ -182,7 +182,11 @@ class GaussianValue:
 
     def _residual(self, found: Reduced, at: _At) -> np.ndarray:
         """v with v'S v the residual sum of squares: at beta, or at its conditional maximum."""
-        return self._generalised(found) if self.restricted else np.append(self.stats.origin - at.beta, 1.0)
+        return (
+            self._generalised(found)
+            if self.restricted
+            else np.append(self.stats.origin - at.beta, 1.0)
+        )
 
     def _generalised(self, found: Reduced) -> np.ndarray:
         p = self.stats.p
