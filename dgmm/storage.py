@@ -1,4 +1,4 @@
-"""Fits in one file: tensors as safetensors, everything else as JSON in its header.
+"""Fits in one file: tensors as safetensors, everything else as JSON among them.
 
 Reading builds only the classes listed here (and members of the open folders) from plain fields;
 no text of the file is evaluated or imported.
@@ -33,6 +33,7 @@ from dgmm.parameters import Packing
 from dgmm.plan import Call
 from dgmm.record import Fitted, Memory
 from dgmm.runtime.registry import members
+from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
 from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
@@ -41,7 +42,7 @@ __all__ = ["load", "save"]
 
 Kind = TypeVar("Kind", bound=Fitted)
 
-FORMAT = "dgmm fit, format 2"
+FIT = FileKind("dgmm fit, format 3", "a file written by fit.save()", "Fit the model again")
 OWN: tuple[type[Any], ...] = (
     *MEMBERS,
     Activity,
@@ -88,32 +89,22 @@ def known_classes() -> dict[str, type[Any]]:
 
 
 def save(fit: Fitted, path: str | Path) -> None:
-    """Write the fit to one file (safetensors and JSON); ``dgmm.load`` reads it back."""
+    """Write the fit to one file (safetensors and JSON); ``dgmm.load`` reads it back.
+
+    Raises:
+        OSError: the file could not be written (no such folder, a full disk); a file that stood
+            there is unchanged.
+    """
     tensors: dict[str, Tensor] = {}
-    write_tensors(Path(path), tensors, {"format": FORMAT, "fit": _encode(fit, tensors)})
+    content = _encode(fit, tensors)
+    write_tensors(Path(path), FIT, tensors, content)
 
 
 def load(path: Path, fit_class: type[Kind]) -> Kind:
     """Read a fit of the class given."""
-    other = f"{str(path)!r} is not a file written by fit.save() of this version"
-    tensors, content = read_tensors(path, other)
-    if content.get("format") != FORMAT:
-        raise ValueError(other + _written_in(content))
-    known = known_classes() | {fit_class.__name__: fit_class}
-    fit: Kind = _Decoder(tensors, known).decode(content["fit"])
+    tensors, content = read_tensors(path, FIT)
+    fit: Kind = _Decoder(tensors, known_classes() | {fit_class.__name__: fit_class}).decode(content)
     return fit
-
-
-def _written_in(content: dict[str, Any]) -> str:
-    """The end of the sentence about a file of another format."""
-    form = str(content.get("format", ""))
-    if not form.startswith(FORMAT.rstrip("0123456789")):
-        return ""
-    written = dict(content["fit"]["fields"]["versions"]["dict"]).get("dgmm", "unknown")
-    return (
-        f": it has {form!r}, written by dgmm {written}, and this version reads {FORMAT!r}. Fit the "
-        "model again, or read the file with the version that wrote it"
-    )
 
 
 # -- writing -------------------------------------------------------------------------------------

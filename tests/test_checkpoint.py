@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors.torch import save_file
 
 from dgmm.runtime.checkpoint import Checkpoint, Saved
 
@@ -64,17 +67,70 @@ def test_another_fit_is_refused_by_the_names_of_what_differs(tmp_path: Path) -> 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "fit.ckpt"
     path.write_text("not tensors", encoding="utf-8")
-    with pytest.raises(ValueError, match="is not a checkpoint written by this version"):
+    with pytest.raises(ValueError, match="fit.ckpt' is not a checkpoint: it was written by anoth"):
+        Checkpoint(path, IDENTITY).next()
+    old = {"format": "dgmm checkpoint, format 1", "identity": {"version of dgmm": "0.0.9"}}
+    save_file({"a": torch.zeros(1)}, path, metadata={"dgmm": json.dumps(old)})
+    with pytest.raises(ValueError, match="'dgmm checkpoint, format 1', written by dgmm 0.0.9, and"):
         Checkpoint(path, IDENTITY).next()
 
 
-def test_the_file_holds_tensors_and_json_and_is_never_half_written(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_before_the_fit_begins(tmp_path: Path) -> None:
     path = tmp_path / "fit.ckpt"
     first = Checkpoint(path, IDENTITY)
     first.write(first.next()[0], saved(1.0))
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 29):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="fit.ckpt' is (damaged|not a checkpoint)"):
+            Checkpoint(path, IDENTITY).check()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="is damaged: .* Delete it to begin the fit anew, or use"):
+        Checkpoint(path, IDENTITY).check()
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_the_fit_begins(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be written: its folder does not exist"):
+        Checkpoint(tmp_path / "no" / "fit.ckpt", IDENTITY).check()
+    with pytest.raises(ValueError, match="is not a checkpoint: it is a folder"):
+        Checkpoint(tmp_path, IDENTITY).check()
+    Checkpoint(tmp_path / "fit.ckpt", IDENTITY).check()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
+    part = tmp_path / "fit.ckpt.part"
+    part.write_bytes(b"half a checkpo")
+    assert Checkpoint(tmp_path / "fit.ckpt", IDENTITY).next() == (0, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_once_and_the_last_file_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "fit.ckpt"
+    first = Checkpoint(path, IDENTITY)
+    number, _ = first.next()
+    first.write(number, saved(1.0))
+
+    def full(place: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match="goes on without .*fit.ckpt' could not .*No space"):
+            first.write(number, saved(2.0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            first.write(number, saved(3.0))
     assert [one.name for one in tmp_path.iterdir()] == ["fit.ckpt"]
-    with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["dgmm"])["identity"] == IDENTITY
+    known = Checkpoint(path, IDENTITY).next()[1]
+    assert known is not None
+    assert torch.equal(known.tensors["weights/theta/beta"], saved(1.0).tensors.popitem()[1])
+    first.write(number, saved(4.0))  # there is room again
+    known = Checkpoint(path, IDENTITY).next()[1]
+    assert known is not None
+    assert known.numbers["elbo"][0] == 4 / 7
 
 
 def test_branches_have_files_of_their_own(tmp_path: Path) -> None:

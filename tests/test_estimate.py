@@ -19,7 +19,6 @@ from dgmm.families import find
 from dgmm.formula import parse_formula
 from dgmm.model import build_model
 from dgmm.panel import Panel
-from dgmm.runtime.checkpoint import Checkpoint
 
 DEEP = "Reaction ~ dnn(Days, hidden=(6,)) + (dnn(ns(Days, 2), hidden=(8,)) | Subject)"
 
@@ -135,7 +134,7 @@ def test_the_polish_takes_away_the_bias_of_the_bound_at_full_length(seed):
     assert abs(row["vae, polished"] - row["quadrature"]) < 0.03
 
 
-# -- starts, checkpoints -------------------------------------------------------------------------
+# -- starts --------------------------------------------------------------------------------------
 
 
 def test_starts_are_compared_by_their_curves(deep):
@@ -153,46 +152,6 @@ def test_distances_are_root_mean_squares_in_units_of_sigma(sleep):
     theta = {**theta, "extra": torch.tensor([4.0], dtype=torch.float64).log()}
     moved = {**theta, "beta": theta["beta"] + torch.tensor([0.0, 3.0])}  # orthonormal columns
     assert distances([(model, theta), (model, moved)], 0, panel) == (0.0, pytest.approx(0.75))
-
-
-class StopError(Exception):
-    """The power fails."""
-
-
-@pytest.mark.parametrize("writings", [1, 4])
-def test_an_interrupted_fit_ends_where_the_whole_one_does(sleep, tmp_path, monkeypatch, writings):
-    """Stopped after the first of five trainings, and in the second start."""
-    options = {"epochs": 8, "holdout": 0.0, "checkpoint_every": 100, "workers": 1}
-    path = tmp_path / "fit.ckpt"
-
-    def fit(**more):
-        control = {**options, **more}
-        return dgmm.mixed_model(DEEP, sleep, verbose=0, starts=2, se=None, control=control)
-
-    whole, write, left = fit(), Checkpoint.write, [writings]
-
-    def failing(self, number, saved):
-        write(self, number, saved)
-        left[0] -= 1
-        if not left[0]:
-            raise StopError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "write", failing)
-        with pytest.raises(StopError):
-            fit(checkpoint=path)
-    resumed = fit(checkpoint=path)
-    for name, value in whole.estimate.theta.items():
-        assert torch.equal(value, resumed.estimate.theta[name]), name
-    assert float(resumed.loglik()) == float(whole.loglik())
-    assert resumed.estimate.elbo == whole.estimate.elbo
-    assert resumed.call == whole.call  # the file belongs to this call, not to fits made from it
-    other = sleep.assign(Reaction=sleep["Reaction"] + 1.0)
-    with pytest.raises(ValueError, match="different: outcome `Reaction`. Call with"):
-        control = {**options, "checkpoint": path}
-        dgmm.mixed_model(DEEP, other, verbose=0, starts=2, se=None, control=control)
-    with pytest.raises(ValueError, match="different: control epochs. Call with"):
-        fit(checkpoint=path, epochs=9)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,12 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import data
-from safetensors import safe_open
 from safetensors.torch import save_file
 
 import dgmm
 from dgmm import Fit, load
+from dgmm.runtime.checkpoint import Checkpoint, Saved
+from dgmm.runtime.tensor_file import read_tensors, write_tensors
+from dgmm.storage import FIT
 
 FRESH = """
 import sys
@@ -39,16 +43,15 @@ def frame_of(fit: Fit) -> str:
     return "cbpp" if "herd" in fit.formula else "sleepstudy"
 
 
-def content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """JSON header and tensors of a saved fit."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return json.loads(file.metadata()["dgmm"]), tensors
+def content(path: Path) -> tuple[str, dict[str, Any]]:
+    """JSON text and tensors of a saved fit."""
+    tensors, header = read_tensors(path, FIT)
+    return json.dumps(header), tensors
 
 
-def rewrite(path: Path, header: dict[str, Any] | str, tensors: dict[str, Any]) -> None:
-    text = header if isinstance(header, str) else json.dumps(header)
-    save_file(tensors, path, metadata={"dgmm": text})
+def rewrite(path: Path, text: str, tensors: dict[str, Any]) -> None:
+    """A file whose checksum is right: all that an attacker has to do."""
+    write_tensors(path, FIT, tensors, json.loads(text))
 
 
 # -- round trip ------------------------------------------------------------------------------------
@@ -154,37 +157,53 @@ def test_no_such_file(tmp_path: Path) -> None:
 def test_a_file_of_another_kind(tmp_path: Path, sleepstudy: Fit) -> None:
     path = tmp_path / "fit.dgmm"
     sleepstudy.save(path)
-    header, tensors = content(path)
-    rewrite(path, {**header, "format": "dgmm fit, format 99"}, tensors)
-    with pytest.raises(ValueError, match="not a file written by fit.save"):
+    text, tensors = content(path)
+    other = dataclasses.replace(FIT, form="dgmm fit, format 99")
+    write_tensors(path, other, tensors, json.loads(text))
+    with pytest.raises(ValueError, match=r"not a file written by fit.save\(\) of this version"):
         load(path)
     save_file(tensors, path)
-    with pytest.raises(ValueError, match="not a file written by fit.save"):
-        load(path)
-    path.write_bytes(b"a,b\n1,2\n")
-    with pytest.raises(ValueError, match="not a file written by fit.save"):
+    with pytest.raises(ValueError, match=r"fit.save\(\): it is a safetensors file of another"):
         load(path)
 
 
-def test_a_file_of_an_older_format_is_refused_with_its_version(
-    tmp_path: Path, sleepstudy: Fit
-) -> None:
+def test_a_file_of_an_older_format_is_refused_with_its_version(tmp_path: Path) -> None:
+    """Formats 1 and 2 had the JSON text in the header of the file, and no checksum."""
+    path = tmp_path / "fit.dgmm"
+    for older in ("dgmm fit, format 1", "dgmm fit, format 2"):
+        versions = {"dict": [["python", "3.11.7"], ["dgmm", "0.1.0"]]}
+        fit = {"class": "Fit", "fields": {"versions": versions, "labels": {"tensor": "t0"}}}
+        text = json.dumps({"format": older, "fit": fit})
+        save_file({"t0": torch.zeros(2)}, path, metadata={"dgmm": text})
+        said = f"'{older}', written by dgmm 0\\.1\\.0, and this version reads .*format 3"
+        with pytest.raises(ValueError, match=said):
+            load(path)
+
+
+def test_a_checkpoint_is_not_a_fit(tmp_path: Path) -> None:
+    path = tmp_path / "fit.ckpt"
+    Checkpoint(path, {}).write(0, Saved({}, {}))
+    with pytest.raises(ValueError, match="it has 'dgmm checkpoint, format"):
+        load(path)
+
+
+def test_changed_bytes_are_noticed_wherever_they_are(tmp_path: Path, sleepstudy: Fit) -> None:
+    """A bit of every 150th byte; of a small file tests/test_tensor_file.py changes every byte."""
     path = tmp_path / "fit.dgmm"
     sleepstudy.save(path)
-    header, tensors = content(path)
-    fields = header["fit"]["fields"]
-    fields |= {"formula": sleepstudy.formula, "groups": {"tuple": ["Subject"]}}
-    rewrite(path, {**header, "format": "dgmm fit, format 1"}, tensors)
-    said = r"'dgmm fit, format 1', written by dgmm 0\.1\.0, and this version reads .*format 2"
-    with pytest.raises(ValueError, match=said):
-        load(path)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 150):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        with pytest.raises(ValueError, match="fit.dgmm' is (damaged|not a file written by fit.s)"):
+            load(path)
 
 
 def test_an_unknown_class_is_not_built(tmp_path: Path, sleepstudy: Fit) -> None:
     path = tmp_path / "fit.dgmm"
     sleepstudy.save(path)
-    header, tensors = content(path)
-    text = json.dumps(header)
+    text, tensors = content(path)
     for name in ("Popen", "os.system", "subprocess.Popen", "Fit.__class__"):
         rewrite(path, text.replace('"class": "Model"', f'"class": "{name}"'), tensors)
         with pytest.raises(ValueError, match=f"unknown part '{name}'"):
@@ -194,10 +213,9 @@ def test_an_unknown_class_is_not_built(tmp_path: Path, sleepstudy: Fit) -> None:
 def test_an_unknown_marker_is_refused_in_words(tmp_path: Path, sleepstudy: Fit) -> None:
     path = tmp_path / "fit.dgmm"
     sleepstudy.save(path)
-    header, tensors = content(path)
+    text, tensors = content(path)
     for marker in ("decode", "record", "_class__", "code"):
-        text = json.dumps(header).replace('{"array":', f'{{"{marker}":', 1)
-        rewrite(path, text, tensors)
+        rewrite(path, text.replace('{"array":', f'{{"{marker}":', 1), tensors)
         with pytest.raises(ValueError, match=marker):
             load(path)
 
@@ -218,8 +236,7 @@ def test_a_formula_that_would_run_code_is_refused(
 ) -> None:
     path = tmp_path / "fit.dgmm"
     sleepstudy.save(path)
-    header, tensors = content(path)
-    text = json.dumps(header)
+    text, tensors = content(path)
     changed = text.replace("Reaction ~ Days + ", f"Reaction ~ {harm} + ")
     assert changed != text
     rewrite(path, changed, tensors)
@@ -230,8 +247,6 @@ def test_a_formula_that_would_run_code_is_refused(
 
 def test_no_pickle_anywhere(tmp_path: Path, any_fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     import pickle
-
-    import torch
 
     def never(*args: Any, **options: Any) -> Any:
         raise AssertionError("pickle was used")

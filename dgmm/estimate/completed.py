@@ -18,8 +18,8 @@ from dgmm.numerics.quadrature import sobol_gaussian
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 from dgmm.posterior.draws import complete
+from dgmm.runtime.parallel import one_thread
 from dgmm.variational.elbo import Bound
-from dgmm.variational.training import one_thread
 
 __all__ = ["Views", "completed_elbo", "settle", "teach", "views", "with_placeholders"]
 

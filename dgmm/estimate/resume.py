@@ -25,6 +25,9 @@ def checkpoint_for(
     """The checkpoint that ``control`` names, None without one.
 
     words: the arguments of the call that change what is estimated.
+
+    Raises:
+        ValueError: a path that cannot be written, or a file that is not the checkpoint of this fit.
     """
     if control.checkpoint is None:
         return None
@@ -35,27 +38,30 @@ def checkpoint_for(
         if one.name not in INDIFFERENT
     }
     identity |= {f"version of {name}": versions[name] for name in ("dgmm", "torch")}
-    return Checkpoint(Path(control.checkpoint), identity, control.checkpoint_every)
+    checkpoint = Checkpoint(Path(control.checkpoint), identity, control.checkpoint_every)
+    checkpoint.check()
+    return checkpoint
 
 
 def _columns(design: Design) -> dict[str, str]:
     """A digest of everything that the likelihood is made of, by name."""
-    grouping = design.latents[0].grouping
     found = {
         f"outcome `{design.formula.response.text}`": _digest(design.y, design.trials),
         "weights": _digest(design.weights),
         "offset": _digest(design.offset),
-        f"subjects `{grouping.name}`": _digest(grouping.codes, grouping.labels.astype(str)),
         "time": _digest(np.asarray(design.time)),
     }
+    for grouping in (latent.grouping for latent in design.latents):
+        found[f"subjects `{grouping.name}`"] = _digest(grouping.codes, grouping.labels.astype(str))
     blocks = [design.fixed, *design.parts.values()]
     blocks += [block.columns for block in design.networks]
     blocks += [block.columns for block in design.latents]
     blocks += [block.basis for block in design.latents if block.basis is not None]
-    for block in blocks:
+    columns: dict[str, list[np.ndarray]] = {}
+    for block in blocks:  # a variable may stand in several
         for name, column in zip(block.names, block.matrix.T, strict=True):
-            found[f"column `{name}`"] = _digest(column)
-    return found
+            columns.setdefault(name, []).append(column)
+    return found | {f"column `{name}`": _digest(*own) for name, own in columns.items()}
 
 
 def _digest(*columns: np.ndarray) -> str:

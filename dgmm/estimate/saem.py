@@ -43,8 +43,8 @@ from dgmm.model.simulation import simulate_panel
 from dgmm.networks import Weights
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
+from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
-from dgmm.variational.training import one_thread
 
 __all__ = ["saem"]
 

@@ -67,11 +67,14 @@ class Call:
 
     def words(self) -> dict[str, str]:
         """The arguments that change what is estimated, as text."""
-        return {
+        words = {
             one.name: repr(getattr(self, one.name))
             for one in fields(self)
             if one.name not in INDIFFERENT
         }
+        if isinstance(self.family, Family):
+            words["family"] += f" {self.family.options()!r}"
+        return words
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Call):

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from joblib import Parallel, cpu_count, delayed
 
-__all__ = ["each", "processors"]
+from dgmm.runtime.warned import warn_user
+
+__all__ = ["each", "one_thread", "processors"]
 
 Given = TypeVar("Given")
 Result = TypeVar("Result")
+Told = tuple[str, type[Warning]]
+
+LOOK = 0.5
+"""Seconds between two looks of a worker at whether its parent still lives."""
 
 
 def processors() -> int:
@@ -19,17 +31,65 @@ def processors() -> int:
     return int(cpu_count())
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Mini-batches are small: a second thread costs more in waiting than it computes."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def each(
     task: Callable[[Given], Result], todo: Sequence[Given], workers: int = 1
 ) -> Iterator[Result]:
-    """Results in the order of ``todo``, as they come."""
-    if workers == 1 or len(todo) < 2:
-        return map(task, todo)
-    pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-    results: Iterator[Result] = pool(delayed(_single_thread)(task, one) for one in todo)
-    return results
+    """Results in the order of ``todo``, as they come; warnings of workers are given here.
+
+    Workers end with the process that started them, whatever ended it.
+    """
+    workers = min(workers, len(todo))
+    if workers < 2:
+        yield from map(task, todo)
+        return
+    parent = os.getpid()
+    pool = Parallel(
+        n_jobs=workers,
+        return_as="generator",
+        batch_size=1,
+        initializer=_end_with,
+        initargs=(parent,),
+    )
+    results: Iterator[tuple[Result, list[Told]]] = pool(
+        delayed(_apart)(task, one, parent) for one in todo
+    )
+    for result, told in results:
+        for message, category in told:
+            warn_user(message, category)
+        yield result
 
 
-def _single_thread(task: Callable[[Given], Result], one: Given) -> Result:
-    torch.set_num_threads(1)
-    return task(one)
+def _apart(task: Callable[[Given], Result], one: Given, parent: int) -> tuple[Result, list[Told]]:
+    """The result, and the warnings of a process whose user nobody is."""
+    if os.getpid() == parent:  # joblib takes threads within a worker
+        return task(one), []
+    with one_thread(), warnings.catch_warnings(record=True) as caught:
+        result = task(one)
+    return result, [(str(warning.message), warning.category) for warning in caught]
+
+
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent: a pool does not notice that nobody waits for it.
+
+    An interrupt from the keyboard is left to the parent, who ends the pool.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os._exit(1)
+
+    if os.getpid() != parent and os.name == "posix":  # elsewhere a dead parent keeps its number
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=watch, daemon=True).start()

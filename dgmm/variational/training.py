@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +18,13 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 from dgmm.runtime.checkpoint import Checkpoint, Saved
 from dgmm.runtime.devices import on, to
+from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
 from dgmm.variational.elbo import elbo, evaluate
 from dgmm.variational.newton import NewtonPosterior
 from dgmm.variational.schedule import Schedule
 
-__all__ = ["Schedule", "Trace", "one_thread", "train"]
+__all__ = ["Schedule", "Trace", "train"]
 
 SKELETON = frozenset({"W", "c"})
 """The few weights of an encoder that do the work of many: they learn faster, or the networks
@@ -94,17 +92,6 @@ class _Run:
         return self.best or self.mean or self.current()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Mini-batches are small: a second thread costs more in waiting than it computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @one_thread()
 def train(
     model: Model,
@@ -139,7 +126,7 @@ def train(
     if saved is not None:
         _restore(run, saved, device)
     here, seen = to((model, learning), device, dtype)
-    steps, begun = schedule.epochs * schedule.batches(learning.n), run.epoch
+    steps, written = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
         with on(device):
             _epoch(run, here, encoder, seen, schedule, steps)
@@ -150,7 +137,8 @@ def train(
             progress.update(run.epoch, elbo=run.elbo[-1] * learning.n, gradient=run.gradient)
         if checkpoint is not None and run.epoch % checkpoint.every == 0:
             checkpoint.write(number, _saved(run))
-    if checkpoint is not None and run.epoch > begun:
+            written = run.epoch
+    if checkpoint is not None and run.epoch > written:
         checkpoint.write(number, _saved(run))
     final = to(run.result(), "cpu", torch.float64)
     trace = Trace(tuple(run.elbo), run.gradient, run.epoch, tuple(run.watched), run.kept)
@@ -288,32 +276,43 @@ NUMBERS = ("epoch", "counted", "since", "kept", "gradient", "elbo", "watched")
 
 
 def _saved(run: _Run) -> Saved:
-    """Weights, moments of Adam, state of the generator, and the numbers beside them."""
+    """Weights, moments of Adam, state of the generator, and the numbers beside them, by name."""
     tensors = {"generator": run.generator.get_state()}
     for kind in ("weights", "mean", "best"):
         tensors |= {f"{kind}/{name}": value for name, value in getattr(run, kind).items()}
     if run.q is not None:
         tensors |= {"q/mean": run.q.mean, "q/precision": run.q.precision}
-    for place, moments in run.optimiser.state_dict()["state"].items():
-        tensors |= {f"adam/{place}/{name}": value for name, value in moments.items()}
+    moments = run.optimiser.state_dict()["state"]
+    for name, place in _places(run).items():
+        for what, value in moments.get(place, {}).items():
+            tensors[f"adam/{name}/{what}"] = value
     return Saved(to(tensors, "cpu"), {name: getattr(run, name) for name in NUMBERS})
 
 
 def _restore(run: _Run, saved: Saved, device: str) -> None:
+    """Bring a training to where it stood; what is left in it is in the order of its weights."""
     tensors = saved.tensors
     run.generator.set_state(tensors["generator"])
     with torch.no_grad():
-        for name, value in part(tensors, "weights/").items():
-            run.weights[name].copy_(value)
+        for name, value in run.weights.items():
+            value.copy_(tensors[f"weights/{name}"])
     if run.q is not None:
         run.q = NewtonPosterior(**to(part(tensors, "q/"), device))
-    run.mean, run.best = (to(part(tensors, f"{kind}/"), device) for kind in ("mean", "best"))
-    moments: dict[int, dict[str, Any]] = {}
-    for name, value in part(tensors, "adam/").items():
-        place, _, what = name.partition("/")
-        moments.setdefault(int(place), {})[what] = value
+    for kind in ("mean", "best"):
+        known = to(part(tensors, f"{kind}/"), device)
+        setattr(run, kind, {name: known[name] for name in run.weights} if known else {})
+    moments = {place: part(tensors, f"adam/{name}/") for name, place in _places(run).items()}
     groups = run.optimiser.state_dict()["param_groups"]
-    run.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    begun = {place: values for place, values in moments.items() if values}
+    run.optimiser.load_state_dict({"state": begun, "param_groups": groups})
     for name in NUMBERS:
         value = saved.numbers[name]
         setattr(run, name, list(value) if isinstance(value, list) else value)
+
+
+def _places(run: _Run) -> dict[str, int]:
+    """Where the optimiser keeps each weight that moves."""
+    names = {id(value): name for name, value in run.weights.items()}
+    groups = run.optimiser.param_groups
+    moving = [names[id(value)] for group in groups for value in group["params"]]
+    return {name: place for place, name in enumerate(moving)}
