@@ -29,7 +29,7 @@ from dgmm.runtime.checkpoint import Checkpoint, Saved
 
 FORMULA = "Reaction ~ dnn(Days, hidden=(3,)) + (dnn(Days, hidden=(3,)) | Subject)"
 SMALL = {
-    "epochs": 6,
+    "epochs": 4,
     "holdout": 0.25,
     "workers": 1,
     "draws": 16,
@@ -94,8 +94,6 @@ def same_numbers(one: Fit, other: Fit) -> bool:
             pair = [tuple(member.theta for member in members) for members in pair]
         found += differences(*pair, name)
     assert found == []
-    new = frame().head(8)
-    pd.testing.assert_frame_equal(one.predict(new), other.predict(new), check_exact=True)
     return one.call == other.call
 
 
@@ -123,12 +121,14 @@ def stopped_after_every_write(
 def test_a_fit_stopped_after_any_write_ends_where_the_whole_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seven trainings: penalties on held-out subjects, all subjects, the encoder at theta-hat."""
+    """All trainings: penalties on held-out subjects, all subjects, the encoder at theta-hat."""
     left = stopped_after_every_write(tmp_path, monkeypatch, fit)
-    assert len(left) == 11
+    assert len(left) >= 8
     for folder in left:
         assert same_numbers(fit(folder / "fit.ckpt"), whole()), folder.name
         assert names(folder) == ["fit.ckpt"]
+    new, last = frame().head(8), fit(left[-1] / "fit.ckpt")
+    pd.testing.assert_frame_equal(last.predict(new), whole().predict(new), check_exact=True)
 
 
 @pytest.mark.slow
@@ -150,51 +150,56 @@ def test_stopped_after_any_write_with_every_option(
         assert not list(folder.glob("*.part"))
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, {tests!r})
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_killed_within_a_write_leaves_the_write_before(tmp_path: Path) -> None:
+    """Two fsync belong to a write: at the 15th the new file is written and has no name yet."""
+    path, sync, left = tmp_path / "fit.ckpt", os.fsync, [15]
+
+    def die(number: int) -> None:
+        sync(number)
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    expected = whole()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forks beside threads
+        process = os.fork()
+    if not process:
+        torch.set_num_threads(1)  # the others were not forked
+        os.fsync = die
+        try:
+            fit(path)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert names(tmp_path) == ["fit.ckpt", "fit.ckpt.part"]
+    assert same_numbers(fit(path), expected)
+    assert names(tmp_path) == ["fit.ckpt"]
+
+
+FRESH = """
+import sys
+sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from test_resume import fit
-left, sync = [int(sys.argv[2])], os.fsync
-def die(number):
-    sync(number)
-    left[0] -= 1
-    if not left[0]:
-        os.kill(os.getpid(), signal.SIGKILL)
-os.fsync = die
 print("begin", flush=True)
 fit(Path(sys.argv[1]))
 """
-
-
-def started(path: Path, writes: int) -> subprocess.Popen[str]:
-    """The fit in a process of its own, which dies within one of its writings (0: in none)."""
-    root = str(Path(dgmm.__file__).resolve().parents[1])
-    code = KILLED.format(tests=str(Path(__file__).parent))
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(path), str(writes)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def test_a_process_killed_within_a_write_leaves_the_write_before(tmp_path: Path) -> None:
-    """Two fsync belong to a write: at the 15th the new file is written and has no name yet."""
-    path = tmp_path / "fit.ckpt"
-    process = started(path, 15)
-    assert process.wait() == -signal.SIGKILL
-    assert names(tmp_path) == ["fit.ckpt", "fit.ckpt.part"]
-    assert same_numbers(fit(path), whole())
-    assert names(tmp_path) == ["fit.ckpt"]
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_gone_on_each_time(tmp_path: Path) -> None:
     """One fit of many lives: 12 kills, each 0 to 2 seconds after the model is called."""
     path, rng = tmp_path / "fit.ckpt", np.random.default_rng(3)
+    root = str(Path(dgmm.__file__).resolve().parents[1])
     for _ in range(12):
-        process = started(path, 0)
+        process = subprocess.Popen(
+            [sys.executable, "-c", FRESH, str(path), str(Path(__file__).parent)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        )
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(rng.uniform(0, 2))
@@ -293,7 +298,7 @@ def test_an_interrupt_leaves_the_process_as_it_was(tmp_path: Path) -> None:
 
     expected, before = counted("whole"), settings()
     total = calls[0]
-    for share in (0.02, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.98):
+    for share in (0.05, 0.4, 0.7, 0.98):
         with pytest.raises(KeyboardInterrupt):
             counted("stopped", until=round(share * total))
         assert settings() == before, share
