@@ -218,9 +218,9 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
     workers          None     processes in which several starts (of neural random effects) or
                               resamples run, one thread each; None is one for resamples, and as
                               many as there are starts and processors
-    checkpoint       None     file that the stage, where there is one, writes as it goes; the same
-                              call goes on from it, to the same numbers, and a file of another fit
-                              is refused
+    checkpoint       None     file that the stage, where there is one, writes as it goes (each of
+                              several starts beside it: FILE.start1); the same call goes on from
+                              it, to the same numbers, and a file of another fit is refused
     checkpoint_every 10       epochs between two writings
     ridge            None     penalty on network weights, on the scale of the whole
                               log-likelihood; by default chosen by evidence on the fixed side, on

@@ -8,10 +8,12 @@ on the number of workers nor on where an interrupted run was resumed.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ from dgmm.inference.reported import components, family_parameters, part_coeffici
 from dgmm.model.simulation import simulate_outcomes
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
+from dgmm.runtime.warned import warn_user
 
 __all__ = [
     "Outcome",
@@ -94,11 +97,14 @@ def bootstrap(
     def task(number: int) -> Outcome:
         return _parameters_of(done, request, groups, seed, number)
 
+    full = ""
     with Progress(request.verbose, nsim, "bootstrap") as bar:
         for outcome in each(task, todo, workers):
             known[outcome[0]] = outcome
-            store.append(outcome)
+            full = store.append(outcome) or full
             bar.update(len(known))
+    if full:
+        warn_user(f"not all replicates could be written to {str(path)!r}: {full}")
     kept = [known[number] for number in range(nsim)]
     good = {number: values for number, values, _ in kept if values is not None}
     table = pd.DataFrame.from_dict(good, orient="index", columns=names)
@@ -223,20 +229,31 @@ class _Store:
                 f"{str(self.path)!r} holds replicates of another fit or seed ({first!r}, not "
                 f"{self.first!r}); give another path"
             )
-        outcomes = [
-            _outcome(row)
-            for row in list(csv.reader(io.StringIO(rest)))[1:]
-            if len(row) == len(self.names) + 2
-        ]
+        rows = [row for row in list(csv.reader(io.StringIO(rest)))[1:] if row]
+        try:
+            outcomes = [_outcome(row, len(self.names)) for row in rows]
+        except ValueError as error:
+            raise ValueError(
+                f"{str(self.path)!r} is damaged: a row is not a replicate ({error}); give another "
+                "path, or delete that row"
+            ) from error
         if whole != text:
             self._write(outcomes)
         return outcomes
 
-    def append(self, outcome: Outcome) -> None:
-        """Add one row and see it written."""
-        if self.path is not None:
+    def append(self, outcome: Outcome) -> str:
+        """Add one row and see it written; why it was not, with the file as before."""
+        if self.path is None:
+            return ""
+        size = self.path.stat().st_size
+        try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerow(self._row(outcome))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            return str(error.strerror)
+        return ""
 
     def _write(self, outcomes: list[Outcome]) -> None:
         assert self.path is not None
@@ -252,8 +269,10 @@ class _Store:
         return [str(number), why, *cells]
 
 
-def _outcome(row: list[str]) -> Outcome:
+def _outcome(row: list[str], count: int) -> Outcome:
     number, why, *cells = row
+    if len(cells) != count:
+        raise ValueError(f"{len(cells)} values in place of {count}")
     if why:
         return int(number), None, why
     return int(number), np.array([float(cell) if cell else math.nan for cell in cells]), ""

@@ -82,6 +82,34 @@ def test_a_file_of_another_fit_is_refused(
             fit.bootstrap(2, seed=seed, path=path)
 
 
+def test_a_full_disk_does_not_end_a_bootstrap(sleepstudy: Fit, tmp_path: Path) -> None:
+    """A limit on the size of files cuts the third row, as a full disk does."""
+    resource = pytest.importorskip("resource")
+    path, whole = tmp_path / "replicates.csv", sleepstudy.bootstrap(4, seed=3)
+    sleepstudy.bootstrap(2, seed=3, path=path)
+    two, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(two) + 40, before[1]))
+    try:
+        with pytest.warns(UserWarning, match="not all .* written to .*replicates.csv': File too l"):
+            found = sleepstudy.bootstrap(4, seed=3, path=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    pd.testing.assert_frame_equal(found.values, whole.values, check_exact=True)
+    assert path.read_bytes() == two
+
+
+def test_a_row_that_is_no_replicate_is_refused(sleepstudy: Fit, tmp_path: Path) -> None:
+    path = tmp_path / "replicates.csv"
+    sleepstudy.bootstrap(2, seed=3, path=path)
+    text = path.read_text(encoding="utf-8")
+    for wrong in ("1,,2.5\n", text.splitlines()[-1].replace(".", "x") + "\n"):
+        path.write_text(text + wrong, encoding="utf-8")
+        with pytest.raises(
+            ValueError, match="replicates.csv' is damaged: a row is not a replicate"
+        ):
+            sleepstudy.bootstrap(3, seed=3, path=path)
+
+
 def test_failures_are_counted_and_said(
     sleepstudy: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
