@@ -101,9 +101,23 @@ def save(fit: Fitted, path: str | Path) -> None:
 
 
 def load(path: Path, fit_class: type[Kind]) -> Kind:
-    """Read a fit of the class given."""
+    """Read a fit of the class given.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; a damaged one, or another program's or
+            version's.
+    """
     tensors, content = read_tensors(path, FIT)
-    fit: Kind = _Decoder(tensors, known_classes() | {fit_class.__name__: fit_class}).decode(content)
+    decoder = _Decoder(tensors, known_classes() | {fit_class.__name__: fit_class})
+    try:
+        fit = decoder.decode(content)
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{str(path)!r} holds a fit that this version cannot build ({error!r}). {FIT.remedy}, "
+            "or read the file with the version that wrote it"
+        ) from error
+    if not isinstance(fit, fit_class):
+        raise ValueError(f"{str(path)!r} does not hold a fit")
     return fit
 
 

@@ -220,6 +220,23 @@ def test_an_unknown_marker_is_refused_in_words(tmp_path: Path, sleepstudy: Fit) 
             load(path)
 
 
+def test_a_fit_that_cannot_be_built_is_refused_in_words(tmp_path: Path, sleepstudy: Fit) -> None:
+    path = tmp_path / "fit.dgmm"
+    sleepstudy.save(path)
+    text, tensors = content(path)
+    for old, new in (
+        ('"fields"', '"feilds"'),
+        ('": "t0"}', '": "t999"}'),
+        ('": "t1"}', '": null}'),
+        (text, "[3]"),
+        (text, "3"),
+    ):
+        assert old in text
+        rewrite(path, text.replace(old, new, 1), tensors)
+        with pytest.raises(ValueError, match="fit.dgmm' (holds a fit that|does not hold a fit)"):
+            load(path)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
