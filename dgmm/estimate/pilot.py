@@ -76,6 +76,8 @@ def _blocks(X: Tensor) -> Iterator[slice]:
 def _least_squares(X: Tensor, basis: Tensor, weight: Tensor, target: Tensor) -> Tensor:
     """(Q'WQ)^-1 Q'W target from the normal equations, for orthonormal columns Q = X basis."""
     p = basis.shape[1]
+    if p == 0:  # no fixed part
+        return target.new_zeros(0)
     A, c = torch.zeros(p, p, dtype=X.dtype), torch.zeros(p, dtype=X.dtype)
     for at in _blocks(X):
         Q = basis.T @ X[at].T  # rows along the last axis, which weights run along

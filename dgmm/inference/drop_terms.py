@@ -48,8 +48,6 @@ def drop_terms(done: Estimate, request: Request, terms: Sequence[str], df: float
     notes = []
     for term in droppable(terms):
         columns = [j for j, owner in enumerate(terms) if owner == term]
-        if len(columns) == len(done.model.names):
-            continue
         smaller = refit_without(done, request, columns)
         difference = done.log_likelihood - smaller.log_likelihood
         error = float(np.hypot(done.mc_error, smaller.mc_error))

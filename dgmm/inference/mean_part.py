@@ -140,7 +140,8 @@ class MeanPart:
     def frame(self, columns: Mapping[str, Any], size: int) -> pd.DataFrame:
         """A frame of ``size`` rows: the given columns, all others at their typical value."""
         full = {**self.typical, **columns}
-        return pd.DataFrame({name: self._column(name, full[name], size) for name in full})
+        made = {name: self._column(name, full[name], size) for name in full}
+        return pd.DataFrame(made, index=pd.RangeIndex(size))  # rows, even without a column
 
     def _column(self, name: str, value: Any, size: int) -> Any:
         given = np.asarray(value, dtype=object)

@@ -120,7 +120,8 @@ class Covariance(Uncertainty):
             return self.of(function).se
         V, found = self._among(derivative.packing), []
         for at, J in derivative.blocks():
-            found.append((at, Spread(J[:, 0], *self._moved(J, V)).se))
+            value = torch.zeros(len(at), dtype=torch.float64)  # errors do not depend on it
+            found.append((at, Spread(value, *self._moved(J, V)).se))
         errors = torch.zeros(sum(len(at) for at, _ in found), dtype=torch.float64)
         for at, some in found:
             errors[at] = some

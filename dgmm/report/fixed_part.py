@@ -16,8 +16,10 @@ __all__ = ["family_part", "fixed_lines", "fixed_part", "modelled_parts"]
 def fixed_part(fit: Fitted, tables: Tables) -> str:
     """Linear coefficients, and the form of their standard errors."""
     table = tables.coefficients
-    lines = ["Fixed effects:", *fixed_lines(table), "---"]
-    lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
+    lines = ["Fixed effects: none"]
+    if len(table):
+        lines = ["Fixed effects:", *fixed_lines(table), "---"]
+        lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
     gls = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
     if "df" in table:
         form = f"{gls}; degrees of freedom by Satterthwaite's approximation"

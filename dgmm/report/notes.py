@@ -219,7 +219,7 @@ def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     """Infinite coefficients are looked for when one is suspiciously large, and named."""
     model, rows = done.model, done.observed.rows
     extremes = model.family.extremes(rows.data)
-    if extremes is None:
+    if extremes is None or not model.names:
         return ()
     effect = model.beta(done.theta).detach().abs() * rows.X.std(0, correction=0)
     if not bool((effect > SUSPICIOUS).any()):
