@@ -203,6 +203,38 @@ def test_mean_variance_and_slope_are_right(case: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
+def test_the_variance_of_an_observation_has_the_moments_of_the_density(
+    case: tuple[str, str],
+) -> None:
+    family, eta, data, probability = enumerated(case)
+    extra, step = extra_of(family), 1e-5
+    assert torch.allclose(family.predictor(family.mean(eta, extra), extra), eta, atol=1e-8)
+    if family.support == "trials" or "sigma^2" in family.observation_formula():
+        return  # several trials here, one in the definition; or a latent variable
+    response = family.response(data)
+    mean = (probability * response).sum(0)
+    variance = (probability * (response - mean).square()).sum(0)
+
+    def expected(point: Tensor) -> Tensor:
+        return (family.log_density(data, point, extra).exp() * measure_of(family) * response).sum(0)
+
+    slope = (expected(eta + step) - expected(eta - step)) / (2 * step)
+    ratio, elasticity = variance / mean.square(), slope / mean
+    forms = {"delta": variance / slope.square()}
+    if case[1] == "log" or "lognormal" in case[0]:
+        forms["lognormal"] = torch.log1p(ratio) / elasticity.square()
+        forms["trigamma"] = torch.polygamma(1, 1 / ratio) / elasticity.square()
+    for form, value in forms.items():
+        if not family.threshold:
+            found = family.observation_variance(eta, extra, form)
+            assert torch.allclose(found, value, rtol=1e-4), (form, found, value)
+
+
+def measure_of(family: Family) -> Tensor:
+    return support(family)[1]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_information_is_minus_the_expected_second_derivative(case: tuple[str, str]) -> None:
     family, eta, data, probability = enumerated(case)
     point = eta.expand_as(data.y).clone().requires_grad_()

@@ -14,14 +14,34 @@ from torch import Tensor
 from dgmm.families.links import LINKS, Link
 from dgmm.runtime.registry import suggestion
 
-__all__ = ["Derivatives", "Extra", "Family", "Observations", "OutcomeError", "refuse", "slope_of"]
+__all__ = [
+    "FORMS",
+    "Derivatives",
+    "Extra",
+    "Family",
+    "Observations",
+    "OutcomeError",
+    "refuse",
+    "slope_of",
+]
 
 Extra = Tensor
 """Extra parameters of a family on the unconstrained scale: (R,), or (R, ..., J) row by row."""
 
 
-THRESHOLD = {"logit": math.pi**2 / 3, "probit": 1.0, "cloglog": math.pi**2 / 6}
+THRESHOLD = {
+    "logit": (math.pi**2 / 3, "pi^2 / 3"),
+    "probit": (1.0, "1"),
+    "cloglog": (math.pi**2 / 6, "pi^2 / 6"),
+}
 """Variance of the standard logistic, normal and extreme value distribution."""
+
+FORMS = {
+    "lognormal": "log{1 + var(y) / E(y)^2}",
+    "trigamma": "psi_1{E(y)^2 / var(y)}",
+    "delta": "var(y) / {d E(y) / d eta}^2",
+}
+"""Forms of the variance of an observation on the scale of eta."""
 
 
 class Observations(NamedTuple):
@@ -139,6 +159,10 @@ class Family(ABC):
         """d E(y | eta) / d eta, elementwise; a family with its own mean has its own slope."""
         return self.link.derivative(eta)
 
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        """eta with E(y | eta) = ``mean``; a family with its own mean has its own inverse."""
+        return self.link.forward(mean)
+
     @property
     def mean_link(self) -> Link:
         """The link on whose scale an interval of E(y) stays inside the range of the mean."""
@@ -201,24 +225,45 @@ class Family(ABC):
         """The arguments that make this family again, as plain values."""
         return {"link": self.link.name}
 
-    def link_variance(
-        self, mu: Tensor, data: Observations, extra: Extra, form: str = "lognormal"
-    ) -> Tensor:
-        """var(y | mu) carried to the scale of eta: the residual variance in R2 and ICC.
+    # -- the variance of an observation on the scale of eta ---------------------------------------
 
-        A threshold family has that of its latent variable: pi^2 / 3 (logit), 1 (probit), pi^2 / 6
-        (cloglog). Otherwise var(y | mu) (d eta / d mu)^2 by the delta method; under a log link,
-        with r = var(y | mu) / mu^2, by ``form`` "lognormal" log(1 + r), "trigamma" psi_1(1 / r), or
-        "delta" r. Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
+    @property
+    def multiplicative(self) -> bool:
+        """Whether eta acts on the logarithm of E(y)."""
+        return self.link.name == "log"
+
+    def observation_variance(self, eta: Tensor, extra: Extra, form: str = "lognormal") -> Tensor:
+        """The variance v_e of one observation on the scale of eta, the residual of R2 and ICC.
+
+            latent     the variance of the latent variable: pi^2 / 3 (logit), 1 (probit), pi^2 / 6
+                       (cloglog), where the outcome says which thresholds it exceeds
+            lognormal  log{1 + var(y) / E(y)^2} / e^2,   e = d log E(y) / d eta
+            trigamma   psi_1{E(y)^2 / var(y)} / e^2
+            delta      var(y) / {d E(y) / d eta}^2
+
+        ``form`` says which of the last three where eta acts on log E(y); elsewhere it is delta.
+        Moments are those given eta, of weight 1 and one trial.
+
+        References:
+            Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
         """
         if self.threshold:
-            return torch.full_like(mu, THRESHOLD[self.link.name])
-        eta = self.link.forward(mu)
-        spread = self.variance(eta, data, extra)
-        if self.link.name == "log" and form != "delta":
-            ratio = spread / mu.square()
-            return torch.log1p(ratio) if form == "lognormal" else torch.polygamma(1, 1 / ratio)
-        return spread / self.link.derivative(eta).square()
+            return torch.full_like(eta, THRESHOLD[self.link.name][0])
+        one = torch.ones_like(eta)
+        spread = self.variance(eta, Observations(one, one, one), extra)
+        slope = self.mean_slope(eta, extra)
+        if form == "delta" or not self.multiplicative:
+            return spread / slope.square()
+        mean = self.mean(eta, extra)
+        ratio = spread / mean.square()
+        size = torch.log1p(ratio) if form == "lognormal" else torch.polygamma(1, 1 / ratio)
+        return size / (slope / mean).square()
+
+    def observation_formula(self, form: str = "lognormal") -> str:
+        """The formula of :meth:`observation_variance`, in plain text."""
+        if self.threshold:
+            return THRESHOLD[self.link.name][1]
+        return FORMS[form if self.multiplicative else "delta"]
 
     def per_trial(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

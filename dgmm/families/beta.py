@@ -102,6 +102,9 @@ class Beta(Family):
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return self.width * self.link.derivative(eta)
 
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        return self.link.forward((mean - self.bounds[0]) / self.width)
+
     @property
     def mean_link(self) -> Link:
         return between(*self.bounds)

@@ -28,6 +28,7 @@ class BetaBinomial(Family):
     extra = ("log_precision",)
     support = "trials"
     dispersion = "log_precision"
+    threshold = True  # one trial alone is a Bernoulli variable
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations, refuse
+from dgmm.families.inverse import solve_increasing
 from dgmm.families.naming import Bounds
 from dgmm.families.special import log_ndtr
 
 __all__ = ["CensoredGaussian"]
+
+FARTHEST = (-40.0, 40.0)
+"""Of eta from a mean between the bounds, in standard deviations."""
 
 
 class CensoredGaussian(Family):
@@ -83,6 +87,23 @@ class CensoredGaussian(Family):
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         a, b = self._scaled(eta, extra)
         return torch.special.ndtr(b) - torch.special.ndtr(a)
+
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        sigma = torch.exp(extra[0])  # solved for z = (eta - mean) / sigma, of any unit
+        z = solve_increasing(
+            lambda z: self.mean(mean + sigma * z, extra) / sigma,
+            lambda z: self.mean_slope(mean + sigma * z, extra),
+            mean / sigma,
+            *FARTHEST,
+        )
+        return mean + sigma * z
+
+    def observation_variance(self, eta: Tensor, extra: Extra, form: str = "lognormal") -> Tensor:
+        """sigma^2, the variance of y* about eta: of the variable that is censored."""
+        return torch.exp(2 * extra[0]) + torch.zeros_like(eta)
+
+    def observation_formula(self, form: str = "lognormal") -> str:
+        return "sigma^2"
 
     def _moments(self, eta: Tensor, extra: Extra) -> tuple[Tensor, Tensor]:
         """E(y) and E{(y - eta)^2} of the recorded outcome."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations, refuse
 from dgmm.families.draws import uniform
+from dgmm.families.inverse import solve_increasing
 from dgmm.families.links import LINKS, Link, between
 from dgmm.families.special import log1mexp, log_ndtr
 
@@ -107,6 +108,11 @@ class Cumulative(Family):
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return torch.stack([self.link.derivative(c - eta) for c in self._thresholds(extra)]).sum(0)
+
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        return solve_increasing(
+            lambda eta: self.mean(eta, extra), lambda eta: self.mean_slope(eta, extra), mean
+        )
 
     @property
     def mean_link(self) -> Link:

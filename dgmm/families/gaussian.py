@@ -39,6 +39,9 @@ class Gaussian(Family):
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(eta)
 
+    def observation_formula(self, form: str = "lognormal") -> str:
+        return "sigma^2" if self.conjugate else super().observation_formula(form)
+
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator
     ) -> Tensor:

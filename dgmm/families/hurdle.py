@@ -11,6 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from dgmm.families.base import Extra, Family, Observations, OutcomeError, slope_of
 from dgmm.families.draws import uniform
+from dgmm.families.inverse import solve_increasing
 from dgmm.families.links import LINKS, Link
 from dgmm.families.naming import find
 from dgmm.families.special import log1mexp
@@ -20,6 +21,7 @@ __all__ = ["Hurdle"]
 
 REJECTIONS = 64
 MOST_TERMS = 10_000
+LOG_MEANS = (-30.0, 40.0)  # of a count family
 
 
 class Hurdle(Family):
@@ -87,6 +89,34 @@ class Hurdle(Family):
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return slope_of(lambda point: self.mean(point, extra), eta, extra)
+
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        positive = mean / torch.sigmoid(-extra[-1])
+        if self.base.support == "positive":
+            return self.base.predictor(positive, extra[:-1])
+        # a mean cut off at zero is at least 1; solved for the logarithm of the mean of f
+        held = extra[:-1]
+
+        def eta(log_mean: Tensor) -> Tensor:
+            return self.base.predictor(torch.exp(log_mean), held)
+
+        def slope(log_mean: Tensor) -> Tensor:
+            return slope_of(lambda point: self.mean(eta(point), extra), log_mean, extra)
+
+        return eta(
+            solve_increasing(
+                lambda log_mean: self.mean(eta(log_mean), extra), slope, mean, *LOG_MEANS
+            )
+        )
+
+    @property
+    def multiplicative(self) -> bool:
+        return self.base.multiplicative
+
+    def observation_formula(self, form: str = "lognormal") -> str:
+        plain = super().observation_formula(form)
+        bent = self.multiplicative and form != "delta" and self.base.support == "counts"
+        return f"{plain} / {{d log E(y) / d eta}}^2" if bent else plain
 
     @property
     def mean_link(self) -> Link:

@@ -44,6 +44,20 @@ class Lognormal(Family):
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return self.mean(eta, extra)
 
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        return torch.log(mean) - 0.5 * torch.exp(2 * extra[0])
+
+    @property
+    def multiplicative(self) -> bool:
+        return True
+
+    def observation_variance(self, eta: Tensor, extra: Extra, form: str = "lognormal") -> Tensor:
+        """sigma^2, exact: log y is normal about eta."""
+        return torch.exp(2 * extra[0]) + torch.zeros_like(eta)
+
+    def observation_formula(self, form: str = "lognormal") -> str:
+        return "sigma^2"
+
     @property
     def mean_link(self) -> Link:
         return LINKS["log"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from dgmm.families.base import Extra, Family, Observations, refuse, slope_of
 from dgmm.families.beta import interval_of, unit_draw
 from dgmm.families.draws import uniform
+from dgmm.families.inverse import solve_increasing
 from dgmm.families.links import LINKS, Link, between
 from dgmm.families.naming import Bounds
 from dgmm.families.special import log1mexp, log_beta_density
@@ -87,6 +88,11 @@ class OrderedBeta(Family):
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return slope_of(lambda point: self.mean(point, extra), eta, extra)
+
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        return solve_increasing(
+            lambda eta: self.mean(eta, extra), lambda eta: self.mean_slope(eta, extra), mean
+        )
 
     @property
     def mean_link(self) -> Link:

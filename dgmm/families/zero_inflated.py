@@ -76,6 +76,13 @@ class ZeroInflated(Family):
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
         return torch.sigmoid(-extra[-1]) * self.base.mean_slope(eta, extra[:-1])
 
+    def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
+        return self.base.predictor(mean / torch.sigmoid(-extra[-1]), extra[:-1])
+
+    @property
+    def multiplicative(self) -> bool:
+        return self.base.multiplicative
+
     @property
     def mean_link(self) -> Link:
         return self.base.mean_link

@@ -1,5 +1,7 @@
 """What the random part implies over time: SD and correlation of mu2(b, t), and ICC(t).
 
+ICC(t) = SD(t)^2 / {SD(t)^2 + v_e}, v_e the observation-level variance of :mod:`explained`.
+
 SD(t)^2 = J J' of mu2 = J b   linear random effects, exactly (T D T'); several parts add up
 = var_b mu2   neural ones, over quasi-random draws b ~ N(0, I)
 """
@@ -17,12 +19,12 @@ from scipy import special
 from torch import Tensor
 
 from dgmm.design import covariate_values
+from dgmm.inference.explained import SOURCE, check_form, residual_variance
 from dgmm.inference.mean_part import MeanPart
 from dgmm.information import uncertainty
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
-from dgmm.prediction.moments import marginal
 
 __all__ = ["RandomProfile", "random_profile"]
 
@@ -41,6 +43,7 @@ class RandomProfile:
     table: pd.DataFrame
     correlation: pd.DataFrame
     method: str
+    formula: str  # of v_e
 
     def __str__(self) -> str:
         form = "{:.4g}".format
@@ -48,6 +51,7 @@ class RandomProfile:
             [
                 f"Random part mu2(b, t), {self.method}",
                 self.table.to_string(float_format=form, index=False, na_rep="NA"),
+                f"icc = sd^2 / (sd^2 + v_e), v_e = {self.formula} ({SOURCE})",
                 "",
                 "Correlation",
                 self.correlation.to_string(float_format="{:.2f}".format, na_rep="NA"),
@@ -65,31 +69,34 @@ def random_profile(
     at: Mapping[str, Any] | None,
     level: float,
     draws: int,
+    form: str,
 ) -> RandomProfile:
     """See :meth:`dgmm.fit.Fit.random_profile`."""
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_form(form)
     model, chosen = mean.done.model, _chosen(mean, term)
     name, values = _times(mean, times)
     columns = {**(at or {}), **({} if name is None else {name: values})}
     panel, order = mean.panel(mean.frame(columns, len(values)))
     rows = panel.rows.take(order)
     wide = panel.rows.take(torch.arange(len(values))[None])  # one subject, in the order of time
-    level_of = marginal(mean.done, mean.done.theta, panel, "response").mean[order]
     linear = all(model.latents[i].linear for i in chosen)
 
     def parts(theta: Theta) -> tuple[Tensor, Tensor]:
         S = _linear(mean, theta, chosen, wide) if linear else _drawn(mean, chosen, wide, draws)
-        S = S[order][:, order]
-        extra = model.extra(theta, rows)
-        residual = model.family.link_variance(level_of, rows.data, extra)
-        return S, residual.expand(len(values))
+        residual = residual_variance(mean.done, theta, rows, form)
+        return S[order][:, order], residual
+
+    def working(theta: Theta) -> Tensor:
+        with torch.no_grad():  # E(y) over the sample moves with theta too: by differences
+            return _working(*parts(theta))
 
     S, residual = (one.detach() for one in parts(mean.done.theta))
     sd = S.diagonal().clamp(min=0).sqrt()
     errors = torch.full((2, len(values)), torch.nan, dtype=torch.float64)
     if linear and mean.info is not None:
-        spread = uncertainty(mean.done, mean.info).of(lambda theta: _working(*parts(theta)))
+        spread = uncertainty(mean.done, mean.info).of(working)
         errors = spread.se.reshape(2, -1)
     icc = sd.square() / (sd.square() + residual)
     z = float(special.ndtri(0.5 + level / 2))
@@ -109,7 +116,10 @@ def random_profile(
     correlation = (S / known[:, None] / known).numpy()
     method = "exact (T D T')" if linear else f"{draws} quasi-random draws of b"
     return RandomProfile(
-        pd.DataFrame(table), pd.DataFrame(correlation, index=labels, columns=labels), method
+        pd.DataFrame(table),
+        pd.DataFrame(correlation, index=labels, columns=labels),
+        method,
+        model.family.observation_formula(form),
     )
 
 

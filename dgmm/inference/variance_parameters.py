@@ -65,13 +65,15 @@ def random_profile(
     at: Mapping[str, Any] | None = None,
     level: float = 0.95,
     draws: int = 4096,
+    form: str = "lognormal",
 ) -> RandomProfile:
     """Standard deviation, correlation and share of the random part mu2(b, t) over time.
 
-        SD(t) = sd{mu2(b, t)},   ICC(t) = var{mu2(b, t)} / [var{mu2(b, t)} + v_e(t)]
+        SD(t) = sd{mu2(b, t)},   ICC(t) = var{mu2(b, t)} / [var{mu2(b, t)} + v_e]
 
-    v_e is the residual variance on the scale of the linear predictor, as in :meth:`icc`. Exact
-    for linear random effects (T D T'), by quasi-random draws of b for neural ones.
+    v_e is that of :meth:`icc`, the variance of one observation on the scale of the linear
+    predictor where E(y) is its mean over the sample, and at the dispersion of t where dispersion=
+    models it. Exact for linear random effects (T D T'), by quasi-random draws of b for neural ones.
 
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.
@@ -81,6 +83,7 @@ def random_profile(
         level: of the intervals, made on the log (SD) and logit (ICC) scale by the delta method;
             linear random effects only.
         draws: of b.
+        form: of v_e under a log link, as in :meth:`icc`.
 
     Returns:
         A record with ``table`` (a row per time) and ``correlation`` (times by times).
@@ -93,7 +96,9 @@ def random_profile(
         [23.78, 58.41]
     """
     mean = mean_part(fit)
-    return random_profiles.random_profile(mean, times, term=term, at=at, level=level, draws=draws)
+    return random_profiles.random_profile(
+        mean, times, term=term, at=at, level=level, draws=draws, form=form
+    )
 
 
 def sigma(fit: Fitted) -> float:
