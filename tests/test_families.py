@@ -484,7 +484,8 @@ def test_other_names_and_wrappers() -> None:
 def test_an_ordinal_family_counts_its_categories() -> None:
     family = find("ordinal").fitted_to(np.array([3.0, 1.0, 2.0, 2.0]))
     assert family.extra == ("threshold1", "log_step2")
-    assert family.options() == {"link": "logit", "categories": 3, "first": 1}
+    assert family.options() == {"link": "logit", "categories": 3, "first": 1, "labels": ()}
+    assert family.natural_names() == ("1|2", "2|3")
     assert not family.intercept
     with pytest.raises(ValueError, match="consecutive categories, found 1, 3"):
         find("ordinal").fitted_to(np.array([3.0, 1.0]))

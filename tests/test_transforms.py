@@ -118,7 +118,7 @@ def test_contrasts_are_Rs() -> None:
 
 def test_C_remembers_levels_and_refuses_new_ones() -> None:
     state = C.fit(np.array([1.0, 2.0, 4.0]), "sum")
-    assert state == {"levels": [1, 2, 4], "contrast": "sum", "base": None}
+    assert state == {"levels": [1, 2, 4], "contrast": "sum", "base": None, "ordered": True}
     again = C.apply(np.array([4.0, 4.0]), state)
     assert again.codes.tolist() == [2, 2]
     with pytest.raises(ValueError, match="3 did not occur.*known levels: 1, 2, 4"):

@@ -8,6 +8,7 @@ from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, r
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
 from dgmm.design.grouping import Grouping
+from dgmm.design.response import first_category
 from dgmm.design.specification import Specification
 from dgmm.design.variables import Column, Variable, take_rows
 
@@ -23,6 +24,7 @@ __all__ = [
     "build_design",
     "covariate_frame",
     "covariate_values",
+    "first_category",
     "rebuild",
     "take_rows",
     "typical_value",

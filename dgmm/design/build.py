@@ -18,9 +18,9 @@ from dgmm.design.encoding import Columns, dependent_columns, encode, single_leve
 from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
-from dgmm.design.response import read_outcome
+from dgmm.design.response import first_category, read_outcome
 from dgmm.design.specification import Specification, block_texts
-from dgmm.design.variables import Column, Table
+from dgmm.design.variables import Column, Table, read_column
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
 from dgmm.formula.grammar import name_text
 from dgmm.formula.terms import formula_text
@@ -121,7 +121,7 @@ def build_design(
     _check_latents(design)
     for message in design.messages:
         warn_user(message)
-    return replace(design, messages=(*design.messages, *_notes(design)))
+    return replace(design, messages=(*design.messages, *_notes(design, table)))
 
 
 def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
@@ -216,6 +216,7 @@ def _remember(
         states=evaluator.states,
         kept=kept,
         response_levels=levels,
+        ordered_response=frame.ordered and bool(levels),
         time_name=frame.time_name,
         weights=frame.weights_name,
         offset=frame.offset_name,
@@ -284,7 +285,7 @@ def _outcome(
     if not frame.has_outcome:
         return np.full(size, np.nan), np.ones(size), ()
     known = spec.response_levels if spec else ()
-    ordered = frame.ordered or len(known) > 2
+    ordered = spec.ordered_response if spec else frame.ordered
     outcome = read_outcome(formula.response, frame.columns, evaluator, known, ordered)
     if spec is None and np.isnan(outcome.y).all():
         raise ValueError(f"the outcome `{formula.response.text}` is missing in all {size} rows")
@@ -328,10 +329,19 @@ def _check_latents(design: Design) -> None:
             )
 
 
-def _notes(design: Design) -> list[str]:
-    """Say what was understood silently: the coding of a two-level outcome, weights not doubled."""
+def _notes(design: Design, table: Table) -> list[str]:
+    """Say what was understood silently: how the categories of the outcome are numbered."""
     notes = []
-    if len(design.spec.response_levels) == 2:
-        zero, one = design.spec.response_levels
-        notes.append(f"outcome `{design.formula.response.text}`: 1 is {one!r}, 0 is {zero!r}")
+    levels, text = design.spec.response_levels, design.formula.response.text
+    if design.spec.ordered_response:
+        first, shown = first_category(levels), " < ".join(map(str, levels))
+        last = first + len(levels) - 1
+        notes.append(f"outcome `{text}`: categories {shown}, numbered {first} to {last}")
+        every = read_column(table.series(text), text).variable.levels if text in table.names else ()
+        empty = [repr(level) for level in every if level not in levels]
+        if empty:
+            notes.append(f"outcome `{text}`: no row has {', '.join(empty)}, left out")
+    elif len(levels) == 2:
+        zero, one = levels
+        notes.append(f"outcome `{text}`: 1 is {one!r}, 0 is {zero!r}")
     return notes

@@ -1,4 +1,8 @@
-"""The outcome as numbers: plain, two-level, `cbind(success, failure)` or `success / trials`."""
+"""The outcome as numbers: plain, two-level, `cbind(success, failure)` or `success / trials`.
+
+Ordered categories are numbered by their labels where these are consecutive whole numbers, else
+1, ..., K: whether a column holds numbers, text or categories does not matter.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,16 @@ class Outcome:
     levels: tuple[Any, ...] = ()
 
 
+def first_category(levels: tuple[Any, ...]) -> int:
+    """The number of the first of some ordered categories."""
+    try:
+        numbers = [float(str(level)) for level in levels]
+    except ValueError:
+        return 1
+    consecutive = numbers == [numbers[0] + k for k in range(len(numbers))]
+    return int(numbers[0]) if consecutive and numbers[0].is_integer() else 1
+
+
 def read_outcome(
     response: Response,
     columns: Mapping[str, Column],
@@ -30,7 +44,10 @@ def read_outcome(
     levels: tuple[Any, ...] = (),
     ordered: bool = False,
 ) -> Outcome:
-    """Evaluate the left-hand side; `levels` are those of the fit when new data are read."""
+    """Evaluate the left-hand side; `levels` are those of the fit when new data are read.
+
+    ordered: a category may have any number of levels, whose order must be known.
+    """
     if response.kind == "plain":
         return _plain(response.parts[0], columns, evaluator, levels, ordered)
     first, second = (_numbers(part, columns, evaluator) for part in response.parts)
@@ -68,13 +85,25 @@ def _codes(
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     found = levels or value.levels
     if len(found) != 2 and not ordered:
-        shown = ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")
         raise ValueError(
-            f"non-numeric response: `{text}` is a category with {len(found)} levels ({shown}); "
-            "an outcome is a number, a boolean, or a category of two levels; for ordered "
-            "categories use family='cumulative'"
+            f"non-numeric response: `{text}` is a category with {len(found)} levels "
+            f"({_listed(found)}); an outcome is a number, a boolean, or a category of two levels; "
+            "for ordered categories use family='cumulative'"
         )
-    return np.where(value.codes < 0, np.nan, value.codes.astype(float)), found
+    if not levels and len(found) > 2 and not value.ordered:
+        shown = ", ".join(repr(str(level)) for level in found)
+        raise ValueError(
+            f"the categories of the outcome `{text}` ({_listed(found)}) are in no order: they are "
+            "text or an unordered category, and family='cumulative' needs an order. Give it in "
+            f"the formula, C({text}, levels=[{shown}]) with the levels from low to high, or make "
+            "the column an ordered category, pd.Categorical(..., categories=[...], ordered=True)"
+        )
+    first = first_category(found) if ordered else 0
+    return np.where(value.codes < 0, np.nan, first + value.codes.astype(float)), found
+
+
+def _listed(levels: tuple[Any, ...]) -> str:
+    return ", ".join(map(repr, levels[:5])) + (", ..." if len(levels) > 5 else "")
 
 
 def _numbers(text: str, columns: Mapping[str, Column], evaluator: Evaluator) -> np.ndarray:

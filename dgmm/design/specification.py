@@ -37,6 +37,7 @@ class Specification:
     states: dict[str, State] = field(default_factory=dict)
     kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
     response_levels: tuple[Any, ...] = ()
+    ordered_response: bool = False  # its levels are numbered as ordered categories
     time_name: str | None = None
     weights: str | None = None
     offset: str | None = None
@@ -97,6 +98,7 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
         states={_text(key): _state(state) for key, state in record["states"].items()},
         kept={_text(k): tuple(map(_text, names)) for k, names in record["kept"].items()},
         response_levels=tuple(_label(level) for level in record["response_levels"]),
+        ordered_response=bool(record.get("ordered_response")),
         time_name=_optional(record["time_name"]),
         weights=_optional(record["weights"]),
         offset=_optional(record["offset"]),
@@ -132,7 +134,7 @@ def _variable(record: dict[str, Any]) -> Variable:
     if record["kind"] not in _KINDS:
         raise ValueError(f"a column cannot be of kind {record['kind']!r}")
     levels = tuple(_label(level) for level in record["levels"])
-    return Variable(_text(record["name"]), record["kind"], levels)
+    return Variable(_text(record["name"]), record["kind"], levels, bool(record.get("ordered")))
 
 
 def _grouping(record: dict[str, Any]) -> GroupingSpecification:

@@ -24,6 +24,7 @@ class Variable:
     name: str
     kind: str  # "number", "boolean" or "category"
     levels: tuple[Any, ...] = ()
+    ordered: bool = False  # the order of the levels is that of an ordered category
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Column:
     def value(self) -> np.ndarray | Factor:
         """Return what an expression computes with."""
         if self.variable.kind == "category":
-            return Factor(self.values, self.variable.levels)
+            return Factor(self.values, self.variable.levels, ordered=self.variable.ordered)
         if self.variable.kind == "boolean" and not np.isnan(self.values).any():
             return self.values.astype(bool)
         return self.values
@@ -130,7 +131,8 @@ def _to_pandas(series: nw.Series[Any]) -> pd.Series:
         values = series.cast(nw.Float64()) if series.null_count() else series
         return pd.Series(np.asarray(values.to_numpy()))
     if isinstance(series.dtype, nw.Enum):
-        return pd.Series(pd.Categorical(series.to_list(), categories=series.dtype.categories))
+        levels = series.dtype.categories
+        return pd.Series(pd.Categorical(series.to_list(), categories=levels, ordered=True))
     return pd.Series(series.to_list(), dtype=object)
 
 
@@ -138,7 +140,8 @@ def read_column(series: pd.Series, name: str) -> Column:
     """Read a column by what it holds: numbers, booleans, or text and categories."""
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        return _categories(name, series.cat.codes.to_numpy(), series.cat.categories)
+        categories, ordered = series.cat.categories, bool(series.cat.ordered)
+        return _categories(name, series.cat.codes.to_numpy(), categories, ordered)
     if pd.api.types.is_bool_dtype(dtype):
         return Column(Variable(name, "boolean"), _floats(series))
     if pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype):
@@ -166,8 +169,11 @@ def _floats(series: pd.Series) -> np.ndarray:
     return pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _categories(name: str, codes: np.ndarray, levels: Iterable[Any]) -> Column:
-    return Column(Variable(name, "category", plain_labels(levels)), codes.astype(np.int64))
+def _categories(
+    name: str, codes: np.ndarray, levels: Iterable[Any], ordered: bool = False
+) -> Column:
+    variable = Variable(name, "category", plain_labels(levels), ordered)
+    return Column(variable, codes.astype(np.int64))
 
 
 def recall_column(series: pd.Series, known: Variable) -> Column:

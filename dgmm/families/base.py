@@ -147,8 +147,11 @@ class Family(ABC):
             return data.y == data.y.min(), data.y == data.y.max()
         return None
 
-    def fitted_to(self, y: np.ndarray) -> Family:
-        """The family once the outcomes are known (an ordinal family counts its categories)."""
+    def fitted_to(self, y: np.ndarray, labels: tuple[Any, ...] = ()) -> Family:
+        """The family once the outcomes are known, and the labels of a category if y was one.
+
+        An ordinal family counts and names its categories.
+        """
         return self
 
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:

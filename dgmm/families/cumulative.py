@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,8 +23,9 @@ class Cumulative(Family):
     """P(y <= k) = F(c_k - eta) with thresholds c_1 < ... < c_{K-1} and F the inverse link.
 
     The extra parameters are c_1 and the logarithms of the K - 2 steps; reported are the thresholds.
-    They take the place of the fixed intercept. Outcomes are K consecutive whole numbers; E(y) is
-    the expected category.
+    They take the place of the fixed intercept. Outcomes are K consecutive whole numbers, or the
+    labels of ordered categories, which are numbered 1, ..., K unless they are such numbers
+    themselves; E(y) is the expected number. A threshold is named by the categories beside it.
 
     References:
         McCullagh (1980), J. Royal Statistical Society B 42, 109-142.
@@ -35,15 +38,19 @@ class Cumulative(Family):
     threshold = True
 
     def __init__(
-        self, link: str | None = None, categories: int | None = None, first: int = 0
+        self,
+        link: str | None = None,
+        categories: int | None = None,
+        first: int = 0,
+        labels: Sequence[Any] = (),
     ) -> None:
         super().__init__(link)
-        self.categories, self.first = categories, first
+        self.categories, self.first, self.labels = categories, first, tuple(labels)
         if categories is not None:
             steps = (f"log_step{k}" for k in range(2, categories))
             self.extra = ("threshold1", *steps)
 
-    def fitted_to(self, y: np.ndarray) -> Cumulative:
+    def fitted_to(self, y: np.ndarray, labels: tuple[Any, ...] = ()) -> Cumulative:
         self._whole(y)
         seen = np.unique(y)
         first, last = int(seen[0]), int(seen[-1])
@@ -52,10 +59,21 @@ class Cumulative(Family):
                 f"family 'cumulative' needs at least two consecutive categories, found "
                 f"{', '.join(f'{v:g}' for v in seen[:10])}; number the observed ones without a gap"
             )
-        return Cumulative(self.link.name, len(seen), first)
+        return Cumulative(self.link.name, len(seen), first, labels)
 
     def options(self) -> dict[str, object]:
-        return {"link": self.link.name, "categories": self.categories, "first": self.first}
+        return {
+            "link": self.link.name,
+            "categories": self.categories,
+            "first": self.first,
+            "labels": self.labels,
+        }
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories from low to high, as text: their labels, or their numbers."""
+        assert self.categories is not None
+        return tuple(map(str, self.labels or range(self.first, self.first + self.categories)))
 
     def read(
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
@@ -162,7 +180,7 @@ class Cumulative(Family):
         return self._thresholds(extra)
 
     def natural_names(self) -> tuple[str, ...]:
-        return tuple(f"threshold{k}" for k in range(1, len(self.extra) + 1))
+        return tuple(f"{low}|{high}" for low, high in pairwise(self.category_names))
 
     def natural_links(self) -> tuple[Link, ...]:
         return tuple(LINKS["identity"] for _ in self.extra)

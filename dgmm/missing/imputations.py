@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.design import Specification
+from dgmm.design import Specification, first_category
 from dgmm.estimate import Estimate, Head
 from dgmm.information import Information, Uncertainty, information, uncertainty
 from dgmm.likelihood import Point
@@ -166,7 +166,8 @@ def _labelled(spec: Specification, y: np.ndarray) -> np.ndarray:
     if not spec.response_levels:
         return y
     levels = np.array(spec.response_levels, dtype=object)
-    return levels[y.astype(int)]
+    first = first_category(spec.response_levels) if spec.ordered_response else 0
+    return levels[y.astype(int) - first]
 
 
 def _with_trials(

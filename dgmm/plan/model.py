@@ -78,7 +78,7 @@ def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
     every = bool(seen.all())
     try:
         parts = family.read(*(column if every else column[seen] for column in columns))
-        family = family.fitted_to(parts[0])
+        family = family.fitted_to(parts[0], design.spec.response_levels)
     except OutcomeError as error:
         (label,) = design.index[[np.flatnonzero(seen)[error.row]]].tolist()
         raise ValueError(f"{error.message} (row {label!r} of the data)") from None

@@ -70,6 +70,7 @@ class Factor:
     codes: np.ndarray
     levels: tuple[Any, ...]
     contrast: Contrast = Contrast()
+    ordered: bool = False  # the order of the levels means something
 
     def indicator(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """Return one 0/1 column per level (N, L) and the endings of their names."""
@@ -86,7 +87,7 @@ def as_factor(x: object) -> Factor:
     if isinstance(x, Factor):
         return x
     levels, codes = np.unique(np.asarray(x), return_inverse=True)
-    return Factor(codes.astype(np.int64), tuple(_short(level) for level in levels))
+    return Factor(codes.astype(np.int64), tuple(_short(level) for level in levels), ordered=True)
 
 
 def _short(level: Any) -> Any:
@@ -104,7 +105,13 @@ def _fit(
         raise ValueError(f"levels= leaves out {', '.join(missing)}")
     contrast = _contrast(contrasts, base) if contrasts or base is not None else factor.contrast
     contrast.coding(used)
-    return {"levels": list(used), "contrast": contrast.kind, "base": contrast.base}
+    ordered = factor.ordered or levels is not None
+    return {
+        "levels": list(used),
+        "contrast": contrast.kind,
+        "base": contrast.base,
+        "ordered": ordered,
+    }
 
 
 def _contrast(contrasts: Contrast | str | None, base: Any) -> Contrast:
@@ -128,7 +135,8 @@ def _apply(x: object, state: State) -> Factor:
             f"known levels: {', '.join(known)}"
         )
     contrast = Contrast(state["contrast"], state["base"])
-    return Factor(table[factor.codes], tuple(state["levels"]), contrast)
+    ordered = bool(state.get("ordered", False))
+    return Factor(table[factor.codes], tuple(state["levels"]), contrast, ordered)
 
 
 C = Stateful("C", _fit, _apply)

@@ -1,0 +1,116 @@
+"""Ordered outcomes: the order is known or asked for, categories keep their names and numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from toys import frame
+
+from dgmm import Fit, load, mixed_model
+from dgmm.design.response import first_category
+
+NAMES = ["none", "mild", "moderate", "severe"]
+
+
+def pain() -> pd.DataFrame:
+    data = frame(25, 5, seed=6)
+    code = np.digitize(data["y"], [-0.5, 1.5, 3.5])
+    text = np.array(NAMES)[code]
+    return data.assign(
+        number=code + 1,
+        text=text,
+        ordered=pd.Categorical(text, NAMES, ordered=True),
+        unordered=pd.Categorical(text),
+        numerals=(code + 8).astype(str),
+        wide=pd.Categorical(text, ["none", "mild", "medium", *NAMES[2:]], ordered=True),
+    )
+
+
+def fit(outcome: str, data: object = None) -> Fit:
+    frame = pain() if data is None else data
+    return mixed_model(f"{outcome} ~ x + (1 | id)", frame, family="cumulative", verbose=0)
+
+
+@pytest.fixture(scope="module")
+def numbered() -> Fit:
+    return fit("number")
+
+
+def polars_frame(dtype: object) -> pl.DataFrame:
+    columns = {name: pain()[name].to_list() for name in ("id", "x", "text")}
+    return pl.DataFrame(columns).with_columns(pl.col("text").cast(dtype))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "data"),
+    [
+        ("ordered", pain()),
+        ("wide", pain()),
+        ("C(text, levels=['none', 'mild', 'moderate', 'severe'])", pain()),
+        ("text", polars_frame(pl.Enum(NAMES))),
+    ],
+    ids=["pandas", "an empty category", "C()", "polars"],
+)
+def test_named_categories_are_the_numbers_from_one(
+    outcome: str, data: object, numbered: Fit
+) -> None:
+    found = fit(outcome, data)
+    np.testing.assert_allclose(found.fixef(), numbered.fixef(), rtol=1e-6)
+    np.testing.assert_allclose(found.predict()["fit"], numbered.predict()["fit"], rtol=1e-6)
+    thresholds = found.family_parameters()
+    assert list(thresholds.index) == ["none|mild", "mild|moderate", "moderate|severe"]
+    np.testing.assert_allclose(thresholds, numbered.family_parameters(), rtol=1e-4)
+    order = "categories none < mild < moderate < severe, numbered 1 to 4"
+    assert any(order in note for note in found.messages)
+    assert ("left out" in " ".join(found.messages)) == (outcome == "wide")
+
+
+def test_numbers_keep_theirs(numbered: Fit) -> None:
+    assert list(numbered.family_parameters().index) == ["1|2", "2|3", "3|4"]
+    from_zero = pain().assign(number=lambda data: data["number"] - 1)
+    moved = mixed_model("number ~ x + (1 | id)", from_zero, family="cumulative", verbose=0)
+    assert list(moved.family_parameters().index) == ["0|1", "1|2", "2|3"]
+    np.testing.assert_allclose(moved.predict()["fit"], numbered.predict()["fit"] - 1, rtol=1e-6)
+    assert first_category(("8", "9", "10", "11")) == 8
+    assert first_category(("8", "10", "11")) == first_category(("low", "high")) == 1
+
+
+@pytest.mark.parametrize("outcome", ["text", "unordered", "numerals"])
+def test_an_order_that_is_not_known_is_asked_for(outcome: str) -> None:
+    with pytest.raises(ValueError, match=f"of the outcome `{outcome}` .* in no order") as caught:
+        fit(outcome)
+    assert f"C({outcome}, levels=[" in str(caught.value)
+    assert "ordered=True" in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_so_is_that_of_polars(dtype: object) -> None:
+    with pytest.raises(ValueError, match="in no order"):
+        fit("text", polars_frame(dtype))
+
+
+def test_names_survive_the_file_and_are_read_in_a_history(tmp_path: Path) -> None:
+    data, found = pain(), fit("ordered")
+    found.save(tmp_path / "fit")
+    again = load(tmp_path / "fit")
+    assert again.family_parameters().equals(found.family_parameters())
+    new = data[data["id"] == 3].assign(id=-1)
+    predicted = again.predict(new, history=new)["fit"].to_numpy()
+    np.testing.assert_allclose(predicted, found.predict()["fit"][data["id"] == 3], rtol=1e-8)
+    drawn = again.simulate(1, seed=1)["sim_1"]
+    assert set(drawn) <= {1.0, 2.0, 3.0, 4.0}
+    assert np.isfinite(float(again.refit(drawn).loglik()))
+
+
+def test_completed_outcomes_have_their_names() -> None:
+    data = pain()
+    data.loc[3, "ordered"] = None
+    found = fit("ordered", data)
+    (whole,) = found.impute(1, seed=2)
+    assert whole["ordered"].notna().all()
+    assert (whole["ordered"].astype(str) == data["text"]).drop(3).all()
+    assert whole["ordered"][3] in NAMES
