@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from scipy import special
 from toys import frame
 
 from dgmm import Fit, load, mixed_model
@@ -114,3 +115,29 @@ def test_completed_outcomes_have_their_names() -> None:
     assert whole["ordered"].notna().all()
     assert (whole["ordered"].astype(str) == data["text"]).drop(3).all()
     assert whole["ordered"][3] in NAMES
+
+
+@pytest.mark.parametrize("type", ["subject", "mean_subject", "marginal"])
+def test_probabilities_of_categories(type: str) -> None:
+    found = fit("ordered")
+    shares = found.predict(type=type, scale="categories")
+    assert list(shares.columns) == NAMES
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-12)
+    mean = found.predict(type=type)["fit"]
+    np.testing.assert_allclose(shares.to_numpy() @ [1, 2, 3, 4], mean, rtol=1e-10)
+    if type == "mean_subject":  # F(c_k - eta) at b = 0
+        eta = found.predict(type=type, scale="link")["fit"].to_numpy()
+        ends = found.family_parameters()["estimate"].to_numpy() - eta[:, None]
+        below = np.column_stack([special.expit(ends), np.ones(len(eta))])
+        expected = np.diff(below, axis=1, prepend=0)
+        np.testing.assert_allclose(shares, expected, rtol=1e-10)
+
+
+def test_probabilities_are_of_ordinal_outcomes_and_without_intervals(numbered: Fit) -> None:
+    with pytest.raises(ValueError, match="come without intervals"):
+        numbered.predict(scale="categories", interval="confidence")
+    with pytest.raises(ValueError, match=r"predict\(scale='categories'\)"):
+        numbered.fitted("categories")
+    plain = mixed_model("y ~ x + (1 | id)", pain(), verbose=0)
+    with pytest.raises(ValueError, match="this fit has family 'gaussian'"):
+        plain.predict(scale="categories")

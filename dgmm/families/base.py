@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -165,6 +165,15 @@ class Family(ABC):
     def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
         """eta with E(y | eta) = ``mean``; a family with its own mean has its own inverse."""
         return self.link.forward(mean)
+
+    @property
+    def category_names(self) -> tuple[str, ...]:
+        """The categories of an ordinal outcome from low to high, none for other families."""
+        return ()
+
+    def scored(self, scores: Sequence[float]) -> Family:
+        """The family whose mean is E{s(y)}, a score for every category."""
+        raise ValueError(f"family {self.name!r} has no ordered categories")
 
     @property
     def mean_link(self) -> Link:

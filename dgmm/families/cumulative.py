@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -46,6 +47,7 @@ class Cumulative(Family):
     ) -> None:
         super().__init__(link)
         self.categories, self.first, self.labels = categories, first, tuple(labels)
+        self.scores: tuple[float, ...] = tuple(range(first, first + (categories or 0)))
         if categories is not None:
             steps = (f"log_step{k}" for k in range(2, categories))
             self.extra = ("threshold1", *steps)
@@ -121,11 +123,24 @@ class Cumulative(Family):
         """P(y > k), k = 1, ..., K - 1."""
         return [torch.exp(_log_above(self.link, c - eta)) for c in self._thresholds(extra)]
 
+    def scored(self, scores: Sequence[float]) -> Cumulative:
+        """The family whose mean is E{s(y)}, s_1, ..., s_K in place of the numbers of categories."""
+        other = copy(self)
+        other.scores = tuple(scores)
+        return other
+
+    def _steps(self) -> list[tuple[float, int]]:
+        """s_{k+1} - s_k where it is not zero, with k from 0."""
+        return [(b - a, k) for k, (a, b) in enumerate(pairwise(self.scores)) if a != b]
+
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
-        return self.first + torch.stack(self._exceed(eta, extra)).sum(0)
+        exceed = self._exceed(eta, extra)
+        return self.scores[0] + torch.stack([s * exceed[k] for s, k in self._steps()]).sum(0)
 
     def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
-        return torch.stack([self.link.derivative(c - eta) for c in self._thresholds(extra)]).sum(0)
+        thresholds = self._thresholds(extra)
+        slopes = [s * self.link.derivative(thresholds[k] - eta) for s, k in self._steps()]
+        return torch.stack(slopes).sum(0)
 
     def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
         return solve_increasing(
@@ -134,8 +149,7 @@ class Cumulative(Family):
 
     @property
     def mean_link(self) -> Link:
-        assert self.categories is not None
-        return between(self.first, self.first + self.categories - 1)
+        return between(min(self.scores), max(self.scores))
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         exceed = self._exceed(eta, extra)

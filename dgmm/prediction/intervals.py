@@ -16,6 +16,7 @@ from scipy import special
 from torch import Tensor
 
 from dgmm.estimate import Estimate
+from dgmm.families import Family
 from dgmm.families.links import LINKS
 from dgmm.information import Derivative, Information, Spread, Uncertainty, uncertainty
 from dgmm.panel import Panel
@@ -100,6 +101,8 @@ class Target:
 
 def with_interval(target: Target, info: Information | None, wanted: Wanted) -> dict[str, Tensor]:
     """The columns of a prediction: fit, and with an interval se, lower, upper."""
+    if wanted.scale == "categories":
+        return _shares(target, wanted)
     point = target.point(wanted.type, wanted.scale)
     if wanted.interval is None:
         return {"fit": point}
@@ -112,6 +115,33 @@ def with_interval(target: Target, info: Information | None, wanted: Wanted) -> d
     if wanted.interval == "prediction":
         return {"fit": point, **_of_outcome(target, known, wanted)}
     return {"fit": point, **_of_mean(target, known, wanted, point)}
+
+
+def _shares(target: Target, wanted: Wanted) -> dict[str, Tensor]:
+    """P(y = k) of every category by its name: E{s(y)} with the score 1 for it and 0 for others."""
+    family = target.done.model.family
+    names = family.category_names
+    if not names:
+        raise ValueError(
+            "scale='categories' gives the probabilities of ordered categories, family="
+            f"'cumulative'; this fit has family {family.name!r}"
+        )
+    if wanted.interval is not None:
+        raise ValueError("probabilities of categories come without intervals; leave interval out")
+    found = {}
+    for k, name in enumerate(names):
+        scored = family.scored([float(j == k) for j in range(len(names))])
+        found[name] = replace(target, done=_with_family(target.done, scored)).point(
+            wanted.type, "response"
+        )
+    return found
+
+
+def _with_family(done: Estimate, family: Family) -> Estimate:
+    """The estimate with another mean of the same distribution, all starts included."""
+    others = tuple(replace(one, model=one.model.with_outcome(family=family)) for one in done.others)
+    model = done.model.with_outcome(family=family)
+    return replace(done, likelihood=done.likelihood.under(model), others=others)
 
 
 def _of_theta(target: Target, known: Uncertainty, type: str, scale: str) -> Tensor:

@@ -16,6 +16,11 @@ __all__ = ["fitted", "residuals", "simulations"]
 def fitted(done: Estimate, scale: str, seed: int) -> np.ndarray:
     """E{h(eta) | y} for every planned row, (N,)."""
     Wanted("subject", scale, None, 0.95, "population", 1)
+    if scale == "categories":
+        raise ValueError(
+            "fitted() gives one value a row; probabilities of categories are "
+            "predict(scale='categories')"
+        )
     found = given_history(done, done.theta, done.observed, done.panel, scale, seed)
     return found.mean.numpy()
 

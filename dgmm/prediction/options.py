@@ -9,7 +9,7 @@ from dgmm.runtime.registry import suggestion
 __all__ = ["Wanted"]
 
 TYPES = ("subject", "mean_subject", "marginal")
-SCALES = ("response", "link")
+SCALES = ("response", "link", "categories")
 INTERVALS = (None, "confidence", "prediction")
 NEW_GROUPS = ("population", "error")
 

@@ -51,7 +51,8 @@ def predict(
                         outcome the prior stands: the population average
         "mean_subject"  h(mu1), the subject whose random part is zero
         "marginal"      E h(eta) over subjects
-    scale: "response" (h = g^-1) or "link" (h the identity).
+    scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
+        (the probability of every category, a column each by its name).
     interval: "confidence" for the expected value (all parameters, network weights too, and the
         random effects of a subject; parameters at a boundary are held), "prediction" for a new
         outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial).
