@@ -141,3 +141,75 @@ def test_probabilities_are_of_ordinal_outcomes_and_without_intervals(numbered: F
     plain = mixed_model("y ~ x + (1 | id)", pain(), verbose=0)
     with pytest.raises(ValueError, match="this fit has family 'gaussian'"):
         plain.predict(scale="categories")
+
+
+# -- two values ------------------------------------------------------------------------------------
+
+
+def answers() -> pd.DataFrame:
+    data = frame(25, 5, seed=7)
+    return data.assign(
+        text=np.where(data["z"] > 0, "yes", "no"),
+        flag=data["z"] > 0,
+        nullable=pd.array(data["z"] > 0, dtype="boolean"),
+        category=pd.Categorical(np.where(data["z"] > 0, "yes", "no")),
+    )
+
+
+@pytest.mark.parametrize("outcome", ["text", "flag", "nullable", "category"])
+@pytest.mark.parametrize("family", ["gaussian", "poisson", "hurdle_gamma"])
+def test_a_yes_or_no_is_not_a_number(outcome: str, family: str) -> None:
+    with pytest.raises(ValueError, match=f"`{outcome}` has the two values .*family='bernoulli'"):
+        mixed_model(f"{outcome} ~ x + (1 | id)", answers(), family=family, verbose=0)
+
+
+def test_it_is_a_bernoulli_variable_in_every_frame() -> None:
+    data, formula = answers(), "flag ~ x + (1 | id)"
+    known = mixed_model("z ~ x + (1 | id)", data, family="bernoulli", verbose=0)
+    foreign = pl.DataFrame({name: data[name].to_list() for name in ("id", "x", "flag")})
+    for one in (data, foreign):
+        found = mixed_model(formula, one, family="bernoulli", verbose=0)
+        np.testing.assert_allclose(found.fixef(), known.fixef(), rtol=1e-8)
+    with pytest.raises(ValueError, match="family='bernoulli'"):
+        mixed_model(formula, foreign, verbose=0)
+    data.loc[2, "nullable"] = None
+    gone = mixed_model("nullable ~ x + (1 | id)", data, family="bernoulli", verbose=0)
+    assert gone.nobs() == len(data) - 1
+
+
+# -- trials ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "way"),
+    [("binomial", "ratio"), ("binomial", "weights"), ("beta_binomial", "cbind")],
+)
+def test_rows_without_trials_are_left_out_and_counted(family: str, way: str) -> None:
+    data = frame(15, 5, seed=9)
+    data.loc[[4, 17], ["hits", "size"]] = 0.0
+    data = data.assign(miss=data["size"] - data["hits"])
+    left = {"ratio": "hits / size", "cbind": "cbind(hits, miss)", "weights": "share"}[way]
+    share = data["hits"] / data["size"].clip(lower=1)
+    options = {"weights": "size"} if way == "weights" else {}
+
+    def fit(rows: pd.DataFrame) -> Fit:
+        return mixed_model(f"{left} ~ x + (1 | id)", rows, family=family, verbose=0, **options)
+
+    whole = data.assign(share=share)
+    with pytest.warns(UserWarning, match="has no trials in 2 of 75 rows"):
+        found = fit(whole)
+    known = fit(whole.drop(index=[4, 17]))
+    assert float(found.loglik()) == pytest.approx(float(known.loglik()), abs=1e-6)
+    assert found.nobs() == known.nobs() == 73
+    assert len(found.predict()) == 75
+
+
+def test_unknown_and_impossible_trials() -> None:
+    data = frame(15, 5, seed=9)
+    data.loc[3, "size"] = np.nan
+    with pytest.warns(UserWarning, match="has no trials in 1 of 75 rows"):
+        found = mixed_model("hits / size ~ x + (1 | id)", data, family="binomial", verbose=0)
+    assert found.nobs() == 74
+    data.loc[5, ["hits", "size"]] = [2.0, 0.0]
+    with pytest.raises(ValueError, match="the denominator is 0 and the numerator is not in 1 row"):
+        mixed_model("hits / size ~ x + (1 | id)", data, family="binomial", verbose=0)

@@ -18,7 +18,7 @@ from dgmm.design.encoding import Columns, dependent_columns, encode, single_leve
 from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
-from dgmm.design.response import first_category, read_outcome
+from dgmm.design.response import Outcome, first_category, read_outcome
 from dgmm.design.specification import Specification, block_texts
 from dgmm.design.variables import Column, Table, read_column
 from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
@@ -164,8 +164,9 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
     else:
         kept, messages = spec.kept, ()
     blocks = {key: block.select(kept[key]) for key, block in blocks.items()}
-    y, trials, levels = _outcome(formula, frame, evaluator, spec)
-    memory = spec or _remember(formula, frame, evaluator, kept, levels)
+    outcome = _outcome(formula, frame, evaluator, spec)
+    y, trials = outcome.y, outcome.trials
+    memory = spec or _remember(formula, frame, evaluator, kept, outcome.levels)
     return Design(
         formula=formula,
         y=y,
@@ -186,7 +187,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         ratio=formula.response.kind == "ratio",
         rows=frame.rows,
         index=frame.index,
-        messages=(*frame.messages, *messages),
+        messages=(*frame.messages, *messages, *outcome.messages),
         spec=memory,
         covariates={name: frame.columns[name] for name in frame.covariates},
     )
@@ -280,16 +281,16 @@ def _dropped(dependent: dict[str, list[str]], where: str) -> str:
 
 def _outcome(
     formula: Formula, frame: Frame, evaluator: Evaluator, spec: Specification | None
-) -> tuple[np.ndarray, np.ndarray, tuple[Any, ...]]:
+) -> Outcome:
     size = len(frame.rows)
     if not frame.has_outcome:
-        return np.full(size, np.nan), np.ones(size), ()
+        return Outcome(np.full(size, np.nan), np.ones(size))
     known = spec.response_levels if spec else ()
     ordered = spec.ordered_response if spec else frame.ordered
     outcome = read_outcome(formula.response, frame.columns, evaluator, known, ordered)
     if spec is None and np.isnan(outcome.y).all():
         raise ValueError(f"the outcome `{formula.response.text}` is missing in all {size} rows")
-    return outcome.y, outcome.trials, outcome.levels
+    return outcome
 
 
 def _weights(

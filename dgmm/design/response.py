@@ -25,6 +25,7 @@ class Outcome:
     y: np.ndarray
     trials: np.ndarray
     levels: tuple[Any, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 def first_category(levels: tuple[Any, ...]) -> int:
@@ -55,9 +56,22 @@ def read_outcome(
     trials = second if response.kind == "ratio" else first + second
     if response.kind == "cbind" and ((first < 0) | (second < 0)).any():
         raise ValueError(f"`{response.text}`: counts cannot be negative")
-    if response.kind == "ratio" and (trials == 0).any():
-        raise ValueError(f"`{response.text}`: the denominator is 0 in {(trials == 0).sum()} rows")
-    return Outcome(np.where(missing, np.nan, first), np.where(missing, 1.0, trials))
+    impossible = int(((trials == 0) & (first != 0)).sum())
+    if impossible:
+        raise ValueError(
+            f"`{response.text}`: the denominator is 0 and the numerator is not in {impossible} rows"
+        )
+    without = (trials == 0) | (np.isnan(trials) & ~np.isnan(first))
+    missing = missing | (trials == 0)
+    messages: tuple[str, ...] = ()
+    if without.any():
+        messages = (
+            f"the outcome `{response.text}` has no trials in {without.sum()} of {len(trials)} "
+            "rows, which count as not observed",
+        )
+    return Outcome(
+        np.where(missing, np.nan, first), np.where(missing, 1.0, trials), messages=messages
+    )
 
 
 def missing_outcome(outcome_names: list[str], columns: Mapping[str, Column]) -> np.ndarray:
@@ -73,10 +87,14 @@ def _plain(
     ordered: bool,
 ) -> Outcome:
     value = evaluator.value(text)
-    if isinstance(value, Factor):
-        y, levels = _codes(text, value, levels, ordered)
-    else:
-        y, levels = _numbers(text, columns, evaluator), ()
+    if not isinstance(value, Factor):
+        y = _numbers(text, columns, evaluator)
+        column = columns.get(text)
+        boolean = column.variable.kind == "boolean" if column else np.asarray(value).dtype == bool
+        if not boolean:
+            return Outcome(y, np.ones(len(y)))
+        value = Factor(np.where(np.isnan(y), -1, y).astype(int), (False, True), ordered=True)
+    y, levels = _codes(text, value, levels, ordered)
     return Outcome(y, np.ones(len(y)), levels)
 
 

@@ -184,6 +184,14 @@ class Family(ABC):
         """The outcome on the scale of its mean (y, or y / trials)."""
         return data.y / data.trials
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        """eta of every row if its outcome is its mean, missing where that is not known.
+
+        None for a discrete outcome, which always varies about its mean.
+        """
+        continuous = self.support in ("real", "positive", "interval")
+        return self.link.forward(self.start_mean(data)) if continuous else None
+
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """The weight of Fisher scoring, (d E(y) / d eta)^2 / var(y).
 
@@ -232,6 +240,11 @@ class Family(ABC):
     def natural_names(self) -> tuple[str, ...]:
         """Names of the reported extra parameters: ``sigma`` for ``log_sigma``."""
         return tuple(name.removeprefix(f"{_prefix(name)}_") for name in self.extra)
+
+    @property
+    def yes_or_no(self) -> bool:
+        """Whether the outcome may be a variable of two values, such as yes and no."""
+        return self.support in ("binary", "trials", "ordered")
 
     def options(self) -> dict[str, Any]:
         """The arguments that make this family again, as plain values."""

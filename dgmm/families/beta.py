@@ -81,6 +81,9 @@ class Beta(Family):
         )
         return y, trials, weights
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        return self.link.forward((self.response(data) - self.bounds[0]) / self.width)
+
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         lower, upper = self.bounds
         y, log_a, log_b = self.response(data), self._log_a(eta, extra), self._log_b(eta, extra)

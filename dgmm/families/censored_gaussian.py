@@ -59,6 +59,10 @@ class CensoredGaussian(Family):
         refuse((y < lower) | (y > upper), y, message, "Record censored values at the bound.")
         return y, trials, weights
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        y, (lower, upper) = self.response(data), self._ends()
+        return torch.where((y > lower) & (y < upper), y, torch.nan)
+
     def _ends(self) -> tuple[float, float]:
         lower, upper = self.bounds
         return -np.inf if lower is None else lower, np.inf if upper is None else upper

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.base import Extra, Family, Observations, refuse
 
-__all__ = ["Gaussian"]
+__all__ = ["Gaussian", "check_sign"]
+
+
+def check_sign(family: Family, y: np.ndarray) -> None:
+    """Refuse outcomes that a mean of one sign, of the inverse or log link, cannot follow.
+
+    Asked at the fit only: a draw from the fitted family may have the other sign.
+    """
+    name, advice = f"family {family.name!r} with link={family.link.name!r}", "Use link='identity'."
+    if family.link.name == "inverse":
+        refuse(y < 0, y, f"{name} has means of one sign and needs outcomes from 0 on", advice)
+    if family.link.name == "log" and y.mean() <= 0:
+        refuse(y <= 0, y, f"{name} has positive means, and the mean outcome is not above 0", advice)
 
 
 class Gaussian(Family):
@@ -30,6 +43,10 @@ class Gaussian(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.per_trial(y, trials, weights)
+
+    def fitted_to(self, y: np.ndarray, labels: tuple[Any, ...] = ()) -> Family:
+        check_sign(self, y)
+        return self
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         scaled = (self.response(data) - self.link.inverse(eta)) * torch.exp(-extra[0])

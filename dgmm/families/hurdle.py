@@ -64,6 +64,10 @@ class Hurdle(Family):
             raise OutcomeError(error.message, int(np.flatnonzero(rows)[error.row])) from None
         return y, trials, weights
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        eta = super().without_residual(data)
+        return None if eta is None else torch.where(data.y > 0, eta, torch.nan)
+
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         y, ones = data.y, torch.ones_like(data.weights)
         some = data._replace(y=torch.where(y > 0, y, torch.ones_like(y)), weights=ones)

@@ -58,6 +58,10 @@ class OrderedBeta(Family):
         refuse((y < lower) | (y > upper), y, message, "Give the interval as bounds=(a, b).")
         return y, trials, weights
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        u = (self.response(data) - self.bounds[0]) / self.width
+        return torch.where((u > 0) & (u < 1), self.link.forward(u), torch.nan)
+
     def _log_shares(self, eta: Tensor, extra: Extra) -> tuple[Tensor, Tensor, Tensor]:
         """log P(lower), log P(inside), log P(upper)."""
         log_f, gap = self.link.log_mean, torch.exp(extra[1])

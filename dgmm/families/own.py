@@ -58,6 +58,10 @@ class OwnFamily(Family, ABC):
     def start_mean(self, data: Observations) -> Tensor:
         return self.response(data).mean().expand(data.y.shape).clone()
 
+    def without_residual(self, data: Observations) -> Tensor | None:
+        """Not known: a pilot value of the mean says nothing about a row."""
+        return None
+
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """-d2 log p / d eta2 where it is positive, else a thousandth of its mean size."""
         graph = torch.is_grad_enabled()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations
 from dgmm.families.draws import log_gamma_draw
+from dgmm.families.gaussian import check_sign
 from dgmm.families.special import log_rising
 
 __all__ = ["StudentT"]
@@ -34,6 +36,10 @@ class StudentT(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.per_trial(y, trials, weights)
+
+    def fitted_to(self, y: np.ndarray, labels: tuple[Any, ...] = ()) -> Family:
+        check_sign(self, y)
+        return self
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         log_sigma, log_df = extra[0], extra[1]

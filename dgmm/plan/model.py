@@ -15,6 +15,8 @@ from dgmm.formula import Formula, nested_formula, parse_formula, with_part
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
 from dgmm.plan.groups import check_groups
+from dgmm.plan.residual import check_residual
+from dgmm.runtime.warned import warn_user
 
 __all__ = [
     "as_counted",
@@ -57,6 +59,7 @@ def read_designs(
     }
     design, family = as_counted(build_design(parsed, data, **columns), family)
     check_groups(design, family)
+    check_residual(design, family)
     if not is_deep(parsed):
         return design, None, family
     with warnings.catch_warnings():
@@ -67,11 +70,19 @@ def read_designs(
 
 def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
     """The outcome as the family counts it, impossible outcomes refused by their row."""
-    seen = design.observed
     if design.formula.response.kind == "cbind" and family.support != "trials":
         raise ValueError(
             f"cbind(success, failure) is an outcome of family='binomial', not {family.name!r}"
         )
+    levels = design.spec.response_levels
+    if levels and not family.yes_or_no:
+        raise ValueError(
+            f"the outcome `{design.formula.response.text}` has the two values "
+            f"{levels[0]!r} and {levels[1]!r}, and family={family.name!r} is for numbers: use "
+            "family='bernoulli'. For a linear model of 0 and 1 make the column a number"
+        )
+    design = _with_trials(design, family)
+    seen = design.observed
     if np.any(design.weights[seen] <= 0):
         raise ValueError("weights must be positive; leave out rows that should not count")
     columns = [design.y, design.trials, design.weights]
@@ -90,6 +101,20 @@ def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
             column[seen] = part
     y, trials, weights = columns
     return replace(design, y=y, trials=trials, weights=weights), family
+
+
+def _with_trials(design: Design, family: Family) -> Design:
+    """Proportions whose weight, the number of trials, is 0 count as not observed."""
+    empty = design.observed & (design.weights == 0)
+    if family.support != "trials" or design.formula.response.kind != "plain" or not empty.any():
+        return design
+    message = (
+        f"the outcome `{design.formula.response.text}` has no trials in {empty.sum()} of "
+        f"{design.n_rows} rows, which count as not observed"
+    )
+    warn_user(message)
+    y, weights = np.where(empty, np.nan, design.y), np.where(empty, 1.0, design.weights)
+    return replace(design, y=y, weights=weights, messages=(*design.messages, message))
 
 
 def is_deep(parsed: Formula) -> bool:

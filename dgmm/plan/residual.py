@@ -1,0 +1,93 @@
+"""Outcomes that leave no residual: exact linear functions of the fixed and random columns."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy import sparse
+from scipy.sparse.linalg import lsmr
+
+from dgmm.design import Design
+from dgmm.families import Family, Observations
+
+__all__ = ["check_residual"]
+
+EXACT = 1e-9
+"""Root mean square of a residual that is rounding, in standard deviations of the outcome."""
+
+SIZES = (64, 256, 1024)
+"""Rows looked at first: where they leave a residual, so do all."""
+
+ITERATIONS = 500
+"""Of conjugate gradients on all rows, where the first ones leave none."""
+
+SPARE = 5
+"""Rows beyond the rank of the columns that are needed to see a residual."""
+
+
+def check_residual(design: Design, family: Family) -> None:
+    """Refuse a continuous outcome that its columns explain without error.
+
+        g(y) = X beta + Z b   exactly: the likelihood has no maximum, sigma goes to 0
+
+    Raises:
+        ValueError: there is no residual variance.
+    """
+    seen = design.observed
+    columns = (design.y, design.trials, design.weights)
+    data = Observations(*(torch.from_numpy(np.asarray(c[seen], dtype=float)) for c in columns))
+    eta = family.without_residual(data)
+    if eta is None:
+        return
+    target = eta.numpy()
+    rows = np.flatnonzero(np.isfinite(target))
+    target, at = (target - design.offset[seen])[rows], np.flatnonzero(seen)[rows]
+    if _leaves_a_residual(design, at, target):
+        return
+    outcome = design.formula.response.text
+    link = family.mean_link.name
+    scale = "" if link == "identity" else f"on the {link} scale "
+    raise ValueError(
+        f"the outcome `{outcome}` {scale}is an exact linear function of the fixed and random "
+        "terms: no residual variance is left, and the likelihood has no maximum. Leave out the "
+        "term it was computed from, or calculate its coefficients by least squares"
+    )
+
+
+def _leaves_a_residual(design: Design, at: np.ndarray, target: np.ndarray) -> bool:
+    """Whether some rows do: a few of them nearly always, all of them else."""
+    if not len(at):
+        return True
+    spread = float(target.std())
+    rounding = 8 * np.finfo(float).eps * float(np.abs(target).max())
+    for size in SIZES:
+        matrix, part = _columns(design, at[:size]).toarray(), target[:size]
+        solution, _, rank, _ = np.linalg.lstsq(matrix, part, rcond=1e-12)
+        if _root_mean_square(part - matrix @ solution) > max(EXACT * spread, rounding):
+            return True
+        if size >= len(at):
+            return bool(len(at) <= rank + SPARE)
+    whole = _columns(design, at)
+    solution = lsmr(whole, target, atol=1e-14, btol=1e-14, conlim=0, maxiter=ITERATIONS)[0]
+    exact = _root_mean_square(target - whole @ solution) <= max(1e3 * EXACT * spread, rounding)
+    return not exact or len(at) <= whole.shape[1] + SPARE
+
+
+def _root_mean_square(residual: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(residual))))
+
+
+def _columns(design: Design, rows: np.ndarray) -> sparse.csr_matrix:
+    """[X, inputs of networks, Z] of some rows, of unit length, without columns of zeros."""
+    plain = [design.fixed, *(network.columns for network in design.networks)]
+    parts = [sparse.csr_matrix(block.matrix[rows]) for block in plain]
+    place = np.arange(len(rows))
+    for latent in design.latents:
+        codes, level = np.unique(latent.grouping.codes[rows], return_inverse=True)
+        shape = (len(rows), len(codes))
+        effects = latent.columns.matrix[rows].T
+        parts += [sparse.csr_matrix((effect, (place, level)), shape) for effect in effects]
+    whole = sparse.hstack(parts).tocsr()
+    length = np.sqrt(np.asarray(whole.multiply(whole).sum(0)).ravel())
+    kept = np.flatnonzero(length > 0)
+    return whole[:, kept] @ sparse.diags(1 / length[kept])
