@@ -15,7 +15,7 @@ class Quadratic:
         rng = np.random.default_rng(0)
         noise = rng.normal(size=(200, len(scale)))
         noise -= noise.mean(0)
-        self.noise = noise * np.sqrt(scale / 200)
+        self.noise, self.kept = noise * np.sqrt(scale / 200), 0
         self.A = self.noise.T @ self.noise
         self.m = np.arange(len(scale), dtype=float)
 
@@ -24,6 +24,12 @@ class Quadratic:
         each = self.noise + gradient / 200
         value = -0.5 * float((x - self.m) @ self.A @ (x - self.m))
         return Evaluation(value, gradient, each if scores else None)
+
+    def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        return scores.T @ scores
+
+    def keep(self) -> None:
+        self.kept += 1
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         return np.zeros_like(x)

@@ -19,10 +19,10 @@ def test_root_is_that_of_the_inverse_covariance(family: str) -> None:
     theta = random_theta(model, 3)
     eta = torch.randn(panel.n_rows, dtype=torch.float64)
     modes = torch.randn(panel.n, 2, dtype=torch.float64)
-    R = working_information(model, theta, panel, eta, modes)
+    Lambda = model.latents[0].loadings(part(theta, "latent1."))
+    R = working_information(model, theta, panel, eta, modes @ Lambda.T)
     eye = torch.eye(panel.n_rows, dtype=torch.float64)
     product = R.backward(R.forward(eye))
-    Lambda = model.latents[0].loadings(part(theta, "latent1."))
     total = eta + (panel.rows.T[0] @ Lambda * modes[panel.subject]).sum(1)
     W = model.family.information(panel.rows.data, total, theta["extra"])
     for i in range(panel.n):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
+from dgmm.families.special import log_saturated
 
 __all__ = ["Poisson", "read_counts"]
 
@@ -47,23 +48,28 @@ class Poisson(Family):
         return read_counts(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        log_mean = self.link.log_mean(eta)
-        return data.weights * (
-            data.y * log_mean - self.link.inverse(eta) - torch.lgamma(data.y + 1)
-        )
+        count = data.y.clamp(min=1.0)
+        ratio = self.link.log_mean(eta) - count.log()
+        kernel = data.y * ratio - count * torch.expm1(ratio)
+        return data.weights * kernel + self.constant(data)
 
     def derivatives(
         self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
     ) -> Derivatives | None:
         if self.link.name != "log":
             return None
-        mean = data.weights * torch.exp(eta)
-        count = data.weights * data.y
-        value = count * eta - mean if order != 2 else mean
-        return Derivatives(value, count - mean, -mean, -mean)
+        if order == 2:
+            value = mean = data.weights * torch.exp(eta)
+        else:  # relative to the best mean: y eta - mu of a large count would leave no digits
+            count = data.y.clamp(min=1.0)
+            ratio = eta - count.log()
+            excess = count * torch.expm1(ratio)
+            value = data.weights * (data.y * ratio - excess)
+            mean = data.weights * (count + excess)
+        return Derivatives(value, data.weights * data.y - mean, -mean, -mean)
 
     def constant(self, data: Observations) -> Tensor:
-        return -data.weights * torch.lgamma(data.y + 1)
+        return data.weights * log_saturated(data.y)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).clamp(min=1e-12) / data.weights

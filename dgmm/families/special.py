@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["log1mexp", "log_beta_density", "log_gamma", "log_ndtr", "log_rising"]
+__all__ = ["log1mexp", "log_beta_density", "log_gamma", "log_ndtr", "log_rising", "log_saturated"]
 
 LARGE = 50.0
 """From here on Stirling's series is exact to rounding, and differences of it lose no digits."""
@@ -34,6 +34,15 @@ def log_rising(log_s: Tensor, y: Tensor) -> Tensor:
     series = count * large + (t - 0.5) * torch.log1p(count / s) - count + tail
     value = torch.where(log_s < math.log(LARGE), exact, series)
     return torch.where(y > 0, value, torch.zeros_like(value))
+
+
+def log_saturated(y: Tensor) -> Tensor:
+    """y log m - m - log y! at m = max(y, 1): of a Poisson count its own mean, as far as y > 0."""
+    large = y.clamp(min=LARGE)
+    series = -0.5 * torch.log(2 * math.pi * large) - _stirling(large)
+    small = y.clamp(max=LARGE)
+    mean = small.clamp(min=1.0)
+    return torch.where(y < LARGE, small * mean.log() - mean - torch.lgamma(small + 1), series)
 
 
 def _stirling(x: Tensor) -> Tensor:

@@ -68,8 +68,7 @@ class AdaptiveEngine(SlabModes):
         point, out = self.point(x), np.zeros(self.panel.n)
         for slab in self.slabs:
             fixed = self.fixed(slab, point)
-            b = self.find_modes(slab, fixed, point.Lambda, self.modes[:, slab.subjects])
-            self.modes[:, slab.subjects] = b
+            b = self.find_modes(slab, fixed, point.Lambda)
             if self.draws == 1:
                 found = self.derivatives(slab, self.shifted(slab, fixed, point.Lambda @ b), 2)
                 height = self.height_at(slab, fixed, point.Lambda, b)
@@ -97,8 +96,7 @@ class AdaptiveEngine(SlabModes):
         one = self._laplace if self.draws == 1 else self._quadrature
         for slab in self.slabs:
             fixed = self.fixed(slab, point)
-            b = self.find_modes(slab, fixed, point.Lambda, self.modes[:, slab.subjects])
-            self.modes[:, slab.subjects] = b
+            b = self.find_modes(slab, fixed, point.Lambda)
             value, slopes, per_Lambda = one(slab, fixed, point.Lambda, b)
             total += value
             for slope, long in zip(slopes, omega, strict=True):

@@ -42,7 +42,6 @@ class ResidualLikelihood(ClassicalObjective):
         weighted = self.T * weights
         self.A = np.array([[self._sums(a * b) for b in self.T] for a in weighted])
         self.constant = len(y) * math.log(2 * math.pi) - float(np.log(weights).sum())
-        self.modes = np.zeros((self.pattern.q, panel.n))
         self.omega = [torch.empty_like(self.eta)]
 
     def _sums(self, long: np.ndarray) -> np.ndarray:
@@ -66,7 +65,7 @@ class ResidualLikelihood(ClassicalObjective):
             b = solve(L, Lc[:, None])[:, 0] / s2
             inverse = solve(L, np.broadcast_to(np.eye(k)[:, :, None], L.shape))
             omega = (wr - self.weights * (self.T * (Lambda @ b)[:, self.subject]).sum(0)) / s2
-            self.modes[:, self.seen] = b
+            self.latest[:, self.seen] = b
             self.omega[0] = torch.from_numpy(omega)
             quadratic = float(wr @ r) - float((b * Lc).sum())
             N = len(r)

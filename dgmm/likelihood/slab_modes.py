@@ -28,10 +28,12 @@ __all__ = ["CELLS", "SlabModes", "between"]
 CELLS = 40_000
 """Entries (measurements times subjects) worked through at once."""
 
-NEWTON_STEPS = 60
+NEWTON_STEPS = 100
 CAREFUL_AFTER = 6
-LARGEST_STEP = 3.0
+LARGEST_STEP = 4.0  # change of a predictor: a factor of 55 under a log link
+SAFE_STEP = 1.0  # below, whole steps go up under all links in use
 SETTLED = 1e-8  # Newton decrement before the last step: quadratic convergence does the rest
+LOST = 1e-2  # Newton decrement above which what was found is no mode
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Parameters:
 class SlabModes(ClassicalObjective):
     """Predictors, derivatives and modes, a slab of subjects at a time.
 
-    Modes are kept between calls, as the start of the next search.
+    Modes of a point that the search goes on from are kept, as the start of the next ones.
     """
 
     def __init__(self, model: Model, panel: Panel) -> None:
@@ -54,7 +56,6 @@ class SlabModes(ClassicalObjective):
         self.predictor = np.array(model.predictor_of_columns())
         self.moving = sorted(set(self.predictor.tolist()))
         self.slabs = list(slabs(panel, columns, CELLS))
-        self.modes = np.zeros((self.pattern.q, panel.n))
         self.designs = model.outcome.extra_designs(panel.rows)
         # written anew by every call: fresh memory for all rows would cost more than the sums
         self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
@@ -147,34 +148,62 @@ class SlabModes(ClassicalObjective):
         H[np.arange(len(H)), np.arange(len(H))] += 1.0
         return C, H
 
-    def find_modes(
-        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
-    ) -> np.ndarray:
-        """Newton for all subjects of a slab, from b (k, n)."""
-        height: np.ndarray | None = None
-        for step_number in range(NEWTON_STEPS):
-            found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 2)
-            gradient = Lambda.T @ self.sums(slab, list(found.first)) - b
-            _, H = self.precision(slab, found, Lambda, safe=False)
-            L = cholesky(H)
-            if np.isnan(L).any():
-                L = cholesky(self.precision(slab, found, Lambda, safe=True)[1])
-            step = solve(L, gradient[:, None])[:, 0]
-            decrement = (gradient * step).sum(0)
-            largest = float(decrement.max())
-            if not np.isfinite(largest):
+    def find_modes(self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray) -> np.ndarray:
+        """Newton for all subjects of a slab from the modes kept, or from zero, (k, n).
+
+        Raises FloatingPointError where the modes are not found.
+        """
+        b, height = self.modes[:, slab.subjects], None
+        for number in range(NEWTON_STEPS):
+            step, decrement = self._newton(slab, fixed, Lambda, b)
+            reach = self._reach(slab, Lambda @ step)
+            largest, furthest = float(decrement.max()), float(reach.max())
+            if number == 0 and not furthest < LARGEST_STEP and b.any():
+                b = self._or_zero(slab, fixed, Lambda, b)
+                continue
+            if not (np.isfinite(largest) and np.isfinite(furthest)):
                 raise FloatingPointError("the modes of the random effects overflow")
-            length = np.sqrt((step**2).sum(0))
-            step = step * np.minimum(1.0, LARGEST_STEP / np.maximum(length, 1e-300))
-            if step_number < CAREFUL_AFTER:
-                b = b + step
+            if furthest < SAFE_STEP and number < CAREFUL_AFTER:
+                b, height = b + step, None
             else:
+                step = step * np.minimum(1.0, LARGEST_STEP / np.maximum(reach, 1e-300))
                 if height is None:
                     height = self.height_at(slab, fixed, Lambda, b)
                 b, height = self._line_search(slab, fixed, Lambda, b, step, height)
             if largest < SETTLED:
                 break
+        if largest > LOST:
+            raise FloatingPointError("the modes of the random effects are not found")
+        self.latest[:, slab.subjects] = b
         return b
+
+    def _newton(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The Newton step of every subject (k, n), and its decrement (n,)."""
+        found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 2)
+        gradient = Lambda.T @ self.sums(slab, list(found.first)) - b
+        _, H = self.precision(slab, found, Lambda, safe=False)
+        L = cholesky(H)
+        if np.isnan(L).any():
+            L = cholesky(self.precision(slab, found, Lambda, safe=True)[1])
+        step = solve(L, gradient[:, None])[:, 0]
+        return step, (gradient * step).sum(0)
+
+    def _reach(self, slab: Slab, c: np.ndarray) -> np.ndarray:
+        """The most that coefficients c (q, n) of the columns of T change a predictor, (n,)."""
+        total = np.zeros(c.shape[1])
+        for T, values in zip(slab.T, np.abs(c), strict=True):
+            total += values if T is None else values * T.abs().amax(0).numpy()
+        return total
+
+    def _or_zero(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+    ) -> np.ndarray:
+        """b, or zero for the subjects whose log p(y, b) is higher there."""
+        zero = np.zeros_like(b)
+        there = self.height_at(slab, fixed, Lambda, zero)
+        return np.where(self.height_at(slab, fixed, Lambda, b) >= there, b, zero)
 
     def height_at(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray

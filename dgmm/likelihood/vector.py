@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dgmm.latent import Pattern
+from dgmm.likelihood.working import working_information
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.panel import Panel
@@ -25,12 +26,14 @@ class ClassicalObjective(ABC):
     The vector is (beta on the internal basis, free entries of Lambda, extra coefficients). Entries
     of Lambda are not logged: l is even in every column, so a variance of zero is an inner point.
     ``offset`` may be replaced between calls; ``eta`` and ``omega`` hold the fixed part of eta and
-    dl / d eta, dl / d extra of the last call, (N,), and ``modes`` those of b, (k, n).
+    dl / d eta, dl / d extra of the last call, (N,), ``latest`` its modes of b, (k, n). ``modes``
+    are those of the last point kept, where the search for others begins.
     """
 
     eta: Tensor
     omega: list[Tensor]
     modes: np.ndarray
+    latest: np.ndarray
 
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
@@ -40,10 +43,16 @@ class ClassicalObjective(ABC):
         self.offset = panel.rows.offset
         self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
         self.evaluations = 0
+        self.modes = np.zeros((self.pattern.q, panel.n))
+        self.latest = self.modes.copy()
 
     @abstractmethod
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         """l(x), its gradient, and with ``scores`` the gradient of every l_i."""
+
+    def keep(self) -> None:
+        """Let the next search for modes begin where the last one ended."""
+        self.modes[:] = self.latest
 
     def Lambda(self, x: np.ndarray) -> np.ndarray:
         """Lambda (q, k), q = k, on the scale of the columns of T."""
@@ -80,6 +89,50 @@ class ClassicalObjective(ABC):
         theta["extra"] = torch.from_numpy(np.concatenate([np.zeros(0), *extra]))
         return theta
 
+    def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """What is known of x, (P, P), after a call at x that gave the ``scores`` (n, P).
+
+        About beta and the Lambda of eta that of the outcome linearised at the modes,
+
+            X'V^-1 X,     1/2 sum_i tr(M_i G_a M_i G_b),   M_i = T_i'V_i^-1 T_i,
+
+        G_a the slope of Lambda Lambda' in its entry a: no outlier and no overdispersion inflates
+        it. About the rest the outer product of the scores, which also say how both go together.
+        """
+        own = np.concatenate([np.full(self.sizes[0], True), self._entered == 0])
+        own = np.concatenate([own, np.full(self.size - len(own), False)])
+        F, norm = self._linearised(x, own), np.maximum(np.sqrt((scores**2).sum(0)), 1e-150)
+        unit = scores / norm
+        known, rest = unit[:, own], unit[:, ~own] * norm[~own]
+        out = np.zeros((self.size, self.size))
+        cross = _root(F) @ np.linalg.solve(_root(known.T @ known), known.T @ rest)
+        out[np.ix_(own, own)], out[np.ix_(~own, ~own)] = F, rest.T @ rest
+        out[np.ix_(own, ~own)], out[np.ix_(~own, own)] = cross, cross.T
+        return out
+
+    @property
+    def _entered(self) -> np.ndarray:
+        """The predictor that every entry of Lambda enters, 0 for eta, (E,)."""
+        return np.array(self.model.predictor_of_columns(), dtype=int)[self.pattern.row]
+
+    def _linearised(self, x: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """The information about beta and the entries of Lambda among ``own``."""
+        rows, Lambda = self.panel.rows, torch.from_numpy(self.Lambda(x))
+        effects = (Lambda @ torch.from_numpy(self.latest)).T
+        working = working_information(self.model, self.theta(x), self.panel, self.eta, effects)
+        RX = working.forward(rows.X @ self.model.basis)
+        M, slopes = working.within(torch.cat(rows.T, dim=1)), []
+        for r, c in zip(self.pattern.row, self.pattern.column, strict=True):
+            half = torch.zeros_like(Lambda)
+            half[r] = float(self.scale[r]) * Lambda[:, c]
+            slopes.append(half + half.T)
+        p, place = self.sizes[0], own[self.sizes[0] :][: len(slopes)]
+        MG = M[:, None] @ torch.stack(slopes)[torch.from_numpy(place)]
+        out = torch.zeros(int(own.sum()), int(own.sum()), dtype=torch.float64)
+        out[:p, :p] = RX.T @ RX
+        out[p:, p:] = 0.5 * torch.einsum("neab,nfba->ef", MG, MG)
+        return out.numpy()
+
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         """The curvature in Lambda near zero, where the scores vanish, (P,).
 
@@ -102,3 +155,11 @@ class ClassicalObjective(ABC):
         inside = slope[p : p + self.sizes[1]]
         inside[self.pattern.on_diagonal] = x[p : p + self.sizes[1]][self.pattern.on_diagonal]
         return slope
+
+
+def _root(M: np.ndarray) -> np.ndarray:
+    """C with C C' = M, a positive semidefinite matrix."""
+    root = np.maximum(np.sqrt(np.diag(M)), 1e-150)
+    C = np.linalg.cholesky(M / root / root[:, None] + 1e-10 * np.eye(len(M)))
+    factor: np.ndarray = root[:, None] * C
+    return factor

@@ -52,9 +52,16 @@ class Working:
         """R'Y."""
         return self.root[:, None] * self._reduced(Y)
 
+    def within(self, Y: Tensor) -> Tensor:
+        """Y_i'V_i^-1 Y_i of every subject, (n, r, r), from the root: no digits cancel."""
+        RY = self.forward(Y)
+        products = (RY[:, :, None] * RY[:, None, :]).flatten(1)
+        total = torch.zeros(len(self.H), products.shape[1], dtype=Y.dtype)
+        return total.index_add_(0, self.subject, products).unflatten(1, (Y.shape[1], Y.shape[1]))
+
 
 def working_information(
-    model: Model, theta: Theta, panel: Panel, eta: Tensor, modes: Tensor
+    model: Model, theta: Theta, panel: Panel, eta: Tensor, effects: Tensor
 ) -> Working:
     """R of a classical model.
 
@@ -63,14 +70,15 @@ def working_information(
         theta: its parameters, of which Lambda and ``extra`` are used.
         panel: the observed rows.
         eta: the fixed part of the linear predictor, (N,).
-        modes: of b, (n, k).
+        effects: coefficients Lambda b of the columns of T at the modes of b, (n, q).
     """
     blocks = [
         latent.loadings(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)
     ]
     inside = torch.tensor(model.predictor_of_columns()) == 0  # others enter a part such as zi=
-    TL = (torch.cat(panel.rows.T, dim=1) * inside) @ torch.block_diag(*blocks)
-    eta = eta + (TL * modes[panel.subject]).sum(1)
+    T = torch.cat(panel.rows.T, dim=1) * inside
+    TL = T @ torch.block_diag(*blocks)
+    eta = eta + (T * effects[panel.subject]).sum(1)
     W = model.family.information(panel.rows.data, eta, model.extra(theta, panel.rows))
     root = W.clamp(min=0.0).sqrt()  # a bound on the information may be negative by rounding
     U = root[:, None] * TL

@@ -1,8 +1,9 @@
-"""Maximum likelihood in standard-error units: L-BFGS in coordinates whitened by the scores.
+"""Maximum likelihood in standard-error units: scoring steps, and L-BFGS where they fail.
 
-With S = sum_i s_i s_i' the information in the scores of the subjects and C C' = S, one unit of
-z = C'(x - x_0) is about one standard error, whatever the scale of a parameter; the norm of the
-gradient in z is the Newton decrement.
+With C C' the information at x_0, one unit of z = C'(x - x_0) is about one standard error, whatever
+the scale of a parameter; the norm of the gradient in z is the Newton decrement, and a scoring step
+is z = gradient. It is judged by the decrement: a large log-likelihood has no digits for the last
+steps to a maximum. Where it does not come nearer, L-BFGS goes on in the coordinates z.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ __all__ = ["Ascent", "Evaluation", "Objective", "ascend", "whitening"]
 
 FLOOR = 1e-8
 FAR = 1.0
+ROUNDING = 1e-12
+"""Change of the objective, relative to it, that may be rounding."""
 
 
 class Evaluation(NamedTuple):
@@ -33,6 +36,12 @@ class Objective(Protocol):
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         """Value, gradient (P,) and, if asked for, the scores of the subjects (n, P)."""
+
+    def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """What is known of x, (P, P), after the call that gave the ``scores`` (n, P)."""
+
+    def keep(self) -> None:
+        """Take note that the search goes on from the point of the last call."""
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         """What is known of every entry even where its scores vanish, (P,)."""
@@ -83,45 +92,88 @@ def whitening(information: np.ndarray, least: np.ndarray) -> np.ndarray:
     return back
 
 
+class _Place(NamedTuple):
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    back: np.ndarray  # x + back z is z standard errors away
+    decrement: float
+
+    @classmethod
+    def at(cls, objective: Objective, x: np.ndarray) -> _Place:
+        """A point with its metric; FloatingPointError where anything is not finite."""
+        found = objective.value_and_gradient(x, scores=True)
+        assert found.scores is not None
+        if not (np.isfinite(found.value) and np.isfinite(found.scores).all()):
+            raise FloatingPointError("the log-likelihood is not finite at the starting values")
+        information = objective.information(x, found.scores)
+        if not np.isfinite(information).all():
+            raise FloatingPointError("the information about the parameters is not finite")
+        back = whitening(information, objective.least_information(x, np.diag(information)))
+        decrement = float(np.linalg.norm(back.T @ found.gradient))
+        return cls(x, found.value, found.gradient, back, decrement)
+
+    def scored(self, objective: Objective) -> _Place | None:
+        """A scoring step further; None where that is not nearer to a maximum."""
+        try:
+            there = _Place.at(objective, self.x + self.back @ (self.back.T @ self.gradient))
+        except (FloatingPointError, np.linalg.LinAlgError):
+            return None
+        least = self.value - ROUNDING * abs(self.value)
+        nearer = there.decrement < 0.5 * self.decrement and there.value >= least
+        return there if nearer else None
+
+
 def ascend(
     objective: Objective,
     x: np.ndarray,
     *,
     tolerance: float,
-    rounds: int = 12,
+    rounds: int = 16,
     evaluations: int = 60,
     report: Callable[[int, float], None] | None = None,
 ) -> Ascent:
     """Maximise until the decrement is below ``tolerance``; every round renews the metric.
 
-    The first round, whose metric is that of the start, is cut short once it has come near.
+    The first search, whose metric is that of the start, is cut short once it has come near.
     """
-    used, path, scale = 0, [], 1.0
+    here, used = _Place.at(objective, x), 1
+    path = [here.value]
     for number in range(rounds + 1):
-        here = objective.value_and_gradient(x, scores=True)
-        used += 1
-        assert here.scores is not None
-        if not (np.isfinite(here.value) and np.isfinite(here.scores).all()):
-            raise FloatingPointError("the log-likelihood is not finite at the starting values")
-        information = here.scores.T @ here.scores
-        back = whitening(information, objective.least_information(x, np.diag(information)))
-        decrement = float(np.linalg.norm(back.T @ here.gradient))
-        path.append(here.value)
+        objective.keep()
         if report is not None:
-            report(number, decrement)
-        if decrement < tolerance or number == rounds:
+            report(number, here.decrement)
+        if here.decrement < tolerance or number == rounds:
             break
-        surface = _Whitened(objective, x, back)
-        scale = 0.3 * tolerance if decrement < FAR else max(0.1 * FAR, 0.01 * decrement)
-        found = optimize.minimize(
-            surface,
-            np.zeros(len(x)),
-            jac=True,
-            method="L-BFGS-B",
-            options={"maxfun": evaluations, "gtol": scale, "ftol": 1e-15, "maxcor": 20},
-        )
-        used += surface.used
-        if not found.fun < -here.value and decrement < 10 * tolerance:
-            break  # no further gain in floating point
-        x = x + back @ found.x
-    return Ascent(x, here.value, decrement, used, tuple(path))
+        there, used = here.scored(objective), used + 1
+        if there is None:
+            z, gain, more = _searched(objective, here, tolerance, evaluations)
+            used += more + 1
+            there = _Place.at(objective, here.x + here.back @ z)
+            if gain <= ROUNDING * abs(here.value) and there.decrement >= here.decrement:
+                break  # no further gain in floating point
+        here = there
+        path.append(here.value)
+    return Ascent(here.x, here.value, here.decrement, used, tuple(path))
+
+
+def _searched(
+    objective: Objective, here: _Place, tolerance: float, evaluations: int
+) -> tuple[np.ndarray, float, int]:
+    """L-BFGS in the coordinates z of a place: z, the gain, and the evaluations used."""
+    surface = _Whitened(objective, here.x, here.back)
+    far = max(0.1 * FAR, 0.01 * here.decrement)
+    found = optimize.minimize(
+        surface,
+        np.zeros(len(here.x)),
+        jac=True,
+        method="L-BFGS-B",
+        callback=lambda _: objective.keep(),
+        options={
+            "maxfun": evaluations,
+            "gtol": 0.3 * tolerance if here.decrement < FAR else far,
+            "ftol": 1e-15,
+            "maxcor": 20,
+        },
+    )
+    return found.x, -float(found.fun) - here.value, surface.used

@@ -132,9 +132,11 @@ class Penalised:
     def metric(self, state: State, scores: np.ndarray, seed: int, before: Metric | None) -> Metric:
         """The information at the point of the last call."""
         engine, some = self.engine, self.some
-        split, modes = some.split, torch.from_numpy(engine.modes.T)[some.subjects]
+        engine.keep()
+        effects = torch.from_numpy((engine.Lambda(state.x) @ engine.modes).T)[some.subjects]
+        split = some.split
         eta, theta = engine.eta[some.rows], engine.theta(state.x)
-        working = working_information(split.classical, theta, split.panel, eta, modes)
+        working = working_information(split.classical, theta, split.panel, eta, effects)
         working = replace(working, root=some.scale**0.5 * working.root)
         X = split.panel.rows.X @ split.classical.basis
         root = metric_root(split, state.model)
@@ -142,7 +144,7 @@ class Penalised:
         generator = torch.Generator().manual_seed(seed)
         beta_back, cross, low = reduced(X, J, working, root, generator, before)
         p = engine.sizes[0]
-        information = scores.T @ scores
+        information = engine.information(state.x, scores)
         least = engine.least_information(state.x, np.diag(information))[p:]
         return Metric(beta_back, cross, low, root, whitening(information[p:, p:], least))
 
