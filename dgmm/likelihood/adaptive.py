@@ -27,7 +27,8 @@ from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.model import Model
-from dgmm.numerics.hessian import central_jacobian, curvature_of
+from dgmm.numerics.ascent import whitening
+from dgmm.numerics.hessian import curvature_of, whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -148,8 +149,12 @@ class AdaptiveLaplace(Adaptive):
         engine = self.engine
         scores = engine.value_and_gradient(x, scores=True).scores
         assert scores is not None
-        step = LAPLACE_STEP * np.minimum(1 / np.sqrt((scores**2).sum(0) + 1e-12), 1.0)
-        H = central_jacobian(lambda at: engine.value_and_gradient(at).gradient, x, step).matrix
+        engine.keep()
+        known = engine.information(x, scores)
+        back = whitening(known, engine.least_information(x, np.diag(known)))
+        H = whitened_jacobian(
+            lambda at: engine.value_and_gradient(at).gradient, x, back, LAPLACE_STEP
+        ).matrix
         return H, (
             "observed information of the Laplace approximation, central differences of the score"
         )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families import Family, Observations
+from dgmm.families.derivatives import row_derivatives
 from dgmm.latent import Pattern
 from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
 from dgmm.model import Model
@@ -31,11 +32,23 @@ from dgmm.parameters import Theta, part
 
 __all__ = ["CrossedEngine", "Mode"]
 
-LONGEST = 60
+LONGEST = 100
 """Newton steps for the modes."""
+
+LARGEST_STEP = 4.0
+"""Largest change of a linear predictor in one of them: a factor of 55 under a log link."""
 
 NEAR = 1e-8
 """Newton decrement below which steps are taken whole."""
+
+LOST = 1e-2
+"""Newton decrement above which what was found is no mode."""
+
+LEAST = 1e-8
+"""Diagonal of Lambda below which a variance is zero."""
+
+ROUNDING = 1e-13
+"""Fall of sum f - |u|^2 / 2, relative to it, that may be rounding."""
 
 
 class Slopes(NamedTuple):
@@ -82,7 +95,7 @@ class CrossedEngine:
     """The approximation as a function of the vector (beta, Lambda, extra) in the order of theta.
 
     ``natural`` vectors hold the diagonal of Lambda itself, others its logarithm as theta does.
-    The last mode is kept as the start of the next.
+    The mode of a point that a search goes on from is kept as the start of the next ones.
     """
 
     def __init__(self, model: Model, panel: Panel, target: Panel | None = None) -> None:
@@ -96,6 +109,7 @@ class CrossedEngine:
         self.pattern = Pattern.of(model.latents)
         self.p = self.X.shape[1]
         self._u = np.zeros(self.layout.plan.order)
+        self._latest: Mode | None = None
 
     # -- the function --------------------------------------------------------------------------
 
@@ -114,7 +128,7 @@ class CrossedEngine:
         eta, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
         found = slopes(model.family, self.data, eta, free, graph=True)
         c = -(found.third.detach() * v)
-        s = mode.factor.solve(self._gather_rows(a, c.numpy()))[:, 0]
+        s = mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
         s_cell = s[place]
         along = torch.from_numpy((a * s_cell[cell]).sum(1))
         phi = (found.f + 0.5 * found.second * v - 0.5 * found.first * along).sum()
@@ -128,6 +142,74 @@ class CrossedEngine:
         by_extra = torch.zeros_like(extra) if by_extra is None else by_extra
         gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
         return mode.value - 0.5 * mode.factor.log_det, np.concatenate(gradient)
+
+    def keep(self) -> None:
+        """Let the next search for a mode begin where the last one ended."""
+        if self._latest is not None:
+            self._u = self._latest.u
+
+    def information(self, x: np.ndarray) -> np.ndarray:
+        """What is known of a natural x at the mode of the last call, (P, P).
+
+        About beta and the parameters of the family that of the outcome linearised there, u profiled
+        out; about Lambda, with S_l the covariance of the effects of a level and E_a the slope,
+
+            1/2 sum_l tr(N_la N_lb),    N_la = (I - S_l)(F_a + F_a'),   F_a = Lambda^-1 E_a,
+
+        levels taken one by one.
+        """
+        mode, p = self._latest, self.p
+        assert mode is not None
+        _, Lambda, extra, _ = self._split(x, natural=True)
+        fixed = np.concatenate([np.arange(p), np.arange(len(x) - len(extra), len(x))])
+        place = np.arange(p, len(x) - len(extra))
+        out = np.zeros((len(x), len(x)))
+        out[np.ix_(fixed, fixed)] = self._of_fixed(mode, Lambda, extra)
+        out[np.ix_(place, place)] = self._of_loadings(mode, Lambda)
+        return out
+
+    def _of_fixed(self, mode: Mode, Lambda: np.ndarray, extra: Tensor) -> np.ndarray:
+        """About (beta, extra): X'WX less what u takes up, from what is left of X: no cancelling."""
+        R, family = len(extra), self.model.family
+        rows = [mode.eta, *extra[:, None].expand(R, len(mode.eta))]
+        second = row_derivatives(family, self.data, rows, range(1 + R), 2).second
+        W = -second[0, 0]
+        if bool((W < 0).any()):
+            W = torch.where(W > 0, W, family.information(self.data, mode.eta, extra))
+        w, X, a = W.numpy()[:, None], self.X.numpy(), self.t @ Lambda
+        pull = np.column_stack([w * X, *(-second[0, r].numpy() for r in range(1, 1 + R))])
+        c = mode.factor.solve(self._gather_rows(a, pull))
+        own = c[self.layout.plan.positions][self.layout.cell]  # (N, K, p + R)
+        left = np.column_stack([X, np.zeros((len(X), R))]) - np.einsum("ik,ikj->ij", a, own)
+        out: np.ndarray = left.T @ (w * left) + c.T @ c
+        for r in range(R):
+            across = (left * pull[:, self.p + r, None]).sum(0)
+            out[self.p + r] += across
+            out[:, self.p + r] += across
+            for u in range(R):
+                out[self.p + r, self.p + u] -= float(second[1 + r, 1 + u].sum())
+        return out
+
+    def _of_loadings(self, mode: Mode, Lambda: np.ndarray) -> np.ndarray:
+        """About the free entries of Lambda, (E, E)."""
+        K = len(Lambda)
+        safe = Lambda + np.diag(np.where(np.abs(np.diag(Lambda)) < LEAST, LEAST, 0.0))
+        inverse, slopes = np.linalg.inv(safe), []
+        for r, c in zip(self.pattern.row, self.pattern.column, strict=True):
+            E = np.zeros((K, K))
+            E[r, c] = 1.0
+            F = inverse @ self.layout.rearrange(E)
+            slopes.append(F + F.T)
+        G, inner = np.array(slopes), mode.factor.cells()
+        out, column, plan = np.zeros((len(G), len(G))), 0, self.layout.plan
+        for j, width in enumerate(plan.widths):
+            _, some = np.unique(plan.level[:, j], return_index=True)
+            own = slice(column, column + width)
+            known = np.eye(width) - inner[some][:, own, own]
+            N = known[:, None] @ G[:, own, own]
+            out += 0.5 * np.einsum("leab,lfba->ef", N, N)
+            column += width
+        return out
 
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
@@ -149,10 +231,10 @@ class CrossedEngine:
         return torch.from_numpy(x[: self.p].copy()), Lambda, extra, scale
 
     def _gather_rows(self, a: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Lambda'Z' values, (q, 1)."""
+        """Lambda'Z' values (N, d), (q, d)."""
         plan = self.layout.plan
-        by_cell = sum_by(self.layout.cell, a * values[:, None], len(plan.level))
-        return plan.scatter(by_cell[..., None])
+        rows = a[:, :, None] * values[:, None, :]
+        return plan.scatter(sum_by(self.layout.cell, rows, len(plan.level)))
 
     # -- the mode ------------------------------------------------------------------------------
 
@@ -162,13 +244,14 @@ class CrossedEngine:
         a = self.t @ Lambda
         fixed = self.offset + self.X @ beta
         u, at, height = self._begin(fixed, a, extra)
+        decrement = np.inf
         for _ in range(LONGEST):
             found = slopes(family, data, at, extra, graph=False)
             weight = -found.second
             if bool((weight < 0).any()):
                 weight = torch.where(weight > 0, weight, family.information(data, at, extra))
             factor = self._factorise(self._weigh(weight), Lambda)
-            g = self._gather_rows(a, found.first.numpy())[:, 0] - u
+            g = self._gather_rows(a, found.first.numpy()[:, None])[:, 0] - u
             step = factor.solve(g[:, None])[:, 0]
             decrement = float(g @ step)
             if decrement < NEAR:  # below what the height can tell; Newton converges quadratically
@@ -177,18 +260,21 @@ class CrossedEngine:
                 if decrement < NEAR**2:
                     break
                 continue
-            length = 1.0
+            reach = np.abs((a * step[self.layout.plan.positions][self.layout.cell]).sum(1)).max()
+            length = min(1.0, LARGEST_STEP / max(float(reach), 1e-300))
             for _ in range(30):
                 eta, value = self._height(u + length * step, fixed, a, extra)
-                if value >= height:
+                if value >= height - ROUNDING * abs(height):
                     u, at, height = u + length * step, eta, value
                     break
                 length *= 0.5
             else:
                 break
-        self._u = u
+        if not decrement < LOST:
+            raise FloatingPointError("the mode of the random effects is not found")
         weighted = self._weigh(-slopes(family, data, at, extra, graph=False).second)
-        return Mode(u, at, height, self._factorise(weighted, Lambda), weighted)
+        self._latest = Mode(u, at, height, self._factorise(weighted, Lambda), weighted)
+        return self._latest
 
     def _begin(
         self, fixed: Tensor, a: np.ndarray, extra: Tensor

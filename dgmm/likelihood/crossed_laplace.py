@@ -8,20 +8,24 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood.base import Each, Likelihood, Maximum, Observed
+from dgmm.likelihood.base import Each, Likelihood, Maximum, Observed, unreached
 from dgmm.likelihood.crossed_engine import CrossedEngine
 from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, RESTARTS, ZERO, not_crossed
 from dgmm.likelihood.level_posterior import LevelPosterior
 from dgmm.likelihood.posterior import Posterior
+from dgmm.likelihood.working import LEAST_OF_EXTRA, least_of_loadings
 from dgmm.model import Model
-from dgmm.numerics.hessian import central_jacobian, pilot_steps
+from dgmm.numerics.ascent import Evaluation, ascend, whitening
+from dgmm.numerics.hessian import whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
 __all__ = ["CrossedLaplace"]
+
+STEP = 0.02
+"""Step of central differences in standard errors: modes are iterated, so not exact."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +61,31 @@ class CrossedLaplace(Likelihood):
         raise ValueError(NOT_SEPARATE)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
-        engine, x = self._engine, self._vector(theta)
-        step = pilot_steps(engine.value, x)
-        curvature = central_jacobian(lambda at: engine.value_and_gradient(at)[1], x, step)
+        surface, place = _Natural(self._engine), self._place
+        x = self._vector(theta)
+        x[place] = np.exp(x[place])
+        gradient = surface.value_and_gradient(x).gradient
+        known = surface.information(x)
+        self._engine.keep()
+        back = whitening(known, surface.least_information(x, np.diag(known)))
+        H = whitened_jacobian(lambda at: surface.value_and_gradient(at).gradient, x, back, STEP)
+        slope = np.ones_like(x)
+        slope[place] = x[place]
+        logged = slope[:, None] * H.matrix * slope
+        logged[place, place] += gradient[place] * x[place]
         form = (
             "observed information, central differences of the gradient of the Laplace approximation"
         )
+        curvature = H._replace(matrix=logged)
         return Observed(curvature, form).among(self.model.packing, packing)
+
+    @property
+    def _place(self) -> np.ndarray:
+        """Where the vector has the diagonal of Lambda."""
+        engine = self._engine
+        entries = np.arange(engine.p, engine.p + len(engine.pattern.row))
+        place: np.ndarray = entries[engine.pattern.on_diagonal]
+        return place
 
     def posterior(self, theta: Theta) -> Posterior:
         return LevelPosterior(self.model, theta, self.observed)
@@ -71,61 +93,64 @@ class CrossedLaplace(Likelihood):
     # -- the search ------------------------------------------------------------------------------
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
-        engine, x = self._engine, self._vector(start())
-        place = np.arange(engine.p, engine.p + len(engine.pattern.row))
-        place = place[engine.pattern.on_diagonal]
-        found = _search(engine, _with_diagonal(x, place, np.exp(x[place])), place)
-        evaluations = found.nfev
-        if bool((found.x[place] < ZERO).any()):
+        x, place, target = self._vector(start()), self._place, self.integration.tolerance / 100
+        x[place] = np.exp(x[place])
+        surface = _Natural(self._engine)
+        found = ascend(surface, x, tolerance=target)
+        evaluations = found.evaluations
+        if bool((np.abs(found.x[place]) < ZERO).any()):
             for value in RESTARTS:
-                other = _search(engine, _with_diagonal(found.x, place, value), place)
-                evaluations += other.nfev
-                found = other if other.fun < found.fun else found
-        decrement = _decrement(found, engine, place)
-        theta = self._theta(found.x, place)
-        reached = decrement < self.integration.tolerance
-        message = f"the Newton decrement is {decrement:.3g} standard errors: {found.message}"
-        messages = () if reached else (message,)
-        value = self.value(theta)
-        return Maximum(self, theta, value, 0.0, decrement, int(evaluations), reached, messages)
+                again = found.x.copy()
+                again[place] = value
+                other = ascend(surface, again, tolerance=target)
+                evaluations += other.evaluations
+                found = other if other.value > found.value + 1e-9 else found
+        theta, tolerance = self._theta(found.x), self.integration.tolerance
+        return Maximum(
+            self,
+            theta,
+            self.value(theta),
+            0.0,
+            found.decrement,
+            evaluations,
+            found.decrement < tolerance,
+            unreached(found.decrement, tolerance),
+        )
 
-    def _theta(self, x: np.ndarray, place: np.ndarray) -> Theta:
-        # a zero on the diagonal (boundary) is held at a value that adds nothing to any sum
-        logs = np.log(np.maximum(x[place], 1e-10))
-        return self.model.packing.unpack(torch.from_numpy(_with_diagonal(x, place, logs)))
+    def _theta(self, x: np.ndarray) -> Theta:
+        """Columns of Lambda with a positive diagonal."""
+        engine, pattern = self._engine, self._engine.pattern
+        entries = pattern.to_theta(x[engine.p : engine.p + len(pattern.row)])
+        extra = torch.from_numpy(x[engine.p + len(pattern.row) :].copy())
+        return {"beta": torch.from_numpy(x[: engine.p].copy()), **entries, "extra": extra}
 
     def describe(self) -> str:
         return "Laplace approximation"
 
 
-def _with_diagonal(x: np.ndarray, place: np.ndarray, value: np.ndarray | float) -> np.ndarray:
-    out = x.copy()
-    out[place] = value
-    return out
+@dataclass
+class _Natural:
+    """The approximation as a function of vectors that hold the diagonal of Lambda itself.
 
+    l is even in every column of Lambda, so that a variance of zero is an inner point.
+    """
 
-def _search(engine: CrossedEngine, x: np.ndarray, place: np.ndarray) -> optimize.OptimizeResult:
-    """L-BFGS-B on -l / N, the diagonal of Lambda kept >= 0."""
-    size = len(engine.t)
+    engine: CrossedEngine
 
-    def scaled(at: np.ndarray) -> tuple[float, np.ndarray]:
-        try:
-            value, gradient = engine.value_and_gradient(at, natural=True)
-        except np.linalg.LinAlgError:  # far out: P is not positive definite
-            return 1e10, np.zeros_like(at)
-        if not np.isfinite(value):
-            return 1e10, np.zeros_like(at)
-        return -value / size, -gradient / size
+    def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+        value, gradient = self.engine.value_and_gradient(x, natural=True)
+        return Evaluation(value, gradient, np.zeros((0, len(x))) if scores else None)
 
-    bounds: list[tuple[float | None, None]] = [(None, None)] * len(x)
-    for j in place:
-        bounds[j] = (0.0, None)
-    options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500, "maxcor": 30}
-    return optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    def information(self, x: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
+        return self.engine.information(x)
 
+    def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
+        engine, pattern = self.engine, self.engine.pattern
+        inside = slice(engine.p, engine.p + len(pattern.row))
+        least = np.full_like(x, LEAST_OF_EXTRA)
+        least[: engine.p] = 0.0
+        least[inside] = least_of_loadings(pattern, x[inside], diagonal[inside])
+        return least
 
-def _decrement(found: optimize.OptimizeResult, engine: CrossedEngine, place: np.ndarray) -> float:
-    """sqrt(g' H^-1 g) with the optimiser's own inverse Hessian, boundaries left out."""
-    g = np.array(found.jac)
-    g[place[found.x[place] <= 0]] = 0.0
-    return float(np.sqrt(max(0.0, len(engine.t) * float(g @ (found.hess_inv @ g)))))
+    def keep(self) -> None:
+        self.engine.keep()

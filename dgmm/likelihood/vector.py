@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from dgmm.latent import Pattern
-from dgmm.likelihood.working import working_information
+from dgmm.likelihood.working import LEAST_OF_EXTRA, least_of_loadings, working_information
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
 __all__ = ["ClassicalObjective"]
-
-LEAST_OF_EXTRA = 0.01  # a standard error of 10 on a log or logit scale
 
 
 class ClassicalObjective(ABC):
@@ -134,18 +132,13 @@ class ClassicalObjective(ABC):
         return out.numpy()
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-        """The curvature in Lambda near zero, where the scores vanish, (P,).
-
-        There l is a function of lambda^2 with scores s = ds/d(lambda^2) 2 lambda, and its curvature
-        in lambda is of the order of the standard deviation of the sum of ds/d(lambda^2).
-        """
+        """What is known at the least: of Lambda near zero, and of the family at its edge, (P,)."""
         least = np.zeros_like(x)
         p = self.sizes[0]
         # a parameter of the family may run to its edge, where nothing is known of it any more
         least[p + self.sizes[1] :] = LEAST_OF_EXTRA
         inside = slice(p, p + self.sizes[1])
-        length = np.sqrt((self.pattern.fill(x[inside]) ** 2).sum(0))[self.pattern.column]
-        least[inside] = np.sqrt(diagonal[inside]) / (2 * np.maximum(length, 1e-12))
+        least[inside] = least_of_loadings(self.pattern, x[inside], diagonal[inside])
         return least
 
     def working_slope(self, x: np.ndarray) -> np.ndarray:

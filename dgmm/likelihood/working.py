@@ -14,14 +14,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.latent import Pattern
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 
-__all__ = ["Working", "working_information"]
+__all__ = ["LEAST_OF_EXTRA", "Working", "least_of_loadings", "working_information"]
+
+LEAST_OF_EXTRA = 0.01
+"""The least that is known of a parameter of the family: a standard error of 10 on a log scale."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +94,19 @@ def working_information(
     s = (1 + e.clamp(min=0.0)).sqrt()
     h = 1 / (s * (1 + s))  # {1 - 1/s} / (s^2 - 1)
     return Working(root, U, (vector * h[:, None, :]) @ vector.mT, panel.subject)
+
+
+def least_of_loadings(pattern: Pattern, entries: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The curvature in the free entries (E,) of Lambda near zero, where scores vanish, (E,).
+
+    There l is a function of lambda^2 with scores s = ds/d(lambda^2) 2 lambda, and its curvature
+    in lambda is of the order of the standard deviation of the sum of ds/d(lambda^2).
+
+    Args:
+        pattern: where the entries stand.
+        entries: their values.
+        known: the information about every one, from the scores.
+    """
+    length = np.sqrt((pattern.fill(entries) ** 2).sum(0))[pattern.column]
+    least: np.ndarray = np.sqrt(known) / (2 * np.maximum(length, 1e-12))
+    return least

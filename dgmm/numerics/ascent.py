@@ -28,7 +28,7 @@ class Evaluation(NamedTuple):
 
     value: float
     gradient: np.ndarray  # (P,)
-    scores: np.ndarray | None  # (n, P)
+    scores: np.ndarray | None  # (n, P), (0, P) where there are no subjects
 
 
 class Objective(Protocol):
@@ -87,7 +87,8 @@ def whitening(information: np.ndarray, least: np.ndarray) -> np.ndarray:
     information = information + np.diag(np.maximum(least - diagonal, 0.0))
     root = np.sqrt(np.diag(information))
     value, vector = np.linalg.eigh(information / root / root[:, None])
-    value = np.maximum(value, FLOOR * value[-1])
+    value = np.abs(value)  # far from a maximum what was observed may be negative
+    value = np.maximum(value, FLOOR * value.max())
     back: np.ndarray = vector / np.sqrt(value) / root[:, None]
     return back
 

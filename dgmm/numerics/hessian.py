@@ -16,6 +16,7 @@ __all__ = [
     "curvature_of",
     "invert",
     "pilot_steps",
+    "whitened_jacobian",
 ]
 
 STEP = 0.005
@@ -58,6 +59,19 @@ def central_jacobian(
         (gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)
     ]
     return curvature_of(np.array(columns).T)
+
+
+def whitened_jacobian(
+    gradient: Callable[[np.ndarray], np.ndarray], x: np.ndarray, back: np.ndarray, step: float
+) -> Curvature:
+    """The Hessian from 2 P gradients along the columns of ``back``, whose unit is a standard error.
+
+    Along the axes of x no step would do for entries that are known well together, badly apart.
+    """
+    steps = np.full(len(x), step)
+    inner = central_jacobian(lambda z: back.T @ gradient(x + back @ z), np.zeros(len(x)), steps)
+    forward = np.linalg.inv(back)
+    return curvature_of(forward.T @ inner.matrix @ forward)
 
 
 def curvature_of(H: np.ndarray) -> Curvature:
