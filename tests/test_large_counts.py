@@ -103,6 +103,21 @@ def test_the_maximum_is_that_of_dense_quadrature(mean: float, over: float, likel
     assert ratio < 2e-3
 
 
+def test_importance_sampling_follows() -> None:
+    """A posterior a thousandth of a standard error wide: nodes leave it within a short step."""
+    data, draws = counts(1e5, 0.0, seed=2), {"draws": 64, "polish_draws": 64, "hessian_draws": 64}
+    formula = "y ~ x + g + offset(log(hours)) + (1 | id)"
+    fit, exact = (
+        mixed_model(formula, data, family="poisson", likelihood=word, control=draws, verbose=0)
+        for word in ("importance", "quadrature")
+    )
+    assert fit.estimate.converged
+    assert float(fit.loglik()) == pytest.approx(float(exact.loglik()), abs=0.01)
+    gap = (fit.fixef() - exact.fixef()) / exact.std_errors()
+    assert np.abs(gap).max() < 0.01
+    np.testing.assert_allclose(fit.std_errors(), exact.std_errors(), rtol=0.01)
+
+
 def test_one_count_of_a_billion_among_ordinary_ones() -> None:
     data = at(frame(), 2, "c", 1e9)
     fit = mixed_model("c ~ x + (1 | id)", data, family="poisson", verbose=0)

@@ -21,7 +21,13 @@ from dgmm.likelihood.base import (
     Observed,
     chosen_columns,
 )
-from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, likelihood_at
+from dgmm.likelihood.growth import (
+    MOST_AUTOMATIC,
+    first_quadrature,
+    grow,
+    likelihood_at,
+    not_by_columns,
+)
 from dgmm.likelihood.louis import louis_information
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
@@ -46,13 +52,7 @@ class Adaptive(Likelihood):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        if reason := cls.one_factor(panel):
-            return reason
-        if len(model.outcomes) > 1:
-            return "it is for one outcome"
-        if model.networks or not model.by_columns:
-            return "its derivatives are for random effects T Lambda b and models without dnn()"
-        return None
+        return cls.one_factor(panel) or not_by_columns(model)
 
     @cached_property
     def engine(self) -> AdaptiveEngine:

@@ -31,6 +31,7 @@ __all__ = [
     "grow",
     "likelihood_at",
     "moved",
+    "not_by_columns",
 ]
 
 RULE_TOLERANCE = 0.01
@@ -85,6 +86,15 @@ def grow(
             used += engine.evaluations + more.evaluations
     notes = unreached(found.decrement, integration.tolerance)
     return Grown(engine, rule, found, change, used, notes)
+
+
+def not_by_columns(model: Model) -> str | None:
+    """Why the closed derivatives of Laplace's approximation do not apply; None when they do."""
+    if len(model.outcomes) > 1:
+        return "it is for one outcome"
+    if model.networks or not model.by_columns:
+        return "its derivatives are for random effects T Lambda b and models without dnn()"
+    return None
 
 
 def first_quadrature(k: int, integration: Integration) -> Quadrature:

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from dgmm.likelihood.base import ROUNDS, Each, Likelihood, Maximum, Observed, unreached
 from dgmm.likelihood.gaussian import closed_form, per_subject
-from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature
+from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns
 from dgmm.likelihood.nodes import Frozen, freeze, modes
 from dgmm.likelihood.polish import Polished, polish
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
 from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
 from dgmm.model import Model
-from dgmm.numerics.hessian import STEP, Curvature, central_jacobian
+from dgmm.numerics.ascent import whitening
+from dgmm.numerics.hessian import STEP, Curvature, whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.progress import Progress
@@ -110,10 +111,21 @@ class Numerical(Likelihood):
         """The highest of the maxima from the starting values that the latent structures name."""
         tolerance = self._tolerance()
         reached = [
-            self.polished(theta, verbose=verbose, tolerance=tolerance)
+            self.polished(self._nearer(theta), verbose=verbose, tolerance=tolerance)
             for theta in self.model.starts(start())
         ]
         return self.concluded(max(reached, key=lambda one: one.path[-1]))
+
+    def _nearer(self, theta: Theta) -> Theta:
+        """The maximum of Laplace's approximation where its derivatives are closed.
+
+        Nodes follow theta over a few standard deviations of b given y: with much data per subject
+        that is a short way, and a search from far would go it many times.
+        """
+        if not_by_columns(self.model):
+            return theta
+        found = grow(self.model, self.observed, theta, Laplace(), self.integration)
+        return found.engine.theta(found.found.x)
 
     def _tolerance(self) -> float:
         """Newton decrement at which a search for the final maximum ends."""
@@ -347,13 +359,13 @@ def independent_likelihoods(
 def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
     """Central differences of the gradient of l at frozen nodes, nodes following theta."""
     scores = frozen.scores(theta, packing)
-    # pilot standard errors from the scores; a parameter without information gets a small step
-    pilot = (scores.square().sum(0) + 1e-12).rsqrt().clamp(max=1.0).numpy()
+    # steps along directions known apart; one without information gets a small step
+    back = whitening((scores.T @ scores).numpy(), np.zeros(packing.size))
+    back = back / np.maximum(np.abs(back).max(0), 1.0)
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
-        # a single node is at the mode or is no approximation; more of them need only be near
-        at = frozen.moved(moved) if frozen.single else frozen
+        at = frozen.moved(moved)
         return packing.pack(at.value_and_gradient(moved, packing.shapes)[1]).numpy()
 
-    return central_jacobian(gradient, packing.pack(theta).numpy(), STEP * pilot)
+    return whitened_jacobian(gradient, packing.pack(theta).numpy(), back, STEP)

@@ -3,13 +3,16 @@
 Nodes follow theta from fixed anchors, so each round maximises a smooth function with an exact
 gradient; then the anchors move. Each round works in coordinates z with theta = theta_0 + C'^-1 z,
 C C' = sum_i s_i s_i' + kappa S the (empirical) information with the ridge: one unit of z is one
-standard error, whatever the scale of a parameter.
+standard error, whatever the scale of a parameter. Outcomes that vary more than the family lets
+them inflate the scores: where the curvature along the gradient says so, C C' is the observed one.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,6 +25,12 @@ from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.progress import Progress
+
+PROBE = 0.1
+"""Step of differences of the gradient, in standard errors as the scores have them."""
+
+FAITHFUL = 0.2
+"""Curvature along the gradient, relative to the scores, below which these overstate it."""
 
 __all__ = ["Polished", "Surface", "damping", "kappa_vector", "metric", "polish"]
 
@@ -98,6 +107,27 @@ def metric(scores: Tensor, kappa: Tensor, floor: float) -> np.ndarray:
     return root[:, None] * (vector * np.sqrt(value))
 
 
+def observed(surface: Surface, x: np.ndarray, slope: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """The factor of the curvature of ``surface`` at x where that of the scores overstates it.
+
+    slope: the gradient at x, (P,); factor: a square root of the information in the scores, (P, P).
+    """
+    back = np.linalg.inv(factor).T
+    z = back.T @ slope
+    unit = z / max(float(np.linalg.norm(z)), 1e-300)
+    there = surface(x + PROBE * (back @ unit))[1]
+    if float(unit @ (back.T @ (there - slope))) / PROBE > FAITHFUL:
+        return factor
+    ahead, behind = (
+        np.array([surface(x + step * column)[1] for column in back.T]) for step in (PROBE, -PROBE)
+    )
+    H = (ahead - behind) @ back / (2 * PROBE)
+    value, vector = np.linalg.eigh(0.5 * (H + H.T))
+    value = np.maximum(np.abs(value), 1e-12 * np.abs(value).max())
+    found: np.ndarray = factor @ (vector * np.sqrt(value))
+    return found
+
+
 def polish(
     model: Model,
     theta: Theta,
@@ -117,38 +147,87 @@ def polish(
     kappa = kappa_vector(model, packing)
     floor = 1e-10 if model.linear else 1e-3
     weak = damping(packing)
-    gradient = 0.5 * tolerance / max(1.0, np.sqrt(packing.size))  # of the largest entry
-    path, used, decrement = [], 0, np.inf
-    for number in range(rounds + 1):
+    used = 0
+
+    def place(theta: Theta, start: Tensor | None) -> _Place:
+        """The nodes anchored at theta, with the metric there."""
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
-        start = modes(frozen)
-        x = packing.pack(theta).numpy()
-        surface = Surface(frozen, theta, packing, kappa.numpy())
+        x, surface = packing.pack(theta).numpy(), Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
         factor = metric(frozen.scores(theta, packing), kappa + weak, floor)
-        whitened = np.linalg.solve(factor, slope)
-        decrement = float(np.linalg.norm(whitened))
-        path.append(-value)
+        if model.linear:
+            factor = observed(surface, x, slope, factor)
+        return _Place(surface, x, value, slope, factor)
+
+    def moved(here: _Place, x: np.ndarray) -> _Place:
+        theta = {**here.surface.theta, **packing.unpack(torch.from_numpy(x))}
+        return place(theta, modes(here.surface.frozen))
+
+    here = place(theta, start)
+    path = [-here.value]
+    for number in range(rounds + 1):
         if progress is not None:
-            progress.update(number, elbo=None, gradient=decrement)
-        if decrement < tolerance or number == rounds:
+            progress.update(number, elbo=None, gradient=here.decrement)
+        if here.decrement < tolerance or number == rounds:
             break
-        back = np.linalg.inv(factor).T  # z -> theta
+        there = None
+        if model.linear:
+            used += 1
+            with contextlib.suppress(torch.linalg.LinAlgError):
+                there = moved(here, here.x - here.back @ here.whitened)
+        if there is None or not there.decrement < 0.5 * here.decrement:
+            x, more = here.climbed(tolerance, evaluations)
+            used += more
+            there = moved(here, x)
+            if there.value > here.value and there.decrement > here.decrement:
+                break  # what rose at the nodes of this anchor was their error
+        here = there
+        path.append(-here.value)
+    frozen = here.surface.frozen
+    done = bool(here.decrement < tolerance)
+    return Polished(here.surface.theta, frozen, here.decrement, number, used, tuple(path), done)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A surface at its anchor, with a square root of what is known there."""
+
+    surface: Surface
+    x: np.ndarray
+    value: float  # of the surface, minus l
+    slope: np.ndarray
+    factor: np.ndarray
+
+    @cached_property
+    def back(self) -> np.ndarray:
+        """z -> x, in standard errors."""
+        inverse: np.ndarray = np.linalg.inv(self.factor).T
+        return inverse
+
+    @cached_property
+    def whitened(self) -> np.ndarray:
+        """The slope in z."""
+        slope: np.ndarray = np.linalg.solve(self.factor, self.slope)
+        return slope
+
+    @property
+    def decrement(self) -> float:
+        """Its length, in standard errors."""
+        return float(np.linalg.norm(self.whitened))
+
+    def climbed(self, tolerance: float, evaluations: int) -> tuple[np.ndarray, int]:
+        """The end of L-BFGS on the surface, in z, and the evaluations it took."""
 
         def whitened_surface(z: np.ndarray) -> tuple[float, np.ndarray]:
-            value, slope = surface(x + back @ z)  # noqa: B023
-            return value, back.T @ slope  # noqa: B023
+            value, slope = self.surface(self.x + self.back @ z)
+            return value, self.back.T @ slope
 
+        gradient = 0.5 * tolerance / max(1.0, np.sqrt(len(self.x)))  # of the largest entry
         found = optimize.minimize(
             whitened_surface,
-            np.zeros(len(x)),
+            np.zeros(len(self.x)),
             jac=True,
             method="L-BFGS-B",
             options={"maxfun": evaluations, "gtol": gradient, "ftol": 1e-15, "maxcor": 20},
         )
-        used += int(found.nfev)
-        moved = torch.from_numpy(x + back @ found.x)
-        theta = {**theta, **packing.unpack(moved)}
-    return Polished(
-        theta, frozen, decrement, number, used, tuple(path), bool(decrement < tolerance)
-    )
+        return self.x + self.back @ found.x, int(found.nfev)
