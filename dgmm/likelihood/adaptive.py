@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.base import (
+    Compared,
     Each,
     Integration,
     Likelihood,
@@ -21,6 +22,7 @@ from dgmm.likelihood.base import (
     Observed,
     chosen_columns,
 )
+from dgmm.likelihood.compared import by_importance, by_quadrature
 from dgmm.likelihood.growth import (
     MOST_AUTOMATIC,
     first_quadrature,
@@ -158,6 +160,11 @@ class AdaptiveLaplace(Adaptive):
         return H, (
             "observed information of the Laplace approximation, central differences of the score"
         )
+
+    def compared(self, theta: Theta, value: float) -> Compared | None:
+        if self.model.k > MOST_AUTOMATIC:
+            return by_importance(self, theta, value)
+        return by_quadrature(self.engine, self.engine.vector(theta), value)
 
     def posterior(self, theta: Theta) -> Posterior:
         return NormalPosterior(self.model, theta, self.observed)

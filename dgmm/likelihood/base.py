@@ -25,6 +25,7 @@ from dgmm.parameters import Packing, Theta
 __all__ = [
     "ROUNDS",
     "SEPARATE_MODELS",
+    "Compared",
     "Each",
     "Integration",
     "Likelihood",
@@ -72,6 +73,16 @@ class Each(NamedTuple):
     value: Tensor  # (n,)
     error: Tensor  # (n,) Monte Carlo s.e., change to a longer rule, 0 when exact, NaN unknown
     total_error: float  # of the sum
+
+
+class Compared(NamedTuple):
+    """An approximation of l at some theta beside one better evaluation there."""
+
+    word: str  # of likelihood=, where that is the better one, else ""
+    by: str  # in words
+    difference: float  # the better value less the approximation
+    error: float  # its Monte Carlo standard error, 0 for quadrature
+    away: float  # of the better maximum, in standard errors; NaN where it is not known
 
 
 class Observed(NamedTuple):
@@ -232,6 +243,10 @@ class Likelihood(ABC):
         """Nodes of :meth:`score_rule` anchored at theta; Newton begins at ``start`` (n, k)."""
         rng = np.random.default_rng([self.integration.seed, 29])
         return freeze(self.model, theta, self.observed, self.score_rule(), rng, start)
+
+    def compared(self, theta: Theta, value: float) -> Compared | None:
+        """Its ``value`` at theta beside a better one; None where it is no approximation."""
+        return None
 
     def score_rule(self) -> NodeRule:
         """The node rule for scores and standard errors."""

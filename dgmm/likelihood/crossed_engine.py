@@ -211,6 +211,36 @@ class CrossedEngine:
             column += width
         return out
 
+    def surplus(
+        self, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator, at_once: int
+    ) -> np.ndarray:
+        """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
+        blocks = loadings(self.model, theta)
+        scale = torch.cat([latent.scale for latent in self.model.latents])
+        Lambda = self.layout.rearrange((blocks / scale[:, None]).detach().numpy())
+        a, place = self.t @ Lambda, self.layout.plan.positions
+        extra = theta["extra"].detach()[:, None, None]
+        found = slopes(self.model.family, self.data, mode.eta, theta["extra"].detach(), graph=False)
+        root = (-found.second).clamp(min=0.0).sqrt().numpy()[:, None]
+        data = Observations(*(column[:, None] for column in self.data))
+        base, out = float(found.f.sum()), []
+        for first in range(0, pairs, at_once):
+            count = min(at_once, pairs - first)
+            noise = torch.randn(len(self._u), count, generator=generator, dtype=torch.float64)
+            z = torch.randn(len(a), count, generator=generator, dtype=torch.float64).numpy()
+            step = mode.factor.solve(noise.numpy() + self._gather_rows(a, root * z))
+            shift = np.einsum("ik,ikd->id", a, step[place][self.layout.cell])
+            # (u - mode)'P(u - mode), P with the same positive weights
+            quadratic = (step**2).sum(0) + ((root * shift) ** 2).sum(0)
+            for sign in (1.0, -1.0):
+                eta = mode.eta[:, None] + sign * torch.from_numpy(shift)
+                with torch.no_grad():
+                    f = self.model.family.log_density(data, eta, extra).sum(0).numpy() - base
+                prior = -sign * (mode.u @ step) - 0.5 * (step**2).sum(0)
+                out.append(f + prior + 0.5 * quadratic)
+        plus, minus = np.concatenate(out[::2]), np.concatenate(out[1::2])
+        return np.stack([plus, minus])
+
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
         own = self.layout.rearrange(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.base import Compared, Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.compared import by_levels
 from dgmm.likelihood.crossed_engine import CrossedEngine
 from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, RESTARTS, ZERO, not_crossed
 from dgmm.likelihood.level_posterior import LevelPosterior
@@ -86,6 +87,9 @@ class CrossedLaplace(Likelihood):
         entries = np.arange(engine.p, engine.p + len(engine.pattern.row))
         place: np.ndarray = entries[engine.pattern.on_diagonal]
         return place
+
+    def compared(self, theta: Theta, value: float) -> Compared | None:
+        return by_levels(self._engine, theta, self.integration.seed)
 
     def posterior(self, theta: Theta) -> Posterior:
         return LevelPosterior(self.model, theta, self.observed)

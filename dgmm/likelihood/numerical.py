@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import ROUNDS, Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.base import ROUNDS, Compared, Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.gaussian import closed_form, per_subject
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns
 from dgmm.likelihood.nodes import Frozen, freeze, modes
@@ -244,6 +245,9 @@ class NodeLaplace(Numerical):
             near, far = each(x + unit) - each(x - unit), each(x + 2 * unit) - each(x - 2 * unit)
             columns.append((8 * near - far) / (12 * h))
         return torch.stack(columns, dim=1)
+
+    def compared(self, theta: Theta, value: float) -> Compared | None:
+        return by_importance(self, theta, value)
 
     def posterior(self, theta: Theta) -> Posterior:
         return NormalPosterior(self.model, theta, self.observed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from dgmm.design import Design
@@ -14,6 +15,15 @@ __all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_me
 
 SUSPICIOUS = 5.0
 """Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
+
+FAR = 0.25
+"""Standard errors: an interval of 95% that is off by so much covers 94.3%."""
+
+NOTHING = 1e-6
+"""Log-likelihood that is rounding: the approximation is exact for a Gaussian outcome."""
+
+MUCH = 0.5
+"""Log-likelihood that moves AIC by 1."""
 
 Check = Callable[[Estimate, Information | None], tuple[str, ...]]
 """Finds messages about an estimate and what is known of it; none where nothing is to be said."""
@@ -61,6 +71,32 @@ def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
         "rules: estimates of large variances may be off; raise points, or use "
         "likelihood='importance'",
     )
+
+
+def of_approximation(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """How good Laplace's approximation is, and what to do where it is not."""
+    found = done.likelihood.compared(done.theta, done.log_likelihood)
+    if found is None or abs(found.difference) + found.error < NOTHING:
+        return ()
+    side = "higher" if found.difference >= 0 else "lower"
+    error = f" (Monte Carlo s.e. {found.error:.2g})" if found.error > 0 else ""
+    said = (
+        f"Laplace's approximation: at its maximum {found.by} puts the log-likelihood "
+        f"{abs(found.difference):.2g} {side}{error}"
+    )
+    if not math.isnan(found.away):
+        said += f" and its own maximum about {found.away:.2g} standard errors away"
+    if found.error > MUCH:
+        return (f"{said}: too uncertain to judge it",)
+    if not (found.away > FAR or abs(found.difference) > MUCH + 2 * found.error):
+        return (said,)
+    instead = (
+        f"use likelihood={found.word!r}"
+        if found.word
+        else "with several grouping factors there is no other likelihood; variances and "
+        "coefficients of models with few outcomes per level tend to zero with it"
+    )
+    return (f"{said}: it is poor here, {instead}",)
 
 
 def of_monte_carlo(done: Estimate, info: Information | None) -> tuple[str, ...]:
@@ -128,6 +164,7 @@ CHECKS: tuple[Check, ...] = (
     of_boundary,
     of_collapse,
     of_quadrature,
+    of_approximation,
     of_monte_carlo,
     of_saem,
     of_nested_model,

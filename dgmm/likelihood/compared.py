@@ -1,0 +1,85 @@
+"""How good Laplace's approximation is: one better evaluation at its maximum.
+
+The difference of the log-likelihoods says how far comparisons of models may be off, the gradient g
+of the better one how far its maximum is: sqrt(g' I^-1 g) standard errors by one scoring step.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from dgmm.likelihood.adaptive_engine import AdaptiveEngine
+from dgmm.likelihood.base import Compared, Likelihood
+from dgmm.likelihood.crossed_engine import CrossedEngine
+from dgmm.likelihood.growth import RULE_TOLERANCE, moved
+from dgmm.likelihood.nodes import freeze
+from dgmm.likelihood.rules import Importance, Quadrature
+from dgmm.numerics.ascent import whitening
+from dgmm.parameters import Theta
+
+__all__ = ["by_importance", "by_levels", "by_quadrature"]
+
+REPLICATES = 4
+"""Independent scrambles of the draws of a comparison."""
+
+DRAWS = 2048
+"""Draws of all levels together, antithetic, in a comparison of crossed factors."""
+
+ENTRIES = 8_000_000
+"""Most rows times draws in it: beyond, there are fewer draws."""
+
+ROWS = 2_000_000
+"""Rows times draws at once."""
+
+
+def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
+    """Laplace's ``value`` at x beside adaptive quadrature there, as long as it takes."""
+    k = engine.model.k
+    rule: Quadrature | None = Quadrature.default(k)
+    before, change = math.inf, math.inf
+    while rule is not None and change > RULE_TOLERANCE:
+        better, points = moved(engine, rule), rule.points
+        now = better.value(x)
+        before, change, rule = now, abs(now - before), rule.longer(k)
+    found = better.value_and_gradient(x, scores=True)
+    assert found.scores is not None
+    information = better.information(x, found.scores)
+    back = whitening(information, better.least_information(x, np.diag(information)))
+    away = float(np.linalg.norm(back.T @ found.gradient))
+    words = f"quadrature with {' x '.join([str(points)] * k)} points"
+    return Compared("quadrature", words, found.value - value, 0.0, away)
+
+
+def by_importance(likelihood: Likelihood, theta: Theta, value: float) -> Compared:
+    """Laplace's ``value`` at theta beside importance sampling there."""
+    rule, totals = Importance(likelihood.integration.polish_draws), []
+    for number in range(REPLICATES):
+        rng = np.random.default_rng([likelihood.integration.seed, 83, number])
+        frozen = freeze(likelihood.model, theta, likelihood.observed, rule, rng)
+        totals.append(frozen.value(theta))
+    error = float(np.std(totals, ddof=1)) / math.sqrt(REPLICATES)
+    difference = float(np.mean(totals)) - value
+    return Compared("importance", "importance sampling", difference, error, math.nan)
+
+
+def by_levels(engine: CrossedEngine, theta: Theta, seed: int) -> Compared:
+    """Laplace's value with several grouping factors beside importance sampling of all levels.
+
+    With u drawn from N(mode, P^-1), l less its approximation is the log of the mean of
+
+        exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2,
+
+    and u - mode = P^-1 (z_1 + Lambda'Z'W^1/2 z_2) for white noise z has that covariance.
+    """
+    mode, rows = engine.at(theta), len(engine.t)
+    pairs = max(8, min(DRAWS, ENTRIES // rows) // 2)
+    generator = torch.Generator().manual_seed(seed)
+    surplus = engine.surplus(mode, theta, pairs, generator, max(1, ROWS // rows))
+    top = float(surplus.max())
+    weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
+    mean = float(weight.mean())
+    error = float(weight.std(ddof=1)) / mean / math.sqrt(pairs)
+    return Compared("", "importance sampling", math.log(mean) + top, error, math.nan)
