@@ -215,9 +215,7 @@ class CrossedEngine:
         self, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator, at_once: int
     ) -> np.ndarray:
         """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
-        blocks = loadings(self.model, theta)
-        scale = torch.cat([latent.scale for latent in self.model.latents])
-        Lambda = self.layout.rearrange((blocks / scale[:, None]).detach().numpy())
+        Lambda = self._Lambda(theta)
         a, place = self.t @ Lambda, self.layout.plan.positions
         extra = theta["extra"].detach()[:, None, None]
         found = slopes(self.model.family, self.data, mode.eta, theta["extra"].detach(), graph=False)
@@ -243,10 +241,12 @@ class CrossedEngine:
 
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
-        own = self.layout.rearrange(
-            self.pattern.fill(self.pattern.of_theta(theta).detach().numpy())
-        )
-        return self.mode(theta["beta"].detach(), own, theta["extra"].detach())
+        return self.mode(theta["beta"].detach(), self._Lambda(theta), theta["extra"].detach())
+
+    def _Lambda(self, theta: Theta) -> np.ndarray:
+        """Lambda in the order of elimination."""
+        entries = self.pattern.of_theta(theta).detach().numpy()
+        return self.layout.rearrange(self.pattern.fill(entries))
 
     def _split(self, x: np.ndarray, natural: bool) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
         """beta, Lambda in the order of elimination, extra, and d Lambda / d x entry by entry."""

@@ -120,9 +120,9 @@ class ClassicalObjective(ABC):
         working = working_information(self.model, self.theta(x), self.panel, self.eta, effects)
         RX = working.forward(rows.X @ self.model.basis)
         M, slopes = working.within(torch.cat(rows.T, dim=1)), []
+        frame = torch.from_numpy(self.frame)
         for r, c in zip(self.pattern.row, self.pattern.column, strict=True):
-            half = torch.zeros_like(Lambda)
-            half[r] = float(self.scale[r]) * Lambda[:, c]
+            half = torch.outer(frame[:, r], Lambda[:, c])
             slopes.append(half + half.T)
         p, place = self.sizes[0], own[self.sizes[0] :][: len(slopes)]
         MG = M[:, None] @ torch.stack(slopes)[torch.from_numpy(place)]
