@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from dgmm.design import Design
+from dgmm.design.estimable import dependent_columns
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
@@ -196,6 +197,13 @@ def _canonical(fit: Fitted, y: Any) -> torch.Tensor:
     seen, data = ~np.isnan(canonical), panel.rows.data
     trials, weights = data.trials.numpy()[seen], data.weights.numpy()[seen]
     canonical[seen] = family.read(canonical[seen], trials, weights)[0]
+    X, names = panel.rows.X.numpy()[seen], fit.estimate.model.names
+    unknown = dependent_columns(X, names) if len(X) >= len(names) else names
+    if unknown:
+        raise ValueError(
+            "refit() keeps the columns of the fit, and the outcomes given say nothing about "
+            f"{', '.join(f'`{name}`' for name in unknown)}: call mixed_model() on a frame with them"
+        )
     return torch.from_numpy(canonical)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.design import Column, Specification, Variable
+from dgmm.design import Alias, Column, Departures, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Saem
 from dgmm.families import Family, Observations
@@ -46,11 +46,13 @@ FIT = FileKind("dgmm fit, format 3", "a file written by fit.save()", "Fit the mo
 OWN: tuple[type[Any], ...] = (
     *MEMBERS,
     Activity,
+    Alias,
     Call,
     Column,
     Control,
     Crossing,
     Dense,
+    Departures,
     Entry,
     Estimate,
     FixedNetwork,

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from dgmm.design import build_design
-from dgmm.design.encoding import Columns, dependent_columns
 from dgmm.formula import parse_formula
 
 
@@ -45,16 +44,3 @@ def test_coding_is_that_of_model_matrix(right: str, names: str) -> None:
     )
     found = build_design(parse_formula(f"y ~ {right}"), data).fixed.names
     assert " ".join(n.replace(", ", ",") for n in found) == names.replace(", ", ",")
-
-
-def test_dependent_columns_are_judged_on_their_own_scale() -> None:
-    rng = np.random.default_rng(3)
-    X = rng.normal(size=(50, 3)) * [1e8, 1.0, 1e-8]
-    names = ("a", "b", "c", "d")
-    none = (frozenset[str](),) * 4
-    free = Columns(np.column_stack([X, rng.normal(size=50)]), names, none, names)
-    assert dependent_columns(free) == {}
-    tied = Columns(np.column_stack([X, 1e-8 * X[:, 0] + 1e8 * X[:, 2]]), names, none, names)
-    assert dependent_columns(tied) == {"d": ["a", "c"]}
-    nearly = X[:, 1] + 1e-6 * rng.normal(size=50)
-    assert dependent_columns(Columns(np.column_stack([X, nearly]), names, none, names)) == {}

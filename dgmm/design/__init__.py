@@ -7,14 +7,17 @@ specification -> frame (rows and their order) -> build.
 from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, rebuild
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
+from dgmm.design.estimable import Alias, Departures
 from dgmm.design.grouping import Grouping
 from dgmm.design.response import first_category
 from dgmm.design.specification import Specification
 from dgmm.design.variables import Column, Variable, take_rows
 
 __all__ = [
+    "Alias",
     "Column",
     "Columns",
+    "Departures",
     "Design",
     "Grouping",
     "LatentBlock",

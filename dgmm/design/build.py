@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design.encoding import Columns, dependent_columns, encode, single_levels
+from dgmm.design.encoding import Columns, encode, single_levels
+from dgmm.design.estimable import Alias, Departures, aliases, constants
 from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
@@ -75,6 +76,7 @@ class Design:
     messages: tuple[str, ...]
     spec: Specification
     covariates: dict[str, Column]  # the columns of the right-hand side as the user gave them
+    departures: Departures  # from the equations of columns left out, (N, D)
 
     @property
     def observed(self) -> np.ndarray:
@@ -118,7 +120,7 @@ def build_design(
         design = _assemble(formula, read_frame(table, request), None)
     except ExpressionError as error:
         raise _located(error, formula.text) from error
-    _check_latents(design)
+    _check_blocks(design)
     for message in design.messages:
         warn_user(message)
     return replace(design, messages=(*design.messages, *_notes(design, table)))
@@ -137,6 +139,11 @@ def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
     if spec.offset_array:
         message = "the fit had an offset array; for new data it is 0 (name a column to avoid this)"
         design = replace(design, messages=(*design.messages, message))
+    lost = design.observed & ~design.departures.estimable
+    if lost.any():
+        message = f"{lost.sum()} outcomes are left out, {design.departures.message}"
+        y = np.where(lost, np.nan, design.y)
+        design = replace(design, y=y, messages=(*design.messages, message))
     for message in design.messages:
         warn_user(message)
     return design
@@ -157,16 +164,16 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         key: encode(text, evaluator, size, network=network)
         for key, text, network in block_texts(formula)
     }
-    if spec is None:
-        kept, messages = _independent(formula, blocks, evaluator)
-        if not frame.intercept:
-            kept["fixed"] = tuple(name for name in kept["fixed"] if name != "(Intercept)")
-    else:
-        kept, messages = spec.kept, ()
-    blocks = {key: block.select(kept[key]) for key, block in blocks.items()}
     outcome = _outcome(formula, frame, evaluator, spec)
     y, trials = outcome.y, outcome.trials
-    memory = spec or _remember(formula, frame, evaluator, kept, outcome.levels)
+    if spec is None:
+        left_out, messages = _independent(formula, blocks, evaluator, ~np.isnan(y))
+        kept = _kept(blocks, left_out, frame.intercept)
+        memory = _remember(formula, frame, evaluator, kept, left_out, outcome.levels)
+    else:
+        memory, messages = spec, ()
+    departed = Departures.of(blocks, memory.aliases, size)
+    blocks = {key: block.select(memory.kept[key]) for key, block in blocks.items()}
     return Design(
         formula=formula,
         y=y,
@@ -190,6 +197,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         messages=(*frame.messages, *messages, *outcome.messages),
         spec=memory,
         covariates={name: frame.columns[name] for name in frame.covariates},
+        departures=departed,
     )
 
 
@@ -207,6 +215,7 @@ def _remember(
     frame: Frame,
     evaluator: Evaluator,
     kept: dict[str, tuple[str, ...]],
+    left_out: dict[str, tuple[Alias, ...]],
     levels: tuple[Any, ...],
 ) -> Specification:
     return Specification(
@@ -223,6 +232,7 @@ def _remember(
         offset=frame.offset_name,
         parts={part.name: part.text for part in formula.parts},
         offset_array=frame.offset_array,
+        aliases=left_out,
     )
 
 
@@ -246,37 +256,48 @@ def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
 
 
 def _independent(
-    formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator
-) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Choose the columns to keep: in X and every T, those no earlier columns explain."""
-    kept: dict[str, tuple[str, ...]] = {}
+    formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator, observed: np.ndarray
+) -> tuple[dict[str, tuple[Alias, ...]], tuple[str, ...]]:
+    """Find the columns of X and of every T that earlier ones explain where an outcome was seen."""
+    left_out = {}
     messages = [
         f"`{name}` has one level only and is left out"
         for name in single_levels(formula.fixed, evaluator)
     ]
     for key, block in blocks.items():
-        dependent = {} if key.startswith("network") else dependent_columns(block)
-        kept[key] = tuple(name for name in block.names if name not in dependent)
-        if dependent:
-            where = _block_text(formula, key)
-            messages.append(_dropped(dependent, where))
-    return kept, tuple(messages)
+        network = key.startswith("network")
+        equations = (constants if network else aliases)(block, observed)
+        if equations:
+            left_out[key] = equations
+            varies = Departures.of(blocks, {key: equations}, len(observed)).needed
+            where = f" where `{formula.response.text}` was observed"
+            reasons = [
+                f"`{one.name}` ({one.reason}{where * bool(more)})"
+                for one, more in zip(equations, varies, strict=True)
+            ]
+            messages.append(f"dropped from the {_block_text(formula, key)}: {'; '.join(reasons)}")
+    return left_out, tuple(messages)
+
+
+def _kept(
+    blocks: dict[str, Columns], left_out: dict[str, tuple[Alias, ...]], intercept: bool
+) -> dict[str, tuple[str, ...]]:
+    kept = {}
+    for key, block in blocks.items():
+        gone = {one.name for one in left_out.get(key, ())}
+        gone |= {"(Intercept)"} if key == "fixed" and not intercept else set()
+        kept[key] = tuple(name for name in block.names if name not in gone)
+    return kept
 
 
 def _block_text(formula: Formula, key: str) -> str:
     if key == "fixed":
         return "fixed terms"
     kind, *number = key.split()
-    return formula.latents[int(number[0])].text if number else f"{kind}= formula"
-
-
-def _dropped(dependent: dict[str, list[str]], where: str) -> str:
-    reasons = []
-    for name, needed in dependent.items():
-        constant = needed in ([], ["(Intercept)"])
-        why = "constant" if constant else f"a combination of {', '.join(needed)}"
-        reasons.append(f"`{name}` ({why})")
-    return f"dropped from the {where}: {'; '.join(reasons)}"
+    if not number:
+        return f"{kind}= formula"
+    terms = formula.networks if kind == "network" else formula.latents
+    return terms[int(number[0])].text
 
 
 def _outcome(
@@ -316,7 +337,11 @@ def _offset(formula: Formula, frame: Frame, evaluator: Evaluator) -> np.ndarray:
     return total
 
 
-def _check_latents(design: Design) -> None:
+def _check_blocks(design: Design) -> None:
+    for network in design.networks:
+        if not network.columns.names:
+            y = design.formula.response.text
+            raise ValueError(f"{network.term.text}: no input varies where `{y}` was observed")
     for block in design.latents:
         latent = block.term.options.get("latent")
         if not block.columns.names:

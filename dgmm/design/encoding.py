@@ -15,14 +15,8 @@ import numpy as np
 
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import linear_terms
-from dgmm.numerics.triangle import ROWS, triangle
+from dgmm.numerics.triangle import ROWS
 from dgmm.transforms import Factor
-
-DEPENDENT = 1e-7
-"""Share of a column that earlier ones do not explain, below which it is a combination of them."""
-
-ROUNDING = 1e-13
-"""Share of a column's norm that may be rounding: 1e9 beside a spread of one is far above it."""
 
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 
@@ -114,39 +108,6 @@ def single_levels(text: str, evaluator: Evaluator) -> list[str]:
     """Return the factors of a sum that have one level only, hence no contrast."""
     values = {factor: evaluator.value(factor) for factor in expand(text).factors}
     return [f for f, v in values.items() if isinstance(v, Factor) and len(v.levels) == 1]
-
-
-def dependent_columns(columns: Columns) -> dict[str, list[str]]:
-    """Find columns that are combinations of earlier ones: {name: the earlier names it needs}.
-
-    A column is dependent when its residual on the earlier kept ones is below DEPENDENT of its norm
-    about its mean, which the origin of the variable does not enter, or below ROUNDING of its norm.
-    The triangle of [1 X] = QR holds all norms and angles, so the search is p x p.
-    """
-    matrix, first = columns.matrix, columns.names[:1] != ("(Intercept)",)
-    if first:
-        matrix = np.column_stack([np.ones(len(matrix)), matrix])
-    R = triangle(matrix)
-    norms = np.linalg.norm(R, axis=0)
-    R = R / np.where(norms > 0, norms, 1.0)
-    spread = np.linalg.norm(R[1:], axis=0)  # about the mean
-    spread[0] = 1.0
-    R, spread, norms = R[:, first:], spread[first:], norms[first:]
-    kept: list[int] = []
-    dependent: dict[str, list[str]] = {}
-    basis = np.empty((R.shape[0], 0))
-    for k, name in enumerate(columns.names):
-        residual = R[:, k] - basis @ (basis.T @ R[:, k])
-        residual -= basis @ (basis.T @ residual)
-        length = np.linalg.norm(residual)
-        if norms[k] > 0 and length >= max(DEPENDENT * spread[k], ROUNDING):
-            kept.append(k)
-            basis = np.column_stack([basis, residual / length])
-            continue
-        weights = np.linalg.lstsq(R[:, kept], R[:, k], rcond=None)[0] if kept else np.empty(0)
-        needed = [columns.names[j] for j, w in zip(kept, weights, strict=True) if abs(w) > 1e-6]
-        dependent[name] = needed
-    return dependent
 
 
 def _value(factor: str, evaluator: Evaluator, size: int) -> np.ndarray | Factor:

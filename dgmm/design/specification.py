@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dgmm.design.encoding import expand
+from dgmm.design.estimable import Alias
 from dgmm.design.expressions import ExpressionError, parse_expression
 from dgmm.design.grouping import GroupingSpecification
 from dgmm.design.variables import Variable
@@ -43,6 +44,7 @@ class Specification:
     offset: str | None = None
     parts: dict[str, str] = field(default_factory=dict)  # "zi", "dispersion"
     offset_array: bool = False  # the fit had an offset that no column of new data can supply
+    aliases: dict[str, tuple[Alias, ...]] = field(default_factory=dict)  # of columns left out
 
     def parsed(self) -> Formula:
         """Return the formula, taken apart again."""
@@ -104,6 +106,10 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
         offset=_optional(record["offset"]),
         parts={_text(k): _text(text) for k, text in record.get("parts", {}).items()},
         offset_array=bool(record["offset_array"]),
+        aliases={
+            _text(key): tuple(map(_alias, equations))
+            for key, equations in record.get("aliases", {}).items()
+        },
     )
     formula = spec.parsed()
     names = {variable.name for variable in spec.variables}
@@ -144,6 +150,11 @@ def _grouping(record: dict[str, Any]) -> GroupingSpecification:
         tuple(tuple(_label(label) for label in labels) for labels in record["labels"]),
         tuple(tuple(int(code) for code in row) for row in record["combinations"]),
     )
+
+
+def _alias(record: dict[str, Any]) -> Alias:
+    weights = {_text(name): float(weight) for name, weight in record["weights"].items()}
+    return Alias(_text(record["name"]), _text(record["term"]), weights, float(record["limit"]))
 
 
 def _state(state: dict[str, Any]) -> State:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from dgmm.design import Alias
 from dgmm.inference import criteria
 from dgmm.inference.contrasts import hypothesis, term_tests, wald_test
 from dgmm.inference.drop_effects import drop_effects
@@ -72,8 +74,10 @@ def anova(
     moments = moments_of(fit, df)
     V = vcov(fit, kind="default" if moments is None else "gls").to_numpy()
     if L is None:
-        return term_tests(fit.fixef(), V, fit.memory.terms, moments)
-    return wald_test(fit.fixef(), V, hypothesis(L, fit.estimate.model.names), moments)
+        return _with_left_out(fit, term_tests(fit.fixef(), V, fit.memory.terms, moments))
+    left_out = [one.name for one in _left_out(fit)]
+    rows = hypothesis(L, fit.estimate.model.names, left_out)
+    return wald_test(fit.fixef(), V, rows, moments)
 
 
 def _of_models(fits: Sequence[Fitted], nsim: int | None, seed: int, workers: int) -> Anova:
@@ -106,7 +110,27 @@ def drop1(fit: Fitted) -> Anova:
 
     A term within a higher interaction stays, as in R; columns are left out as they are coded.
     """
-    return drop_terms(fit.estimate, fit.request, fit.memory.terms, criteria.df(fit))
+    found = drop_terms(fit.estimate, fit.request, fit.memory.terms, criteria.df(fit))
+    return _with_left_out(fit, found)
+
+
+def _left_out(fit: Fitted) -> tuple[Alias, ...]:
+    """Columns of the linear fixed part without an estimate."""
+    return fit.memory.spec.aliases.get("fixed", ())
+
+
+def _with_left_out(fit: Fitted, tests: Anova) -> Anova:
+    """Tests of terms, with a note about columns that are in none of them."""
+    columns: dict[str, list[str]] = {}
+    for one in _left_out(fit):
+        columns.setdefault(one.term, []).append(f"`{one.name}`")
+    notes = (
+        f"`{term}`: tested without {', '.join(names)}, not estimable"
+        if term in tests.table.index
+        else f"`{term}`: no test, {', '.join(names)} not estimable"
+        for term, names in columns.items()
+    )
+    return replace(tests, notes=(*tests.notes, *notes))
 
 
 def ranova(fit: Fitted) -> Anova:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.wald import wald_table
+from dgmm.runtime.warned import warn_user
 
 __all__ = ["average_contrast", "average_slopes"]
 
@@ -74,6 +75,9 @@ def _set(mean: MeanPart, setting: Mapping[str, Any]) -> MeanFunction:
 def _table(mean: MeanPart, found: dict[str, MeanFunction], level: float) -> pd.DataFrame:
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    for label, one in found.items():
+        if one.departures.reason:
+            warn_user(f"{label} is not estimable: {one.departures.reason}")
     spreads = [mean.spread(one) for one in found.values()]
     estimate = pd.Series([float(one.value) for one in spreads], index=list(found), dtype=float)
     error = pd.Series([float(one.se) for one in spreads], index=list(found), dtype=float)

@@ -23,22 +23,23 @@ from dgmm.runtime.registry import suggestion
 __all__ = ["coefficient_table", "hypothesis", "term_tests", "wald_test"]
 
 
-def hypothesis(L: Any, names: Sequence[str]) -> np.ndarray:
+def hypothesis(L: Any, names: Sequence[str], left_out: Sequence[str] = ()) -> np.ndarray:
     """The rows of L, (r, p), from a dict {coefficient: factor}, a list of names, or an array.
 
     Raises:
-        ValueError: an unknown name, a wrong number of columns, or a row of zeros.
+        ValueError: an unknown name, one of a column ``left_out`` of the fit, a wrong number of
+            columns, or a row of zeros.
     """
     if isinstance(L, str):
         L = [L]
     if isinstance(L, Mapping):
         rows = np.zeros((1, len(names)))
         for name, factor in L.items():
-            rows[0, _place(name, names)] = float(factor)
+            rows[0, _place(name, names, left_out)] = float(factor)
     elif isinstance(L, Sequence) and len(L) and all(isinstance(one, str) for one in L):
         rows = np.zeros((len(L), len(names)))
         for j, name in enumerate(L):
-            rows[j, _place(name, names)] = 1.0
+            rows[j, _place(name, names, left_out)] = 1.0
     else:
         rows = np.atleast_2d(np.asarray(L, dtype=float))
     if rows.ndim != 2 or rows.shape[1] != len(names):
@@ -51,7 +52,12 @@ def hypothesis(L: Any, names: Sequence[str]) -> np.ndarray:
     return rows
 
 
-def _place(name: str, names: Sequence[str]) -> int:
+def _place(name: str, names: Sequence[str], left_out: Sequence[str]) -> int:
+    if name in left_out:
+        raise ValueError(
+            f"a hypothesis about {name!r} is not estimable: the column was left out of the fit, "
+            "whose outcomes say nothing about its coefficient"
+        )
     if name not in names:
         raise ValueError(
             f"there is no coefficient {name!r}{suggestion(str(name), list(names))} The linear "

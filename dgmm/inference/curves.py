@@ -20,6 +20,7 @@ from scipy import special
 from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanPart
 from dgmm.information import Spread
+from dgmm.runtime.warned import warn_user
 
 __all__ = ["curve_table", "simultaneous_factor"]
 
@@ -52,9 +53,11 @@ def curve_table(
     mean.check([*focal, *given])
     columns = _grid(mean, focal, given, grid)
     size = len(columns[focal[0]])
-    rows = mean.rows(mean.frame({**given, **columns}, size))
-    found = mean.mean(rows) if term is None else mean.term(term, rows)
+    frame = mean.frame({**given, **columns}, size)
+    found = mean.mean(frame) if term is None else mean.term(term, frame)
     spread = mean.spread(found)
+    if found.departures.message:
+        warn_user(f"effects(): {found.departures.message}")
     fit, se, ends = spread.value.numpy(), spread.se.numpy(), spread.interval(level).numpy()
     c = max(float(special.ndtri(0.5 + level / 2)), simultaneous_factor(spread, level, seed))
     bands = {
@@ -87,7 +90,8 @@ def _grid(
 def simultaneous_factor(spread: Spread, level: float, seed: int, draws: int = DRAWS) -> float:
     """The ``level`` quantile of max_g |d_g| / se_g over draws d ~ N(0, covariance)."""
     se = spread.se
-    known = torch.nonzero(se > 1e-8 * max(float(se.max()), 1e-300))[:, 0]
+    largest = float(se.nan_to_num(nan=0.0).max())
+    known = torch.nonzero(se > 1e-8 * max(largest, 1e-300))[:, 0]
     if not len(known):
         return 0.0
     scale = torch.zeros(len(known), len(se), dtype=torch.float64)

@@ -20,7 +20,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.design import Column, Design, Specification, covariate_frame, rebuild, typical_value
+from dgmm.design import (
+    Column,
+    Departures,
+    Design,
+    Specification,
+    covariate_frame,
+    rebuild,
+    typical_value,
+)
 from dgmm.estimate import Estimate
 from dgmm.information import (
     Derivative,
@@ -42,20 +50,29 @@ ROWS = 2_000
 
 @dataclass(frozen=True)
 class MeanFunction:
-    """A function of the parameters m of the mean, (G,), and its derivatives d / d m, (G, P_m)."""
+    """A function of the parameters m of the mean, (G,), and its derivatives d / d m, (G, P_m).
+
+    departures: its derivatives in the coefficients left out, (G, D): a function is estimable where
+        they vanish.
+    """
 
     value: Callable[[Theta], Tensor]
     slope: Callable[[], Tensor]
+    departures: Departures
 
     def __sub__(self, other: MeanFunction) -> MeanFunction:
+        apart = self.departures.values - other.departures.values
         return MeanFunction(
             lambda theta: self.value(theta) - other.value(theta),
             lambda: self.slope() - other.slope(),
+            replace(self.departures, values=apart),
         )
 
     def __truediv__(self, divisor: float) -> MeanFunction:
         return MeanFunction(
-            lambda theta: self.value(theta) / divisor, lambda: self.slope() / divisor
+            lambda theta: self.value(theta) / divisor,
+            lambda: self.slope() / divisor,
+            self.departures,
         )
 
 
@@ -85,7 +102,7 @@ class MeanPart:
         return MeanSlopes.at(self.done.model, self.done.theta)
 
     def spread(self, function: MeanFunction) -> Spread:
-        """The functions at m-hat with their standard errors.
+        """The functions at m-hat with their standard errors; missing where not estimable.
 
         Raises:
             ValueError: the fit has none.
@@ -95,7 +112,12 @@ class MeanPart:
         if bool(found.se.isnan().any()):
             messages = () if self.info is None else self.info.messages
             raise ValueError(f"this fit has no standard errors: {'; '.join(messages)}")
-        return found
+        unknown = torch.from_numpy(~function.departures.estimable)
+        return replace(
+            found,
+            value=found.value.masked_fill(unknown, torch.nan),
+            left=found.left.masked_fill(unknown[:, None], torch.nan),
+        )
 
     # -- covariates ----------------------------------------------------------------------------
 
@@ -165,17 +187,21 @@ class MeanPart:
             )
         return numbers
 
-    def rows(self, frame: pd.DataFrame) -> Rows:
+    def rows(self, frame: pd.DataFrame) -> tuple[Rows, Departures]:
         """Rows of the model in the order of the frame; an offset column counts at its mean."""
-        panel, order = self.panel(frame)
-        return panel.rows.take(order)
+        design, panel, order = self._at(frame)
+        known = design.departures.of_mean()
+        return panel.rows.take(order), replace(known, values=known.values[order.numpy()])
 
     def panel(self, frame: pd.DataFrame) -> tuple[Panel, Tensor]:
         """The same as a panel of one unknown subject, and the order that is that of the frame."""
+        return self._at(frame)[1:]
+
+    def _at(self, frame: pd.DataFrame) -> tuple[Design, Panel, Tensor]:
         design = self._design(frame)
         panel = Panel.from_design(design)
         rows = replace(panel.rows, offset=panel.rows.offset + self._mean_offset)
-        return replace(panel, rows=rows), torch.from_numpy(np.argsort(design.rows))
+        return design, replace(panel, rows=rows), torch.from_numpy(np.argsort(design.rows))
 
     @cached_property
     def _mean_offset(self) -> float:
@@ -193,18 +219,18 @@ class MeanPart:
 
     # -- functions of m ------------------------------------------------------------------------
 
-    def mean(self, rows: Rows) -> MeanFunction:
-        """mu1 at some rows."""
-        model = self.done.model
+    def mean(self, frame: pd.DataFrame) -> MeanFunction:
+        """mu1 at the rows of a frame."""
+        model, (rows, departures) = self.done.model, self.rows(frame)
 
         def value(theta: Theta) -> Tensor:
             return model.mu1(model.prepare(theta), rows)
 
-        return MeanFunction(value, lambda: self.slopes.jacobian(rows))
+        return MeanFunction(value, lambda: self.slopes.jacobian(rows), departures)
 
     def average(self, frame: pd.DataFrame) -> MeanFunction:
         """The mean of mu1 over the rows of a frame, as one function."""
-        rows, size, model = self.rows(frame), len(frame), self.done.model
+        (rows, departures), size, model = self.rows(frame), len(frame), self.done.model
         runs = [torch.arange(at, min(at + ROWS, size)) for at in range(0, size, ROWS)]
         parts = [rows.take(run) for run in runs]
 
@@ -216,13 +242,16 @@ class MeanPart:
             sums = [self.slopes.jacobian(some).sum(0) for some in parts]
             return torch.stack(sums).sum(0)[None] / size
 
-        return MeanFunction(value, slope)
+        mean = departures.values.mean(axis=0, keepdims=True)
+        return MeanFunction(value, slope, replace(departures, values=mean))
 
-    def term(self, term: str, rows: Rows) -> MeanFunction:
+    def term(self, term: str, frame: pd.DataFrame) -> MeanFunction:
         """The contribution of one term, with mean zero over the sample."""
+        rows, departures = self.rows(frame)
         labels = [network.label for network in self.done.model.networks]
         if term in labels:
-            return self._network(labels.index(term), rows)
+            i = labels.index(term)
+            return self._network(i, rows, departures.of_block(f"network {i}"))
         columns = [j for j, name in enumerate(self.terms) if name == term]
         if not columns or term == "(Intercept)":
             known = [*labels, *dict.fromkeys(t for t in self.terms if t != "(Intercept)")]
@@ -230,9 +259,10 @@ class MeanPart:
             raise ValueError(
                 f"there is no term {term!r}{hint} The fixed part has {', '.join(known)}."
             )
-        return self._columns(columns, rows)
+        names = [self.done.model.names[j] for j in columns]
+        return self._columns(columns, rows, departures.of_term(term, names))
 
-    def _network(self, i: int, rows: Rows) -> MeanFunction:
+    def _network(self, i: int, rows: Rows, departures: Departures) -> MeanFunction:
         model, packing = self.done.model, mean_packing(self.done.model)
         own = packing.positions([n for n in packing.shapes if n.startswith(f"dnn{i + 1}.")])
 
@@ -242,10 +272,12 @@ class MeanPart:
             return found
 
         return MeanFunction(
-            lambda theta: model.network_effect(model.prepare(theta), i, rows), slope
+            lambda theta: model.network_effect(model.prepare(theta), i, rows),
+            slope,
+            departures,
         )
 
-    def _columns(self, columns: list[int], rows: Rows) -> MeanFunction:
+    def _columns(self, columns: list[int], rows: Rows, departures: Departures) -> MeanFunction:
         model = self.done.model
         X = rows.X[:, columns] - self.done.observed.rows.X[:, columns].mean(0)
 
@@ -254,4 +286,4 @@ class MeanPart:
             found[:, : len(model.names)] = X @ model.basis[columns]
             return found
 
-        return MeanFunction(lambda theta: X @ model.beta(theta)[columns], slope)
+        return MeanFunction(lambda theta: X @ model.beta(theta)[columns], slope, departures)

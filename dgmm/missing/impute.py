@@ -94,7 +94,9 @@ def pattern_profile(
 def _completed(
     fit: Fitted, done: Estimate, m: int, seed: int, delta: float | None = None
 ) -> Iterator[Tensor]:
-    draws = fit.call.control.hessian_draws
+    draws, known = fit.call.control.hessian_draws, fit.memory.departures
+    if known.message:
+        raise ValueError(f"there is nothing to impute by: {known.message}; leave these rows out")
     return imputations.outcomes(done, parameter_information(fit), m, seed, draws, delta)
 
 

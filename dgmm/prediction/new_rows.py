@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Specification, rebuild
+from dgmm.design import Departures, Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information
 from dgmm.panel import Factor, Panel
 from dgmm.prediction.intervals import Target, with_interval
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.prediction.options import Wanted
+from dgmm.runtime.warned import warn_user
 
 __all__ = ["predict"]
 
@@ -26,16 +27,17 @@ def predict(
     newdata: Any,
     history: Any,
     order: tuple[pd.Index, np.ndarray],
+    departures: Departures,
     seed: int,
 ) -> pd.DataFrame:
-    """See :meth:`dgmm.fit.Fit.predict`."""
+    """See :meth:`dgmm.fit.Fit.predict`; ``order`` and ``departures`` are of the rows of the fit."""
     if newdata is None:
         target, (index, rows), size = done.panel, order, int(order[1].max()) + 1
         labels = pd.Series(index, index=rows)
     else:
         design = rebuild(spec, newdata, outcome=False)
         target, rows, size = Panel.from_design(design), design.rows, len(newdata)
-        labels = pd.Series(design.index, index=rows)
+        labels, departures = pd.Series(design.index, index=rows), design.departures
     past = _history(done, spec, target, history)
     if wanted.new_groups == "error" and done.panel.several:
         _refuse_unknown_levels(done.panel.factors(len(done.model.latents)), target)
@@ -43,12 +45,22 @@ def predict(
         _refuse_unknown(spec, target, past, history is None)
     columns = with_interval(Target(done, past, target, seed), info, wanted)
     frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
+    mean = wanted.type == "mean_subject"
+    frame = _estimable(frame, departures.without_random() if mean else departures)
     if newdata is None:
         frame = frame.sort_index(kind="stable")
         return frame.set_axis(labels.loc[frame.index].to_numpy(), axis=0)
     frame = frame.reindex(range(size))  # rows without covariates come back as missing
     original = getattr(newdata, "index", None)
     return frame if original is None or callable(original) else frame.set_axis(original, axis=0)
+
+
+def _estimable(frame: pd.DataFrame, departures: Departures) -> pd.DataFrame:
+    """Rows that the outcomes of the fit say nothing about come back as missing, with a word."""
+    if not departures.message:
+        return frame
+    warn_user(f"predict(): {departures.message}")
+    return frame[departures.estimable].reindex(frame.index)
 
 
 def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: bool) -> None:

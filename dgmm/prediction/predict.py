@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dgmm.prediction import new_rows, of_fit
@@ -15,8 +16,12 @@ __all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
 
 
 def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
-    """E{g^-1(eta) | y} of every row kept, missing outcomes included, in the user's order."""
+    """E{g^-1(eta) | y} of every row kept, missing outcomes included, in the user's order.
+
+    Missing where it is not estimable, see :meth:`predict`.
+    """
     mean = of_fit.fitted(fit.estimate, scale, fit.call.seed)
+    mean = np.where(fit.memory.departures.estimable, mean, np.nan)
     return fit.memory.series(mean, "fitted")
 
 
@@ -58,7 +63,9 @@ def predict(
         outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial).
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
-    Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``.
+    Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``. A row outside of the
+    row space of the design (an empty cell of ``f * h``, a level without outcomes) is not estimable:
+    it is missing, and a warning names the coefficient that it needs.
     """
     wanted = Wanted(type, scale, interval, level, new_groups, draws)
     random = fit.call.seed if seed is None else seed
@@ -70,6 +77,7 @@ def predict(
         newdata,
         history,
         (fit.memory.labels, fit.memory.rows),
+        fit.memory.departures,
         random,
     )
 
@@ -82,6 +90,7 @@ def simulate(
     New random effects by default; ``condition_on_data`` keeps E(b | y) of every subject.
     """
     values = of_fit.simulations(fit.estimate, nsim, seed, condition_on_data)
+    values = np.where(fit.memory.departures.estimable[:, None], values, np.nan)
     frame = pd.DataFrame(values, index=fit.memory.labels)
     frame.columns = [f"sim_{j + 1}" for j in range(nsim)]
     return frame.iloc[fit.memory.back]
