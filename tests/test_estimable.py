@@ -88,6 +88,7 @@ def test_averages_are_estimable_where_the_null_space_does_not_move_them() -> Non
         "f: c - a": average(f="c") - average(f="a"),
         "h: B - A": average(h="B") - average(h="A"),
         "x": average(x=data.x + 1) - average(),
+        "z": average(z=data.z + 1) - average(),
     }
     known = {name: bool(in_row_space(X, L)[0]) for name, L in rows.items()}
     assert known == {name: name == "f: b - a" for name in rows}
@@ -96,7 +97,7 @@ def test_averages_are_estimable_where_the_null_space_does_not_move_them() -> Non
         table = fit.slopes()
     words = [str(one.message) for one in caught]
     assert words[0].startswith("f: c - a is not estimable: this needs the effect of `fc:hB`")
-    assert len(words) == 3
+    assert len(words) == 4
     assert table["Estimate"].notna().to_dict() == known
     assert table["Std. Error"].notna().to_dict() == known
     both = {"x": 1.0, "z": 2.0}

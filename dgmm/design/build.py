@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design.encoding import Columns, encode, single_levels
-from dgmm.design.estimable import Alias, Departures, aliases, constants
+from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
 from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
@@ -76,6 +76,7 @@ class Design:
     messages: tuple[str, ...]
     spec: Specification
     covariates: dict[str, Column]  # the columns of the right-hand side as the user gave them
+    of_mean: frozenset[str]  # the covariates of mu1, also of columns left out
     departures: Departures  # from the equations of columns left out, (N, D)
 
     @property
@@ -173,6 +174,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
     else:
         memory, messages = spec, ()
     departed = Departures.of(blocks, memory.aliases, size)
+    of_mean = [blocks[key].variables for key in blocks if key.split()[0] in MEAN]
     blocks = {key: block.select(memory.kept[key]) for key, block in blocks.items()}
     return Design(
         formula=formula,
@@ -197,6 +199,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         messages=(*frame.messages, *messages, *outcome.messages),
         spec=memory,
         covariates={name: frame.columns[name] for name in frame.covariates},
+        of_mean=frozenset().union(*(used for one in of_mean for used in one)),
         departures=departed,
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from dgmm.design.encoding import Columns
 from dgmm.numerics.triangle import triangle
 
-__all__ = ["Alias", "Departures", "aliases", "constants", "dependent_columns"]
+__all__ = ["MEAN", "Alias", "Departures", "aliases", "constants", "dependent_columns"]
 
 INTERCEPT = "(Intercept)"
 

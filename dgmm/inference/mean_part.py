@@ -135,9 +135,7 @@ class MeanPart:
     @cached_property
     def own(self) -> tuple[str, ...]:
         """The covariates of mu1, in the order of the formula."""
-        design = self._design(pd.DataFrame([self.typical]))
-        blocks = [design.fixed, *(block.columns for block in design.networks)]
-        used = frozenset().union(*(one for block in blocks for one in block.variables))
+        used = self._design(pd.DataFrame([self.typical])).of_mean
         return tuple(name for name in self.covariates if name in used)
 
     def random_covariates(self, terms: Sequence[int]) -> tuple[str, ...]:
