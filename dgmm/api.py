@@ -90,8 +90,9 @@ def mixed_model(
             hurdle family.
         dispersion: a formula such as ``"~ x"`` for the dispersion parameter of the family on its
             log scale (log sigma of a Gaussian outcome).
-        weights: prior weights, a column name or one value per row.
-        offset: added to the linear predictor, a column name or one value per row.
+        weights: prior weights, a column name or one value per row; a pandas Series is aligned by
+            its index.
+        offset: added to the linear predictor, likewise.
         missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
             raise an "error".
         starts: number of starts of a fit with networks; the spread is reported. By default 2 with
@@ -137,8 +138,8 @@ def mixed_model(
         bounds=bounds,
         zi=zi,
         dispersion=dispersion,
-        weights=read_values(weights),
-        offset=read_values(offset),
+        weights=read_values(weights, data, "weights"),
+        offset=read_values(offset, data, "offset"),
         missing_covariates=missing_covariates,
         starts=starts,
         seed=seed,
@@ -167,7 +168,8 @@ def lm_list(
         data: a data frame, one row per measurement.
         family: as in :func:`dgmm.mixed_model`.
         link: one of the family's links.
-        weights: prior weights, a column name or one value per row.
+        weights: prior weights, a column name or one value per row; a pandas Series is aligned by
+            its index.
         offset: added to the linear predictor, likewise.
 
     Returns:

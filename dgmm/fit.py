@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 
-from dgmm.design import Design
+from dgmm.design import Design, by_index
 from dgmm.design.estimable import dependent_columns
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
@@ -120,8 +121,8 @@ class Fit(Fitted):
     def refit(self, y: Any) -> Fit:
         """The same model fitted to another outcome of the same rows.
 
-        y: one value per row of :meth:`fitted`, in that order, missing where not observed; for
-            binomial outcomes the number of successes.
+        y: one value per row of :meth:`fitted`, in that order (a pandas Series by its index),
+            missing where not observed; for binomial outcomes the number of successes.
         """
         request, call = self.request, self.call
         done = refit_estimate(self.estimate, request, _canonical(self, y))
@@ -136,9 +137,16 @@ class Fit(Fitted):
         data: by default the frame of the fit, which is kept by reference: as it is now.
 
         Raises:
-            ValueError: no data= for a fit read from a file, which does not hold the frame.
+            ValueError: no data= for a fit read from a file, which does not hold the frame; another
+                frame, where weights= or offset= were values for the rows of the old one.
             TypeError: an argument that mixed_model() does not have.
         """
+        stale = [name for name in self.call.arrays() if name not in changes]
+        if stale and data is not None and not self.memory.is_of(data):
+            raise ValueError(
+                f"{stale[0]}= was one value per row of the frame of the fit, and data= is another "
+                f"one: give {stale[0]}= again, as a column of it or as values for its rows"
+            )
         frame = self.memory.frame if data is None else data
         if frame is None:
             raise ValueError(
@@ -146,7 +154,7 @@ class Fit(Fitted):
                 "data frame"
             )
         text = self.formula if formula is None else update_formula(self.formula, formula)
-        return fit_model(self.call.changed({**changes, "formula": text}), frame)
+        return fit_model(self.call.changed({**changes, "formula": text}, frame), frame)
 
     def __repr__(self) -> str:
         return f"<Fit {self.formula!r}: {self.loglik()}>"
@@ -186,6 +194,8 @@ def _information(done: Estimate, se: str | None, request: Request) -> Informatio
 def _canonical(fit: Fitted, y: Any) -> torch.Tensor:
     """Outcomes in the user's order, as the family counts them, in canonical order (N,)."""
     panel, family = fit.estimate.panel, fit.estimate.model.family
+    if isinstance(y, pd.Series):
+        y = by_index(y, fit.memory.labels[fit.memory.back], "the outcome of refit()")
     values = np.asarray(y, dtype=float)
     if values.shape != (panel.n_rows,):
         raise ValueError(

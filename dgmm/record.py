@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Column, Departures, Design, Specification
+from dgmm.design import Column, Departures, Design, Specification, row_labels
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
 from dgmm.information.restricted import restricted_information
@@ -51,6 +51,16 @@ class Memory:
             design.departures,
             frame,
         )
+
+    def is_of(self, data: Any) -> bool:
+        """Whether a frame is that of the fit; after reading from a file, whether its labels are."""
+        if self.frame is not None:
+            return data is self.frame
+        index = row_labels(data)
+        if len(index) <= self.rows.max():
+            return False
+        pairs = zip(index[self.rows].tolist(), self.labels.tolist(), strict=True)
+        return all(str(one) == str(other) for one, other in pairs)
 
     @property
     def labels(self) -> pd.Index:

@@ -372,8 +372,10 @@ def test_update_keeps_arrays_of_weights_and_offsets() -> None:
     )
     plain = first.update(weights=None, offset=None)
     assert float(plain.loglik()) == pytest.approx(-875.969672, abs=1e-5)
-    with pytest.raises(ValueError, match=r"weights has shape \(180,\); the data have 90 rows"):
+    with pytest.raises(ValueError, match="weights= was one value per row of the frame of the fit"):
         first.update(data=frame.head(90))
+    with pytest.raises(ValueError, match=r"weights has shape \(180,\); the data have 90 rows"):
+        first.update(data=frame.head(90), weights=weights, offset="Days")
 
 
 def test_a_call_does_not_change_with_the_arrays_of_the_user() -> None:

@@ -130,6 +130,8 @@ def test_a_call_comes_back_as_it_was(tmp_path: Path) -> None:
         assert again.call != fit.call.changed({"weights": arrays["weights"][::-1]})
         refitted = again.update(data=frame)
         assert float(refitted.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-9)
+        with pytest.raises(ValueError, match="weights= was one value per row"):
+            again.update(data=frame[::-1])
 
 
 def test_row_labels_and_ids_keep_their_types(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, r
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures
+from dgmm.design.given import beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.response import first_category
 from dgmm.design.specification import Specification
@@ -24,11 +25,14 @@ __all__ = [
     "NetworkBlock",
     "Specification",
     "Variable",
+    "beside",
     "build_design",
+    "by_index",
     "covariate_frame",
     "covariate_values",
     "first_category",
     "rebuild",
+    "row_labels",
     "take_rows",
     "typical_value",
 ]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from dgmm.design.encoding import expand
 from dgmm.design.expressions import ExpressionError, names_of, unknown_column
+from dgmm.design.given import beside
 from dgmm.design.grouping import (
     Grouping,
     GroupingSpecification,
@@ -157,7 +158,7 @@ def _extra(table: Table, given: Any, what: str) -> np.ndarray:
             raise ValueError(f"{what}: column `{given}` is not numeric")
         values = column.values
     else:
-        values = np.asarray(given, dtype=np.float64)
+        values = beside(table, given, what)
     if values.shape != (table.size,):
         raise ValueError(f"{what} has shape {values.shape}; the data have {table.size} rows")
     if np.isinf(values).any() or (what == "weights" and (values < 0).any()):

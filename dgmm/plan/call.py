@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.runtime.registry import suggestion
@@ -47,8 +49,8 @@ class Call:
     verbose: int
     control: Control
 
-    def changed(self, changes: dict[str, Any]) -> Call:
-        """The call with some arguments changed, read as ``mixed_model`` reads them.
+    def changed(self, changes: dict[str, Any], data: Any = None) -> Call:
+        """The call with some arguments changed, read as ``mixed_model`` reads them beside ``data``.
 
         Raises:
             TypeError: an argument that mixed_model() does not have.
@@ -60,10 +62,14 @@ class Call:
                 raise TypeError(f"mixed_model() has no argument {name!r}{hint}")
         readers: dict[str, Callable[[Any], Any]] = {
             "control": read_control,
-            **dict.fromkeys(COLUMNS, read_values),
+            **{name: partial(read_values, data=data, what=name) for name in COLUMNS},
         }
         read = {name: readers.get(name, _as_given)(value) for name, value in changes.items()}
         return replace(self, **read)
+
+    def arrays(self) -> tuple[str, ...]:
+        """The arguments that are values for the rows of the frame of the fit."""
+        return tuple(name for name in COLUMNS if isinstance(getattr(self, name), np.ndarray))
 
     def words(self) -> dict[str, str]:
         """The arguments that change what is estimated, as text."""
@@ -98,11 +104,14 @@ def read_control(control: Control | dict[str, Any] | None) -> Control:
     return Control(**(control or {}))
 
 
-def read_values(given: Any) -> str | np.ndarray | None:
-    """A column name as it is; values as an array of their own, which nobody changes."""
+def read_values(given: Any, data: Any, what: str) -> str | np.ndarray | None:
+    """A column name as it is; values as an array of their own, which nobody changes.
+
+    A pandas Series is put into the order of ``data`` by its index.
+    """
     if given is None or isinstance(given, str):
         return given
-    values = np.array(given, dtype=np.float64)
+    values = beside(data, given, what)
     values.setflags(write=False)
     return values
 
