@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Column, Departures, Design, Specification, row_labels
+from dgmm.design import Column, Departures, Design, LeftOut, Specification, row_labels
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
 from dgmm.information.restricted import restricted_information
@@ -31,6 +31,7 @@ class Memory:
     terms: tuple[str, ...]  # (p,) term of the formula that each linear coefficient belongs to
     covariates: dict[str, Column]  # of the right-hand side as given
     nested_spec: Specification | None  # of the classical model beneath a deep one
+    left_out: LeftOut  # rows of the user's frame with a gap, counted by column
     departures: Departures  # of the rows from the equations of columns left out
     frame: Any = field(default=None, repr=False, metadata={"saved": False})  # the user's, by name
 
@@ -48,6 +49,7 @@ class Memory:
             design.fixed.terms,
             design.covariates,
             None if nested is None else nested.spec,
+            design.left_out,
             design.departures,
             frame,
         )

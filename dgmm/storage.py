@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.design import Alias, Column, Departures, Specification, Variable
+from dgmm.design import Alias, Column, Departures, LeftOut, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Saem
 from dgmm.families import Family, Observations
@@ -61,6 +61,7 @@ OWN: tuple[type[Any], ...] = (
     Longitudinal,
     Information,
     Integration,
+    LeftOut,
     Member,
     Memory,
     Model,

@@ -10,6 +10,7 @@ from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures
 from dgmm.design.given import beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
+from dgmm.design.incomplete import LeftOut
 from dgmm.design.response import first_category
 from dgmm.design.specification import Specification
 from dgmm.design.variables import Column, Variable, take_rows
@@ -22,6 +23,7 @@ __all__ = [
     "Design",
     "Grouping",
     "LatentBlock",
+    "LeftOut",
     "NetworkBlock",
     "Specification",
     "Variable",

@@ -19,6 +19,7 @@ from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
 from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
+from dgmm.design.incomplete import LeftOut
 from dgmm.design.response import Outcome, first_category, read_outcome
 from dgmm.design.specification import Specification, block_texts
 from dgmm.design.variables import Column, Table, read_column
@@ -73,6 +74,7 @@ class Design:
     ratio: bool  # the outcome was written `a / b`: y = a, trials = b
     rows: np.ndarray  # (N,) position in the user's frame
     index: pd.Index  # labels of these rows in the user's frame
+    left_out: LeftOut  # rows of the user's frame that are not here
     messages: tuple[str, ...]
     spec: Specification
     covariates: dict[str, Column]  # the columns of the right-hand side as the user gave them
@@ -196,6 +198,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
         ratio=formula.response.kind == "ratio",
         rows=frame.rows,
         index=frame.index,
+        left_out=frame.left_out,
         messages=(*frame.messages, *messages, *outcome.messages),
         spec=memory,
         covariates={name: frame.columns[name] for name in frame.covariates},

@@ -19,6 +19,7 @@ from dgmm.design.grouping import (
     learn_grouping,
     recall_grouping,
 )
+from dgmm.design.incomplete import LeftOut, complete_rows
 from dgmm.design.specification import Specification, expressions
 from dgmm.design.variables import Column, Table, read_column, recall_column
 from dgmm.formula import Formula, split_group
@@ -79,6 +80,7 @@ class Frame:
     offset_array: bool
     rows: np.ndarray
     index: pd.Index
+    left_out: LeftOut
     messages: tuple[str, ...]
     has_outcome: bool
     intercept: bool
@@ -97,7 +99,7 @@ def read_frame(table: Table, request: Request) -> Frame:
     missing |= {_label(request, key): np.isnan(values) for key, values in extras.items()}
     if request.spec is None:
         missing |= {name: one.isna().to_numpy() for name, one in groups.items()}
-    rows, messages = _complete(missing, table.size, request.strict)
+    rows, left_out = complete_rows(missing, table.size, request.strict)
     if len(rows) < table.size:
         columns = {name: column.take(rows) for name, column in columns.items()}
         groups = {name: one.iloc[rows] for name, one in groups.items()}
@@ -122,7 +124,8 @@ def read_frame(table: Table, request: Request) -> Frame:
         offset_array=request.offset is not None and not isinstance(request.offset, str),
         rows=rows,
         index=table.index[rows],
-        messages=messages,
+        left_out=left_out,
+        messages=(str(left_out),) if left_out.rows else (),
         has_outcome=request.outcome,
         intercept=request.intercept,
         ordered=request.ordered,
@@ -181,25 +184,6 @@ def _group_series(table: Table, request: Request) -> dict[str, pd.Series]:
             error = unknown_column(name, table.names)
             raise ExpressionError(f"group `{name}` is not a column: {error}", name)
     return found
-
-
-def _complete(
-    missing: dict[str, np.ndarray], size: int, strict: bool
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the positions of the complete rows, and one counted message about the others."""
-    incomplete = {name: mask for name, mask in missing.items() if mask.any()}
-    if not incomplete:
-        if size == 0:
-            raise ValueError("the data have no rows")
-        return np.arange(size), ()
-    dropped = np.logical_or.reduce(list(incomplete.values()))
-    counts = ", ".join(f"`{name}` ({mask.sum()})" for name, mask in incomplete.items())
-    message = f"{dropped.sum()} of {size} rows have missing values in {counts}"
-    if strict:
-        raise ValueError(f"{message}; missing_covariates='drop' would leave them out")
-    if dropped.all():
-        raise ValueError(f"no complete row is left: {message}")
-    return np.flatnonzero(~dropped), (f"{message} and are left out",)
 
 
 def _groupings(

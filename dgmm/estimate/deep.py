@@ -140,9 +140,10 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     done = Estimate.of(likelihood.under(trained.model).concluded(polished), request.method)
     done = with_encoder(done, trained.encoder, trained.phi, trained.trace, request)
     if not first and request.control.holdout > 0:
+        seen = len(panel.subject[panel.observed].unique())
         note = (
-            f"no comparison on held-out subjects: {panel.n} are too few; the ridge of neural "
-            "random effects is the one it starts with"
+            f"no comparison on held-out subjects: {seen} with an outcome are too few; the ridge of "
+            "neural random effects is the one it starts with"
         )
         done = replace(done, messages=(*done.messages, note))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]

@@ -54,13 +54,16 @@ class Nested:
 
 
 def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarray] | None:
-    """Positions of the subjects kept and held out; None when the fit is not to be compared."""
-    share = request.control.holdout
-    if share <= 0 or panel.n < FEWEST:
+    """Positions of the subjects kept and held out; None when the fit is not to be compared.
+
+    Subjects without an outcome have no score: they are kept.
+    """
+    share, seen = request.control.holdout, panel.subject[panel.observed].unique().numpy()
+    if share <= 0 or len(seen) < FEWEST:
         return None
-    order = np.random.default_rng([request.seed, 13]).permutation(panel.n)
-    size = max(2, round(share * panel.n))
-    return np.sort(order[size:]), np.sort(order[:size])
+    order = seen[np.random.default_rng([request.seed, 13]).permutation(len(seen))]
+    left = np.sort(order[: max(2, round(share * len(seen)))])
+    return np.setdiff1d(np.arange(panel.n), left), left
 
 
 def compare_held_out(

@@ -134,6 +134,13 @@ class Family(ABC):
 
     # -- what follows, unless a family knows better --------------------------------------------
 
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        """The families that this one becomes where an entry of ``extra`` goes to its boundary.
+
+        A test of one against the other has its null value on the edge of the parameter space.
+        """
+        return ()
+
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         """Where the outcome is the least, and where the greatest, possible one, if there is any.
 

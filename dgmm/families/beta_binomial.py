@@ -9,6 +9,7 @@ from torch import Tensor
 from dgmm.families.base import Extra, Family, Observations
 from dgmm.families.binomial import log_choose, read_trials
 from dgmm.families.draws import log_gamma_draw
+from dgmm.families.naming import find
 from dgmm.families.special import log_rising
 
 __all__ = ["BetaBinomial"]
@@ -42,6 +43,9 @@ class BetaBinomial(Family):
         failure = log_rising(self.link.log_complement(eta) + extra[0], failures)
         total = log_rising(extra[0] + torch.zeros_like(data.trials), data.trials)
         return data.weights * (log_choose(data) + success + failure - total)
+
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        return (("log_precision", find("binomial", self.link.name)),)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

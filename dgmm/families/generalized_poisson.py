@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts
 
 __all__ = ["GeneralizedPoisson"]
@@ -43,6 +44,9 @@ class GeneralizedPoisson(Family):
         positive = log_mean + (count - 1) * log_total - count * log_one - torch.lgamma(count + 1)
         initial = torch.exp(log_mean - log_one) + y * torch.sigmoid(extra[0])
         return data.weights * (torch.where(y > 0, positive, torch.zeros_like(positive)) - initial)
+
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        return (("log_alpha", find("poisson", self.link.name)),)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta) * (1 + torch.exp(extra[0])).square() / data.weights

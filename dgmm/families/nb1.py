@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations
 from dgmm.families.draws import log_gamma_draw
+from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts
 from dgmm.families.special import log_rising
 
@@ -39,6 +40,9 @@ class NB1(Family):
         log_one = -torch.nn.functional.logsigmoid(-extra[0])  # log(1 + alpha)
         kernel = log_rising(log_size, y) - torch.exp(log_size) * log_one
         return data.weights * (kernel + y * (extra[0] - log_one) - torch.lgamma(y + 1))
+
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        return (("log_alpha", find("poisson", self.link.name)),)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta) * (1 + torch.exp(extra[0])) / data.weights

@@ -9,6 +9,7 @@ from torch.nn.functional import softplus
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations
 from dgmm.families.draws import log_gamma_draw
+from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts
 from dgmm.families.special import log_rising
 
@@ -53,6 +54,9 @@ class NegativeBinomial(Family):
         second = -pull * torch.sigmoid(-x)
         value = w * _kernel(y, x, extra[0])
         return Derivatives(value, w * y - pull, second, second * (1 - 2 * share))
+
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        return (("log_size", find("poisson", self.link.name)),)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

@@ -83,6 +83,10 @@ class ZeroInflated(Family):
     def multiplicative(self) -> bool:
         return self.base.multiplicative
 
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        inner = tuple((name, ZeroInflated(base=base)) for name, base in self.base.edges())
+        return (("logit_zero", self.base), *inner)
+
     @property
     def mean_link(self) -> Link:
         return self.base.mean_link

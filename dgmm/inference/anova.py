@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from dgmm.design import Alias
 from dgmm.inference import criteria
 from dgmm.inference.contrasts import hypothesis, term_tests, wald_test
@@ -100,8 +102,12 @@ def candidate(fit: Fitted) -> Candidate:
         fit.estimate,
         fit.request,
         fit.memory.rows,
+        fit.memory.left_out,
+        fit.memory.covariates,
+        tuple(criteria.groups_seen(fit)),
         criteria.df(fit),
         criteria.nobs(fit),
+        np.flatnonzero(fit.estimate.panel.observed.numpy()),
     )
 
 

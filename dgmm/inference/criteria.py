@@ -9,7 +9,18 @@ import numpy as np
 from dgmm.information import reported_packing
 from dgmm.record import Fitted
 
-__all__ = ["LogLik", "aic", "bic", "deviance", "df", "df_residual", "loglik", "n_groups", "nobs"]
+__all__ = [
+    "LogLik",
+    "aic",
+    "bic",
+    "deviance",
+    "df",
+    "df_residual",
+    "groups_seen",
+    "loglik",
+    "n_groups",
+    "nobs",
+]
 
 
 class LogLik(NamedTuple):
@@ -55,7 +66,10 @@ def aic(fit: Fitted) -> float:
 
 
 def bic(fit: Fitted, n: str = "observations") -> float:
-    """-2 l + log(n) df with n the number of "observations" (as lme4) or of "subjects"."""
+    """-2 l + log(n) df with n the number of "observations" (as lme4) or of "subjects".
+
+    Both count what was seen: outcomes, and subjects with one.
+    """
     if n not in ("observations", "subjects"):
         raise ValueError(f"n is 'observations' or 'subjects', not {n!r}")
     size = nobs(fit) if n == "observations" else n_groups(fit)
@@ -73,10 +87,20 @@ def nobs(fit: Fitted) -> int:
 
 
 def n_groups(fit: Fitted) -> int | dict[str, int]:
-    """Number of subjects; with several grouping factors the levels of each."""
-    factors = fit.estimate.panel.factors(len(fit.memory.groups))
-    sizes = {factor.name: len(factor.labels) for factor in factors}
-    return sizes if len(sizes) > 1 else fit.estimate.panel.n
+    """Number of subjects with an outcome; with several grouping factors the levels of each."""
+    sizes = {name: seen for name, (seen, _) in groups_seen(fit).items()}
+    return sizes if len(sizes) > 1 else next(iter(sizes.values()))
+
+
+def groups_seen(fit: Fitted) -> dict[str, tuple[int, int]]:
+    """By grouping factor the levels with an outcome, and those whose outcomes are all missing."""
+    panel = fit.estimate.panel
+    levels = panel.rows.level if panel.several else (panel.subject,)
+    found = {}
+    for factor, level in zip(panel.factors(len(fit.memory.groups)), levels, strict=True):
+        seen = len(level[panel.observed].unique())
+        found[factor.name or fit.memory.groups[0]] = seen, len(factor.labels) - seen
+    return found
 
 
 def df_residual(fit: Fitted) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from dgmm.inference.mixtures import Mixture
-from dgmm.inference.nesting import Candidate, check_same_data, null_distribution
+from dgmm.inference.nesting import Candidate, null_distribution
+from dgmm.inference.same_data import paired
 from dgmm.inference.tables import Anova
 
 __all__ = ["compare_nested"]
@@ -75,7 +76,7 @@ def _check_classical(one: Candidate) -> None:
 def _test(
     small: Candidate, big: Candidate, simulated: Simulated | None
 ) -> tuple[dict[str, float | str], list[str]]:
-    check_same_data(small, big)
+    small, big = paired(small, big)
     _check_restricted(small, big)
     if small.df == big.df:
         raise ValueError(

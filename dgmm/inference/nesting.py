@@ -8,14 +8,17 @@ span are the same; what is left decides the null distribution.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from dgmm.design import Column, LeftOut
 from dgmm.estimate import Estimate, Request
+from dgmm.families import Family
 from dgmm.inference.mixtures import Mixture
 
-__all__ = ["Candidate", "check_same_data", "null_distribution"]
+__all__ = ["Candidate", "null_distribution"]
 
 TOLERANCE = 1e-6
 """A column whose residual on others is below this share of its length lies in their span."""
@@ -29,14 +32,12 @@ class Candidate:
     estimate: Estimate
     request: Request
     rows: np.ndarray  # (N,) positions in the user's frame
+    left_out: LeftOut
+    covariates: Mapping[str, Column]
+    groups: tuple[str, ...]  # grouping factors
     df: float
     nobs: int
-
-    @property
-    def order(self) -> np.ndarray:
-        """Rows with an outcome, in the order of the user's frame."""
-        seen = np.flatnonzero(self.estimate.panel.observed.numpy())
-        return seen[np.argsort(self.rows[seen], kind="stable")]
+    order: np.ndarray  # (n,) the rows with an outcome, in an order that two candidates share
 
     @property
     def X(self) -> np.ndarray:
@@ -65,9 +66,12 @@ class Candidate:
             for f, factor in enumerate(panel.factors(len(latents)))
             for term in factor.terms
         }
+        names = (None, *self.estimate.model.family.extra)
         for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
+            target = names[self.estimate.model.entries[term][0].predictor]
             columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
-            found += [RandomBlock(columns[:, list(block)], group) for block in latent.blocks()]
+            for block in latent.blocks():
+                found.append(RandomBlock(columns[:, list(block)], group, target))
         return found
 
 
@@ -77,6 +81,7 @@ class RandomBlock:
 
     columns: np.ndarray  # (N, q)
     group: np.ndarray  # (N,) level of the grouping factor
+    target: str | None = None  # the extra parameter of the family that they enter; None: eta
 
     @property
     def parameters(self) -> int:
@@ -91,7 +96,8 @@ class RandomBlock:
 
     def within(self, other: RandomBlock) -> bool:
         """Whether its effects are among those of another block."""
-        return self.grouped_as(other) and bool(inside(self.columns, other.columns).all())
+        alike = self.target == other.target and self.grouped_as(other)
+        return alike and bool(inside(self.columns, other.columns).all())
 
 
 def inside(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -104,44 +110,6 @@ def inside(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
     basis = others / np.where(size > 0, size, 1.0)
     rest = scaled - basis @ np.linalg.lstsq(basis, scaled, rcond=None)[0]
     return np.linalg.norm(rest, axis=0) < TOLERANCE
-
-
-# -- the data ------------------------------------------------------------------------------------
-
-
-def check_same_data(one: Candidate, two: Candidate) -> None:
-    """Raise ValueError naming what differs between the data of two fits."""
-    a, b = one.estimate, two.estimate
-    names = f"`{one.label}` and `{two.label}`"
-    if one.nobs != two.nobs:
-        raise ValueError(
-            f"the fits use {one.nobs} and {two.nobs} observed outcomes ({names}): a likelihood "
-            "ratio needs the same rows. Fit both to the rows that are complete in all variables."
-        )
-    first, second = one.order, two.order
-    columns = (a.panel.rows.data, b.panel.rows.data)
-    pairs = {
-        "rows": (one.rows[first], two.rows[second]),
-        "outcomes": (columns[0].y.numpy()[first], columns[1].y.numpy()[second]),
-        "numbers of trials": (columns[0].trials.numpy()[first], columns[1].trials.numpy()[second]),
-        "prior weights": (columns[0].weights.numpy()[first], columns[1].weights.numpy()[second]),
-        "offsets": (a.panel.rows.offset.numpy()[first], b.panel.rows.offset.numpy()[second]),
-    }
-    for what, (left, right) in pairs.items():
-        different = ~np.isclose(left, right, rtol=1e-12, atol=0.0)
-        if different.any():
-            raise ValueError(
-                f"the {what} differ in {int(different.sum())} of {one.nobs} places ({names}): "
-                "log-likelihoods of different data cannot be compared"
-            )
-    families = [
-        f"{done.model.family.name} with {done.model.family.link.name} link" for done in (a, b)
-    ]
-    if families[0] != families[1]:
-        raise ValueError(
-            f"the families differ ({families[0]}; {families[1]}): neither model is nested in the "
-            "other. Compare aic()."
-        )
 
 
 # -- the models ----------------------------------------------------------------------------------
@@ -178,6 +146,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             f"no known distribution and chi2({df}) is a rough guide; for a test give nsim= "
             "(parametric bootstrap)",
         )
+    edges = _edges(small, big)
     fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())
     for block in ours:
@@ -193,6 +162,8 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
                 "effect, or a correlation, of the former is absent from the latter. Compare aic()."
             )
     extra = sum(t.parameters for t in theirs) - sum(t.parameters for t in ours)
+    if edges:
+        return _beyond(edges, big, fixed, extra, bool(theirs))
     if not theirs:
         return Mixture((fixed,))
     if len(theirs) == 1:
@@ -201,12 +172,68 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             return Mixture((fixed + extra,))
         if more == q + 1 and len(ours) <= 1:
             return Mixture((fixed + q, fixed + q + 1))
+    return _several("variances", fixed + extra)
+
+
+def _several(what: str, df: int) -> Mixture:
     return Mixture(
-        (fixed + extra,),
-        "several variances are tested at once: their null distribution is no simple mixture. "
-        f"chi2({fixed + extra}) is conservative (p too large); for an exact test give nsim= "
+        (df,),
+        f"several {what} are tested at once: their null distribution is no simple mixture. "
+        f"chi2({df}) is conservative (p too large); for an exact test give nsim= "
         "(parametric bootstrap)",
     )
+
+
+def _edges(small: Candidate, big: Candidate) -> tuple[str, ...]:
+    """The extra parameters of the big model that are at their boundary in the small one.
+
+    Raises:
+        ValueError: neither family holds the other.
+    """
+    families = [one.estimate.model.family for one in (small, big)]
+    found = _path(*families)
+    if found is None:
+        named = [f"{one.name} with {one.link.name} link" for one in families]
+        raise ValueError(
+            f"the families differ ({'; '.join(named)}), and the one of `{small.label}` is no "
+            f"special case of that of `{big.label}`: neither model is nested in the other. Compare "
+            "aic()."
+        )
+    return found
+
+
+def _path(small: Family, big: Family) -> tuple[str, ...] | None:
+    """The parameters whose boundaries lead from one family to another; None without a way."""
+    if (small.name, small.options()) == (big.name, big.options()):
+        return ()
+    for name, family in big.edges():
+        rest = _path(small, family)
+        if rest is not None:
+            return (name, *rest)
+    return None
+
+
+def _beyond(
+    edges: tuple[str, ...], big: Candidate, fixed: int, extra: int, random: bool
+) -> Mixture:
+    """The null distribution when parameters of the family leave their boundary.
+
+    One of them has half a chi-squared distribution at zero, as a variance has: Self and Liang
+    (1987), case 5.
+    """
+    columns = big.extra_columns()
+    size = sum(columns[name].shape[1] for name in edges)
+    if size > len(edges):
+        df = fixed + extra + size
+        return Mixture(
+            (df,),
+            "without it the coefficients of a modelled dispersion or zero-inflation mean nothing, "
+            f"so the likelihood ratio has no known distribution and chi2({df}) is a rough guide; "
+            "for a test give nsim= (parametric bootstrap)",
+        )
+    if random or len(edges) > 1:
+        return _several("parameters at their boundaries", fixed + extra + size)
+    return Mixture((fixed, fixed + 1))
 
 
 def _more_in_parts(small: Candidate, big: Candidate) -> int:

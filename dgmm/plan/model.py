@@ -83,8 +83,12 @@ def as_counted(design: Design, family: Family) -> tuple[Design, Family]:
         )
     design = _with_trials(design, family)
     seen = design.observed
-    if np.any(design.weights[seen] <= 0):
-        raise ValueError("weights must be positive; leave out rows that should not count")
+    zero = int((design.weights[seen] == 0).sum())
+    if zero:
+        raise ValueError(
+            f"weights must be positive, and {zero} of {seen.sum()} outcomes have weight zero: "
+            "leave out rows that should not count"
+        )
     columns = [design.y, design.trials, design.weights]
     every = bool(seen.all())
     try:

@@ -138,13 +138,14 @@ def of_nested_model(done: Estimate, info: Information | None) -> tuple[str, ...]
 
 
 def of_effective_parameters(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """Networks with more effective parameters than half of the subjects."""
+    """Networks with more effective parameters than half of the subjects with an outcome."""
     effective = {} if info is None else info.effective
+    subjects = int((done.observed.count > 0).sum())
     return tuple(
-        f"a network has {edf:.0f} effective parameters for {done.panel.n} subjects: it "
+        f"a network has {edf:.0f} effective parameters for {subjects} subjects: it "
         "will follow their noise; raise its ridge= or take fewer hidden units"
         for network, edf in effective.items()
-        if network != "total" and edf > done.panel.n / 2
+        if network != "total" and edf > subjects / 2
     )
 
 

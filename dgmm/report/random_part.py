@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dgmm.inference.criteria import n_groups, nobs
+from dgmm.inference.criteria import groups_seen, nobs
 from dgmm.inference.reported import time_profile
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, number, wrap
@@ -22,13 +22,23 @@ def random_part(fit: Fitted, tables: Tables) -> str:
     for i, latent in enumerate(done.model.latents):
         if latent.neural:
             lines += _profile_lines(fit, i)
-    missing = done.panel.n_rows - nobs(fit)
-    planned = f", {missing} planned with a missing outcome" if missing else ""
-    sizes = n_groups(fit)
-    sizes = sizes if isinstance(sizes, dict) else {fit.memory.groups[0]: sizes}
-    groups = "; ".join(f"{name}, {size}" for name, size in sizes.items())
-    lines.append(wrap(f"Number of obs: {nobs(fit)}{planned}; groups: {groups}", "   "))
+    lines.append(wrap(_sizes(fit), "   "))
     return "\n".join(lines)
+
+
+def _sizes(fit: Fitted) -> str:
+    """Numbers of outcomes and groups: those seen, those planned, rows with a gap."""
+    parts = [f"Number of obs: {nobs(fit)}"]
+    if fit.estimate.panel.n_rows > nobs(fit):
+        missing = fit.estimate.panel.n_rows - nobs(fit)
+        parts.append(f"{missing} planned with a missing outcome")
+    if fit.memory.left_out.rows:
+        parts.append(f"{fit.memory.left_out.rows} rows left out")
+    groups = "; ".join(
+        f"{name}, {seen}" + (f" ({unseen} more without an outcome)" if unseen else "")
+        for name, (seen, unseen) in groups_seen(fit).items()
+    )
+    return f"{', '.join(parts)}; groups: {groups}"
 
 
 def random_lines(table: pd.DataFrame) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from conftest import data
 
@@ -80,14 +81,22 @@ def test_other_data_are_refused(fit: Callable[[str], Fit], sleep: pd.DataFrame) 
 
     with pytest.raises(ValueError, match="180 and 179 observed outcomes"):
         small.anova(other(sleep.iloc[1:]))
+    holed = sleep.assign(Days=sleep["Days"].mask(sleep["Days"] == 3))
+    with (
+        pytest.warns(UserWarning, match="18 of 180 rows .* left out: 18 for `Days`"),
+        pytest.raises(ValueError, match="18 of 180 rows have missing values .*: 18 for `Days`"),
+    ):
+        small.anova(other(holed))
+    with pytest.raises(ValueError, match="of 179 places the outcomes in"):
+        other(sleep.iloc[1:], "Reaction ~ 1 + (1 | Subject)").anova(other(sleep.iloc[:-1]))
     shifted = sleep.assign(Reaction=lambda d: d["Reaction"] + (d["Days"] == 3))
-    with pytest.raises(ValueError, match="outcomes differ in 18 of 180"):
+    with pytest.raises(ValueError, match="of 180 places the outcomes in 18"):
         small.anova(other(shifted))
-    with pytest.raises(ValueError, match="outcomes differ in 180 of 180"):
+    with pytest.raises(ValueError, match="of 180 places the outcomes in 180"):
         small.anova(other(sleep, "log(Reaction) ~ Days + (1 | Subject)"))
     with pytest.raises(ValueError, match="group the rows differently.*18 levels"):
         small.anova(other(sleep, "Reaction ~ Days + (1 | Days)"))
-    with pytest.raises(ValueError, match="prior weights differ"):
+    with pytest.raises(ValueError, match="the prior weights in 180"):
         small.anova(other(sleep.assign(w=2.0), weights="w"))
     with pytest.raises(ValueError, match="families differ.*gaussian with log link"):
         small.anova(other(sleep, link="log"))
@@ -99,6 +108,33 @@ def test_the_order_of_rows_does_not_matter(sleep: pd.DataFrame) -> None:
     small = mixed_model("Reaction ~ 1 + (1 | Subject)", frame, verbose=0)
     big = mixed_model("Reaction ~ z + (1 | Subject)", frame, verbose=0)
     assert small.anova(big).table.loc["model 2", "Df"] == 1
+
+
+def test_a_frame_sorted_otherwise_is_the_same_data(sleep: pd.DataFrame) -> None:
+    counts = sleep.assign(z=np.arange(180) % 7, yes=(sleep["Reaction"] > 300).astype(int))
+    for family, outcome in (("gaussian", "Reaction"), ("bernoulli", "yes")):
+
+        def fitted(frame: pd.DataFrame, right: str) -> Fit:
+            options = {"family": family, "se": None}  # noqa: B023
+            return mixed_model(f"{outcome} ~ {right} + (1 | Subject)", frame, **options)  # noqa: B023
+
+        big = fitted(counts, "Days + z")
+        for frame in (
+            counts.sort_values(["z", "Reaction"]),
+            counts.sort_values("Reaction").reset_index(drop=True),
+            pl.from_pandas(counts[::-1]),
+        ):
+            small = fitted(frame, "Days")
+            right = fitted(counts, "Days").anova(big).table
+            assert small.anova(big).table.equals(right)
+        other = counts.assign(
+            yes=np.roll(counts["yes"], 1), Reaction=np.roll(counts["Reaction"], 1)
+        )
+        with pytest.raises(ValueError, match="of 180 places the outcomes in"):
+            fitted(other, "Days").anova(big)
+        halves = [fitted(counts[counts["Days"] % 2 == k], "z") for k in (0, 1)]
+        with pytest.raises(ValueError, match="data of the fits differ"):
+            halves[0].anova(halves[1].update(". ~ . + Days"))
 
 
 def test_spans() -> None:
