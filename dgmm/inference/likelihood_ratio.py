@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def compare_nested(candidates: Sequence[Candidate], simulated: Simulated | None 
     """
     for one in candidates:
         _check_classical(one)
-    ordered = sorted(candidates, key=lambda one: one.df)
+    ordered = sorted(_with_family(candidates), key=lambda one: one.df)
     notes = [f"BIC counts the {ordered[0].nobs} observed outcomes"]
     rows = [_row(one) for one in ordered]
     for j in range(1, len(ordered)):
@@ -46,6 +47,17 @@ def compare_nested(candidates: Sequence[Candidate], simulated: Simulated | None 
     listed = [f"  model {j}: {one.label}" for j, one in enumerate(ordered, 1)]
     title = "\n".join([f"Likelihood-ratio tests ({method})", *listed])
     return Anova(title, table, tuple(notes))
+
+
+def _with_family(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Labels that name the family where there is more than one."""
+    names = [one.estimate.model.family.name for one in candidates]
+    if len(set(names)) == 1:
+        return candidates
+    return [
+        replace(one, label=f"{one.label}, family = {name}")
+        for one, name in zip(candidates, names, strict=True)
+    ]
 
 
 def _labels(ordered: Sequence[Candidate]) -> list[str]:
@@ -104,8 +116,8 @@ def _test(
 
 
 def _p_value(null: Mixture, statistic: float) -> float:
-    # a variance at zero leaves both models at the same maximum up to rounding
-    return null.p_value(statistic if statistic > 1e-6 else 0.0)
+    # a parameter at its boundary leaves both models at the same maximum up to rounding
+    return null.p_value(statistic if statistic > 1e-5 else 0.0)
 
 
 def _doubt(difference: float, error: float) -> str:

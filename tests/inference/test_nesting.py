@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from conftest import data
+from scipy import stats
 
 from dgmm import Fit, mixed_model
+from dgmm.families import Observations, find
 from dgmm.inference.anova import candidate
 from dgmm.inference.nesting import inside, null_distribution
 
@@ -158,3 +162,76 @@ def test_coefficients_of_the_dispersion_count(
     other = mixed_model(f"Reaction ~ {right}", sleep, dispersion="~ half + I(Days**2)", **options)
     with pytest.raises(ValueError, match="not nested.*log_sigma"):
         big.anova(other)
+
+
+EDGES = {
+    "negative_binomial": {"log_size": 18.0},
+    "nb1": {"log_alpha": -18.0},
+    "generalized_poisson": {"log_alpha": -18.0},
+    "beta_binomial": {"log_precision": 18.0},
+    "zero_inflated_poisson": {"logit_zero": -18.0},
+    "zero_inflated_negative_binomial": {"logit_zero": -18.0, "log_size": 18.0},
+    "zero_inflated_beta_binomial": {"logit_zero": -18.0, "log_precision": 18.0},
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_a_family_is_another_one_at_its_edge(name: str) -> None:
+    family = find(name)
+    assert {one for one, _ in family.edges()} == EDGES[name].keys()
+    eta = torch.linspace(-2, 2, 24, dtype=torch.float64)
+    y = torch.arange(24, dtype=torch.float64) % 6
+    rows = Observations(y, torch.full_like(y, 5.0), torch.full_like(y, 1.5))
+    for parameter, inner in family.edges():
+        extra = {one: EDGES[name][one] if one == parameter else 0.3 for one in family.extra}
+        kept = torch.tensor([extra[one] for one in inner.extra], dtype=torch.float64)
+        big = family.log_density(rows, eta, torch.tensor([*extra.values()], dtype=torch.float64))
+        assert torch.allclose(big, inner.log_density(rows, eta, kept), atol=1e-5)
+
+
+def test_a_family_at_its_edge_is_tested_as_a_variance() -> None:
+    rng, subject = np.random.default_rng(1), np.repeat(np.arange(40), 5)
+    frame = pd.DataFrame({"id": subject, "x": rng.normal(size=200)})
+    mu = np.exp(1 + 0.3 * frame["x"] + 0.5 * rng.normal(size=40)[subject])
+    frame["even"] = np.round(mu)
+    frame["over"] = rng.poisson(mu * rng.gamma(6, 1 / 6, size=200))
+
+    def fitted(y: str, family: str, right: str = "x + (1 | id)", **options: Any) -> Fit:
+        return mixed_model(f"{y} ~ {right}", frame, family=family, se=None, **options)
+
+    null, poisson = "0.5 chi2(0) + 0.5 chi2(1)", fitted("over", "poisson")
+    for family in ("negative_binomial", "zero_inflated_poisson"):
+        big = fitted("over", family)
+        table = poisson.anova(big).table.loc["model 2"]
+        statistic = 2 * (float(big.loglik()) - float(poisson.loglik()))
+        assert (table["null"], table["Df"]) == (null, 1)
+        assert table["Pr(>Chisq)"] == pytest.approx(0.5 * stats.chi2.sf(statistic, 1), rel=1e-10)
+    even = fitted("even", "poisson").anova(fitted("even", "negative_binomial"))
+    assert even.table.loc["model 2", ["null", "Pr(>Chisq)"]].tolist() == [null, 1.0]
+    assert "family = negative_binomial" in str(even)
+    shorter = fitted("over", "poisson", "1 + (1 | id)")
+    table = shorter.anova(fitted("over", "nb1")).table.loc["model 2"]
+    assert table["null"] == "0.5 chi2(1) + 0.5 chi2(2)"
+    halves = [stats.chi2.sf(table["Chisq"], df) / 2 for df in (1, 2)]
+    assert table["Pr(>Chisq)"] == pytest.approx(sum(halves), rel=1e-10)
+    for other, reason in (
+        (fitted("over", "negative_binomial", "x + (x | id)"), "several parameters"),
+        (fitted("over", "zero_inflated_negative_binomial"), "several parameters"),
+        (fitted("over", "poisson", zi="~ x"), "no known distribution"),
+    ):
+        tests = poisson.anova(other)
+        assert any(reason in note and "nsim=" in note for note in tests.notes)
+    with pytest.raises(ValueError, match="nb1 with log link; negative_binomial .* no special case"):
+        fitted("over", "nb1", "1 + (1 | id)").anova(fitted("over", "negative_binomial"))
+
+
+def test_random_effects_of_another_predictor_are_other_effects() -> None:
+    rng, subject = np.random.default_rng(3), np.repeat(np.arange(30), 6)
+    frame = pd.DataFrame({"id": subject, "x": rng.normal(size=180)})
+    zero = rng.uniform(size=180) < 0.3
+    frame["y"] = np.where(zero, 0, rng.poisson(np.exp(1 + 0.4 * rng.normal(size=30)[subject])))
+    options: dict[str, Any] = {"family": "poisson", "se": None}
+    mean = mixed_model("y ~ 1 + (1 | id)", frame, zi="~ 1", **options)
+    zeros = mixed_model("y ~ x + (0 + x | id)", frame, zi="~ 1 + (1 | id)", **options)
+    with pytest.raises(ValueError, match="random part of .* is not nested"):
+        mean.anova(zeros)
