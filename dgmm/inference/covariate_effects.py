@@ -21,6 +21,7 @@ def effects(
     *,
     term: str | None = None,
     at: Mapping[str, Any] | None = None,
+    offset: float | None = None,
     grid: int = 101,
     level: float = 0.95,
     seed: int | None = None,
@@ -38,7 +39,10 @@ def effects(
         term: the contribution of one term alone, such as "dnn(age)" or "ns(age, 3)", with mean
             zero over the sample; by default the whole fixed part.
         at: values of other covariates (by default means and reference levels), or the values
-            that the grid goes through.
+            that the grid goes through; also of the variables of offset() terms.
+        offset: held at every point, 0 for rates per unit of exposure. By default an offset() term
+            follows its variables, which are held at their means, and ``offset=`` of the fit is at
+            its mean.
         grid: number of points, from the smallest to the largest value of the sample.
         level: probability that a pointwise interval covers, and that the whole curve lies
             inside the simultaneous band.
@@ -46,7 +50,8 @@ def effects(
 
     Returns:
         A frame with the covariates, ``fit, se, lower, upper, sim_lower, sim_upper`` on the
-        scale of the linear predictor.
+        scale of the linear predictor. With an offset in the fit a column ``offset`` says at which
+        one ``fit`` stands.
 
     Raises:
         ValueError: an unknown covariate, level or term, or a fit without standard errors.
@@ -67,6 +72,7 @@ def effects(
         covariates,
         term=term,
         at=at,
+        offset=offset,
         grid=grid,
         level=level,
         seed=fit.call.seed if seed is None else seed,
@@ -76,10 +82,14 @@ def effects(
 def held_covariates(fit: Fitted) -> dict[str, Any]:
     """Where :meth:`effects` holds covariates of the fixed part that it does not vary.
 
-    Means of numbers over the rows of the fit, reference levels of categories.
+    Means of numbers over the rows of the fit, reference levels of categories; with an offset its
+    variables, or ``offset`` itself.
     """
     mean = mean_part(fit)
-    return {name: mean.typical[name] for name in mean.own}
+    held = {name: mean.typical[name] for name in dict.fromkeys((*mean.own, *mean.of_offset))}
+    if mean.mean_offset is not None:
+        held[mean.spec.offset or "offset"] = mean.mean_offset
+    return held
 
 
 def slopes(

@@ -35,6 +35,7 @@ def curve_table(
     *,
     term: str | None,
     at: Mapping[str, Any] | None,
+    offset: float | None,
     grid: int,
     level: float,
     seed: int,
@@ -50,11 +51,15 @@ def curve_table(
     if at is not None and not isinstance(at, Mapping):
         raise TypeError(f"at is a dict of covariates and values, not {at!r}")
     given = dict(at or {})
-    mean.check([*focal, *given])
+    if offset is not None and (term is not None or not np.isfinite(offset)):
+        why = "a term alone has none" if term is not None else f"not {offset!r}"
+        raise ValueError(f"offset is a number that the whole fixed part is held at: {why}")
+    mean.check(focal)
+    mean.check(given, mean.of_offset)
     columns = _grid(mean, focal, given, grid)
     size = len(columns[focal[0]])
     frame = mean.frame({**given, **columns}, size)
-    found = mean.mean(frame) if term is None else mean.term(term, frame)
+    found = mean.mean(frame, offset) if term is None else mean.term(term, frame)
     spread = mean.spread(found)
     if found.departures.message:
         warn_user(f"effects(): {found.departures.message}")
@@ -68,6 +73,8 @@ def curve_table(
         "sim_lower": fit - c * se,
         "sim_upper": fit + c * se,
     }
+    if term is None and mean.has_offset:
+        bands = {"offset": mean.offsets(frame, offset).numpy(), **bands}
     return pd.DataFrame({**columns, **bands})
 
 

@@ -29,6 +29,7 @@ from dgmm.design import (
     rebuild,
     typical_value,
 )
+from dgmm.design.expressions import names_of
 from dgmm.estimate import Estimate
 from dgmm.information import (
     Derivative,
@@ -133,6 +134,18 @@ class MeanPart:
         return {name: typical_value(column) for name, column in self.covariates.items()}
 
     @cached_property
+    def of_offset(self) -> tuple[str, ...]:
+        """The covariates of the offset() terms."""
+        texts = self.spec.parsed().offsets
+        used = {name for text in texts for name in names_of(text, self.covariates)}
+        return tuple(name for name in self.covariates if name in used)
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether the predictor holds an offset, of a term or of the argument."""
+        return bool(self.of_offset) or self.mean_offset is not None
+
+    @cached_property
     def own(self) -> tuple[str, ...]:
         """The covariates of mu1, in the order of the formula."""
         used = self._design(pd.DataFrame([self.typical])).of_mean
@@ -147,10 +160,10 @@ class MeanPart:
         used = frozenset().union(*(one for block in blocks for one in block.variables))
         return tuple(name for name in self.covariates if name in used)
 
-    def check(self, names: Any) -> None:
-        """Every name must be a covariate of the fixed part."""
+    def check(self, names: Any, further: Sequence[str] = ()) -> None:
+        """Every name must be a covariate of the fixed part, or one of some others."""
         for name in names:
-            if name not in self.own:
+            if name not in self.own and name not in further:
                 hint = suggestion(str(name), list(self.own))
                 raise ValueError(
                     f"{name!r} is no covariate of the fixed part{hint} It has "
@@ -198,14 +211,17 @@ class MeanPart:
     def _at(self, frame: pd.DataFrame) -> tuple[Design, Panel, Tensor]:
         design = self._design(frame)
         panel = Panel.from_design(design)
-        rows = replace(panel.rows, offset=panel.rows.offset + self._mean_offset)
+        rows = replace(panel.rows, offset=panel.rows.offset + (self.mean_offset or 0.0))
         return design, replace(panel, rows=rows), torch.from_numpy(np.argsort(design.rows))
 
     @cached_property
-    def _mean_offset(self) -> float:
-        """Mean of an offset= column or array over the sample; offset() terms are in the rows."""
+    def mean_offset(self) -> float | None:
+        """Mean of an offset= column or array over the rows of the fit; None without one.
+
+        offset() terms are in the rows.
+        """
         if self.spec.offset is None and not self.spec.offset_array:
-            return 0.0
+            return None
         panel, design = self.done.panel, self._design(covariate_frame(self.covariates))
         return float(panel.rows.offset.mean()) - float(design.offset.mean())
 
@@ -217,9 +233,15 @@ class MeanPart:
 
     # -- functions of m ------------------------------------------------------------------------
 
-    def mean(self, frame: pd.DataFrame) -> MeanFunction:
-        """mu1 at the rows of a frame."""
+    def offsets(self, frame: pd.DataFrame, offset: float | None) -> Tensor:
+        """The offset of every row of a frame, (G,): the one given, else that of the rows."""
+        own = self.rows(frame)[0].offset
+        return own if offset is None else torch.full_like(own, offset)
+
+    def mean(self, frame: pd.DataFrame, offset: float | None = None) -> MeanFunction:
+        """mu1 at the rows of a frame, at their offset or at the one given."""
         model, (rows, departures) = self.done.model, self.rows(frame)
+        rows = replace(rows, offset=self.offsets(frame, offset))
 
         def value(theta: Theta) -> Tensor:
             return model.mu1(model.prepare(theta), rows)

@@ -96,6 +96,29 @@ def test_an_offset_counts_at_its_mean() -> None:
     fixed = by_column.fixef()
     expected = fixed["(Intercept)"] + fixed["lage"] * one["lage"] + 0.5
     np.testing.assert_allclose(one["fit"], expected, rtol=1e-7)
+    for table in (one, two):
+        np.testing.assert_allclose(table["offset"], 0.5, rtol=1e-12)
+    assert by_column.held_covariates().keys() == by_term.held_covariates().keys()
+    assert by_column.held_covariates()["log_weeks"] == pytest.approx(0.5, rel=1e-12)
+    assert "offset" not in by_term.effects("lage", term="lage", grid=3)
+
+
+def test_an_offset_is_held_where_it_is_asked_for() -> None:
+    frame = data("epil").assign(weeks=np.linspace(1.0, 4.0, len(data("epil"))))
+    fit = mixed_model(
+        "y ~ lage + offset(log(weeks)) + (1 | subject)", frame, family="poisson", verbose=0
+    )
+    mean, rate = fit.effects("lage", grid=3), fit.effects("lage", grid=3, offset=0)
+    np.testing.assert_allclose(mean["offset"], np.log(2.5), rtol=1e-12)
+    np.testing.assert_allclose(rate["offset"], 0.0, atol=1e-15)
+    np.testing.assert_allclose(mean["fit"] - rate["fit"], np.log(2.5), rtol=1e-10)
+    np.testing.assert_allclose(mean["se"], rate["se"], rtol=1e-12)
+    two = fit.effects("lage", grid=3, at={"weeks": 2.0})
+    np.testing.assert_allclose(two["fit"] - rate["fit"], np.log(2.0), rtol=1e-10)
+    with pytest.raises(ValueError, match="offset is a number that the whole fixed part is held at"):
+        fit.effects("lage", term="lage", offset=0.0)
+    with pytest.raises(ValueError, match="'weeks' is no covariate of the fixed part"):
+        fit.effects("weeks")
 
 
 # -- simultaneous ----------------------------------------------------------------------------------
