@@ -50,9 +50,10 @@ def mixed_model(
 
     Args:
         formula: ``y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)``; linear terms, splines,
-            ``dnn()`` networks. Groups may be nested (``(1 | a/b)``) or crossed
-            (``(1 | a) + (1 | b)``) when every term is linear. Two-column outcomes:
-            ``cbind(success, failure)`` or ``success / trials``. Options inside ``dnn()``:
+            ``dnn()`` networks. ``(x || id)`` makes all effects independent, those of the levels
+            of a category too (as lme4 2.0; 1.1 keeps these correlated). Groups may be nested
+            (``(1 | a/b)``) or crossed (``(1 | a) + (1 | b)``) when every term is linear. Two-column
+            outcomes: ``cbind(success, failure)`` or ``success / trials``. Options inside ``dnn()``:
             ``hidden=(32, 32)``, ``activation=``, ``ridge=``; left of a bar also ``latent=`` (the
             dimension of b), ``basis=`` and ``form=``: "coefficients" (of the basis, a network of
             b), "warped" (the same, and one curve that b shifts, stretches and scales in time) or

@@ -190,7 +190,7 @@ def test_missing_outcomes_stay_and_missing_covariates_go() -> None:
     data.loc[[0, 5], "y"] = np.nan
     data.loc[[1, 2], "x"] = np.nan
     data.loc[[2, 3], "trt"] = None
-    with pytest.warns(UserWarning, match=r"3 of 240 rows .*`x` \(2\), `trt` \(2\)") as caught:
+    with pytest.warns(UserWarning, match="3 of 240 rows .*: 2 for `x`, 2 for `trt`") as caught:
         found = build_design(parse_formula("y ~ x + trt + (t | id)"), data)
     assert len(caught) == len(found.messages) == 1
     assert found.n_rows == 237
@@ -436,3 +436,32 @@ def test_an_offset_array_cannot_serve_new_data() -> None:
     named = design("y ~ x + (1 | id)", frame(), offset="n")
     again = rebuild(named.spec, frame(), outcome=False)
     assert np.array_equal(again.offset, named.offset)
+
+
+@pytest.mark.parametrize(
+    ("random", "named"),
+    [
+        ("(g || id)", "g"),
+        ("(0 + flag || id)", "flag"),
+        ("(x + C(k) || id)", "C(k)"),
+        ("(x + t || id)", None),
+        ("(g | id)", None),
+    ],
+)
+def test_the_reading_of_a_double_bar_beside_a_category_is_told(
+    random: str, named: str | None
+) -> None:
+    rng, size = np.random.default_rng(1), 240
+    data = frame().assign(
+        g=rng.choice(["a", "b", "c"], size=size),
+        k=np.arange(size) % 3,
+        flag=np.arange(size) % 2 > 0,
+    )
+    found = build_design(parse_formula(f"y ~ x + {random}"), data)
+    told = [message for message in found.messages if "lme4 1.1" in message]
+    assert len(told) == (named is not None)
+    if named is not None:
+        assert told[0].startswith(f"{random}: all effects are independent")
+        assert told[0].endswith(
+            f"as in lme4 2.0; lme4 1.1 keeps these correlated: (0 + {named} | id)"
+        )

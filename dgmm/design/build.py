@@ -376,4 +376,10 @@ def _notes(design: Design, table: Table) -> list[str]:
     elif len(levels) == 2:
         zero, one = levels
         notes.append(f"outcome `{text}`: 1 is {one!r}, 0 is {zero!r}")
-    return notes
+    return notes + [
+        f"{block.term.text}: all effects are independent, those of the levels of `{name}` too, as "
+        f"in lme4 2.0; lme4 1.1 keeps these correlated: (0 + {name} | {block.term.group})"
+        for block in design.latents
+        for name in block.columns.categories[:1]
+        if block.term.covariance == "diagonal" and len(block.columns.names) > 1
+    ]

@@ -29,6 +29,7 @@ class Columns:
     names: tuple[str, ...]
     variables: tuple[frozenset[str], ...]
     terms: tuple[str, ...]  # (p,) the term each column belongs to, as `a:b`
+    categories: tuple[str, ...] = ()  # the expressions among them that are categories
 
     def select(self, names: Sequence[str]) -> Columns:
         """Return the columns of these names, in this order."""
@@ -40,6 +41,7 @@ class Columns:
             tuple(names),
             tuple(self.variables[place] for place in places),
             tuple(self.terms[place] for place in places),
+            self.categories,
         )
 
 
@@ -91,7 +93,8 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
         variables += [used] * len(labels)
         owners += [":".join(term)] * len(labels)
     matrix = _side_by_side(columns, size)
-    return Columns(matrix, tuple(names), tuple(variables), tuple(owners))
+    categories = tuple(factor for factor, one in values.items() if isinstance(one, Factor))
+    return Columns(matrix, tuple(names), tuple(variables), tuple(owners), categories)
 
 
 def _side_by_side(columns: Sequence[np.ndarray], size: int) -> np.ndarray:
