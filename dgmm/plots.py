@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dgmm.design import Table, label_key
 from dgmm.fit import Fit
 from dgmm.tuning.cross_validation import Tuning
 
@@ -23,7 +24,7 @@ MOST_TICKS = 200
 
 def plot_profiles(
     fit: Fit,
-    data: pd.DataFrame,
+    data: Any,
     subjects: Sequence[Any] | None = None,
     *,
     against: Mapping[str, Fit] | None = None,
@@ -34,7 +35,7 @@ def plot_profiles(
 
     Args:
         fit: the fit whose profiles are drawn, with a band for the expected value.
-        data: the pandas frame of the fit; covariates of a subject are taken from its last visit.
+        data: the frame of the fit; covariates of a subject are taken from its last visit.
         subjects: ids to show; by default six, spread evenly from the lowest to the highest mean.
         against: further fits to draw as lines, by name.
         label: the name of ``fit`` in the legend.
@@ -44,13 +45,15 @@ def plot_profiles(
         ValueError: the model has no time variable, or an id is not in the fit.
     """
     time, group = fit.memory.spec.time_name, fit.memory.groups[0]
+    data = Table(data).frame()
     if time is None or time not in data.columns or group not in data.columns:
         raise ValueError("plot_profiles() needs a time variable left of the bar and the fit's data")
-    chosen = list(subjects) if subjects is not None else _spread(fit, 6)
-    known = set(fit.estimate.panel.ids.tolist())
-    for one in chosen:
-        if one not in known:
+    known = {label_key(label) for label in fit.estimate.panel.ids}
+    for one in () if subjects is None else subjects:
+        if label_key(one) not in known:
             raise ValueError(f"subject {one!r} is not in the fit")
+    chosen = [label_key(one) for one in (_spread(fit, 6) if subjects is None else subjects)]
+    data = data.assign(**{group: [label_key(label) for label in data[group]]})
     grid = pd.concat([_grid(data, group, time, one) for one in chosen], ignore_index=True)
     band = fit.predict(grid, interval="confidence", level=level)
     others = {name: other.predict(grid)["fit"] for name, other in (against or {}).items()}
@@ -69,7 +72,7 @@ def _spread(fit: Fit, count: int) -> list[Any]:
     return [panel.ids[j] for j in ranked[places]]
 
 
-def _grid(data: pd.DataFrame, group: str, time: str, subject: Any) -> pd.DataFrame:
+def _grid(data: pd.DataFrame, group: str, time: str, subject: str) -> pd.DataFrame:
     own = data[data[group] == subject]
     frame = pd.concat([own.iloc[[-1]]] * POINTS, ignore_index=True)
     frame[time] = np.linspace(own[time].min(), own[time].max(), POINTS)
@@ -81,7 +84,7 @@ def _draw(
     grid: pd.DataFrame,
     band: pd.DataFrame,
     others: dict[str, pd.Series],
-    chosen: list[Any],
+    chosen: list[str],
     label: str,
 ) -> Figure:
     from matplotlib.figure import Figure
@@ -92,7 +95,7 @@ def _draw(
     figure = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     panel = fit.estimate.panel
-    place = {one: j for j, one in enumerate(panel.ids.tolist())}
+    place = {label_key(one): j for j, one in enumerate(panel.ids)}
     outcome = fit.estimate.model.family.response(panel.rows.data).numpy()
     for axis, one in zip(axes, chosen, strict=False):
         here = (grid[group] == one).to_numpy()

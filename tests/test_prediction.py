@@ -81,6 +81,79 @@ def test_missing_outcomes_in_the_history_say_nothing(sleepstudy: Fit) -> None:
     np.testing.assert_allclose(with_gap, sleepstudy.predict(new, history=past)["fit"], rtol=1e-12)
 
 
+def test_history_names_the_subjects_it_says_nothing_of(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy")
+    new = pd.DataFrame({"Days": [4.0, 4.0, 4.0], "Subject": ["308", "309", "x"]})
+    population = sleepstudy.predict(new, type="marginal")["fit"].iloc[0]
+    own = sleepstudy.predict(new)["fit"]
+    with pytest.warns(UserWarning, match="history=") as told:
+        found = sleepstudy.predict(new, history=frame[frame["Subject"] != "308"])["fit"]
+    said = [str(one.message) for one in told]
+    assert any("`Subject` '308', which the fit has" in one for one in said)
+    assert any("no outcome of `Subject` 'x':" in one for one in said)
+    np.testing.assert_allclose(found, [population, own.iloc[1], population], rtol=1e-10)
+    gone = frame.assign(Reaction=np.nan)
+    with pytest.warns(UserWarning, match="'308', '309', which the fit has"):
+        found = sleepstudy.predict(new, history=gone)["fit"]
+    np.testing.assert_allclose(found, population, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("new", "history", "options", "words"),
+    [
+        (["Days", "Subject"], ["Days", "Reaction"], {}, "history=.*no column `Subject`"),
+        (["Days"], ["Days", "Reaction", "Subject"], {}, "newdata has no column `Subject`"),
+        (
+            ["Days", "Subject"],
+            ["Days", "Reaction", "Subject"],
+            {"type": "marginal"},
+            "type='subject'.*'marginal'",
+        ),
+    ],
+)
+def test_histories_that_belong_to_nobody(new, history, options, words, sleepstudy: Fit) -> None:
+    frame = data("sleepstudy").head(20)
+    with pytest.raises(ValueError, match=words):
+        sleepstudy.predict(frame[new], history=frame[history], **options)
+    with pytest.raises(ValueError, match="its `Subject` are 'a', those of newdata '308', '309'"):
+        sleepstudy.predict(frame, history=frame.assign(Subject="a"))
+
+
+def test_rows_of_nobody_are_named(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy").head(3).astype({"Subject": object})
+    population = sleepstudy.predict(frame, type="marginal")["fit"]
+    with pytest.warns(UserWarning, match="newdata has no column `Subject`: .* population"):
+        found = sleepstudy.predict(frame[["Days"]])["fit"]
+    np.testing.assert_allclose(found, population, rtol=1e-10)
+    with pytest.warns(UserWarning, match="`Subject` is missing in 1 of 3 rows"):
+        found = sleepstudy.predict(frame.assign(Subject=["308", None, "308"]))["fit"]
+    assert found.iloc[1] == pytest.approx(population.iloc[1])
+    assert found.iloc[0] == pytest.approx(sleepstudy.fitted().iloc[0])
+
+
+def test_a_subject_without_a_label_is_not_the_one_with_an_empty_label() -> None:
+    frame = data("sleepstudy").astype({"Subject": str}).replace({"Subject": {"308": ""}})
+    fit = mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
+    nobody = frame.head(2).astype({"Subject": object}).assign(Subject=[None, ""])
+    with pytest.warns(UserWarning, match="missing in 1 of 2 rows"):
+        found = fit.predict(nobody)["fit"]
+    assert found.iloc[0] == pytest.approx(fit.predict(nobody, type="marginal")["fit"].iloc[0])
+    assert found.iloc[1] == pytest.approx(fit.fitted().iloc[1])
+
+
+def test_a_dict_of_columns_is_a_frame(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy").head(12)
+    columns = {name: frame[name].tolist() for name in frame}
+    found = sleepstudy.predict(columns, history=columns)["fit"]
+    np.testing.assert_allclose(found, sleepstudy.predict(frame, history=frame)["fit"], rtol=1e-12)
+    one = sleepstudy.predict({"Subject": "308", "Days": 3.0})["fit"]
+    assert one.tolist() == pytest.approx(sleepstudy.fitted().iloc[[3]].tolist())
+    several = sleepstudy.predict({"Subject": "308", "Days": [3.0, 4.0]})["fit"]
+    assert several.tolist() == pytest.approx(sleepstudy.fitted().iloc[[3, 4]].tolist())
+    scores = sleepstudy.log_score(columns)
+    pd.testing.assert_frame_equal(scores, sleepstudy.log_score(frame))
+
+
 def test_history_moves_a_count_model_towards_its_subject(epil: Fit) -> None:
     frame = data("epil")
     own = frame[frame["subject"].astype(str) == "1"]

@@ -1,6 +1,6 @@
 """Formula + data frame -> Design: named numpy columns, one row per measurement.
 
-expressions (safe evaluation) -> variables (any frame) -> encoding, grouping -> response,
+expressions (safe evaluation), labels -> variables (any frame) -> encoding, grouping -> response,
 specification -> frame (rows and their order) -> build.
 """
 
@@ -12,8 +12,9 @@ from dgmm.design.given import beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.response import first_category
+from dgmm.design.labels import label_key
 from dgmm.design.specification import Specification
-from dgmm.design.variables import Column, Variable, take_rows
+from dgmm.design.variables import Column, Table, Variable, take_rows
 
 __all__ = [
     "Alias",
@@ -26,6 +27,7 @@ __all__ = [
     "LeftOut",
     "NetworkBlock",
     "Specification",
+    "Table",
     "Variable",
     "beside",
     "build_design",
@@ -33,6 +35,7 @@ __all__ = [
     "covariate_frame",
     "covariate_values",
     "first_category",
+    "label_key",
     "rebuild",
     "row_labels",
     "take_rows",

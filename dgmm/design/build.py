@@ -115,7 +115,7 @@ def build_design(
     """
     if missing_covariates not in ("drop", "error"):
         raise ValueError(f"missing_covariates is 'drop' or 'error', not {missing_covariates!r}")
-    table = Table(data)
+    table = Table.of(data)
     try:
         formula = _expand_dot(formula, table, weights, offset)
         strict = missing_covariates == "error"
@@ -135,7 +135,7 @@ def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
     Unknown levels of a grouping factor get code -1, also when its column is absent; unknown levels
     of a covariate are an error. With outcome=False the outcome need not exist and y is all NaN.
     """
-    table, formula = Table(newdata), spec.parsed()
+    table, formula = Table.of(newdata), spec.parsed()
     weights = spec.weights if outcome and spec.weights in table.names else None
     request = Request(formula, weights, spec.offset, False, spec, outcome)
     design = _assemble(formula, read_frame(table, request), spec)

@@ -97,7 +97,7 @@ def read_frame(table: Table, request: Request) -> Frame:
     groups = _group_series(table, request)
     missing = {name: columns[name].missing for name in covariates}
     missing |= {_label(request, key): np.isnan(values) for key, values in extras.items()}
-    if request.spec is None:
+    if request.outcome:  # an outcome belongs to a subject
         missing |= {name: one.isna().to_numpy() for name, one in groups.items()}
     rows, left_out = complete_rows(missing, table.size, request.strict)
     if len(rows) < table.size:
@@ -175,12 +175,12 @@ def _label(request: Request, key: str) -> str:
 
 
 def _group_series(table: Table, request: Request) -> dict[str, pd.Series]:
-    """Read the grouping columns; in new data they may be absent."""
+    """Read the grouping columns; in new data without outcomes they may be absent."""
     found = {}
     for name in request.group_names():
         if name in table.names:
             found[name] = table.series(name)
-        elif request.spec is None:
+        elif request.outcome:
             error = unknown_column(name, table.names)
             raise ExpressionError(f"group `{name}` is not a column: {error}", name)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design.variables import label_key, natural_order, plain_labels
+from dgmm.design.labels import factorize, joined_label, label_array, label_key
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,19 @@ class Grouping:
     """The levels of a grouping factor and the level of every row."""
 
     name: str
-    levels: np.ndarray  # (n,) labels of the training data, in the user's own type, or "a:b"
+    levels: np.ndarray  # (n,) plain labels of the training data, or "a:b"
     codes: np.ndarray  # (N,) int64, -1 a level unknown at the fit
     own: np.ndarray | None = None  # (N,) labels as new data give them, None when all are levels
 
     @property
     def labels(self) -> np.ndarray:
-        """The label of the row itself, known or not, (N,)."""
+        """The label of the row itself, known or not, (N,); None where it has none."""
         return self.levels[self.codes] if self.own is None else self.own
+
+    @property
+    def without_label(self) -> int:
+        """Number of rows that say nothing of their level."""
+        return 0 if self.own is None else sum(one is None for one in self.own.tolist())
 
     def take(self, rows: np.ndarray) -> Grouping:
         """Return the rows given by position."""
@@ -46,7 +51,7 @@ def learn_grouping(
     name: str, columns: Sequence[str], series: Sequence[pd.Series]
 ) -> tuple[Grouping, GroupingSpecification]:
     """Find the levels, in natural order; rows without a label have been dropped before."""
-    parts = [_factorize(one) for one in series]
+    parts = [factorize(one) for one in series]
     codes, combinations = _combine([part[0] for part in parts], [len(part[1]) for part in parts])
     levels = _names([labels[combinations[:, k]] for k, (_, labels) in enumerate(parts)])
     if len(levels) < 2:
@@ -57,7 +62,7 @@ def learn_grouping(
     memory = GroupingSpecification(
         name,
         tuple(columns),
-        tuple(plain_labels(labels) for _, labels in parts),
+        tuple(tuple(labels.tolist()) for _, labels in parts),
         tuple(map(tuple, combinations.tolist())) if len(parts) > 1 else (),
     )
     return Grouping(name, levels, codes), memory
@@ -70,11 +75,11 @@ def recall_grouping(
     levels = _known_levels(memory)
     if series is None:
         unknown = np.full(size, -1, dtype=np.int64)
-        return Grouping(memory.name, levels, unknown, np.full(size, "", dtype=object))
-    parts = [_factorize(one) for one in series]
-    columns = [labels[codes] for codes, labels in parts]
+        return Grouping(memory.name, levels, unknown, np.full(size, None, dtype=object))
+    parts = [factorize(one) for one in series]
+    columns = [_of_rows(labels.astype(object), codes, None) for codes, labels in parts]
     places = [
-        _places(labels, known)[codes]
+        _of_rows(_places(labels, known), codes, -1)
         for (codes, labels), known in zip(parts, memory.labels, strict=True)
     ]
     codes = _look_up(places, memory)
@@ -82,24 +87,9 @@ def recall_grouping(
 
 
 def label_rank(labels: np.ndarray) -> np.ndarray:
-    """Return for every row the rank of its label in natural order."""
-    codes, _ = _factorize(pd.Series(labels))
-    return codes
-
-
-def _factorize(series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes (N,) and labels in natural order; a missing label is the last, empty one."""
-    codes, uniques = pd.factorize(series, sort=False)
-    labels = np.asarray(uniques)
-    if labels.dtype.kind not in "iufb":
-        labels = np.asarray(uniques, dtype=object)
-    order = natural_order(labels)
-    rank = np.empty(len(order) + 1, dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    rank[-1] = len(order)
-    if (codes < 0).any():
-        return rank[codes], np.append(labels[order].astype(object), "")
-    return rank[codes], labels[order]
+    """Return for every row the rank of its label in natural order, rows without a label last."""
+    codes, known = factorize(pd.Series(labels, dtype=object))
+    return np.where(codes < 0, len(known), codes)
 
 
 def _combine(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,23 +102,27 @@ def _combine(codes: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[np.ndar
 
 
 def _names(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """The labels of levels (n,), None where a column has none."""
     if len(columns) == 1:
         return columns[0]
-    text = [":".join(label_key(label) for label in labels) for labels in zip(*columns, strict=True)]
-    return np.array(text, dtype=object)
+    out = np.full(len(columns[0]), None, dtype=object)
+    for row, parts in enumerate(zip(*columns, strict=True)):
+        if None not in parts:
+            out[row] = joined_label(parts)
+    return out
+
+
+def _of_rows(values: np.ndarray, codes: np.ndarray, otherwise: Any) -> np.ndarray:
+    """The value of the label of every row, (N,)."""
+    return np.append(values, np.array([otherwise], dtype=values.dtype))[codes]
 
 
 def _known_levels(memory: GroupingSpecification) -> np.ndarray:
-    columns = [_array(labels) for labels in memory.labels]
+    columns = [label_array(labels) for labels in memory.labels]
     if len(columns) == 1:
         return columns[0]
     table = np.array(memory.combinations)
     return _names([labels[table[:, k]] for k, labels in enumerate(columns)])
-
-
-def _array(labels: Sequence[Any]) -> np.ndarray:
-    array = np.array(labels)
-    return array if array.dtype.kind in "iufb" else np.array(labels, dtype=object)
 
 
 def _places(labels: np.ndarray, known: Sequence[Any]) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design.expressions import unknown_column
+from dgmm.design.labels import label_key, plain_labels
 from dgmm.transforms import Factor
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
@@ -74,22 +74,24 @@ class Column:
 
 
 class Table:
-    """A data frame of any make, read column by column."""
+    """A data frame of any make, read column by column; a dict of columns is one."""
 
     def __init__(self, data: Any):
-        if isinstance(data, pd.DataFrame):
-            self._frame, self._foreign = data, None
-            names: Iterable[Any] = data.columns
-            self.size, self.index = len(data), data.index
-        elif isinstance(data, Mapping):
-            frame = pd.DataFrame({name: _plain_array(values) for name, values in data.items()})
+        if isinstance(data, pd.DataFrame | Mapping):
+            frame = _frame_of_columns(data) if isinstance(data, Mapping) else data
             self._frame, self._foreign = frame, None
-            names, self.size, self.index = frame.columns, len(frame), frame.index
+            names: Iterable[Any] = frame.columns
+            self.size, self.index = len(frame), frame.index
         else:
             self._foreign = _narwhals(data)
             names, self.size = self._foreign.columns, len(self._foreign)
             self.index = pd.RangeIndex(self.size)
         self.names: dict[str, None] = {name: None for name in names if isinstance(name, str)}
+
+    @classmethod
+    def of(cls, data: Any) -> Table:
+        """The table of a data frame; one that has been opened stays as it is."""
+        return data if isinstance(data, Table) else cls(data)
 
     def series(self, name: str) -> pd.Series:
         """Return one column as a pandas Series."""
@@ -101,6 +103,19 @@ class Table:
         if isinstance(found, pd.DataFrame):
             raise ValueError(f"the data have {found.shape[1]} columns named `{name}`")
         return found
+
+    def frame(self) -> pd.DataFrame:
+        """Return the whole table as a pandas frame."""
+        if self._foreign is None:
+            return self._frame
+        return pd.DataFrame({name: self.series(name) for name in self.names})
+
+
+def _frame_of_columns(columns: Mapping[Any, Any]) -> pd.DataFrame:
+    """A dict of columns as a frame; one of single values only is one row."""
+    plain = {name: _plain_array(values) for name, values in columns.items()}
+    single = bool(plain) and all(pd.api.types.is_scalar(values) for values in plain.values())
+    return pd.DataFrame(plain, index=[0] if single else None)
 
 
 def _plain_array(values: Any) -> Any:
@@ -121,19 +136,35 @@ def _narwhals(data: Any) -> nw.DataFrame[Any]:
 def take_rows(data: Any, rows: np.ndarray) -> Any:
     """The rows of a data frame at some positions, as a frame of the same library."""
     if isinstance(data, Mapping):
-        data = pd.DataFrame({name: _plain_array(values) for name, values in data.items()})
+        data = _frame_of_columns(data)
     return _narwhals(data)[rows.tolist()].to_native()
 
 
 def _to_pandas(series: nw.Series[Any]) -> pd.Series:
-    """Convert without pyarrow: numbers as an array, the rest value by value."""
-    if series.dtype.is_numeric():
-        values = series.cast(nw.Float64()) if series.null_count() else series
-        return pd.Series(np.asarray(values.to_numpy()))
+    """Convert without pyarrow and without loss: numbers, times as an array, the rest one by one."""
+    if series.dtype.is_integer() and series.null_count():
+        return _whole_numbers(series)
+    if series.dtype.is_numeric() and series.dtype != nw.Int128:
+        return pd.Series(np.asarray(series.to_numpy()))
+    if isinstance(series.dtype, nw.Datetime | nw.Duration):
+        moments = pd.Series(series.to_numpy())
+        return moments.dt.tz_localize("UTC") if _has_zone(series.dtype) else moments
     if isinstance(series.dtype, nw.Enum):
         levels = series.dtype.categories
         return pd.Series(pd.Categorical(series.to_list(), categories=levels, ordered=True))
     return pd.Series(series.to_list(), dtype=object)
+
+
+def _whole_numbers(series: nw.Series[Any]) -> pd.Series:
+    """Whole numbers beside missing ones stay whole: subjects may be numbered beyond 2^53."""
+    if series.dtype == nw.Int128:
+        return pd.Series(series.to_list(), dtype=object)
+    values, missing = series.fill_null(0).to_numpy(), series.is_null().to_numpy()
+    return pd.Series(pd.arrays.IntegerArray(np.array(values), np.array(missing)))
+
+
+def _has_zone(dtype: Any) -> bool:
+    return isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
 
 
 def read_column(series: pd.Series, name: str) -> Column:
@@ -210,42 +241,3 @@ def _recall_levels(column: Column, known: Variable) -> Column:
             f"{', '.join(unseen)}; known levels: {', '.join(map(str, known.levels))}"
         )
     return Column(known, table[column.values])
-
-
-def plain_label(label: Any) -> Any:
-    """Return a label as plain str, int, float or bool, so that it can be saved."""
-    if isinstance(label, np.generic):
-        label = label.item()
-    if isinstance(label, (str, bool, int, float)):
-        return label
-    return str(label)
-
-
-def plain_labels(labels: Iterable[Any]) -> tuple[Any, ...]:
-    """Return all labels as :func:`plain_label` does; an array of numbers at once."""
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iufb":
-        return tuple(labels.tolist())
-    return tuple(plain_label(label) for label in labels)
-
-
-def label_key(label: Any) -> str:
-    """Return the text by which labels are matched: 1, 1.0 and "1" are the same subject."""
-    if isinstance(label, numbers.Real) and not isinstance(label, bool):
-        number = float(label)
-        return str(int(number)) if number.is_integer() else str(number)
-    return str(label)
-
-
-def natural_order(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
-    """Return the order of labels: by value when all read as numbers, else as text."""
-    array = np.asarray(labels)
-    if array.dtype.kind in "iuf":
-        return np.argsort(array, kind="stable")
-    try:
-        values = np.array([float(str(label)) for label in labels])
-    except ValueError:
-        values = np.zeros(len(labels))
-    if not np.isfinite(values).all():
-        values = np.zeros(len(labels))
-    text = [str(label) for label in labels]
-    return np.array(sorted(range(len(text)), key=lambda k: (values[k], text[k])), dtype=np.int64)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dgmm.design import Design
+from dgmm.design import Design, label_key
 from dgmm.estimate.control import Control
 from dgmm.runtime.checkpoint import Checkpoint
 
@@ -52,7 +52,9 @@ def _columns(design: Design) -> dict[str, str]:
         "time": _digest(np.asarray(design.time)),
     }
     for grouping in (latent.grouping for latent in design.latents):
-        found[f"subjects `{grouping.name}`"] = _digest(grouping.codes, grouping.labels.astype(str))
+        found[f"subjects `{grouping.name}`"] = _digest(
+            grouping.codes, np.array([label_key(one) for one in grouping.levels])
+        )
     blocks = [design.fixed, *design.parts.values()]
     blocks += [block.columns for block in design.networks]
     blocks += [block.columns for block in design.latents]

@@ -43,7 +43,7 @@ def influence_table(
     own = done.panel.factors(len(done.model.latents))[factor]
     separate = done.likelihood.separate
     steps = subject_steps(done, seed) if separate else level_steps(done, factor)
-    frame = pd.DataFrame(index=pd.Index(list(own.labels)))
+    frame = pd.DataFrame(index=pd.Index(own.labels))
     if np.isnan(V).any():
         raise ValueError("influence() needs standard errors, and this fit has none (se=None)")
     frame["cooks_distance"] = np.einsum("na,an->n", steps, np.linalg.solve(V, steps.T)) / len(V)

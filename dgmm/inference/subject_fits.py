@@ -56,7 +56,7 @@ def subject_fits(panel: Panel, family: Family, names: list[str], group: str) -> 
     df = int((observed.count[known] - p).sum())
     dispersed = "log_sigma" in family.extra
     sigma = float((rss[known].sum() / df).sqrt()) if dispersed and df > 0 else 1.0
-    index = pd.Index(list(panel.ids), name=group)
+    index = pd.Index(panel.ids, name=group)
     missing = int((~known).sum())
     note = (
         f"{missing} of {n} levels of `{group}` do not determine their coefficients: too few or "

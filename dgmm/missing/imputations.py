@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.design import Specification, first_category
+from dgmm.design import Specification, Table, first_category
 from dgmm.estimate import Estimate, Head
 from dgmm.information import Information, Uncertainty, information, uncertainty
 from dgmm.likelihood import Point
@@ -114,7 +113,7 @@ def frames(
         plain = _plain_frame(done, spec, labels)
         name = _outcome_column(spec, plain.columns)
         return [plain.assign(**{name: _labelled(spec, y.numpy())}).iloc[back] for y in draw(done)]
-    given = data if isinstance(data, pd.DataFrame) else nw.from_native(data).to_pandas()
+    given = Table(data).frame()
     name = _outcome_column(spec, given.columns)
     done = _with_trials(done, spec, given, rows)
     _check_same(done, spec, given, name, rows)

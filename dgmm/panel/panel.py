@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.design import Design
+from dgmm.design import Design, label_key
 from dgmm.families import Observations
 from dgmm.panel.crossing import Crossing, Factor, crossing_of
 from dgmm.panel.rows import Block, Rows
@@ -31,7 +31,7 @@ class Panel:
     ``masked``: rows without an outcome are there, for the states of paths, but count in no density.
     """
 
-    ids: np.ndarray  # (n,) labels
+    ids: np.ndarray  # (n,) plain labels, in new data None where there is none
     subject: Tensor  # (N,)
     start: Tensor  # (n,)
     count: Tensor  # (n,)
@@ -67,7 +67,7 @@ class Panel:
     @property
     def keys(self) -> list[int]:
         """A number for every id: draws seeded by it do not depend on the other subjects."""
-        return [zlib.crc32(str(one).encode()) for one in self.ids.tolist()]
+        return [zlib.crc32(label_key(one).encode()) for one in self.ids.tolist()]
 
     @property
     def n_rows(self) -> int:
@@ -235,9 +235,12 @@ class Panel:
         return replace(self, rows=replace(self.rows, data=data), observed=observed)
 
     def align(self, ids: np.ndarray) -> Panel:
-        """The subjects ``ids`` in their order; those unknown here come without measurements."""
-        place = {label: j for j, label in enumerate(self.ids.tolist())}
-        where = np.array([place.get(label, -1) for label in ids.tolist()])
+        """The subjects ``ids`` in their order; those unknown here come without measurements.
+
+        A subject without a label (None) is like no other.
+        """
+        place = {label_key(label): j for j, label in enumerate(self.ids.tolist())}
+        where = np.array([-1 if one is None else place.get(label_key(one), -1) for one in ids])
         known = np.flatnonzero(where >= 0)
         chosen = self.select(where[known])
         count = torch.zeros(len(ids), dtype=torch.long)

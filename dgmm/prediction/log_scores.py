@@ -25,7 +25,7 @@ def log_scores(
     panel = outcomes_seen(done, spec, newdata)
     value, error = subject_scores(done, panel, seed)
     columns = {"log_score": value, "mc_error": error, "nobs": panel.count}
-    index = pd.Index(panel.ids.tolist())
+    index = pd.Index(panel.ids)
     return pd.DataFrame({name: column.numpy() for name, column in columns.items()}, index=index)
 
 

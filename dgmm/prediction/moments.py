@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
+from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
 from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
 from dgmm.panel import Panel
@@ -37,6 +38,9 @@ def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
         design.y[seen], design.trials[seen], design.weights[seen]
     )
     panel = Panel.from_design(design).observed_rows()
+    if not seen.any():  # of the row that stands for none only the outcome is missing
+        stand_in = Observations(*(column[:1] for column in done.observed.rows.data))
+        return replace(panel, rows=replace(panel.rows, data=stand_in))
     read = panel.rows.data._replace(
         y=torch.from_numpy(y), trials=torch.from_numpy(trials), weights=torch.from_numpy(weights)
     )

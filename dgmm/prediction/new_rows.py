@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Departures, Specification, rebuild
+from dgmm.design import Departures, Design, Specification, Table, label_key, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information
 from dgmm.panel import Factor, Panel
@@ -17,6 +17,9 @@ from dgmm.prediction.options import Wanted
 from dgmm.runtime.warned import warn_user
 
 __all__ = ["predict"]
+
+NAMED = 5
+"""Most subjects that a message names."""
 
 
 def predict(
@@ -31,13 +34,19 @@ def predict(
     seed: int,
 ) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.predict`; ``order`` and ``departures`` are of the rows of the fit."""
+    if history is not None and wanted.type != "subject":
+        raise ValueError(
+            f"history= is for type='subject': a prediction of type={wanted.type!r} does not "
+            "depend on the outcomes of a subject"
+        )
     if newdata is None:
-        target, (index, rows), size = done.panel, order, int(order[1].max()) + 1
-        labels = pd.Series(index, index=rows)
+        target, (_, rows) = done.panel, order
     else:
-        design = rebuild(spec, newdata, outcome=False)
-        target, rows, size = Panel.from_design(design), design.rows, len(newdata)
-        labels, departures = pd.Series(design.index, index=rows), design.departures
+        table = Table(newdata)
+        design = rebuild(spec, table, outcome=False)
+        target, rows, departures = Panel.from_design(design), design.rows, design.departures
+        if wanted.type == "subject":
+            _name_rows_of_nobody(design, table, history)
     past = _history(done, spec, target, history)
     if wanted.new_groups == "error" and done.panel.several:
         _refuse_unknown_levels(done.panel.factors(len(done.model.latents)), target)
@@ -48,11 +57,33 @@ def predict(
     mean = wanted.type == "mean_subject"
     frame = _estimable(frame, departures.without_random() if mean else departures)
     if newdata is None:
+        labels = pd.Series(order[0], index=rows)
         frame = frame.sort_index(kind="stable")
         return frame.set_axis(labels.loc[frame.index].to_numpy(), axis=0)
-    frame = frame.reindex(range(size))  # rows without covariates come back as missing
-    original = getattr(newdata, "index", None)
-    return frame if original is None or callable(original) else frame.set_axis(original, axis=0)
+    frame = frame.reindex(range(table.size))  # rows without covariates come back as missing
+    return frame.set_axis(table.index, axis=0)
+
+
+def _name_rows_of_nobody(design: Design, table: Table, history: Any) -> None:
+    """Say which rows belong to no subject, for whom the average over all subjects is predicted."""
+    rows_without = {b.grouping.name: b.grouping.without_label for b in design.latents}
+    for grouping in {memory.name: memory for memory in design.spec.groupings}.values():
+        rows = rows_without[grouping.name]
+        absent = [name for name in grouping.columns if name not in table.names]
+        if history is not None and absent:
+            raise ValueError(
+                f"newdata has no column `{absent[0]}`, by which history= would be matched with it"
+            )
+        if absent:
+            warn_user(
+                f"newdata has no column `{absent[0]}`: predictions are the average over the "
+                f"population of `{grouping.name}`"
+            )
+        elif rows:
+            warn_user(
+                f"`{grouping.name}` is missing in {rows} of {table.size} rows of newdata: their "
+                "predictions are the average over the population"
+            )
 
 
 def _estimable(frame: pd.DataFrame, departures: Departures) -> pd.DataFrame:
@@ -88,7 +119,11 @@ def _refuse_unknown_levels(factors: list[Factor], target: Panel) -> None:
 
 
 def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -> Panel:
-    """Observed outcomes of the subjects of ``target``, in its order."""
+    """Observed outcomes of the subjects of ``target``, in its order.
+
+    Raises:
+        ValueError: several grouping factors, or no subject of ``target`` is in the history.
+    """
     if done.panel.several:
         if history is not None:
             raise ValueError(
@@ -96,6 +131,44 @@ def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -
                 "are predicted from the data of the fit and new ones get the average"
             )
         return done.observed
+    known = done.observed.align(target.ids)
     if history is None:
-        return done.observed.align(target.ids)
-    return outcomes_seen(done, spec, history).align(target.ids)
+        return known
+    try:
+        given = outcomes_seen(done, spec, history)
+    except ValueError as error:
+        raise ValueError(f"history=: {error}") from error
+    past = given.align(target.ids)
+    _name_subjects_without_past(spec.groupings[0].name, target, given, past, known)
+    return past
+
+
+def _name_subjects_without_past(
+    group: str, target: Panel, given: Panel, past: Panel, known: Panel
+) -> None:
+    """Say whose outcomes history= does not hold, though it takes the place of those of the fit."""
+    named = np.array([label is not None for label in target.ids])
+    empty = named & (past.count == 0).numpy()
+    ours, theirs = (set(map(label_key, ids)) for ids in (target.ids[named], given.ids))
+    if ours and ours.isdisjoint(theirs):
+        raise ValueError(
+            f"history= has no subject of newdata: its `{group}` are {_some(given.ids)}, those of "
+            f"newdata {_some(target.ids[named])}"
+        )
+    lost = empty & (known.count > 0).numpy()
+    if lost.any():
+        warn_user(
+            f"history= takes the place of the data of the fit, and has no outcome of `{group}` "
+            f"{_some(target.ids[lost])}, which the fit has: predictions are the average over the "
+            "population"
+        )
+    if (empty & ~lost).any():
+        warn_user(
+            f"history= has no outcome of `{group}` {_some(target.ids[empty & ~lost])}: predictions "
+            "are the average over the population"
+        )
+
+
+def _some(labels: np.ndarray) -> str:
+    shown = ", ".join(map(repr, labels[:NAMED].tolist()))
+    return shown + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")

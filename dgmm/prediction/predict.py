@@ -53,7 +53,8 @@ def predict(
         "subject"       E{h(eta) | the subject's observed outcomes}: those of the fit, or
                         those of ``history`` (past rows of the same ids, known or new), which
                         takes the place of the data of the fit for every subject. Without any
-                        outcome the prior stands: the population average
+                        outcome the prior stands: the population average, with a warning
+                        where an id or the history of a subject is missing
         "mean_subject"  h(mu1), the subject whose random part is zero
         "marginal"      E h(eta) over subjects
     scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
@@ -63,9 +64,14 @@ def predict(
         outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial).
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
 
+    newdata and history are frames of any library or dicts of columns; ids are matched by value,
+    whatever type they are written in.
+
     Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``. A row outside of the
     row space of the design (an empty cell of ``f * h``, a level without outcomes) is not estimable:
     it is missing, and a warning names the coefficient that it needs.
+
+    Raises ValueError: history= without the column of the ids, or of other subjects only.
     """
     wanted = Wanted(type, scale, interval, level, new_groups, draws)
     random = fit.call.seed if seed is None else seed

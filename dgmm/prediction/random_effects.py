@@ -46,7 +46,7 @@ def _effect_table(
     labels: np.ndarray,
     cond_var: bool,
 ) -> pd.DataFrame:
-    frame = pd.DataFrame((mean @ matrix.T).numpy(), index=pd.Index(list(labels)), columns=names)
+    frame = pd.DataFrame((mean @ matrix.T).numpy(), index=pd.Index(labels), columns=names)
     if cond_var:
         spread = torch.einsum("ak,nkl,al->na", matrix, covariance, matrix).clamp(min=0).sqrt()
         for j, name in enumerate(names):

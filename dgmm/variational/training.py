@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.design import label_key
 from dgmm.encoders import Encoder
 from dgmm.likelihood import Importance, freeze
 from dgmm.model import Model
@@ -247,7 +248,7 @@ def _held_out(panel: Panel, schedule: Schedule) -> tuple[Panel, Panel | None]:
 
 def _uniform(label: object) -> float:
     """A number in [0, 1) that looks random but is always that of the label."""
-    return int.from_bytes(hashlib.sha256(str(label).encode()).digest()[:6]) / 2**48
+    return int.from_bytes(hashlib.sha256(label_key(label).encode()).digest()[:6]) / 2**48
 
 
 def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:
