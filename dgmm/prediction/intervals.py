@@ -1,10 +1,10 @@
 """Intervals of predictions: from theta-hat, from the random effects, from the outcome itself.
 
-    confidence   h(E eta) +- z se,   se^2 = var from theta-hat  (+ h'^2 var(eta | y) of a subject)
-    prediction   of y ~ F(eta), eta normal with both variances, or drawn from eta | y
+    confidence   se^2 = var_theta[E{h(eta) | y}] + var{h(eta) | y},   ends h(E eta +- z sd(eta))
+    prediction   quantiles of y new ~ F(eta), eta given y or of anyone, and var_theta(eta)
 
-Of a mean over the population E h(eta) takes the place of h(E eta). Parameters held at a boundary
-are taken as known.
+h is the identity or g^-1. Of the mean subject, and of a mean over the population, only theta is
+unknown. Parameters held at a boundary are taken as known.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.prediction.moments import (
     Predictive,
+    average_slope,
     given_history,
+    given_history_by_scale,
     marginal,
+    marginal_link,
     mean_subject,
+    normal_effects,
     posterior_draws,
 )
 from dgmm.prediction.options import Wanted
 from dgmm.prediction.sensitivity import (
+    link_slopes,
     mean_slopes,
     population_slopes,
     response_slopes,
@@ -50,53 +55,101 @@ class Target:
 
     def point(self, type: str, scale: str) -> Tensor:
         """The prediction, (N,)."""
-        done, theta = self.done, self.done.theta
-        if type == "subject":
-            return given_history(done, theta, self.past, self.rows, scale, self.seed).mean
-        if type == "marginal":
-            return marginal(done, theta, self.rows, scale).mean
-        return mean_subject(done, theta, self.rows, scale)
+        return self._expected(self.done, self.done.theta, type, scale)
+
+    def given_past(self, scale: str) -> Predictive:
+        """E h(eta) and var h(eta) of each subject given its outcomes, (N,)."""
+        done = self.done
+        return given_history(done, done.theta, self.past, self.rows, scale, self.seed)
 
     def predictor(self, type: str) -> Predictive:
-        """E eta, and the variance of eta over a subject's own b, or over the population."""
+        """E eta, and its variance over what is not known of b."""
+        done = self.done
         if type == "subject":
-            done = self.done
-            return given_history(done, done.theta, self.past, self.rows, "link", self.seed)
-        population = marginal(self.done, self.done.theta, self.rows, "link")
-        return Predictive(self.point(type, "link"), population.variance)
+            return self.given_past("link")
+        if type == "marginal":
+            return marginal(done, done.theta, self.rows, "link")
+        eta = mean_subject(done, done.theta, self.rows, "link")
+        return Predictive(eta, torch.zeros_like(eta))
+
+    def draws(self, type: str, size: int) -> Tensor:
+        """Draws of eta of the subjects, or of anyone in their place, (size, N)."""
+        if type == "subject":
+            return posterior_draws(self.done, self.past, self.rows, size, self.seed)
+        if type == "marginal" and not self._normal_effects:
+            nothing = self.past.keep(torch.zeros(self.past.n_rows, dtype=torch.bool))
+            return posterior_draws(self.done, nothing, self.rows, size, self.seed)
+        eta, own = self.predictor(type)
+        generator = torch.Generator().manual_seed(self.seed + 47)
+        noise = torch.randn(size, len(eta), generator=generator, dtype=torch.float64)
+        return eta + own.sqrt() * noise
+
+    def normal(self, type: str) -> bool:
+        """Whether eta, over what is not known of b, and a new outcome given eta are normal."""
+        known = type == "mean_subject" or self._normal_effects
+        return self.done.model.family.conjugate and known
+
+    @property
+    def _normal_effects(self) -> bool:
+        return normal_effects(self.done.model) and len(self.done.points) == 1
+
+    def errors(self, known: Uncertainty, type: str, scale: str) -> Tensor:
+        """Standard errors of the expected value from theta-hat, (N,)."""
+        return known.errors(
+            lambda theta: self.expected(theta, type, scale), self.derivative(type, scale)
+        )
 
     def expected(self, theta: Theta, type: str, scale: str) -> Tensor:
-        """E h(eta) over the population, else h(E eta), by the reported start alone.
+        """The prediction under another theta, by the reported start alone, (N,).
 
         To first order the other starts move with theta as the reported one does.
         """
-        done = replace(self.done, others=())
-        if type == "marginal":
-            return marginal(done, theta, self.rows, scale).mean
-        if type == "mean_subject":
-            return mean_subject(done, theta, self.rows, scale)
-        eta = given_history(done, theta, self.past, self.rows, "link", self.seed).mean
-        if scale == "link":
-            return eta
-        return done.model.family.mean(eta, done.model.extra(theta, self.rows.rows))
+        return self._expected(replace(self.done, others=()), theta, type, scale)
 
     def derivative(self, type: str, scale: str) -> Derivative | None:
         """That of :meth:`expected` in theta, where it is known in closed form."""
         model, theta, rows = self.done.model, self.done.theta, self.rows
         if type == "mean_subject":
             of_link = mean_slopes(model, theta, rows)
-        elif model.linear:
+            if scale == "link":
+                return of_link
+            return response_slopes(model, theta, rows, self.expected(theta, type, "link"), of_link)
+        if model.linear:
             return None
-        elif type == "marginal" and scale == "response":
-            return population_slopes(model, theta, rows)
-        elif type == "marginal":
-            return mean_slopes(model, theta, rows)
-        else:
-            of_link = subject_slopes(model, theta, self.past, rows)
+        if type == "subject":
+            return subject_slopes(model, theta, self.past, rows)
+        of_mean = population_slopes(model, theta, rows)
+        if scale == "response":
+            return of_mean
+        return link_slopes(model, theta, rows, self.expected(theta, type, "link"), of_mean)
+
+    def errors_of_means(self, known: Uncertainty, eta: Predictive) -> tuple[Tensor, Tensor]:
+        """Standard errors from theta-hat of g^-1(E eta) and of E g^-1(eta), both given y, (N,)."""
+        done, rows = replace(self.done, others=()), self.rows.rows
+
+        @torch.no_grad()  # the posterior has no graph: what little would have one is not all
+        def values(theta: Theta) -> Tensor:
+            of_link, of_mean = given_history_by_scale(
+                done, theta, self.past, self.rows, ("link", "response"), self.seed
+            )
+            centre = done.model.family.mean(of_link.mean, done.model.extra(theta, rows))
+            return torch.cat([centre, of_mean.mean])
+
+        slopes = self.derivative("subject", "link")
+        if slopes is not None:
+            average = average_slope(done.model, done.theta, self.rows, eta)
+            slopes = response_slopes(done.model, done.theta, self.rows, eta.mean, slopes, average)
+        centre, mean = known.errors(values, slopes).chunk(2)
+        return centre, mean
+
+    def _expected(self, done: Estimate, theta: Theta, type: str, scale: str) -> Tensor:
+        if type == "subject":
+            return given_history(done, theta, self.past, self.rows, scale, self.seed).mean
+        if type == "mean_subject":
+            return mean_subject(done, theta, self.rows, scale)
         if scale == "link":
-            return of_link
-        eta = self.expected(theta, type, "link")
-        return response_slopes(model, theta, rows, eta, of_link)
+            return marginal_link(done, theta, self.rows)
+        return marginal(done, theta, self.rows, scale).mean
 
 
 def with_interval(target: Target, info: Information | None, wanted: Wanted) -> dict[str, Tensor]:
@@ -144,56 +197,53 @@ def _with_family(done: Estimate, family: Family) -> Estimate:
     return replace(done, likelihood=done.likelihood.under(model), others=others)
 
 
-def _of_theta(target: Target, known: Uncertainty, type: str, scale: str) -> Tensor:
-    """Standard errors of the expected value from theta-hat, (N,)."""
-    return known.errors(
-        lambda theta: target.expected(theta, type, scale), target.derivative(type, scale)
-    )
-
-
 def _of_mean(
     target: Target, known: Uncertainty, wanted: Wanted, point: Tensor
 ) -> dict[str, Tensor]:
-    type, scale = wanted.type, wanted.scale
-    model, rows = target.done.model, target.rows.rows
-    se, centre = _of_theta(target, known, type, scale), point
-    if type == "subject":
-        eta, own = target.predictor(type)
-        centre, slope = eta, torch.ones_like(eta)
-        if scale == "response":
-            extra = model.extra(target.done.theta, rows)
-            centre, slope = model.family.mean(eta, extra), model.family.mean_slope(eta, extra)
-        se = (se.square() + slope.square() * own).sqrt()
-    link = LINKS["identity"] if scale == "link" else model.family.mean_link
-    ends = Spread.independent(centre, se).interval(wanted.level, link)
+    type, scale, family = wanted.type, wanted.scale, target.done.model.family
+    if type != "subject":
+        se = target.errors(known, type, scale)
+        link = LINKS["identity"] if scale == "link" else family.mean_link
+        ends = Spread.independent(point, se).interval(wanted.level, link)
+    elif scale == "link" or family.conjugate:
+        se = (
+            target.errors(known, type, "link").square() + target.given_past("link").variance
+        ).sqrt()
+        ends = Spread.independent(point, se).interval(wanted.level)
+    else:
+        eta, extra = (
+            target.given_past("link"),
+            target.done.model.extra(target.done.theta, target.rows.rows),
+        )
+        centre, slope = family.mean(eta.mean, extra), family.mean_slope(eta.mean, extra)
+        of_centre, of_mean = target.errors_of_means(known, eta)
+        around = (of_centre.square() + slope.square() * eta.variance).sqrt()
+        ends = Spread.independent(centre, around).interval(wanted.level, family.mean_link)
+        se = (of_mean.square() + target.given_past("response").variance).sqrt()
     return {"se": se, "lower": ends[:, 0], "upper": ends[:, 1]}
 
 
 def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str, Tensor]:
-    """Standard deviation and quantiles of a new outcome, by simulation of eta and y.
+    """Standard deviation and quantiles of a new outcome.
 
-    In closed form where the likelihood is exact.
+    In closed form where it is normal, else by simulation of eta and y.
     """
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
-    done, rows = target.done, target.rows.rows
+    done, rows, type = target.done, target.rows.rows, wanted.type
     family, extra = done.model.family, done.model.extra(done.theta, rows)
-    spread = _of_theta(target, known, wanted.type, "link")
-    if done.likelihood.normal and wanted.type == "subject":  # eta | y and y | eta are normal
-        eta, own = target.predictor(wanted.type)
-        variance = family.variance(eta, rows.data, extra)
-        se = (spread.square() + own + variance).sqrt()
-        z = float(special.ndtri(0.5 + wanted.level / 2))
-        return {"se": se, "lower": eta - z * se, "upper": eta + z * se}
-    size = (wanted.draws, target.rows.n_rows)
-    generator = torch.Generator().manual_seed(target.seed + 41)
-    noise = torch.randn(*size, generator=generator, dtype=torch.float64)
-    if wanted.type == "subject":
-        eta = posterior_draws(done, target.past, target.rows, wanted.draws, target.seed)
-    else:  # a population mean has no random effect of its own; a new outcome of anyone has
-        eta, own = target.predictor(wanted.type)
-        spread = (spread.square() + own).sqrt()
-    y = family.simulate(eta + spread * noise, rows.data, extra, generator) / rows.data.trials
+    # b of anyone has mean zero: theta moves the middle of the population as the mean subject
+    spread = target.errors(known, "subject" if type == "subject" else "mean_subject", "link")
     tail = (1 - wanted.level) / 2
+    if target.normal(type):
+        eta, own = target.predictor(type)
+        se = (spread.square() + own + family.variance(eta, rows.data, extra)).sqrt()
+        z = float(special.ndtri(1 - tail))
+        return {"se": se, "lower": eta - z * se, "upper": eta + z * se}
+    generator = torch.Generator().manual_seed(target.seed + 41)
+    size = (wanted.draws, target.rows.n_rows)
+    noise = torch.randn(*size, generator=generator, dtype=torch.float64)
+    eta = target.draws(type, wanted.draws) + spread * noise
+    y = family.simulate(eta, rows.data, extra, generator) / rows.data.trials
     ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return {"se": y.std(0), "lower": ends[0], "upper": ends[1]}

@@ -13,21 +13,32 @@ from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
+from dgmm.model import Model
 from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
 __all__ = [
     "Predictive",
+    "average_slope",
     "given_history",
+    "given_history_by_scale",
     "marginal",
+    "marginal_link",
     "mean_subject",
+    "normal_effects",
     "outcomes_seen",
     "posterior_draws",
     "random_effects",
 ]
 
 POPULATION_NODES = 61
+
+FARTHEST = 16.0
+"""Standard deviations from the mean beyond which no node and no draw lies."""
+
+HALVINGS = 64
+"""Bisections that leave nothing but rounding of such a range."""
 
 
 def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
@@ -56,16 +67,24 @@ def given_history(
     without any has the prior as posterior. Several starts are averaged with weights p(y_i seen)
     under each, ``theta`` standing for the start that is reported.
     """
+    return given_history_by_scale(done, theta, history, target, (scale,), seed)[0]
+
+
+def given_history_by_scale(
+    done: Estimate, theta: Theta, history: Panel, target: Panel, scales: Sequence[str], seed: int
+) -> list[Predictive]:
+    """:func:`given_history` on several scales, of one posterior."""
     if done.model.serial and not history.masked:
         both, place = history.joined(target, done.observed.rows.data)
-        every = given_history(done, theta, both, replace(both, masked=False), scale, seed)
-        return Predictive(every.mean[place], every.variance[place])
+        rows = replace(both, masked=False)
+        every = given_history_by_scale(done, theta, both, rows, scales, seed)
+        return [Predictive(one.mean[place], one.variance[place]) for one in every]
     found = [_posterior(one, history, seed) for one in _starts(done, theta)]
-    each = [posterior.predictive(target, scale) for posterior in found]
-    if len(each) == 1:
-        return each[0]
+    if len(found) == 1:
+        return [found[0].predictive(target, scale) for scale in scales]
     log_density = torch.stack([posterior.log_density() for posterior in found])
-    return _averaged(each, torch.softmax(log_density, 0)[:, target.subject])
+    weight = torch.softmax(log_density, 0)[:, target.subject]
+    return [_averaged([one.predictive(target, scale) for one in found], weight) for scale in scales]
 
 
 def _posterior(at: Point, history: Panel, seed: int) -> Posterior:
@@ -132,20 +151,57 @@ def marginal(
     return _averaged(found, torch.full((len(found), 1), 1 / len(found), dtype=torch.float64))
 
 
+def marginal_link(done: Estimate, theta: Theta, target: Panel) -> Tensor:
+    """The eta at which g^-1(eta) = E g^-1(eta_i): the link of the population average, (N,).
+
+    By bisection, as the mean of y may be no g^-1 (of a zero-inflated count, say).
+    """
+    model = done.model
+    eta, wanted = marginal(done, theta, target, "link"), marginal(done, theta, target, "response")
+    with torch.no_grad():
+        extra = model.extra(theta, target.rows)
+        reach = FARTHEST * len(done.points) * eta.variance.sqrt()
+        low, high = eta.mean - reach, eta.mean + reach
+        rising = model.family.mean(high, extra) >= model.family.mean(low, extra)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            above = (model.family.mean(middle, extra) > wanted.mean) == rising
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    return (low + high) / 2
+
+
+def average_slope(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Tensor:
+    """E d g^-1(eta) / d eta of normal eta, (N,)."""
+    e, weight = _population_rule()
+    with torch.no_grad():
+        at = eta.mean + e * eta.variance.sqrt()
+        slope = model.family.mean_slope(at, model.extra(theta, target.rows))
+    return (weight * slope).sum(0)
+
+
+def normal_effects(model: Model) -> bool:
+    """Whether eta is linear in b ~ N(0, I), hence normal over the population."""
+    return all(latent.linear for latent in model.latents) and not any(model.targets)
+
+
+def _population_rule() -> tuple[Tensor, Tensor]:
+    """Nodes and weights of N(0, 1), (M, 1) each."""
+    nodes = gauss_hermite(1, POPULATION_NODES)
+    return nodes.e[..., 0], torch.softmax(nodes.log_weight - 0.5 * nodes.e[..., 0].square(), 0)
+
+
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
     model, theta = one.model.sized(target), one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
-    if all(latent.linear for latent in model.latents) and not any(model.targets):
-        nodes = gauss_hermite(1, POPULATION_NODES)
-        weight = torch.exp(nodes.log_weight - 0.5 * nodes.e[..., 0].square())
-        weight = (weight / weight.sum())[..., None]
+    if normal_effects(model):
+        e, weight = (one[..., None] for one in _population_rule())
         with torch.no_grad():
             ready = model.prepare(theta)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
                 spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
-                value = model.mu1(ready, block.rows) + nodes.e * spread
+                value = model.mu1(ready, block.rows) + e * spread
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, block.rows))
                 first = (weight * value).sum(0)

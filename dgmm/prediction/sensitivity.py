@@ -26,7 +26,7 @@ from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
 
-__all__ = ["mean_slopes", "population_slopes", "response_slopes", "subject_slopes"]
+__all__ = ["link_slopes", "mean_slopes", "population_slopes", "response_slopes", "subject_slopes"]
 
 CELLS = 8_000_000
 """Largest number of (row, parameter) or (row, node, hidden unit) derivatives held at once."""
@@ -112,34 +112,75 @@ def population_slopes(model: Model, theta: Theta, target: Panel) -> Derivative:
 
 
 def response_slopes(
-    model: Model, theta: Theta, target: Panel, eta: Tensor, of_link: Derivative
+    model: Model,
+    theta: Theta,
+    target: Panel,
+    eta: Tensor,
+    of_link: Derivative,
+    average: Tensor | None = None,
 ) -> Derivative:
-    """d g^-1(eta) / d theta from d eta / d theta at eta (N,); extra parameters move g^-1 too."""
+    """d g^-1(eta) / d theta from d eta / d theta at eta (N,); extra parameters move g^-1 too.
+
+    average: (N,) mean of d g^-1(eta) / d eta where eta has a distribution that moves along; then
+        the derivatives of E g^-1(eta) follow as N further values.
+    """
     names = [*of_link.packing.shapes, *(["extra"] if model.family.extra else [])]
-    packing, columns = model.packing.only(names), target.rows.columns()
-    from_link = packing.positions(of_link.packing.shapes)
-    from_extra = packing.positions(["extra"])
-
-    def lane(extra: Tensor, point: Tensor, *own: Tensor) -> Tensor:
-        one = target.rows.like(_grown(_grown(own)))
-        return model.family.mean(point[None, None], model.extra({"extra": extra}, one))[0, 0]
-
-    in_dims = (None, 0, *([0] * len(columns)))
-    of_extra: Callable[..., Tensor] = _quiet(
-        torch.func.vmap(torch.func.grad(lane), in_dims=in_dims)
-    )
+    packing = model.packing.only(names)
+    from_link, from_extra = packing.positions(of_link.packing.shapes), packing.positions(["extra"])
+    of_extra = _extra_slopes(model, theta, target, eta)
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         slope = model.family.mean_slope(eta, model.extra(theta, target.rows)).detach()
         for at, J in of_link.blocks():
             found = torch.zeros(len(at), packing.size, dtype=torch.float64)
             found[:, from_link] = slope[at, None] * J
-            if len(from_extra):
-                own = (column[at] for column in columns)
-                found[:, from_extra] += of_extra(theta["extra"].detach(), eta[at], *own)
+            found[:, from_extra] += of_extra(at)
             yield at, found
+            if average is not None:
+                other = found.clone()
+                other[:, from_link] += (average - slope)[at, None] * J
+                yield at + target.n_rows, other
 
     return Derivative(packing, blocks)
+
+
+def link_slopes(
+    model: Model, theta: Theta, target: Panel, eta: Tensor, of_mean: Derivative
+) -> Derivative:
+    """d eta / d theta of the eta (N,) at which g^-1(eta) is a mean, from d mean / d theta."""
+    packing = of_mean.packing
+    from_extra = packing.positions(["extra"])
+    of_extra = _extra_slopes(model, theta, target, eta)
+
+    def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+        slope = model.family.mean_slope(eta, model.extra(theta, target.rows)).detach()
+        for at, J in of_mean.blocks():
+            found = J.clone()
+            found[:, from_extra] -= of_extra(at)
+            yield at, found / slope[at, None]
+
+    return Derivative(packing, blocks)
+
+
+def _extra_slopes(
+    model: Model, theta: Theta, target: Panel, eta: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """d g^-1(eta) / d extra, (n, size of extra), of rows given by position (n,)."""
+    columns = target.rows.columns()
+
+    def lane(extra: Tensor, point: Tensor, *own: Tensor) -> Tensor:
+        one = target.rows.like(_grown(_grown(own)))
+        return model.family.mean(point[None, None], model.extra({"extra": extra}, one))[0, 0]
+
+    in_dims = (None, 0, *([0] * len(columns)))
+    slope: Callable[..., Tensor] = _quiet(torch.func.vmap(torch.func.grad(lane), in_dims=in_dims))
+
+    def at_rows(at: Tensor) -> Tensor:
+        if not model.family.extra:
+            return torch.zeros(len(at), 0, dtype=torch.float64)
+        return slope(theta["extra"].detach(), eta[at], *(column[at] for column in columns))
+
+    return at_rows
 
 
 @dataclass(frozen=True)

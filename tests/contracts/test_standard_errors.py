@@ -194,23 +194,19 @@ def test_predictions_move_with_all_that_is_estimated(
     found = fit.predict(rows, type=type, scale=scale, interval="confidence")["se"].to_numpy()
 
     def expected(one: Fit) -> np.ndarray:
-        if type != "subject" or scale == "link":
-            values: np.ndarray = one.predict(rows, type=type, scale=scale)["fit"].to_numpy()
-            return values
-        eta = torch.tensor(one.predict(rows, type=type, scale="link")["fit"].to_numpy())
-        return one.estimate.model.family.mean(eta, one.estimate.theta["extra"]).numpy()
+        values: np.ndarray = one.predict(rows, type=type, scale=scale)["fit"].to_numpy()
+        return values
 
     error = brute_force(fit, expected)
-    if type == "subject":  # the variance of a subject's own b comes on top
+    if type == "subject":  # the variance over a subject's own b comes on top
         assert (found > error).all()
-        model, done = fit.estimate.model, at_theta(fit, fit.estimate.theta).estimate
-        own = given_history(done, done.theta, *_history(fit, rows), "link", 0)
-        slope = model.family.mean_slope(own.mean, done.theta["extra"]) if scale != "link" else 1.0
-        error = np.sqrt(error**2 + (own.variance * slope**2).numpy())
+        done = at_theta(fit, fit.estimate.theta).estimate
+        own = given_history(done, done.theta, *_history(fit, rows), scale, 0)
+        error = np.sqrt(error**2 + own.variance.numpy())
     np.testing.assert_allclose(found, error, rtol=5e-3)
 
 
-@pytest.mark.parametrize(("type", "scale"), [*PREDICTIONS[:2], PREDICTIONS[3]])
+@pytest.mark.parametrize(("type", "scale"), PREDICTIONS[:4])
 def test_neural_effects_move_predictions_as_their_derivatives_say(
     type: str, scale: str, fits: Callable[[str, str], Fit]
 ) -> None:
