@@ -18,7 +18,11 @@ import pytest
 
 import dgmm
 from dgmm import Fit, mixed_model
+from dgmm.design import build_design
 from dgmm.design.labels import factorize, joined_label, label_key, natural_order, plain_label
+from dgmm.formula import parse_formula
+from dgmm.panel import Panel
+from dgmm.variational.training import _uniform
 
 DAYS = [datetime.date(2020, 1, 31), datetime.date(2020, 2, 29), datetime.date(2021, 12, 1)]
 TIMES = [datetime.datetime(2020, 1, 31, hour) for hour in (1, 2, 3)]
@@ -203,3 +207,15 @@ def test_nested_groups_with_colons_are_separate_subjects() -> None:
     np.testing.assert_allclose(fit.predict(frame, history=frame)["fit"], other.fitted(), rtol=1e-8)
     found = fit.ranef()["(Intercept)"]
     assert found['"a:b":c'] < -10 < found['a:"b:c"'] < 0
+
+
+def test_seeds_of_a_subject_do_not_hang_on_the_type_of_its_id() -> None:
+    """Draws of importance sampling and the subjects that a training holds out."""
+    content = pd.DataFrame(columns("integer"))
+    found = []
+    for kind in (int, float, str, "Int64", "category"):
+        frame = content.assign(id=content["id"].astype(kind))
+        panel = Panel.from_design(build_design(parse_formula("y ~ x + (1 | id)"), frame))
+        found.append((panel.keys, [_uniform(one) for one in panel.ids]))
+    assert all(one == found[0] for one in found)
+    assert len(set(found[0][0])) == 3

@@ -127,7 +127,7 @@ def _known_levels(memory: GroupingSpecification) -> np.ndarray:
 
 def _places(labels: np.ndarray, known: Sequence[Any]) -> np.ndarray:
     place = {label_key(label): code for code, label in enumerate(known)}
-    return np.array([place.get(label_key(label), -1) for label in labels], dtype=np.int64)
+    return np.array([place.get(label_key(label), -1) for label in labels.tolist()], dtype=np.int64)
 
 
 def _look_up(places: Sequence[np.ndarray], memory: GroupingSpecification) -> np.ndarray:

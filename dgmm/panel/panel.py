@@ -240,7 +240,8 @@ class Panel:
         A subject without a label (None) is like no other.
         """
         place = {label_key(label): j for j, label in enumerate(self.ids.tolist())}
-        where = np.array([-1 if one is None else place.get(label_key(one), -1) for one in ids])
+        found = (-1 if one is None else place.get(label_key(one), -1) for one in ids.tolist())
+        where = np.fromiter(found, dtype=np.int64, count=len(ids))
         known = np.flatnonzero(where >= 0)
         chosen = self.select(where[known])
         count = torch.zeros(len(ids), dtype=torch.long)

@@ -56,18 +56,22 @@ def predict(
                         outcome the prior stands: the population average, with a warning
                         where an id or the history of a subject is missing
         "mean_subject"  h(mu1), the subject whose random part is zero
-        "marginal"      E h(eta) over subjects
+        "marginal"      E g^-1(eta) over subjects; on the link scale the eta of this mean
     scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
         (the probability of every category, a column each by its name).
     interval: "confidence" for the expected value (all parameters, network weights too, and the
         random effects of a subject; parameters at a boundary are held), "prediction" for a new
-        outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial).
+        outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial):
+        of the subject, of the mean subject, or of anyone in the population.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
+    draws: simulated outcomes behind a prediction interval; none are needed where eta and y given
+        eta are normal.
 
     newdata and history are frames of any library or dicts of columns; ids are matched by value,
     whatever type they are written in.
 
-    Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``. A row outside of the
+    Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``: se is the standard
+    deviation on the scale asked for, the ends are those of the link scale. A row outside of the
     row space of the design (an empty cell of ``f * h``, a level without outcomes) is not estimable:
     it is missing, and a warning names the coefficient that it needs.
 
