@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from conftest import data as shipped
 from scipy import stats
@@ -47,6 +48,15 @@ def test_frames_are_copies_with_a_complete_outcome_in_the_users_order(
     pd.testing.assert_frame_equal(again[2], completed[2])
     # the draws of a number do not depend on how many are asked for
     pd.testing.assert_frame_equal(fit.impute(m=1, seed=1, data=holes)[0], completed[0])
+
+
+def test_a_frame_of_any_library_is_completed(fit: Fit, holes: pd.DataFrame) -> None:
+    name = fit.formula.split("~")[0].strip()
+    expected = fit.impute(m=1, seed=1, data=holes)[0][name].to_numpy()
+    columns = {column: holes[column].tolist() for column in holes}
+    for frame in (columns, pl.DataFrame(columns), pl.DataFrame(columns).lazy()):
+        found = fit.impute(m=1, seed=1, data=frame)[0]
+        np.testing.assert_allclose(found[name], expected, rtol=1e-12)
 
 
 def test_without_data_frames_hold_what_the_fit_keeps(fit: Fit, holes: pd.DataFrame) -> None:

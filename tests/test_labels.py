@@ -20,6 +20,7 @@ import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.design import build_design
 from dgmm.design.labels import factorize, joined_label, label_key, natural_order, plain_label
+from dgmm.design.variables import read_column, recall_column
 from dgmm.formula import parse_formula
 from dgmm.panel import Panel
 from dgmm.variational.training import _uniform
@@ -219,3 +220,30 @@ def test_seeds_of_a_subject_do_not_hang_on_the_type_of_its_id() -> None:
         found.append((panel.keys, [_uniform(one) for one in panel.ids]))
     assert all(one == found[0] for one in found)
     assert len(set(found[0][0])) == 3
+
+
+@pytest.mark.parametrize("levels", [BIG, [np.float32(0.1), np.float32(2)], [True, False]])
+def test_levels_of_a_category_do_not_pass_through_floats(levels: list[Any]) -> None:
+    known = read_column(pd.Series(pd.Categorical(levels)), "g").variable
+    assert known.levels == tuple(sorted(map(plain_label, levels)))
+    for series in (pd.Series(levels), pd.Series([*levels, None], dtype=object)):
+        found = recall_column(series, known)
+        assert [known.levels[code] for code in found.values[: len(levels)]] == [
+            plain_label(level) for level in levels
+        ]
+
+
+def test_two_factors_of_dates_are_found_by_another_library_and_after_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    day, site = rng.permutation(np.repeat(DAYS, 20)).tolist(), np.tile(list("abcd"), 15).tolist()
+    y = [5.0 * DAYS.index(one) + e for one, e in zip(day, rng.normal(size=60), strict=True)]
+    frame = pd.DataFrame({"day": pd.to_datetime(day), "site": site, "y": y})
+    fit = mixed_model("y ~ 1 + (1 | day) + (1 | site)", frame, se=None, verbose=0)
+    fit.save(tmp_path / "fit")
+    other = pl.DataFrame({"day": day, "site": site})
+    for one in (fit, dgmm.load(tmp_path / "fit")):
+        np.testing.assert_allclose(one.predict(other)["fit"], fit.fitted(), rtol=1e-8)
+        assert one.ranef()["day"].index.tolist() == [str(one) for one in sorted(DAYS)]
+    with pytest.warns(UserWarning, match="no column `day`: .* population of `day`"):
+        found = fit.predict(other.drop("day"))["fit"]
+    assert found.std() < 1 < fit.fitted().std()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from conftest import FORMULAS, data
 from scipy import integrate, stats
@@ -152,6 +153,10 @@ def test_a_dict_of_columns_is_a_frame(sleepstudy: Fit) -> None:
     assert several.tolist() == pytest.approx(sleepstudy.fitted().iloc[[3, 4]].tolist())
     scores = sleepstudy.log_score(columns)
     pd.testing.assert_frame_equal(scores, sleepstudy.log_score(frame))
+    lazy = pl.DataFrame(columns).lazy()
+    np.testing.assert_allclose(sleepstudy.predict(lazy)["fit"], sleepstudy.predict(frame)["fit"])
+    with pytest.raises(ValueError, match="no column `Subject`"):
+        sleepstudy.log_score(frame.drop(columns="Subject"))
 
 
 def test_history_moves_a_count_model_towards_its_subject(epil: Fit) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design.expressions import unknown_column
-from dgmm.design.labels import label_key, plain_labels
+from dgmm.design.labels import factorize, label_key, plain_labels
 from dgmm.transforms import Factor
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
@@ -211,8 +211,9 @@ def recall_column(series: pd.Series, known: Variable) -> Column:
     """Read a column of new data as the kind, and with the levels, it had at the fit."""
     column = read_column(series, known.name)
     kind = column.variable.kind
-    if known.kind == "category":
-        return _recall_levels(column, known)
+    if known.kind == "category":  # labels are read from the data themselves, not from floats
+        exact = column if kind == "category" else _categories(known.name, *factorize(series))
+        return _recall_levels(exact, known)
     if kind == "category" or (known.kind == "boolean" and _not_boolean(column.values)):
         if not len(column.values) or column.missing.all():
             return Column(known, np.full(len(column.values), np.nan))
@@ -225,12 +226,6 @@ def _not_boolean(values: np.ndarray) -> bool:
 
 
 def _recall_levels(column: Column, known: Variable) -> Column:
-    if column.variable.kind != "category":
-        values = column.values
-        boolean = column.variable.kind == "boolean"
-        codes, levels = pd.factorize(values)
-        labels = [bool(v) if boolean else v for v in levels]
-        column = _categories(known.name, np.asarray(codes), labels)
     column = column.only_used_levels()
     place = {label_key(level): code for code, level in enumerate(known.levels)}
     table = np.array([place.get(label_key(v), -2) for v in column.variable.levels] + [-1])
