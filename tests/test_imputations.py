@@ -54,8 +54,8 @@ def test_a_frame_of_any_library_is_completed(fit: Fit, holes: pd.DataFrame) -> N
     name = fit.formula.split("~")[0].strip()
     expected = fit.impute(m=1, seed=1, data=holes)[0][name].to_numpy()
     columns = {column: holes[column].tolist() for column in holes}
-    for frame in (columns, pl.DataFrame(columns), pl.DataFrame(columns).lazy()):
-        found = fit.impute(m=1, seed=1, data=frame)[0]
+    for given in (columns, pl.DataFrame(columns), pl.DataFrame(columns).lazy()):
+        found = fit.impute(m=1, seed=1, data=given)[0]
         np.testing.assert_allclose(found[name], expected, rtol=1e-12)
 
 

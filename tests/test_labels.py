@@ -247,3 +247,12 @@ def test_two_factors_of_dates_are_found_by_another_library_and_after_a_file(tmp_
     with pytest.warns(UserWarning, match="no column `day`: .* population of `day`"):
         found = fit.predict(other.drop("day"))["fit"]
     assert found.std() < 1 < fit.fitted().std()
+
+
+def test_a_label_written_in_two_ways_is_one_subject_and_named() -> None:
+    content = columns("integer")
+    both = pd.DataFrame({**content, "id": pd.Series([1, "1", *content["id"][2:]], dtype=object)})
+    with pytest.warns(UserWarning, match="`id` holds 1 as text and as another type: each is one"):
+        fit = mixed_model("y ~ x + (1 | id)", both, se=None, verbose=0)
+    np.testing.assert_allclose(fit.fitted(), fitted("integer", "pandas").fitted(), rtol=1e-8)
+    assert fit.ranef().index.tolist() == [1, 2, 10]

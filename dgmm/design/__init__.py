@@ -11,8 +11,8 @@ from dgmm.design.estimable import Alias, Departures
 from dgmm.design.given import beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
-from dgmm.design.response import first_category
 from dgmm.design.labels import label_key
+from dgmm.design.response import first_category
 from dgmm.design.specification import Specification
 from dgmm.design.variables import Column, Table, Variable, take_rows
 

@@ -20,6 +20,7 @@ from dgmm.design.grouping import (
     recall_grouping,
 )
 from dgmm.design.incomplete import LeftOut, complete_rows
+from dgmm.design.labels import written_twice
 from dgmm.design.specification import Specification, expressions
 from dgmm.design.variables import Column, Table, read_column, recall_column
 from dgmm.formula import Formula, split_group
@@ -100,6 +101,9 @@ def read_frame(table: Table, request: Request) -> Frame:
     if request.outcome:  # an outcome belongs to a subject
         missing |= {name: one.isna().to_numpy() for name, one in groups.items()}
     rows, left_out = complete_rows(missing, table.size, request.strict)
+    messages = [str(left_out)] if left_out.rows else []
+    if request.spec is None:
+        messages += _written_twice(groups)
     if len(rows) < table.size:
         columns = {name: column.take(rows) for name, column in columns.items()}
         groups = {name: one.iloc[rows] for name, one in groups.items()}
@@ -125,7 +129,7 @@ def read_frame(table: Table, request: Request) -> Frame:
         rows=rows,
         index=table.index[rows],
         left_out=left_out,
-        messages=(str(left_out),) if left_out.rows else (),
+        messages=tuple(messages),
         has_outcome=request.outcome,
         intercept=request.intercept,
         ordered=request.ordered,
@@ -184,6 +188,15 @@ def _group_series(table: Table, request: Request) -> dict[str, pd.Series]:
             error = unknown_column(name, table.names)
             raise ExpressionError(f"group `{name}` is not a column: {error}", name)
     return found
+
+
+def _written_twice(groups: dict[str, pd.Series]) -> list[str]:
+    twice = {name: written_twice(series) for name, series in groups.items()}
+    return [
+        f"`{name}` holds {', '.join(labels[:5])} as text and as another type: each is one level"
+        for name, labels in twice.items()
+        if labels
+    ]
 
 
 def _groupings(

@@ -23,8 +23,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["factorize", "joined_label", "label_array", "label_key", "natural_order", "plain_label",
-           "plain_labels"]  # fmt: skip
+__all__ = [
+    "factorize",
+    "joined_label",
+    "label_array",
+    "label_key",
+    "natural_order",
+    "plain_label",
+    "plain_labels",
+    "written_twice",
+]
 
 Plain = str | bool | int | float
 
@@ -112,6 +120,16 @@ def factorize(series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     rank = np.empty(len(order) + 1, dtype=np.int64)
     rank[order], rank[-1] = np.arange(len(order)), -1
     return rank[codes], labels[order]
+
+
+def written_twice(series: pd.Series) -> list[str]:
+    """Return the labels that a column holds as text and as something else, 1 beside "1"."""
+    if series.dtype != object or pd.api.types.infer_dtype(series) in _ALIKE:
+        return []
+    plain = [plain_label(label) for label in series[series.notna()]]
+    texts = {label for label in plain if isinstance(label, str)}
+    others = {label_key(label) for label in plain if not isinstance(label, str)}
+    return sorted(texts & others)
 
 
 def natural_order(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
