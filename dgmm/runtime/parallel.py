@@ -33,7 +33,7 @@ def processors() -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Mini-batches are small: a second thread costs more in waiting than it computes."""
+    """Within, torch takes one thread: a second costs small mini-batches more than it computes."""
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -49,13 +49,12 @@ def each(
 
     Workers end with the process that started them, whatever ended it.
     """
-    workers = min(workers, len(todo))
-    if workers < 2:
+    if workers == 1 or len(todo) < 2:
         yield from map(task, todo)
         return
     parent = os.getpid()
     pool = Parallel(
-        n_jobs=workers,
+        n_jobs=min(workers, len(todo)),
         return_as="generator",
         batch_size=1,
         initializer=_end_with,
@@ -71,7 +70,7 @@ def each(
 
 
 def _apart(task: Callable[[Given], Result], one: Given, parent: int) -> tuple[Result, list[Told]]:
-    """The result, and the warnings of a process whose user nobody is."""
+    """The result, and the warnings, which nobody would see in a process of its own."""
     if os.getpid() == parent:  # joblib takes threads within a worker
         return task(one), []
     with one_thread(), warnings.catch_warnings(record=True) as caught:
