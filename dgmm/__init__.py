@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dgmm import datasets, families, plots, studies
     from dgmm.api import lm_list, load, mixed_model
+    from dgmm.checking import check_family
     from dgmm.comparison import compare
     from dgmm.estimate import Control
     from dgmm.families import Family
@@ -76,6 +77,7 @@ __all__ = [
     "anova",
     "bic",
     "bootstrap",
+    "check_family",
     "coef",
     "compare",
     "confint",
@@ -133,6 +135,7 @@ HOMES = {
     "Fit": "fit",
     "FormulaError": "formula",
     "Tuning": "tuning.cross_validation",
+    "check_family": "checking",
     "compare": "comparison",
     "lm_list": "api",
     "load": "api",

@@ -249,6 +249,11 @@ class Family(ABC):
         return tuple(name.removeprefix(f"{_prefix(name)}_") for name in self.extra)
 
     @property
+    def atoms(self) -> tuple[float, ...]:
+        """Outcomes of positive probability of a distribution that is continuous elsewhere."""
+        return ()
+
+    @property
     def yes_or_no(self) -> bool:
         """Whether the outcome may be a variable of two values, such as yes and no."""
         return self.support in ("binary", "trials", "ordered")

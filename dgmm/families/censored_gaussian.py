@@ -59,6 +59,10 @@ class CensoredGaussian(Family):
         refuse((y < lower) | (y > upper), y, message, "Record censored values at the bound.")
         return y, trials, weights
 
+    @property
+    def atoms(self) -> tuple[float, ...]:
+        return tuple(end for end in self.bounds if end is not None)
+
     def without_residual(self, data: Observations) -> Tensor | None:
         y, (lower, upper) = self.response(data), self._ends()
         return torch.where((y > lower) & (y < upper), y, torch.nan)

@@ -64,6 +64,10 @@ class Hurdle(Family):
             raise OutcomeError(error.message, int(np.flatnonzero(rows)[error.row])) from None
         return y, trials, weights
 
+    @property
+    def atoms(self) -> tuple[float, ...]:
+        return (0.0,) if self.base.support == "positive" else ()
+
     def without_residual(self, data: Observations) -> Tensor | None:
         eta = super().without_residual(data)
         return None if eta is None else torch.where(data.y > 0, eta, torch.nan)
@@ -164,6 +168,8 @@ class Hurdle(Family):
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
         zeros = (data.y == 0).to(mu.dtype).mean().clamp(0.01, 0.99)
         some = (data.y > 0) | (self.base.support == "counts")
+        if not bool(some.any()):  # no outcome to learn from
+            data, some = data._replace(y=torch.ones_like(data.y)), ~some
         inner = Observations(*(column[some] for column in data))
         return torch.cat([self.base.start_extra(inner, mu[some]), torch.logit(zeros).reshape(1)])
 

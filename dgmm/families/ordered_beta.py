@@ -58,6 +58,10 @@ class OrderedBeta(Family):
         refuse((y < lower) | (y > upper), y, message, "Give the interval as bounds=(a, b).")
         return y, trials, weights
 
+    @property
+    def atoms(self) -> tuple[float, ...]:
+        return self.bounds
+
     def without_residual(self, data: Observations) -> Tensor | None:
         u = (self.response(data) - self.bounds[0]) / self.width
         return torch.where((u > 0) & (u < 1), self.link.forward(u), torch.nan)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.base import Extra, Family, Observations, slope_of
 
 __all__ = ["OwnFamily"]
 
@@ -19,16 +19,28 @@ class OwnFamily(Family, ABC):
         class Rayleigh(OwnFamily):            # p(y) = y / s^2 exp{-y^2 / (2 s^2)},  s = e^eta
             name = "rayleigh"
             links = ("log",)
+            support = "positive"
 
             def log_density(self, data, eta, extra):
                 z = data.y * torch.exp(-eta)
                 return data.weights * (torch.log(z) - eta - 0.5 * z**2)
 
-    That is enough for estimates, standard errors, tests and predictions of eta and g^-1(eta).
-    Further parameters are named in ``extra`` ("log_shape" is reported as its exponential) and start
-    at zero unless ``start_extra`` says better. ``mean`` is g^-1(eta) unless written. Residuals by
-    type "pearson" need ``variance``, simulation and intervals for new outcomes need ``simulate``,
-    and impossible outcomes are refused by ``read``.
+            def mean(self, eta, extra):        # g^-1(eta) unless written
+                return torch.exp(eta) * math.sqrt(math.pi / 2)
+
+            def predictor(self, mean, extra):  # the inverse of the mean, g unless written
+                return torch.log(mean / math.sqrt(math.pi / 2))
+
+        dgmm.check_family(Rayleigh(), y=[0.3, 0.8, 1.2, 1.9, 3.1])
+
+    That is enough for estimates, standard errors, tests and predictions. :func:`dgmm.check_family`
+    compares what is written with the density, and says which method is wrong.
+
+    ``support`` says which outcomes there are ("real" unless written). Further parameters are named
+    in ``extra`` ("log_shape" is reported as its exponential) and start at zero unless
+    ``start_extra`` says better. Residuals by type "pearson", R2 and ICC need ``variance``,
+    simulation and intervals for new outcomes need ``simulate``, and impossible outcomes are refused
+    by ``read``.
 
     The density must be made of torch operations with three derivatives, elementwise, and count the
     prior weights. Weights of scoring are the observed information, where it is positive.
@@ -57,6 +69,10 @@ class OwnFamily(Family, ABC):
 
     def start_mean(self, data: Observations) -> Tensor:
         return self.response(data).mean().expand(data.y.shape).clone()
+
+    def mean_slope(self, eta: Tensor, extra: Extra) -> Tensor:
+        """d E(y | eta) / d eta, by autograd."""
+        return slope_of(lambda point: self.mean(point, extra), eta, extra)
 
     def without_residual(self, data: Observations) -> Tensor | None:
         """Not known: a pilot value of the mean says nothing about a row."""
