@@ -122,6 +122,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
         ValueError: when the small model is not nested in the big one, naming what it has that the
             other has not.
     """
+    edges = _edges(small, big)
     missing = ~inside(small.X, big.X)
     if missing.any():
         listed = ", ".join(
@@ -146,7 +147,6 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             f"no known distribution and chi2({df}) is a rough guide; for a test give nsim= "
             "(parametric bootstrap)",
         )
-    edges = _edges(small, big)
     fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())
     for block in ours:
@@ -218,8 +218,7 @@ def _beyond(
 ) -> Mixture:
     """The null distribution when parameters of the family leave their boundary.
 
-    One of them has half a chi-squared distribution at zero, as a variance has: Self and Liang
-    (1987), case 5.
+    One of them has half a chi-squared distribution at zero, as a variance has.
     """
     columns = big.extra_columns()
     size = sum(columns[name].shape[1] for name in edges)
@@ -227,8 +226,8 @@ def _beyond(
         df = fixed + extra + size
         return Mixture(
             (df,),
-            "without it the coefficients of a modelled dispersion or zero-inflation mean nothing, "
-            f"so the likelihood ratio has no known distribution and chi2({df}) is a rough guide; "
+            "in the smaller model the coefficients of dispersion= or zi= mean nothing, so that the "
+            f"likelihood ratio has no known distribution and chi2({df}) is a rough guide; "
             "for a test give nsim= (parametric bootstrap)",
         )
     if random or len(edges) > 1:
