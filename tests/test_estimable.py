@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pandas as pd
 import pytest
 
 import dgmm
-from dgmm.design.estimable import dependent_columns
+from dgmm.design import Columns, Departures
+from dgmm.design.estimable import aliases, dependent_columns
 
 LEVELS = {"f": ["a", "b", "c"], "h": ["A", "B"]}
 GRID = pd.DataFrame([*product(*LEVELS.values())], columns=[*LEVELS]).assign(x=0.7, z=1.4)
@@ -196,3 +198,21 @@ def test_dependent_columns_are_judged_on_their_own_scale() -> None:
     assert dependent_columns(tied, names)["d"] == pytest.approx({"a": 1e-8, "c": 1e8})
     nearly = np.column_stack([X, X[:, 1] + 1e-6 * rng.normal(size=50)])
     assert dependent_columns(nearly, names) == {}
+
+
+@pytest.mark.parametrize("origin", [0.0, 2.4e6, 1e9])
+def test_equations_do_not_depend_on_the_origin_of_a_variable(origin: float) -> None:
+    """z = 2 (x - origin) + w / 100 holds in every row; moved by an hour in none."""
+    rng = np.random.default_rng(3)
+    x = origin + np.round(rng.normal(scale=3, size=200), 6)
+    w = rng.normal(size=200)
+    matrix = np.column_stack([np.ones(200), x, w, 2 * (x - origin) + 0.01 * w])
+    names = ("(Intercept)", "x", "w", "z")
+    block = Columns(matrix, names, (frozenset(),) * 4, names)
+    (found,) = aliases(block, np.ones(200, dtype=bool))
+    assert found.name == "z"
+    assert found.weights["x"] == pytest.approx(2, rel=1e-6)
+    assert found.weights["w"] == pytest.approx(0.01, rel=1e-4)
+    assert Departures.of({"fixed": block}, {"fixed": (found,)}, 200).estimable.all()
+    moved = replace(block, matrix=matrix + np.array([0, 0, 0, 1 / 24]))
+    assert not Departures.of({"fixed": moved}, {"fixed": (found,)}, 200).estimable.any()
