@@ -27,7 +27,7 @@ COLUMNS = {
     ("text", "expected"),
     [
         ("x", X),
-        ("odd name", 3 * X),
+        ("`odd name`", 3 * X),
         ("I(x ** 2 + 1)", X**2 + 1),
         ("-x / 2 % 3", -X / 2 % 3),
         ("log(x)", np.log(X)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from formulaic.parser import DefaultFormulaParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +12,6 @@ from dgmm.formula import (
     NetworkTerm,
     Response,
     Syntax,
-    linear_terms,
     nested_formula,
     parse_formula,
     split_group,
@@ -118,7 +116,7 @@ def test_the_intercept_is_made_explicit(text: str, fixed: str):
     ("left", "kind", "parts"),
     [
         ("y", "plain", ("y",)),
-        ("`my y`", "plain", ("my y",)),
+        ("`my y`", "plain", ("`my y`",)),
         ("log(y)", "plain", ("log(y)",)),
         ("log(a/b)", "plain", ("log(a/b)",)),
         ("cbind(s, n - s)", "cbind", ("s", "n - s")),
@@ -166,7 +164,7 @@ def test_responses(left: str, kind: str, parts: tuple[str, ...]):
         ("y", "no `~`", "y"),
         ("y ~ x ~ z", "more than one `~`", "y ~ x ~ z"),
         ("y ~ x +", "nothing follows", "x +"),
-        ("y ~ x**", "cannot be read", "y ~ x**"),
+        ("y ~ x**", "cannot be read", "x**"),
         ("y ~ 2 + x", "a constant is no term", "2"),
         ("y ~ a %in% b", "write `a:b`", "a %in% b"),
         ("y ~ .:x", "term of its own", ".:x"),
@@ -226,25 +224,6 @@ def test_update_formula_names_what_is_not_there():
 
 def test_split_group():
     assert split_group("school:`the class`") == ("school", "the class")
-
-
-def test_formulaic_algebra_is_what_we_rely_on():
-    """Pins the private corner of formulaic used: expressions, methods and order of the terms."""
-    terms = DefaultFormulaParser(include_intercept=False).get_terms("1 + ns( t,3 )*b + `a b`:c.d")
-    found = [[(f.expr, f.eval_method.value) for f in term.factors] for term in terms]
-    assert found == [
-        [("1", "literal")],
-        [("ns(t, 3)", "python")],
-        [("b", "lookup")],
-        [("ns(t, 3)", "python"), ("b", "lookup")],
-        [("a b", "lookup"), ("c.d", "lookup")],
-    ]
-    assert [str(term) for term in linear_terms("1 + (a + b)^2 - a:b + a/c")] == [
-        "1",
-        "a",
-        "b",
-        "a:c",
-    ]
 
 
 NAMES = st.sampled_from(["x", "z", "trt", "log(w)", "ns(t, 3)", "I(x ** 2)", "`odd name`"])

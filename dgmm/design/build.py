@@ -16,16 +16,25 @@ import pandas as pd
 
 from dgmm.design.encoding import Columns, encode, single_levels
 from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
-from dgmm.design.expressions import Evaluator, ExpressionError
+from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.response import Outcome, first_category, read_outcome
 from dgmm.design.specification import Specification, block_texts
 from dgmm.design.variables import Column, Table, read_column
-from dgmm.formula import Formula, FormulaError, LatentTerm, NetworkTerm
-from dgmm.formula.grammar import name_text
-from dgmm.formula.terms import formula_text
+from dgmm.formula import (
+    Formula,
+    FormulaError,
+    LatentTerm,
+    NetworkTerm,
+    formula_text,
+    linear_terms,
+    name_text,
+)
+from dgmm.formula.grammar import summands, whole_piece
+from dgmm.formula.terms import join_terms
+from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
 __all__ = ["Design", "LatentBlock", "NetworkBlock", "build_design", "rebuild"]
@@ -118,6 +127,7 @@ def build_design(
     table = Table.of(data)
     try:
         formula = _expand_dot(formula, table, weights, offset)
+        _refuse_outcome_as_covariate(formula, table)
         strict = missing_covariates == "error"
         request = Request(formula, weights, offset, strict, None, True, intercept, ordered)
         design = _assemble(formula, read_frame(table, request), None)
@@ -244,21 +254,34 @@ def _remember(
 
 def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
     """Replace `.` among the fixed terms by every column not used elsewhere in the formula."""
-    pieces = formula.fixed.split(" ")
-    if "." not in pieces:
+    if "." not in linear_terms(formula.fixed).factors:
         return formula
-    place = pieces.index(".")
-    if pieces[place - 1] != "+" or pieces.count(".") > 1:
+    terms = summands(whole_piece(formula.fixed))
+    places = [place for place, term in enumerate(terms) if term.piece.text == "."]
+    if len(places) != 1 or terms[places[0]].sign == "-":
         raise ValueError("`.` stands for all other columns and can only be added, once")
-    others = " ".join(pieces[: place - 1] + pieces[place + 1 :])
-    bare = replace(formula, fixed=others)
+    before, after = terms[: places[0]], terms[places[0] + 1 :]
+    bare = replace(formula, fixed=join_terms([*before, *after]))
     used = set(Request(bare).names(table.names)) | {name for name in given if isinstance(name, str)}
     free = [name_text(name) for name in table.names if name not in used]
     if not free:
         raise ValueError("`.` stands for all other columns, and there is none left")
-    fixed = " ".join([*pieces[:place], " + ".join(free), *pieces[place + 1 :]])
-    expanded = replace(formula, fixed=fixed)
+    fixed = join_terms(before) + "".join(f" + {name}" for name in free)
+    expanded = replace(formula, fixed=fixed + join_terms(after, leading=True))
     return replace(expanded, text=formula_text(expanded))
+
+
+def _refuse_outcome_as_covariate(formula: Formula, table: Table) -> None:
+    """The outcome explains itself without a residual; of two columns the second may, too."""
+    request = Request(formula)
+    outcome = names_of(formula.response.parts[0], table.names)
+    for name in (*request.covariate_names(table.names), *request.group_names()):
+        if name in outcome:
+            raise ExpressionError(
+                f"the outcome `{name}` also stands right of `~`, where it would explain itself; "
+                "take it out there",
+                name,
+            )
 
 
 def _independent(
@@ -281,7 +304,8 @@ def _independent(
                 f"`{one.name}` ({one.reason}{where * bool(more)})"
                 for one, more in zip(equations, varies, strict=True)
             ]
-            messages.append(f"dropped from the {_block_text(formula, key)}: {'; '.join(reasons)}")
+            what = listed(reasons, separator="; ")
+            messages.append(f"dropped from the {_block_text(formula, key)}: {what}")
     return left_out, tuple(messages)
 
 

@@ -6,6 +6,7 @@ level; without an intercept the first factor gets one column per level.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -14,9 +15,14 @@ from itertools import product
 import numpy as np
 
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
-from dgmm.formula import linear_terms
+from dgmm.formula import Terms, linear_terms, plain_name
 from dgmm.numerics.triangle import ROWS
-from dgmm.transforms import Factor
+from dgmm.runtime.listing import listed
+from dgmm.transforms import Contrast, Factor
+
+_FEW = 1_000
+_MOST_CELLS = 2**28
+"""Columns that are always built, and numbers in a matrix of more: 2 GiB of them."""
 
 Atom = tuple[np.ndarray, tuple[str, ...]]  # columns (N, k) and their names
 
@@ -45,37 +51,14 @@ class Columns:
         )
 
 
-@dataclass(frozen=True)
-class Terms:
-    """The expanded terms of a sum: each a tuple of expressions, and whether it has a 1."""
-
-    intercept: bool
-    terms: tuple[tuple[str, ...], ...]
-
-    @property
-    def factors(self) -> tuple[str, ...]:
-        """The expressions in order of first appearance."""
-        return tuple(dict.fromkeys(factor for term in self.terms for factor in term))
-
-
-def expand(text: str) -> Terms:
-    """Expand `1 + a * b` to its terms, factors within a term in order of first appearance."""
-    found = [tuple(factor.expr for factor in term.factors) for term in linear_terms(text)]
-    intercept = ("1",) in found
-    rest = [term for term in found if term not in (("1",), ("0",))]
-    order = {name: k for k, name in enumerate(dict.fromkeys(f for term in rest for f in term))}
-    for term in rest:
-        if any(factor.isdigit() for factor in term):
-            raise ExpressionError(f"`{':'.join(term)}`: a number cannot multiply a term; use I()")
-    return Terms(intercept, tuple(tuple(sorted(term, key=order.__getitem__)) for term in rest))
-
-
 def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False) -> Columns:
     """Build the columns of a sum; a network's inputs are coded beside an intercept, without it."""
-    terms = expand(text)
+    terms = linear_terms(text)
     intercept = terms.intercept or network
     values = {factor: _value(factor, evaluator, size) for factor in terms.factors}
     full = _first_factor(terms, values) if not intercept else None
+    if evaluator.learning:
+        _check_size(terms, values, size)
     columns = [np.ones((size, 1))] if terms.intercept else []
     names = ["(Intercept)"] if terms.intercept else []
     variables: list[frozenset[str]] = [frozenset()] if terms.intercept else []
@@ -85,16 +68,52 @@ def encode(text: str, evaluator: Evaluator, size: int, *, network: bool = False)
         atoms = []
         for factor in term:
             contrasts = (place, factor) != full and _has_margin(factor, term, earlier)
-            atoms.append(_atom(factor, values[factor], contrasts))
+            atoms.append(_atom(_label(factor), values[factor], contrasts))
         matrix, labels = _products(atoms, size)
         used = frozenset(n for factor in term for n in names_of(factor, evaluator.columns))
         columns.append(matrix)
         names += labels
         variables += [used] * len(labels)
-        owners += [":".join(term)] * len(labels)
+        owners += [":".join(map(_label, term))] * len(labels)
+    _check_names(names, owners)
     matrix = _side_by_side(columns, size)
     categories = tuple(factor for factor, one in values.items() if isinstance(one, Factor))
     return Columns(matrix, tuple(names), tuple(variables), tuple(owners), categories)
+
+
+def _check_size(terms: Terms, values: dict[str, np.ndarray | Factor], size: int) -> None:
+    """Refuse columns that no data could tell apart, or no memory hold, before they are built."""
+    width = {factor: _width(value) for factor, value in values.items()}
+    widths = [math.prod(width[factor] for factor in term) for term in terms.terms]
+    total = sum(widths)
+    if total <= _FEW or (total <= size and total * size <= _MOST_CELLS):
+        return
+    term = terms.terms[widths.index(max(widths))]
+    widest = max(term, key=width.__getitem__)
+    labels = getattr(values[widest], "levels", ())
+    which = f": {listed(map(repr, labels), 3)}; a date, or an id?" if labels else ""
+    raise ExpressionError(
+        f"the terms need {total:,} columns for {size:,} rows, {max(widths):,} of them "
+        f"`{':'.join(map(_label, term))}`, where `{_label(widest)}` has {width[widest]:,}{which}"
+    )
+
+
+def _width(value: np.ndarray | Factor) -> int:
+    if isinstance(value, Factor):
+        return len(value.levels)
+    return 1 if value.ndim == 1 else value.shape[1]
+
+
+def _check_names(names: Sequence[str], owners: Sequence[str]) -> None:
+    """Refuse two columns of one name, which no table could tell apart."""
+    first: dict[str, str] = {}
+    for name, owner in zip(names, owners, strict=True):
+        if name in first:
+            both = f"`{first[name]}` and `{owner}`" if owner != first[name] else f"`{owner}`"
+            raise ExpressionError(
+                f"two columns would be named {name!r}, of {both}; rename a column or a level"
+            )
+        first[name] = owner
 
 
 def _side_by_side(columns: Sequence[np.ndarray], size: int) -> np.ndarray:
@@ -109,7 +128,7 @@ def _side_by_side(columns: Sequence[np.ndarray], size: int) -> np.ndarray:
 
 def single_levels(text: str, evaluator: Evaluator) -> list[str]:
     """Return the factors of a sum that have one level only, hence no contrast."""
-    values = {factor: evaluator.value(factor) for factor in expand(text).factors}
+    values = {factor: evaluator.value(factor) for factor in linear_terms(text).factors}
     return [f for f, v in values.items() if isinstance(v, Factor) and len(v.levels) == 1]
 
 
@@ -117,6 +136,8 @@ def _value(factor: str, evaluator: Evaluator, size: int) -> np.ndarray | Factor:
     value = evaluator.value(factor)
     if isinstance(value, Factor):
         return value
+    if isinstance(value, (str, tuple, type(None), Contrast)):
+        raise ExpressionError(f"`{factor}` is not a column")
     array = np.asarray(value)
     if array.shape[:1] != (size,) or array.ndim > 2:
         raise ExpressionError(f"`{factor}` is not a column: it does not vary with the rows")
@@ -146,6 +167,11 @@ def _first_factor(terms: Terms, values: dict[str, np.ndarray | Factor]) -> tuple
 def _has_margin(factor: str, term: tuple[str, ...], earlier: Sequence[set[str]]) -> bool:
     rest = set(term) - {factor}
     return not rest or any(rest <= other for other in earlier)
+
+
+def _label(factor: str) -> str:
+    """Return what a table calls an expression: a column by its name, without back-quotes."""
+    return plain_name(factor) or factor
 
 
 def _atom(name: str, value: np.ndarray | Factor, contrasts: bool) -> Atom:

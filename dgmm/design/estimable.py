@@ -16,6 +16,7 @@ import numpy as np
 
 from dgmm.design.encoding import Columns
 from dgmm.numerics.triangle import triangle
+from dgmm.runtime.listing import listed
 
 __all__ = ["MEAN", "Alias", "Departures", "aliases", "constants", "dependent_columns"]
 
@@ -52,7 +53,7 @@ class Alias:
         if not self.weights:
             return "always zero"
         constant = list(self.weights) == [INTERCEPT]
-        return "constant" if constant else f"a combination of {', '.join(self.weights)}"
+        return "constant" if constant else f"a combination of {listed(self.weights)}"
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,16 @@ from __future__ import annotations
 import ast
 import difflib
 import functools
-import re
+import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from dgmm.formula.grammar import name_text
+from dgmm.design.from_r import hint_for
+from dgmm.formula import SpellingError, code_name, code_text, read_code
 from dgmm.transforms import FUNCTIONS, Contrast, Factor, State, Stateful
-
-_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`([^`]+)`")
-_ALIAS = "quoted\u00b7"  # the middle dot is legal in a Python name and in no R name
 
 _BINARY: dict[type[ast.operator], Any] = {
     ast.Add: np.add,
@@ -61,15 +59,10 @@ class ExpressionError(ValueError):
 @functools.lru_cache(maxsize=512)
 def parse_expression(text: str) -> ast.expr:
     """Return the syntax tree of one expression after checking every node of it."""
-
-    def alias(match: re.Match[str]) -> str:
-        name = match.group(1)
-        return match.group(0) if name is None else _ALIAS + name.encode().hex()
-
     try:
-        tree = ast.parse(_QUOTED.sub(alias, text.strip()), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ExpressionError(f"`{text}` is not an expression that can be read") from error
+        tree = read_code(text)
+    except SpellingError as error:
+        raise ExpressionError(str(error)) from error
     _check(tree, text)
     return tree
 
@@ -79,8 +72,7 @@ def _check(node: ast.expr, text: str) -> None:
     match node:
         case ast.Constant(value=bool() | int() | float() | str() | None):
             children: list[ast.expr] = []
-        case ast.Name() | ast.Attribute():
-            _name(node, text)
+        case ast.Name():
             children = []
         case ast.UnaryOp(operand=operand):
             children = [operand]
@@ -97,7 +89,7 @@ def _check(node: ast.expr, text: str) -> None:
         case ast.Tuple(elts=children) | ast.List(elts=children):
             pass
         case ast.Call(func=function, args=arguments, keywords=keywords):
-            _check_call(_name(function, text), keywords, text)
+            _check_call(_called(function, text), keywords, text)
             children = [*arguments, *(keyword.value for keyword in keywords)]
         case _:
             raise ExpressionError(
@@ -111,34 +103,27 @@ def _check(node: ast.expr, text: str) -> None:
 def _check_call(name: str, keywords: list[ast.keyword], text: str) -> None:
     if name not in FUNCTIONS or not callable(FUNCTIONS[name]):
         near = difflib.get_close_matches(name, FUNCTIONS, 1)
-        hint = f" Did you mean {near[0]}()?" if near else ""
-        raise ExpressionError(
-            f"`{text}`: there is no function {name}().{hint} A formula may call "
+        hint = hint_for(name) or (f"Did you mean {near[0]}()? " if near else "") + (
+            "A formula may call "
             + ", ".join(key for key, value in FUNCTIONS.items() if callable(value))
-            + "; networks are dnn(...) terms of their own",
-            name,
+            + "; networks are dnn(...) terms of their own"
         )
+        raise ExpressionError(f"`{text}`: there is no function {name}(). {hint}", name)
     if any(keyword.arg is None for keyword in keywords):
         raise ExpressionError(f"`{text}`: ** arguments are not known in a formula")
 
 
-def _name(node: ast.expr, text: str) -> str:
-    """Return the R name a Name or a chain of dots spells."""
-    match node:
-        case ast.Name(id=name):
-            quoted = name.startswith(_ALIAS)
-            return bytes.fromhex(name[len(_ALIAS) :]).decode() if quoted else name
-        case ast.Attribute(value=value, attr=attr):
-            return f"{_name(value, text)}.{attr}"
+def _called(node: ast.expr, text: str) -> str:
+    """Return the name of a function."""
+    if isinstance(node, ast.Name):
+        return code_name(node.id)
     raise ExpressionError(f"`{text}`: only names of columns and functions may stand here")
 
 
 def names_of(text: str, columns: Collection[str]) -> tuple[str, ...]:
     """Return the columns an expression reads, in order; a column wins over `pi`."""
-    if text in columns:
-        return (text,)
     found: dict[str, None] = {}
-    _collect(parse_expression(text), text, found)
+    _collect(parse_expression(text), found)
     read = tuple(name for name in found if name in columns or not _is_constant(name))
     for name in read:
         if name not in columns:
@@ -146,13 +131,13 @@ def names_of(text: str, columns: Collection[str]) -> tuple[str, ...]:
     return read
 
 
-def _collect(node: ast.AST, text: str, found: dict[str, None]) -> None:
-    if isinstance(node, (ast.Name, ast.Attribute)):
-        found[_name(node, text)] = None
+def _collect(node: ast.AST, found: dict[str, None]) -> None:
+    if isinstance(node, ast.Name):
+        found[code_name(node.id)] = None
         return
     for child in ast.iter_child_nodes(node):
         if not (isinstance(node, ast.Call) and child is node.func):
-            _collect(child, text, found)
+            _collect(child, found)
 
 
 def _is_constant(name: str) -> bool:
@@ -166,6 +151,7 @@ def unknown_column(name: str, columns: Collection[str], text: str = "") -> Expre
         return ExpressionError(f"`{name}` is a function: write {name}(...){where}", name)
     near = difflib.get_close_matches(name, map(str, columns), 1, 0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
+    hint = f" {hint_for(name)}" if hint_for(name) else hint
     shown = ", ".join(list(map(str, columns))[:30]) + (", ..." if len(columns) > 30 else "")
     message = f"there is no column `{name}`{where}.{hint} The columns are: {shown}"
     return ExpressionError(message, name)
@@ -182,8 +168,6 @@ class Evaluator:
 
     def value(self, text: str) -> Any:
         """Evaluate one expression to an array (N,) or (N, k), a Factor, or a number."""
-        if text in self.columns:
-            return self.columns[text]
         if text not in self._known:
             self._known[text] = self._evaluated(text)
         return self._known[text]
@@ -201,8 +185,8 @@ class Evaluator:
         match node:
             case ast.Constant(value=value):
                 return value
-            case ast.Name() | ast.Attribute():
-                return self._lookup(_name(node, ""))
+            case ast.Name(id=name):
+                return self._lookup(code_name(name))
             case ast.UnaryOp(op=op, operand=operand):
                 return _number(_UNARY[type(op)](_numeric(self._walk(operand))))
             case ast.BinOp(left=left, op=op, right=right):
@@ -231,9 +215,10 @@ class Evaluator:
         return np.asarray(result)
 
     def _call(self, node: ast.Call) -> Any:
-        function = FUNCTIONS[_name(node.func, "")]
+        function = FUNCTIONS[_called(node.func, "")]
         arguments = [self._walk(argument) for argument in node.args]
-        options = {str(k.arg): self._walk(k.value) for k in node.keywords}
+        options = {code_name(str(k.arg)): self._walk(k.value) for k in node.keywords}
+        _check_arguments(_called(node.func, ""), function, arguments, options)
         if isinstance(function, Stateful):
             return self._stateful(node, function, arguments, options)
         if not isinstance(function, Contrast) and function is not FUNCTIONS["I"]:
@@ -243,9 +228,7 @@ class Evaluator:
     def _stateful(
         self, node: ast.Call, function: Stateful, arguments: list[Any], options: dict[str, Any]
     ) -> Any:
-        key = expression_text(node)
-        if not arguments:
-            raise ExpressionError(f"`{key}`: name the column first, as in {function.name}(x)")
+        key = code_text(node)
         if self.learning and key not in self.states:
             self.states[key] = function.fit(*arguments, **options)
         if key not in self.states:
@@ -253,13 +236,25 @@ class Evaluator:
         return function.apply(arguments[0], self.states[key])
 
 
-def expression_text(node: ast.expr) -> str:
-    """Return the expression as text, the same however it was spaced, back-quotes restored."""
-
-    def restore(match: re.Match[str]) -> str:
-        return name_text(bytes.fromhex(match.group(1)).decode())
-
-    return re.sub(_ALIAS + r"([0-9a-f]+)", restore, ast.unparse(node))
+def _check_arguments(
+    name: str, function: Any, arguments: list[Any], options: dict[str, Any]
+) -> None:
+    """Refuse a call that the function cannot take, with its arguments by name."""
+    learnt = isinstance(function, Stateful)
+    signature = inspect.signature(function.fit if learnt else function)
+    known = list(signature.parameters)
+    if learnt and not arguments:
+        raise ExpressionError(f"{name}() needs a column first, as in {name}(x)")
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
+            hint = f"; did you mean {near[0]}=?" if near else ";"
+            listed = ", ".join(known[1:]) or "none"
+            raise ExpressionError(f"{name}() has no option {option}={hint} It has {listed}")
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise ExpressionError(f"{name}({', '.join(known)}): {error}") from error
 
 
 def _numeric(value: Any) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design.encoding import expand
 from dgmm.design.expressions import ExpressionError, names_of, unknown_column
 from dgmm.design.given import beside
 from dgmm.design.grouping import (
@@ -22,8 +21,15 @@ from dgmm.design.grouping import (
 from dgmm.design.incomplete import LeftOut, complete_rows
 from dgmm.design.labels import written_twice
 from dgmm.design.specification import Specification, expressions
-from dgmm.design.variables import Column, Table, read_column, recall_column
-from dgmm.formula import Formula, split_group
+from dgmm.design.variables import (
+    Column,
+    Table,
+    partly_labelled,
+    read_column,
+    recall_column,
+    refuse_dates,
+)
+from dgmm.formula import Formula, linear_terms, split_group
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Request:
 
     def covariate_names(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return the columns of all terms, time first, in order of appearance."""
-        latent = [factor for t in self.formula.latents for factor in expand(t.terms).factors]
+        latent = [factor for t in self.formula.latents for factor in linear_terms(t.terms).factors]
         return _names([*latent, *expressions(self.formula)], columns)
 
     def group_names(self) -> tuple[str, ...]:
@@ -103,7 +109,8 @@ def read_frame(table: Table, request: Request) -> Frame:
     rows, left_out = complete_rows(missing, table.size, request.strict)
     messages = [str(left_out)] if left_out.rows else []
     if request.spec is None:
-        messages += _written_twice(groups)
+        told = (partly_labelled(column.variable) for column in columns.values())
+        messages += [*filter(None, told), *_written_twice(groups)]
     if len(rows) < table.size:
         columns = {name: column.take(rows) for name, column in columns.items()}
         groups = {name: one.iloc[rows] for name, one in groups.items()}
@@ -145,7 +152,11 @@ def _read_columns(table: Table, request: Request, names: Sequence[str]) -> dict[
     columns = {}
     for name in names:
         series = table.series(name)
-        column = recall_column(series, known[name]) if name in known else read_column(series, name)
+        if name in known:
+            column = recall_column(series, known[name])
+        else:
+            column = read_column(series, name)
+            refuse_dates(series, column)
         infinite = np.isinf(column.values).sum() if column.variable.kind == "number" else 0
         if infinite:
             raise ValueError(f"column `{name}` has {infinite} infinite values")
@@ -225,7 +236,7 @@ def _time(request: Request, columns: dict[str, Column]) -> str | None:
     latents = sorted(request.formula.latents, key=lambda term: not term.syntax.serial)
     if not latents:
         return None
-    factors = expand(latents[0].terms).factors
+    factors = linear_terms(latents[0].terms).factors
     for name in _names(factors, columns):
         values = columns[name].values
         if columns[name].variable.kind == "number" and values.min() < values.max():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dgmm.design.encoding import expand
 from dgmm.design.estimable import Alias
 from dgmm.design.expressions import ExpressionError, parse_expression
 from dgmm.design.grouping import GroupingSpecification
@@ -17,6 +17,8 @@ from dgmm.formula import (
     Formula,
     FormulaError,
     Syntax,
+    code_name,
+    linear_terms,
     parse_formula,
     split_group,
     with_part,
@@ -53,6 +55,16 @@ class Specification:
             formula = with_part(formula, name, text)
         return formula
 
+    def levels_of(self, name: str) -> tuple[Any, ...]:
+        """The levels of a column that C() or factor() makes a category, () of any other."""
+        for code, state in self.states.items():
+            call = parse_expression(code)
+            if "levels" in state and isinstance(call, ast.Call):
+                column = call.args[0]
+                if isinstance(column, ast.Name) and code_name(column.id) == name:
+                    return tuple(state["levels"])
+        return ()
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; floats survive exactly."""
         plain: dict[str, Any] = _plain({"version": _VERSION, **asdict(self)})
@@ -85,7 +97,7 @@ def block_texts(formula: Formula) -> Iterator[tuple[str, str, bool]]:
 def expressions(formula: Formula) -> Iterator[str]:
     """Yield every expression of the right-hand side, offsets included, in order."""
     for _, text, _ in block_texts(formula):
-        yield from expand(text).factors
+        yield from linear_terms(text).factors
     yield from formula.offsets
 
 
@@ -112,10 +124,8 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
         },
     )
     formula = spec.parsed()
-    names = {variable.name for variable in spec.variables}
     for text in (*expressions(formula), *formula.response.parts):
-        if text not in names:
-            parse_expression(text)
+        parse_expression(text)
     if [g.columns for g in spec.groupings] != [split_group(x.group) for x in formula.latents]:
         raise ExpressionError("its groups are not those of its formula")
     return spec

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +13,12 @@ import pandas as pd
 
 from dgmm.design.expressions import unknown_column
 from dgmm.design.labels import factorize, label_key, plain_labels
+from dgmm.runtime.listing import listed
 from dgmm.transforms import Factor
 
 _NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+_MIXED = {"mixed-integer": "mixed (text and numbers)", "unknown-array": "structured"}
+_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Table:
         found = self._frame[name]
         if isinstance(found, pd.DataFrame):
             raise ValueError(f"the data have {found.shape[1]} columns named `{name}`")
+        if isinstance(found.dtype, pd.ArrowDtype) and _is_dictionary(found.dtype.pyarrow_dtype):
+            return found.array.__arrow_array__().to_pandas().set_axis(found.index)
         return found
 
     def frame(self) -> pd.DataFrame:
@@ -140,8 +146,18 @@ def take_rows(data: Any, rows: np.ndarray) -> Any:
     return _narwhals(data)[rows.tolist()].to_native()
 
 
+def _is_dictionary(kind: Any) -> bool:
+    """Whether a type of Arrow is a dictionary: indices into values."""
+    return hasattr(kind, "index_type")
+
+
 def _to_pandas(series: nw.Series[Any]) -> pd.Series:
-    """Convert without pyarrow and without loss: numbers, times as an array, the rest one by one."""
+    """Convert without loss: numbers, times as an array, the rest one by one.
+
+    A dictionary of Arrow becomes the category that pandas reads from it, levels in their order.
+    """
+    if isinstance(series.dtype, nw.Categorical) and series.implementation.is_pyarrow():
+        return series.to_native().to_pandas()
     if series.dtype.is_integer() and series.null_count():
         return _whole_numbers(series)
     if series.dtype.is_numeric() and series.dtype != nw.Int128:
@@ -184,14 +200,39 @@ def read_column(series: pd.Series, name: str) -> Column:
         return Column(Variable(name, "boolean"), _floats(series))
     if found != "string" and not isinstance(dtype, pd.StringDtype):
         raise ValueError(
-            f"column `{name}` holds {found} values; a formula needs numbers, booleans, text or "
-            "categories (turn dates into a number of days or years first)"
+            f"column `{name}` holds {_MIXED.get(found, found)} values; a formula needs numbers, "
+            "booleans, text or categories (turn dates into a number of days or years first)"
         )
     codes, levels = pd.factorize(series, sort=False)
     order = sorted(range(len(levels)), key=lambda k: str(levels[k]))
     rank = np.full(len(levels) + 1, -1)
     rank[order] = np.arange(len(levels))
     return _categories(name, rank[codes], [levels[k] for k in order])
+
+
+def refuse_dates(series: pd.Series, column: Column) -> None:
+    """Refuse text that spells dates, which would get an effect for every day."""
+    if isinstance(series.dtype, pd.CategoricalDtype) or column.variable.kind != "category":
+        return
+    levels = column.variable.levels
+    if levels and all(_DATE.fullmatch(str(level)) for level in levels):
+        raise ValueError(
+            f"column `{column.variable.name}` holds text like {levels[0]!r}: a date? A formula "
+            "needs a number of days or years; if every date should have an effect of its own, "
+            "make the column a category"
+        )
+
+
+def partly_labelled(variable: Variable) -> str | None:
+    """Say that some levels of a category are text and some numbers, as labels leave them."""
+    numbers = [level for level in variable.levels if not isinstance(level, str)]
+    texts = [level for level in variable.levels if isinstance(level, str)]
+    if not numbers or not texts:
+        return None
+    return (
+        f"`{variable.name}` is partly labelled: {listed(map(repr, texts), 5)} beside "
+        f"{listed(map(repr, numbers), 5)}; each counts as a category"
+    )
 
 
 def _floats(series: pd.Series) -> np.ndarray:
@@ -233,6 +274,6 @@ def _recall_levels(column: Column, known: Variable) -> Column:
     if unseen:
         raise ValueError(
             f"column `{known.name}` has values that did not occur in the data of the fit: "
-            f"{', '.join(unseen)}; known levels: {', '.join(map(str, known.levels))}"
+            f"{listed(unseen)}; known levels: {listed(known.levels)}"
         )
     return Column(known, table[column.values])

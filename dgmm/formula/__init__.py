@@ -1,12 +1,14 @@
 """Text -> Formula: `y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)`. Knows no data.
 
-grammar (pieces of text), syntax (of a word) -> options, terms (linear algebra) -> rewriting
-(update, nested), tuning (options of networks) -> parse.
+grammar (pieces of text), syntax (of a word) -> spelling (names as R has them) -> algebra (of linear
+terms) -> options, terms -> rewriting (update, nested), tuning (options of networks) -> parse.
 """
 
-from dgmm.formula.grammar import FormulaError
+from dgmm.formula.algebra import Terms, linear_terms
+from dgmm.formula.grammar import FormulaError, name_text, plain_name
 from dgmm.formula.parse import parse_formula, with_part
 from dgmm.formula.rewriting import grouped_formula, nested_formula, update_formula
+from dgmm.formula.spelling import SpellingError, code_name, code_text, read_code
 from dgmm.formula.syntax import NETWORK, Syntax
 from dgmm.formula.terms import (
     Formula,
@@ -14,7 +16,7 @@ from dgmm.formula.terms import (
     NetworkTerm,
     Part,
     Response,
-    linear_terms,
+    formula_text,
     split_group,
 )
 from dgmm.formula.tuning import has_network, with_options
@@ -27,12 +29,20 @@ __all__ = [
     "NetworkTerm",
     "Part",
     "Response",
+    "SpellingError",
     "Syntax",
+    "Terms",
+    "code_name",
+    "code_text",
+    "formula_text",
     "grouped_formula",
     "has_network",
     "linear_terms",
+    "name_text",
     "nested_formula",
     "parse_formula",
+    "plain_name",
+    "read_code",
     "split_group",
     "update_formula",
     "with_options",

@@ -1,7 +1,7 @@
 """Cutting a formula into pieces: brackets, quotes, summands, arguments, and errors with a caret.
 
-Only what must be known *before* formulaic may see the text lives here: where a bar, a `dnn()` or an
-`offset()` begins and ends. The operators of linear terms (`*`, `:`, `/`, `^`) stay formulaic's.
+Where a bar, a `dnn()` or an `offset()` begins and ends is said here; the operators of linear terms
+(`*`, `:`, `/`, `^`) are those of algebra.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _WORD = re.compile(r"[\w.]")
+_NAME = re.compile(r"[^\W\d][\w.]*")
+CONSTANTS = ("not", "True", "False", "None")
+"""Words that are no names unless they stand in back-quotes."""
 
 
 class FormulaError(ValueError):
@@ -158,19 +161,24 @@ def called(piece: Piece) -> tuple[str, Piece] | None:
 
 def calls_within(piece: Piece, name: str) -> bool:
     """Say whether `name(` stands anywhere in the piece outside quotes."""
+    return re.search(rf"(?<![\w.]){name}\s*\(", unquoted(piece)) is not None
+
+
+def unquoted(piece: Piece) -> str:
+    """Return the text with blanks in place of all quotes and what stands in them."""
     plain = [" "] * len(piece.text)
     for symbol in symbols(piece):
         plain[symbol.position] = symbol.character
-    return re.search(rf"(?<![\w.]){name}\s*\(", "".join(plain)) is not None
+    return "".join(plain)
 
 
 def name_text(name: str) -> str:
     """Return a column name as it is written in a formula: odd names in back-quotes."""
-    return name if re.fullmatch(r"[^\W\d][\w.]*", name) else f"`{name}`"
+    return name if _NAME.fullmatch(name) and name not in CONSTANTS else f"`{name}`"
 
 
 def plain_name(text: str) -> str | None:
     """Return the column name a text consists of (back-quotes taken off), else None."""
     if re.fullmatch(r"`[^`]+`", text):
         return text[1:-1]
-    return text if re.fullmatch(r"[^\W\d][\w.]*", text) else None
+    return text if _NAME.fullmatch(text) and text not in CONSTANTS else None

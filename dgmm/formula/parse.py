@@ -1,6 +1,6 @@
 """Formula text to terms: `y ~ x + dnn(age, sex) + (1 + time | id)`.  Text only; knows no data.
 
-The bars, networks and offsets are cut out first; the rest is left to formulaic's operator algebra.
+The bars, networks and offsets are cut out first; the rest is left to the algebra of linear terms.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> F
             else:
                 offsets.append(_offset(call[1], term.piece))
         else:
-            check_linear(term, ("dnn", "offset"))
+            check_linear(term, ("dnn", "offset"), dot=True)
             linear.append(term)
     fixed = linear_text(linear, True)
     check_algebra(fixed, whole)
@@ -111,7 +111,7 @@ def _response(left: Piece) -> Response:
     ratio = split(left, "/")
     if len(ratio) == 2 and all(part.text for _, part in ratio) and len(split(left, "+-*")) == 1:
         return Response(left.text, "ratio", tuple(part.text for _, part in ratio))
-    return Response(left.text, "plain", (plain_name(left.text) or left.text,))
+    return Response(left.text, "plain", (left.text,))
 
 
 def _network(piece: Piece, arguments: Piece) -> NetworkTerm:
@@ -125,8 +125,6 @@ def _input_text(inputs: Sequence[Piece], piece: Piece) -> str:
     terms = [term for part in inputs for term in summands(part)]
     for term in terms:
         check_linear(term, ("dnn", "offset"))
-        if term.piece.text == ".":
-            raise term.piece.error("name the inputs of a network; `.` is not expanded inside dnn()")
     kept = [term for term in terms if term.piece.text not in ("0", "1")]
     if not kept:
         raise piece.error("dnn() needs at least one input, as in dnn(age, sex)")

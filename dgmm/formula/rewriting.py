@@ -5,33 +5,29 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from dgmm.formula.algebra import linear_terms
 from dgmm.formula.grammar import (
     Summand,
     bars,
     called,
-    name_text,
     sides,
     split,
     summands,
     whole_piece,
 )
-from dgmm.formula.terms import Formula, LatentTerm, formula_text, join_terms, linear_terms
+from dgmm.formula.terms import Formula, LatentTerm, formula_text, join_terms
 
 
 def nested_formula(formula: Formula) -> Formula:
     """Return the classical model inside: latents normal on the same T, networks made linear."""
     latents = tuple(_as_normal(term) if term.syntax.neural else term for term in formula.latents)
-    present = {str(term) for term in linear_terms(formula.fixed.replace(" .", " dot"))}
+    present = {frozenset(term) for term in linear_terms(formula.fixed).terms}
     fixed = formula.fixed
     for network in formula.networks:
-        for term in linear_terms(network.inputs):
-            written = ":".join(
-                name_text(f.expr) if f.eval_method.value == "lookup" else f.expr
-                for f in term.factors
-            )
-            if str(term) not in present:
-                present.add(str(term))
-                fixed = f"{fixed} + {written}"
+        for term in linear_terms(network.inputs).terms:
+            if frozenset(term) not in present:
+                present.add(frozenset(term))
+                fixed = f"{fixed} + {':'.join(term)}"
     nested = Formula("", formula.response, fixed, (), latents, formula.offsets)
     return replace(nested, text=formula_text(nested), parts=formula.parts)
 

@@ -1,25 +1,22 @@
-"""What a formula consists of once it is read, and the algebra of its linear terms.
-
-The operators `*`, `:`, `/`, `^` and `-` are formulaic's; here it only sees text without bars,
-networks and offsets.
-"""
+"""What a formula consists of once it is read, and what its linear terms may be."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from formulaic.errors import FormulaicError
-from formulaic.parser import DefaultFormulaParser
-from formulaic.parser.types import Term
-
-from dgmm.formula.grammar import Piece, Summand, bars, calls_within, plain_name, split, symbols
+from dgmm.formula.algebra import AlgebraError, linear_terms
+from dgmm.formula.grammar import Piece, Summand, bars, calls_within, plain_name, split, unquoted
+from dgmm.formula.spelling import SpellingError
 from dgmm.formula.syntax import Syntax
 
-_PARSER = DefaultFormulaParser(include_intercept=False)
+_OPERATORS = {
+    "%in%": "write `a:b`",
+    "%/%": "write I(a // b), the whole part of a quotient",
+    "%%": "write I(a % b), the rest of a division",
+}
+"""What R writes between percent signs, and what is written here."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,11 @@ class Response:
     text: str
     kind: str  # "plain", "cbind" or "ratio"
     parts: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts as tables call them: a column by its name, without back-quotes."""
+        return tuple(plain_name(part) or part for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -79,12 +81,6 @@ class Formula:
     parts: tuple[Part, ...] = ()
 
 
-@lru_cache(maxsize=256)
-def linear_terms(text: str) -> tuple[Term, ...]:
-    """Expand `1 + a * b` by formulaic's algebra: the terms by degree, `1` the intercept."""
-    return tuple(sorted(_PARSER.get_terms(text), key=lambda term: term.degree))
-
-
 def formula_text(formula: Formula) -> str:
     """Write a formula out of its parts."""
     parts = [
@@ -101,23 +97,21 @@ def split_group(group: str) -> tuple[str, ...]:
     return tuple(plain_name(part.text) or "" for _, part in split(Piece(group, 0, group), ":"))
 
 
-def check_linear(term: Summand, words: Sequence[str]) -> None:
-    """Refuse what the linear algebra of formulaic would take for something else."""
+def check_linear(term: Summand, words: Sequence[str], dot: bool = False) -> None:
+    """Refuse a summand that is no sum of linear terms; with `dot` it may be `.` alone."""
     piece = term.piece
     for word in words:
         if calls_within(piece, word):
             raise piece.error(f"{word}() must be a term of its own, not inside a product or call")
     if bars(piece):
         raise piece.error("`|` belongs to a random part of its own, like (1 + x | id)")
-    constant = piece.text[0] in "'\"" or re.fullmatch(r"[\d.]*\d[\d.]*", piece.text)
-    if constant and piece.text not in ("0", "1"):
-        raise piece.error("a constant is no term; only 1 and 0 (intercept or not) are")
-    if any(s.character in "[{" and "f" not in s.inside for s in symbols(piece)):
-        raise piece.error("only round brackets group terms")
-    if "%" in piece.text:
-        raise piece.error("%in% is not known here; write `a:b`")
-    if piece.text != "." and re.search(r"(?<![\w.`])\.(?![\w.`])", piece.text):
-        raise piece.error("`.` (all other columns) can only be a term of its own")
+    plain = unquoted(piece)
+    for operator, instead in _OPERATORS.items():
+        if operator in plain:
+            raise piece.error(f"{operator} is not known here; {instead}")
+    check_algebra(piece.text, piece)
+    if not dot and "." in linear_terms(piece.text).factors:
+        raise piece.error("`.` (all other columns) stands among the fixed terms alone")
 
 
 def intercept_of(terms: Sequence[Summand]) -> bool | None:
@@ -142,8 +136,8 @@ def join_terms(terms: Sequence[Summand], leading: bool = False) -> str:
 
 
 def check_algebra(text: str, piece: Piece) -> None:
+    """Refuse, at this piece, a text that is no sum of linear terms."""
     try:
-        linear_terms(re.sub(r"(?<=[+-] )\.(?= |$)", "dot", text))
-    except (FormulaicError, SyntaxError) as error:
-        plain = re.sub(r"\x1b\[[\d;]*m|⧛|⧚", "", str(error)).split("\n")[0]
-        raise piece.error(f"`{text}` cannot be read as terms: {plain}") from error
+        linear_terms(text)
+    except (AlgebraError, SpellingError) as error:
+        raise piece.error(str(error)) from error

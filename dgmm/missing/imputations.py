@@ -139,7 +139,7 @@ def _plain_frame(done: Estimate, spec: Specification, labels: pd.Index) -> pd.Da
     columns: dict[str, Any] = {parsed.latents[0].group: panel.ids[panel.subject.numpy()]}
     if spec.time_name is not None:
         columns[spec.time_name] = panel.rows.time.numpy()
-    columns[parsed.response.parts[0]] = panel.rows.data.y.numpy()
+    columns[parsed.response.names[0]] = panel.rows.data.y.numpy()
     return pd.DataFrame({**columns, "imputed": ~panel.observed.numpy()}, index=labels)
 
 
@@ -151,7 +151,7 @@ def _outcome_column(spec: Specification, known: Any) -> str:
             f"impute() cannot complete `{response.text}`: of a missing row the number of trials is "
             "unknown. Write the outcome as success / trials"
         )
-    name = response.parts[0]
+    name = response.names[0]
     if name not in set(known):
         raise ValueError(
             f"impute() completes a column, and the outcome `{name}` is computed or not in data=; "
@@ -176,7 +176,7 @@ def _with_trials(
     response, panel = spec.parsed().response, done.panel
     if response.kind != "ratio":
         return done
-    size = response.parts[1]
+    size = response.names[1]
     if done.model.family.support != "trials" or size not in data:
         raise ValueError(
             f"impute() completes `{response.text}` for family 'binomial' when the number of "

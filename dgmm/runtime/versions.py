@@ -8,7 +8,7 @@ from importlib import metadata
 
 __all__ = ["versions"]
 
-PACKAGES = ("dgmm", "torch", "numpy", "scipy", "pandas", "formulaic")
+PACKAGES = ("dgmm", "torch", "numpy", "scipy", "pandas")
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 from dgmm.transforms.bs import bs
 from dgmm.transforms.categorical import C, Contrast, Factor, as_factor, factor
 from dgmm.transforms.center import center
-from dgmm.transforms.elementary import identity, log
+from dgmm.transforms.elementary import elementwise, identity, log, pmax, pmin
 from dgmm.transforms.ns import ns
 from dgmm.transforms.poly import poly
 from dgmm.transforms.scale import scale
@@ -45,19 +45,19 @@ FUNCTIONS: dict[str, Any] = {
     "scale": scale,
     "center": center,
     "log": log,
-    "log2": np.log2,
-    "log10": np.log10,
-    "log1p": np.log1p,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "sqrt": np.sqrt,
-    "abs": np.abs,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tan": np.tan,
-    "floor": np.floor,
-    "ceiling": np.ceil,
-    "pmin": np.minimum,
-    "pmax": np.maximum,
+    "log2": elementwise(np.log2),
+    "log10": elementwise(np.log10),
+    "log1p": elementwise(np.log1p),
+    "exp": elementwise(np.exp),
+    "expm1": elementwise(np.expm1),
+    "sqrt": elementwise(np.sqrt),
+    "abs": elementwise(np.abs),
+    "sin": elementwise(np.sin),
+    "cos": elementwise(np.cos),
+    "tan": elementwise(np.tan),
+    "floor": elementwise(np.floor),
+    "ceiling": elementwise(np.ceil),
+    "pmin": pmin,
+    "pmax": pmax,
     "pi": np.pi,
 }

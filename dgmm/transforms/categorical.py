@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from dgmm.runtime.listing import listed
 from dgmm.transforms.stateful import State, Stateful
 
 _KINDS = ("treatment", "sum", "helmert", "poly")
+_PLAIN = (str, bool, int, float)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Contrast:
             return 0
         named = [str(level) for level in levels]
         if str(self.base) not in named:
-            raise ValueError(f"base={self.base!r} is not among the levels {', '.join(named)}")
+            raise ValueError(f"base={self.base!r} is not among the levels {listed(named)}")
         return named.index(str(self.base))
 
 
@@ -86,23 +88,35 @@ def as_factor(x: object) -> Factor:
     """Return x as a Factor; numbers and booleans get their sorted values as levels."""
     if isinstance(x, Factor):
         return x
-    levels, codes = np.unique(np.asarray(x), return_inverse=True)
-    return Factor(codes.astype(np.int64), tuple(_short(level) for level in levels), ordered=True)
+    values = np.asarray(x)
+    if values.ndim != 1 or values.dtype.kind not in "iufb":
+        raise ValueError("a category is made of one column")
+    if np.isnan(values).any():
+        raise ValueError(f"{np.isnan(values).sum()} rows are not a number, so of no category")
+    levels, codes = np.unique(values, return_inverse=True)
+    found = tuple(_short(level.item()) for level in levels)
+    return Factor(codes.astype(np.int64), found, ordered=True)
 
 
 def _short(level: Any) -> Any:
-    value = level.item()
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """The number as it was written: 3 for 3.0, and 0.1 for the nearest number of 32 bits."""
+    if not isinstance(level, float) or not np.isfinite(level):
+        return level
+    if level.is_integer():
+        return int(level)
+    with np.errstate(over="ignore", under="ignore"):
+        single = np.float32(level)
+    return float(str(single)) if float(single) == level else level
 
 
 def _fit(
     x: object, contrasts: Contrast | str | None = None, *, levels: Any = None, base: Any = None
 ) -> State:
     factor = as_factor(x)
-    used = factor.levels if levels is None else tuple(levels)
+    used = factor.levels if levels is None else _given_levels(levels)
     missing = [str(v) for v in factor.levels if str(v) not in {str(u) for u in used}]
     if missing:
-        raise ValueError(f"levels= leaves out {', '.join(missing)}")
+        raise ValueError(f"levels= leaves out {listed(missing)}")
     contrast = _contrast(contrasts, base) if contrasts or base is not None else factor.contrast
     contrast.coding(used)
     ordered = factor.ordered or levels is not None
@@ -112,6 +126,12 @@ def _fit(
         "base": contrast.base,
         "ordered": ordered,
     }
+
+
+def _given_levels(levels: Any) -> tuple[Any, ...]:
+    if not isinstance(levels, tuple) or not all(isinstance(one, _PLAIN) for one in levels):
+        raise ValueError("levels= lists the levels in their order, as in levels=('low', 'high')")
+    return levels
 
 
 def _contrast(contrasts: Contrast | str | None, base: Any) -> Contrast:
@@ -131,8 +151,8 @@ def _apply(x: object, state: State) -> Factor:
     unseen = [factor.levels[c] for c in np.unique(factor.codes) if table[c] < 0]
     if unseen:
         raise ValueError(
-            f"{', '.join(map(repr, unseen))} did not occur in the data of the fit; "
-            f"known levels: {', '.join(known)}"
+            f"{listed(map(repr, unseen))} did not occur in the data of the fit; "
+            f"known levels: {listed(known)}"
         )
     contrast = Contrast(state["contrast"], state["base"])
     ordered = bool(state.get("ordered", False))

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+MOST = 1_000
+"""Columns of a basis."""
+
 # Plain JSON types only (numbers, strings, lists, dicts), so that a saved model holds no code.
 State = dict[str, Any]
 
@@ -45,8 +48,12 @@ def present(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def whole(value: object, what: str, least: int) -> int:
-    """Return value as an int >= least, or say what is wrong."""
-    number = float(value) if isinstance(value, (int, float)) else np.nan
-    if isinstance(value, bool) or number != np.floor(number) or number < least:
-        raise ValueError(f"{what} is a whole number, {least} or larger, not {value!r}")
-    return int(number)
+    """Return value as an int from least to MOST, or say what is wrong."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not least <= value <= MOST
+        or value != int(value)
+    ):
+        raise ValueError(f"{what} is a whole number from {least} to {MOST:,}, not {value!r}")
+    return int(value)

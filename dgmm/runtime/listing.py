@@ -1,0 +1,15 @@
+"""Lists inside a sentence, cut off where nobody reads on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["listed"]
+
+
+def listed(items: Iterable[object], most: int = 10, separator: str = ", ") -> str:
+    """Return `a, b, c`, or the first of them and how many there are in all."""
+    texts = [str(item) for item in items]
+    if len(texts) <= most:
+        return separator.join(texts)
+    return f"{separator.join(texts[:most])}{separator}... ({len(texts):,} in all)"
