@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from dgmm.fit import Fit, fit_model
 from dgmm.formula import grouped_formula, parse_formula
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
 from dgmm.panel import Panel
-from dgmm.plan import Call, as_counted, is_deep, latent_words, read_control, read_values
+from dgmm.plan import INSTEAD, Call, as_counted, is_deep, latent_words, read_control, read_values
+from dgmm.runtime.gate import gate
 
 __all__ = ["lm_list", "load", "mixed_model"]
 
 
+@partial(gate, instead=INSTEAD)
 def mixed_model(
     formula: str,
     data: Any,
@@ -151,6 +154,7 @@ def mixed_model(
     return fit_model(call, data)
 
 
+@partial(gate, instead=INSTEAD)
 def lm_list(
     formula: str,
     data: Any,
@@ -195,6 +199,7 @@ def lm_list(
     return subject_fits(Panel.from_design(design), chosen, list(design.fixed.names), group)
 
 
+@gate
 def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
     return storage.load(Path(path), Fit)

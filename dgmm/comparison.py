@@ -23,6 +23,7 @@ from dgmm.latent import theta_of_covariances
 from dgmm.panel import Panel
 from dgmm.prediction.moments import given_history
 from dgmm.report.layout import number
+from dgmm.runtime.gate import gate
 
 __all__ = ["Comparison", "compare"]
 
@@ -57,6 +58,7 @@ class Comparison:
         return "\n".join(t.to_html(float_format=lambda x: f"{x:.5g}", na_rep="") for t in tables)
 
 
+@gate
 def compare(fit: Fit, newdata: Any = None) -> Comparison:
     """Fit the classical counterpart with statsmodels MixedLM and set it beside ``fit``.
 

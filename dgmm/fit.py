@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -45,18 +46,28 @@ from dgmm.inference.variance_parameters import (
 )
 from dgmm.information import Information, information
 from dgmm.missing.impute import impute, pattern_profile
-from dgmm.plan import Call, check_options, make_request, parse_call, read_designs, read_family
+from dgmm.plan import (
+    INSTEAD,
+    Call,
+    check_options,
+    make_request,
+    parse_call,
+    read_designs,
+    read_family,
+)
 from dgmm.prediction.predict import fitted, log_score, predict, residuals, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.record import Fitted, Memory
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
+from dgmm.runtime.gate import gate_methods
 from dgmm.runtime.versions import versions
 from dgmm.storage import save
 
 __all__ = ["Fit", "LogLik", "fit_model"]
 
 
+@partial(gate_methods, instead=INSTEAD)
 @final
 class Fit(Fitted):
     """A fitted mixed model.

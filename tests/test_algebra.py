@@ -9,7 +9,7 @@ from formulaic.parser import DefaultFormulaParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dgmm.formula import linear_terms
+from dgmm.formula import FormulaError, linear_terms
 from dgmm.formula.algebra import MOST_TERMS, AlgebraError
 
 
@@ -138,5 +138,5 @@ def test_a_power_ends_when_nothing_is_new() -> None:
     ],
 )
 def test_what_is_no_sum_of_terms_says_why(text: str, message: str) -> None:
-    with pytest.raises(AlgebraError, match=message):
+    with pytest.raises(FormulaError, match=message):
         linear_terms(text)

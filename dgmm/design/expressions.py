@@ -248,9 +248,9 @@ def _check_arguments(
     for option in options:
         if option not in known:
             near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
-            hint = f"; did you mean {near[0]}=?" if near else ";"
+            hint = f"; did you mean {near[0]}=?" if near else "."
             listed = ", ".join(known[1:]) or "none"
-            raise ExpressionError(f"{name}() has no option {option}={hint} It has {listed}")
+            raise ExpressionError(f"{name}() has no option {option}={hint} It has {listed}.")
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:

@@ -56,13 +56,15 @@ class Specification:
         return formula
 
     def levels_of(self, name: str) -> tuple[Any, ...]:
-        """The levels of a column that C() or factor() makes a category, () of any other."""
+        """The levels of a column of numbers that C() or factor() makes a category, else ()."""
+        if not any(one.name == name and one.kind == "number" for one in self.variables):
+            return ()
         for code, state in self.states.items():
             call = parse_expression(code)
             if "levels" in state and isinstance(call, ast.Call):
                 column = call.args[0]
                 if isinstance(column, ast.Name) and code_name(column.id) == name:
-                    return tuple(state["levels"])
+                    return tuple(float(x) if isinstance(x, str) else x for x in state["levels"])
         return ()
 
     def to_json(self) -> dict[str, Any]:

@@ -21,6 +21,27 @@ ALIASES = {
     "tobit": "censored_gaussian",
 }
 
+NEAR = {
+    **dict.fromkeys(
+        ("nbinom", "negbin", "nb", "neg_binomial", "quasipoisson"), "negative_binomial"
+    ),
+    **dict.fromkeys(("logistic", "logit", "binary", "bernouilli"), "bernoulli"),
+    **dict.fromkeys(("normal", "norm", "lm", "linear"), "gaussian"),
+    **dict.fromkeys(("betabinomial", "betabin", "quasibinomial"), "beta_binomial"),
+    **dict.fromkeys(("lnorm", "log_normal"), "lognormal"),
+    **dict.fromkeys(("invgauss", "wald"), "inverse_gaussian"),
+    **dict.fromkeys(("ordbeta", "zoib"), "ordered_beta"),
+    **dict.fromkeys(("genpois", "compois"), "generalized_poisson"),
+    **dict.fromkeys(("clm", "polr", "ologit", "cumulative_logit"), "cumulative"),
+    **dict.fromkeys(("zip", "zipoisson"), "zero_inflated_poisson"),
+    **dict.fromkeys(("zinb", "zi_negative_binomial"), "zero_inflated_negative_binomial"),
+    "truncated_poisson": "hurdle_poisson",
+    "truncated_nbinom2": "hurdle_negative_binomial",
+    "ziGamma": "hurdle_gamma",
+    "tweedie": "hurdle_gamma",
+}
+"""Names and abbreviations of R and others, and the family to which they hint."""
+
 
 def find(
     family: str | Family,
@@ -46,7 +67,7 @@ def find(
         rest = word.removeprefix(f"{wrapper.name}_")
         if wrapper.wraps and rest != word:
             return wrapper(base=find(rest, link, bounds, **options))  # type: ignore[call-arg]
-    one = lookup("dgmm.families", Family, word, "family")
+    one = lookup("dgmm.families", Family, word, "family", NEAR)
     if bounds is None:
         return one(link, **options)
     if not one.bounded:

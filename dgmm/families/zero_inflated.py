@@ -47,7 +47,8 @@ class ZeroInflated(Family):
         if self.base.support not in ("counts", "trials"):
             raise ValueError(
                 f"family 'zero_inflated' needs a base of counts, not {self.base.name!r}; zeros "
-                "beside positive outcomes are family='hurdle_gamma' or 'hurdle_lognormal'"
+                "beside positive outcomes are family='hurdle_gamma' or 'hurdle_lognormal', beside "
+                "proportions family='ordered_beta'"
             )
         self.name = f"zero_inflated_{self.base.name}"
         self.links, self.link = self.base.links, self.base.link

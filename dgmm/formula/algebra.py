@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dgmm.formula.grammar import Piece, symbols
-from dgmm.formula.spelling import MOST_DEEP, plain_code
+from dgmm.formula.grammar import FormulaError, Piece, symbols
+from dgmm.formula.spelling import plain_code
 
 __all__ = ["AlgebraError", "Terms", "linear_terms"]
 
@@ -29,12 +29,13 @@ MOST_TERMS = 10_000
 _MOST_PRODUCTS = 2_000_000
 
 _TOKEN = re.compile(
-    r"(?P<name>[^\W\d][\w.]*|`[^`]+`)|(?P<number>\d[\w.]*|\.\d[\w.]*)|(?P<mark>\*\*|[-+*/:^().])"
+    r"(?P<name>[^\W\d][\w.]*|`[^`]+`)|(?P<number>\d[\w.]*|\.\d[\w.]*)"
+    r"|(?P<text>'[^']*'|\"[^\"]*\")|(?P<mark>\*\*|[-+*/:^().])"
 )
 _OPENED = re.compile(r"\s*\(")
 
 
-class AlgebraError(ValueError):
+class AlgebraError(FormulaError):
     """A sum of terms that cannot be read or is too large."""
 
 
@@ -84,7 +85,7 @@ class _Reader:
     """A recursive descent over the tokens, one method per level of precedence."""
 
     def __init__(self, text: str) -> None:
-        self._text, self._place, self._depth = text, 0, 0
+        self._text, self._place = text, 0
         self._tokens = list(_tokens(text))
         self._bits: dict[str, int] = {}
 
@@ -183,13 +184,9 @@ class _Reader:
             return _Sum({}, token.text == "1")
         if self._take("(") is None:
             raise self._wrong("a column or a call")
-        self._depth += 1
-        if self._depth > MOST_DEEP:
-            raise AlgebraError(f"the brackets are nested more than {MOST_DEEP} deep")
         found = self._sum()
         if self._take(")") is None:
             raise self._wrong("an operator or `)`")
-        self._depth -= 1
         return found
 
     # -- what they share -------------------------------------------------------------------------
@@ -239,7 +236,7 @@ class _Reader:
         token = self._next
         if token.kind == "other" and token.text in "[{":
             return AlgebraError("only round brackets group terms")
-        if token.kind == "other" and token.text in "'\"":
+        if token.kind == "text":
             return AlgebraError("a constant is no term; only 1 and 0 (intercept or not) are")
         found = "it ends" if token.kind == "end" else f"`{token.text}` stands"
         return AlgebraError(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _WORD = re.compile(r"[\w.]")
 _NAME = re.compile(r"[^\W\d][\w.]*")
+MOST_DEEP = 100
+"""Brackets within brackets, and levels of operators within one expression."""
 CONSTANTS = ("not", "True", "False", "None")
 """Words that are no names unless they stand in back-quotes."""
 
@@ -89,6 +91,9 @@ def symbols(piece: Piece) -> Iterator[Symbol]:
             raise piece.part(position, position + 1).error(f"`{character}` closes nothing")
         yield Symbol(position, character, "".join(mark for _, _, mark in stack))
         if character in _OPENING:
+            if len(stack) == MOST_DEEP:
+                message = f"the brackets are nested more than {MOST_DEEP} deep"
+                raise piece.part(position, position + 1).error(message)
             mark = "f" if character == "(" and _WORD.match(before or " ") else character
             stack.append((_OPENING[character], position, mark))
         before = character if character != " " else before

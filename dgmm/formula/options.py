@@ -11,6 +11,9 @@ from typing import Any
 from dgmm.formula.grammar import Piece, split
 from dgmm.formula.syntax import Syntax
 
+_WIDEST, _DEEPEST = 4_096, 20
+"""Units of a layer and layers of a network."""
+
 Reader = Callable[[str, Piece], Any]
 """From the name of an option and its text to its value."""
 
@@ -84,6 +87,8 @@ def _layers(name: str, value: Piece) -> tuple[int, ...]:
         raise value.error(f"{name}= is a tuple of layer sizes: write {name}=({layers},)")
     if not isinstance(layers, (tuple, list)) or not all(_is_count(size) for size in layers):
         raise value.error(f"{name}= is a tuple of positive whole numbers, as in {name}=(32, 16)")
+    if len(layers) > _DEEPEST or any(size > _WIDEST for size in layers):
+        raise value.error(f"{name}= has at most {_DEEPEST} layers of at most {_WIDEST:,} units")
     return tuple(layers)
 
 

@@ -12,12 +12,9 @@ import functools
 import keyword
 import re
 
-from dgmm.formula.grammar import CONSTANTS, name_text
+from dgmm.formula.grammar import CONSTANTS, MOST_DEEP, name_text
 
 __all__ = ["SpellingError", "code_name", "code_text", "plain_code", "read_code"]
-
-MOST_DEEP = 100
-"""Levels of brackets and operators within one expression."""
 
 _LONGEST = 100_000
 _ALIAS = "quoted\u00b7"  # the middle dot is legal in a Python name and in no R name

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.design import covariate_values
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.wald import wald_table
 from dgmm.runtime.warned import warn_user
@@ -52,13 +53,14 @@ def average_contrast(
 def _of_covariate(mean: MeanPart, name: str) -> dict[str, MeanFunction]:
     """The slope of a number; of a category every level against its reference."""
     column = mean.covariates[name]
-    if column.variable.kind == "number":
+    made = mean.spec.levels_of(name)
+    if column.variable.kind == "number" and not made:
         x = mean.sample[name]
         h = STEP * (float(x.max() - x.min()) or 1.0)
         up = mean.average(mean.sample.assign(**{name: x + h}))
         down = mean.average(mean.sample.assign(**{name: x - h}))
         return {name: (up - down) / (2 * h)}
-    levels = (False, True) if column.variable.kind == "boolean" else column.variable.levels
+    levels = made or covariate_values(column, 0)
     base = _set(mean, {name: levels[0]})
     return {
         f"{name}: {level} - {levels[0]}": _set(mean, {name: level}) - base for level in levels[1:]

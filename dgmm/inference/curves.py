@@ -87,9 +87,8 @@ def _grid(
         if name in given:
             axes.append(list(np.atleast_1d(np.asarray(given[name], dtype=object))))
         else:
-            axes.append(
-                list(covariate_values(mean.covariates[name], size if not place else SECOND))
-            )
+            levels, points = mean.spec.levels_of(name), SECOND if place else size
+            axes.append(list(covariate_values(mean.covariates[name], points, levels)))
     rows = [row[::-1] for row in product(*axes[::-1])]
     return {name: [row[j] for row in rows] for j, name in enumerate(focal)}
 

@@ -130,8 +130,11 @@ class MeanPart:
 
     @cached_property
     def typical(self) -> dict[str, Any]:
-        """Means of numbers over the rows of the fit, reference levels of categories."""
-        return {name: typical_value(column) for name, column in self.covariates.items()}
+        """Means of numbers over the rows of the fit, first levels of categories."""
+        return {
+            name: typical_value(column, self.spec.levels_of(name))
+            for name, column in self.covariates.items()
+        }
 
     @cached_property
     def of_offset(self) -> tuple[str, ...]:

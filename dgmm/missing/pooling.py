@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from dgmm.runtime.gate import gate
+
 __all__ = ["pool"]
 
 COLUMNS = ["estimate", "within", "between", "std_error", "df", "fmi", "lower", "upper"]
 
 
+@gate
 def pool(
     estimates: Sequence[Any],
     std_errors: Sequence[Any] | None = None,

@@ -4,6 +4,7 @@ call (the arguments) -> groups, model (formula, family, design) -> request.
 """
 
 from dgmm.plan.call import Call, read_control, read_values
+from dgmm.plan.from_r import INSTEAD
 from dgmm.plan.model import (
     as_counted,
     is_deep,
@@ -15,6 +16,7 @@ from dgmm.plan.model import (
 from dgmm.plan.request import check_options, make_request, request_behind
 
 __all__ = [
+    "INSTEAD",
     "Call",
     "as_counted",
     "check_options",

@@ -12,6 +12,7 @@ import numpy as np
 from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
+from dgmm.plan.from_r import INSTEAD
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["Call", "read_control", "read_values"]
@@ -58,7 +59,7 @@ class Call:
         known = [one.name for one in fields(self)]
         for name in changes:
             if name not in known:
-                hint = suggestion(name, known)
+                hint = f"; write {INSTEAD[name]}." if name in INSTEAD else suggestion(name, known)
                 raise TypeError(f"mixed_model() has no argument {name!r}{hint}")
         readers: dict[str, Callable[[Any], Any]] = {
             "control": read_control,

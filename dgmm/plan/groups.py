@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
-from dgmm.design import Design, Grouping
+from dgmm.design import Columns, Design, Grouping, LatentBlock
+from dgmm.design.encoding import dependent_columns
 from dgmm.families import Family
 
 __all__ = ["check_groups", "factors"]
@@ -24,6 +25,7 @@ def check_groups(design: Design, family: Family) -> None:
             f"{design.formula.text!r} has no random part; add one, for example (1 | id). For "
             "independent rows use a regression package such as statsmodels."
         )
+    _check_apart(design)
     if len(names) > 1:
         _check_several(design, names)
     observed = design.observed
@@ -33,7 +35,12 @@ def check_groups(design: Design, family: Family) -> None:
             f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
             "there is nothing to explain"
         )
-    seen = int(observed.sum())
+    seen, columns = int(observed.sum()), len(design.fixed.names)
+    if columns >= seen:
+        raise ValueError(
+            f"the fixed terms have {columns} columns for {seen} observed outcomes, which leaves "
+            "nothing to estimate random effects from; use fewer terms"
+        )
     for name in names:
         blocks = [block for block in design.latents if block.grouping.name == name]
         effects = sum(len(block.columns.names) for block in blocks)
@@ -45,16 +52,60 @@ def check_groups(design: Design, family: Family) -> None:
             )
 
 
+def _check_apart(design: Design) -> None:
+    """The same effect twice on one factor, or on two that divide the rows alike, is refused.
+
+    Of T_1 D_1 T_1' + T_2 D_2 T_2' only the sum is known where both spans hold a column.
+    """
+    for one, two in combinations(design.latents, 2):
+        if one.term.target != two.term.target or not _linear(one) or not _linear(two):
+            continue
+        own = one.grouping.name == two.grouping.name
+        shared = _shared(one, two)
+        if not shared or not (own or _alike(one.grouping, two.grouping)):
+            continue
+        both = f"{one.term.text} and {two.term.text}"
+        if not own:
+            raise ValueError(
+                f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
+                f"{both} cannot be told apart; keep one of them"
+            )
+        raise ValueError(
+            f"{both} both hold the effect `{shared}` of `{one.grouping.name}`: only the sum of its "
+            "variances is known, not how it divides; keep it in one of them"
+        )
+
+
+def _linear(block: LatentBlock) -> bool:
+    return not block.term.syntax.neural and not block.term.syntax.serial
+
+
+def _shared(one: LatentBlock, two: LatentBlock) -> str:
+    """The first column of the second part that lies in the span of the first, "" for none.
+
+    Effects without covariances are parts of one column each.
+    """
+    for first, second in product(_parts(one.columns, one), _parts(two.columns, two)):
+        both = Columns(
+            np.column_stack([first.matrix, second.matrix]),
+            (*(f"1 {name}" for name in first.names), *(f"2 {name}" for name in second.names)),
+            (*first.variables, *second.variables),
+            (*first.terms, *second.terms),
+        )
+        for name in dependent_columns(both):
+            return name.partition(" ")[2]
+    return ""
+
+
+def _parts(columns: Columns, block: LatentBlock) -> list[Columns]:
+    if block.term.covariance == "diagonal":
+        return [columns.select([name]) for name in columns.names]
+    return [columns]
+
+
 def _check_several(design: Design, names: list[str]) -> None:
     """Networks have one grouping factor; factors that divide the rows alike are one factor."""
     formula, listed = design.formula, ", ".join(f"`{name}`" for name in names)
-    for one, two in combinations(design.latents, 2):
-        shared = set(one.columns.names) & set(two.columns.names)
-        if one.grouping.name != two.grouping.name and shared and _alike(one.grouping, two.grouping):
-            raise ValueError(
-                f"`{one.grouping.name}` and `{two.grouping.name}` divide the rows alike, so that "
-                f"{one.term.text} and {two.term.text} cannot be told apart; keep one of them"
-            )
     paths = [term for term in formula.latents if term.syntax.serial]
     if paths:
         raise ValueError(

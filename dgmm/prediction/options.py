@@ -26,15 +26,18 @@ class Wanted:
     draws: int
 
     def __post_init__(self) -> None:
-        for name, value, known in (
+        options = (
             ("type", self.type, TYPES),
             ("scale", self.scale, SCALES),
             ("interval", self.interval, INTERVALS),
             ("new_groups", self.new_groups, NEW_GROUPS),
-        ):
+        )
+        for name, value, known in options:
             if value not in known:
                 words = [str(word) for word in known]
-                hint = suggestion(str(value), words)
+                others = [other for other, _, theirs in options if value in theirs]
+                hint = f"; did you mean {others[0]}={value!r}?" if others else ""
+                hint = hint or suggestion(str(value), words)
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
         if self.draws < 1:
             raise ValueError(f"draws is a number of draws, at least 1, not {self.draws!r}")

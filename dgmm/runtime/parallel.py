@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from joblib import Parallel, cpu_count, delayed
 
+from dgmm.runtime.gate import keep_origin
 from dgmm.runtime.warned import warn_user
 
 __all__ = ["each", "one_thread", "processors"]
@@ -74,7 +75,11 @@ def _apart(task: Callable[[Given], Result], one: Given, parent: int) -> tuple[Re
     if os.getpid() == parent:  # joblib takes threads within a worker
         return task(one), []
     with one_thread(), warnings.catch_warnings(record=True) as caught:
-        result = task(one)
+        try:
+            result = task(one)
+        except Exception as error:
+            keep_origin(error)
+            raise
     return result, [(str(warning.message), warning.category) for warning in caught]
 
 

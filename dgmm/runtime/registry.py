@@ -6,7 +6,8 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,8 +16,15 @@ Base = TypeVar("Base")
 __all__ = ["lookup", "members", "suggestion"]
 
 
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence: '; did you mean ...?' when a known word is near, else '.'."""
+def suggestion(word: str, known: Sequence[str], meant: Mapping[str, str] | None = None) -> str:
+    """The end of a sentence: '; did you mean ...?' when a known word is near, else '.'.
+
+    meant: what other words, of other programs, stand for.
+    """
+    plain = re.sub(r"\W", "_", word)
+    for spelling in (word, plain, plain.lower()):
+        if meant and spelling in meant:
+            return f"; did you mean {meant[spelling]!r}?"
     spelled = {one.lower(): one for one in known}
     near = difflib.get_close_matches(word.lower(), list(spelled), n=1)
     return f"; did you mean {spelled[near[0]]!r}?" if near else "."
@@ -39,12 +47,17 @@ def _classes(package: str) -> tuple[type[Any], ...]:
     return tuple(found)
 
 
-def lookup(package: str, base: type[Base], word: str, what: str) -> type[Base]:
-    """The class called ``word`` in an open folder, or an error that lists the folder."""
+def lookup(
+    package: str, base: type[Base], word: str, what: str, meant: Mapping[str, str] | None = None
+) -> type[Base]:
+    """The class called ``word`` in an open folder, or an error that lists the folder.
+
+    meant: what other words, of other programs, stand for.
+    """
     known = members(package, base)
     if word not in known:
         raise ValueError(
-            f"unknown {what} {word!r}{suggestion(word, list(known))} "
+            f"unknown {what} {word!r}{suggestion(word, list(known), meant)} "
             f"Available: {', '.join(sorted(known))}."
         )
     return known[word]

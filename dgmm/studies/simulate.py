@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dgmm.runtime.gate import gate
 from dgmm.runtime.registry import lookup
 from dgmm.studies.base import Process
 
@@ -21,6 +22,7 @@ DROPOUT = 0.3  # share of the training subjects that leave before their last vis
 FIRST_HAZARD = 3  # nobody leaves before the fourth visit
 
 
+@gate
 def simulate_study(
     process: str | Process,
     study: int = 1,

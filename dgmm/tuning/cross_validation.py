@@ -20,6 +20,7 @@ import pandas as pd
 
 from dgmm.design import take_rows
 from dgmm.fit import Fit
+from dgmm.runtime.gate import gate
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
 from dgmm.tuning.candidates import (
@@ -79,6 +80,7 @@ class Tuning:
     __repr__ = __str__
 
 
+@gate
 def tune(
     fit: Fit,
     data: Any,

@@ -1,0 +1,150 @@
+"""The gate between a user and the package: what nobody foresaw becomes a sentence, too.
+
+An error is foreseen when a `raise` of this package made it, and then it passes as it is. So do
+those of the machine (memory, files), of missing packages, warnings made errors, interrupts, and
+whatever comes out of a user's own code, a family for example. Any other exception of numpy, torch,
+pandas or Python itself is a fault of the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import dis
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import FrameType, TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+__all__ = ["UnforeseenError", "gate", "gate_methods", "keep_origin"]
+
+PACKAGE = __name__.partition(".")[0]
+LIBRARIES = (
+    *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    "<",
+)
+PASSING = (MemoryError, OSError, ImportError, Warning)
+_RAISE = dis.opmap["RAISE_VARARGS"]
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Class = TypeVar("Class", bound=type)
+
+
+class UnforeseenError(RuntimeError):
+    """An error inside the package that none of its checks foresaw; its cause is the original."""
+
+
+def gate(
+    function: Callable[Arguments, Result], instead: Mapping[str, str] | None = None
+) -> Callable[Arguments, Result]:
+    """Return the function with its errors made sentences.
+
+    Args:
+        function: an entry point.
+        instead: arguments of other packages and what to write for them here.
+
+    Raises:
+        TypeError: arguments that the function does not have, with the nearest that it has.
+        UnforeseenError: an exception that is not foreseen; names the model, asks for a report.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def entry(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
+        try:
+            bound = signature.bind(*args, **options)
+        except TypeError as error:
+            words = _misfit(function.__name__, signature, options, instead or {}, str(error))
+            raise TypeError(words) from None
+        try:
+            return function(*args, **options)
+        except Exception as error:
+            if _is_foreseen(error):
+                raise
+            model = _model(bound.arguments)
+            raise UnforeseenError(
+                f"{function.__name__}() {f'of `{model}` ' if model else ''}failed with "
+                f"{_last_line(error)}. No check foresaw this: it is a fault of {PACKAGE}. Please "
+                "report it with this message and, if you can, a few rows of data that give it"
+            ) from error
+
+    return entry
+
+
+def gate_methods(cls: Class, instead: Mapping[str, str] | None = None) -> Class:
+    """Put every public method of a class behind the gate."""
+    for name in dir(cls):
+        method = getattr(cls, name)
+        if not name.startswith("_") and inspect.isfunction(method):
+            setattr(cls, name, gate(method, instead))
+    return cls
+
+
+def keep_origin(error: Exception) -> None:
+    """Note on an error whether it is foreseen, before it leaves the process that it arose in."""
+    error.__dict__["foreseen"] = _is_foreseen(error)
+
+
+def _is_foreseen(error: Exception) -> bool:
+    noted = error.__dict__.get("foreseen")
+    if noted is not None:
+        return bool(noted)
+    if isinstance(error, (UnforeseenError, *PASSING)):
+        return True
+    last: TracebackType | None = error.__traceback__
+    inside = False
+    while last is not None:
+        here = _is_ours(last.tb_frame)
+        inside = inside or here
+        if inside and not here and not _is_library(last.tb_frame):
+            return True  # the user's own code, called back
+        if last.tb_next is None:
+            break
+        last = last.tb_next
+    if last is None or isinstance(error, AssertionError) or not _is_ours(last.tb_frame):
+        return False
+    return last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == PACKAGE
+
+
+def _is_library(frame: FrameType) -> bool:
+    if frame.f_globals.get("__name__") == "__main__":
+        return False
+    return frame.f_code.co_filename.startswith(LIBRARIES)
+
+
+def _model(arguments: Mapping[str, Any]) -> str:
+    """The formula among the arguments, or that of a fit among them."""
+    for value in arguments.values():
+        formula = getattr(value, "formula", value)
+        if isinstance(formula, str) and "~" in formula:
+            return formula
+    return ""
+
+
+def _last_line(error: Exception) -> str:
+    return traceback.format_exception_only(error)[-1].strip().rstrip(".")
+
+
+def _misfit(
+    name: str,
+    signature: inspect.Signature,
+    options: Mapping[str, Any],
+    instead: Mapping[str, str],
+    fault: str,
+) -> str:
+    """Say which argument a function does not have, and which one is meant."""
+    known = [one for one in signature.parameters if one not in ("self", "fit")]
+    for option in options:
+        if option not in signature.parameters:
+            near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
+            hint = f"; did you mean {near[0]}=?" if near else "."
+            hint = f"; write {instead[option]}." if option in instead else hint
+            return f"{name}() has no argument {option}={hint} It has {', '.join(known) or 'none'}."
+    return f"{name}({', '.join(known)}): {fault}"
