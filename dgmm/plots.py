@@ -14,6 +14,7 @@ from dgmm.tuning.cross_validation import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+from dgmm.runtime.gate import gate
 
 __all__ = ["plot_effects", "plot_profiles", "plot_trace", "plot_tuning"]
 
@@ -22,6 +23,7 @@ POINTS = 60
 MOST_TICKS = 200
 
 
+@gate
 def plot_profiles(
     fit: Fit,
     data: Any,
@@ -119,6 +121,7 @@ def _draw(
     return figure
 
 
+@gate
 def plot_effects(
     fit: Fit,
     covariates: str | Sequence[str],
@@ -200,6 +203,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+@gate
 def plot_trace(fit: Fit) -> Figure:
     """ELBO per subject by epoch of the variational stage."""
     from matplotlib.figure import Figure
@@ -215,6 +219,7 @@ def plot_trace(fit: Fit) -> Figure:
     return figure
 
 
+@gate
 def plot_tuning(tuning: Tuning) -> Figure:
     """Log score of every candidate of :func:`dgmm.tune` minus that of the best.
 

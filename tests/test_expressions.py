@@ -38,6 +38,8 @@ COLUMNS = {
         ("`odd name` - `x`", 2 * X),
         ("sin(pi * x)", np.sin(np.pi * X)),
         ("pmin(x, 2)", np.minimum(X, 2)),
+        ("pmin(x, alk.phos, 3)", np.minimum(X, 3)),
+        ("pmax(x, 3, alk.phos - 1)", np.maximum(np.maximum(X, 3), 2 * X - 1)),
         ("x * flag", X * [1, 0, 1]),
         ("I(1 < x <= 4)", [False, True, True]),
         ("I((x > 1) & ~flag)", [False, True, False]),
@@ -49,6 +51,62 @@ COLUMNS = {
 )
 def test_values(text: str, expected: object) -> None:
     assert np.allclose(Evaluator(COLUMNS).value(text), np.asarray(expected), 1e-15)
+
+
+@pytest.mark.parametrize(
+    "call", ["pmin(x, 0, log)", "exp(x, log)", "sqrt(x, out=log)", "abs(x, log)"]
+)
+def test_no_call_writes_to_a_column(call: str) -> None:
+    """A third operand of numpy's minimum is the place of its result."""
+    columns = {"x": X.copy(), "log": 5 * X}
+    with contextlib.suppress(ExpressionError):
+        Evaluator(columns).value(call)
+    assert np.array_equal(columns["log"], 5 * X)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ns(x, 3, wrong=1)", r"ns\(\) has no option wrong=\. It has df, knots, intercept, bound"),
+        (
+            "bs(x, Boundary.knots=(0, 9))",
+            r"Boundary\.knots=; did you mean boundary_knots=\? It has",
+        ),
+        ("poly(x, degre=2)", r"did you mean degree=\? It has degree, raw\."),
+        ("sqrt(x, 2)", r"sqrt\(x\): too many positional arguments"),
+        ("ns()", r"ns\(\) needs a column first, as in ns\(x\)"),
+        ("ns(x, 1e9)", "df of ns.* is a whole number from 1 to 1,000, not 1000000000.0"),
+        ("poly(x, 10 ** 9, raw=True)", "degree of poly.* from 1 to 1,000, not 1000000000"),
+        ("C(pi)", "a category is made of one column"),
+        ("C(log(x - 4))", "3 rows are no finite number, so of no category"),
+        ("C(g, levels='ab')", r"levels= lists the levels in their order"),
+        ("as.factor(x)", r"no function as\.factor\(\)\. Write factor\(x\)\."),
+        ("ns(x, knots=c(3, 6))", r"no function c\(\)\. Write the values in brackets: \(3, 6\)\."),
+        ("poly(x, 2, raw=TRUE)", "no column `TRUE`.* Write True"),
+        ("C(g, contr.SAS)", r"no column `contr\.SAS`.* Write C\(g, base='b'\)"),
+        ("I(" + "+".join(["x"] * 200) + ")", "nested more than 100 deep"),
+        ("I(" + "+".join(["x"] * 60_000) + ")", "more than 100,000 characters"),
+    ],
+)
+def test_a_call_that_cannot_work_says_what_would(text: str, message: str) -> None:
+    evaluator = Evaluator({"x": X, "g": COLUMNS["g"]})
+    with pytest.raises(ExpressionError, match=message):
+        names_of(text, evaluator.columns)
+        evaluator.value(text)
+
+
+def test_a_float_of_32_bits_is_the_number_that_was_written() -> None:
+    small = np.array([0.1, 0.3, 0.1], dtype=np.float32).astype(float)
+    found = Evaluator({"x": small}).value("C(x)")
+    assert found.levels == (0.1, 0.3)
+    assert found.contrasts()[1] == ("0.3",)
+    learnt = Evaluator({"x": small})
+    learnt.value("C(x)")
+    later = Evaluator({"x": np.array([0.3, 0.1])}, learnt.states, learning=False).value("C(x)")
+    assert later.codes.tolist() == [1, 0]
+    assert Evaluator({"x": np.array([0.1 + 1e-12, 0.5, 3.0])}).value("C(x)").levels == (
+        0.1 + 1e-12, 0.5, 3,
+    )  # fmt: skip
 
 
 def test_states_are_learnt_once_and_then_only_used() -> None:

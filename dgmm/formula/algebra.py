@@ -88,9 +88,15 @@ class _Reader:
         self._text, self._place = text, 0
         self._tokens = list(_tokens(text))
         self._bits: dict[str, int] = {}
+        self._names: list[str] = []
 
     def expressions(self, term: int) -> tuple[str, ...]:
-        return tuple(name for name, bit in self._bits.items() if term & bit)
+        found = []
+        while term:
+            lowest = term & -term
+            found.append(self._names[lowest.bit_length() - 1])
+            term ^= lowest
+        return tuple(found)
 
     def whole(self) -> _Sum:
         found = self._sum()
@@ -205,7 +211,10 @@ class _Reader:
 
     def _bit(self, token: _Token) -> int:
         text = token.text if token.kind == "." else plain_code(token.text)
-        return self._bits.setdefault(text, 1 << len(self._bits))
+        if text not in self._bits:
+            self._bits[text] = 1 << len(self._names)
+            self._names.append(text)
+        return self._bits[text]
 
     def _crossed(self, start: int, one: Iterable[int], other: Iterable[int]) -> dict[int, None]:
         first, second = list(one), list(other)

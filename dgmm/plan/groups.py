@@ -61,8 +61,8 @@ def _check_apart(design: Design) -> None:
         if one.term.target != two.term.target or not _linear(one) or not _linear(two):
             continue
         own = one.grouping.name == two.grouping.name
-        shared = _shared(one, two)
-        if not shared or not (own or _alike(one.grouping, two.grouping)):
+        shared = _shared(one, two) if own or _alike(one.grouping, two.grouping) else ""
+        if not shared:
             continue
         both = f"{one.term.text} and {two.term.text}"
         if not own:
@@ -126,5 +126,7 @@ def _check_several(design: Design, names: list[str]) -> None:
 
 def _alike(one: Grouping, two: Grouping) -> bool:
     """Whether two factors are the same partition of the rows."""
+    if len(one.levels) != len(two.levels):
+        return False
     pairs = np.unique(np.stack([one.codes, two.codes]), axis=1).shape[1]
     return pairs == len(np.unique(one.codes)) == len(np.unique(two.codes))

@@ -91,8 +91,9 @@ def as_factor(x: object) -> Factor:
     values = np.asarray(x)
     if values.ndim != 1 or values.dtype.kind not in "iufb":
         raise ValueError("a category is made of one column")
-    if np.isnan(values).any():
-        raise ValueError(f"{np.isnan(values).sum()} rows are not a number, so of no category")
+    if not np.isfinite(values).all():
+        bad = np.count_nonzero(~np.isfinite(values))
+        raise ValueError(f"{bad} rows are no finite number, so of no category")
     levels, codes = np.unique(values, return_inverse=True)
     found = tuple(_short(level.item()) for level in levels)
     return Factor(codes.astype(np.int64), found, ordered=True)
