@@ -32,6 +32,21 @@ def test_the_frame_gives_the_same_columns_again() -> None:
     np.testing.assert_array_equal(rebuilt.fixed.matrix[back], design.fixed.matrix)
 
 
+def test_a_number_that_is_made_a_category_has_its_levels() -> None:
+    data = pd.concat([frame()] * 3).assign(k=[3, 1, 2] * 6)
+    made = build_design(parse_formula("y ~ x + C(k, contr.sum) + (1 | id)"), data)
+    levels = made.spec.levels_of("k")
+    assert levels == (1, 2, 3)
+    assert covariate_values(made.covariates["k"], 5, levels) == [1, 2, 3]
+    assert typical_value(made.covariates["k"], levels) == 1
+    assert made.spec.levels_of("x") == ()
+    named = build_design(parse_formula("y ~ factor(`a k`, levels=(3, 1, 2))"),
+                         data.rename(columns={"k": "a k"}))  # fmt: skip
+    assert named.spec.levels_of("a k") == (3, 1, 2)
+    assert build_design(parse_formula("y ~ C(k > 1) + k"), data).spec.levels_of("k") == ()
+    assert build_design(parse_formula("y ~ C(g)"), data).spec.levels_of("g") == ()
+
+
 def test_typical_values_and_grids() -> None:
     columns = build_design(parse_formula("y ~ x + g + t + (1 | id)"), frame()).covariates
     assert {name: typical_value(column) for name, column in columns.items()} == {

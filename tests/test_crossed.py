@@ -366,6 +366,11 @@ def test_a_saved_fit_comes_back(either: Fit, tmp_path: Path) -> None:
         ("y ~ x + (dnn(t) | a) + (1 | b)", {}, "dnn(t)|2 grouping factors|`a`, `b`|keep one"),
         ("y ~ dnn(x) + (1 | a / c)", {}, "dnn(x)|`a`, `a:c`|Make the term linear"),
         ("y ~ x + (1 | a) + (1 + x | twin)", {}, "`a` and `twin` divide the rows alike|keep one"),
+        ("y ~ x + (1 | a) + (1 | a)", {}, "(1 | a) and (1 | a) both hold|`(Intercept)` of `a`"),
+        ("y ~ x + (1 + x | a) + (1 | a)", {}, "(1 + x | a) and (1 | a) both hold|`(Intercept)`"),
+        ("y ~ x + (x || a) + (0 + x | a)", {}, "both hold the effect `x` of `a`|keep it in one"),
+        ("y ~ x + (1 | a) + (0 + h | a)", {}, "both hold the effect `hq` of `a`|only the sum"),
+        ("y ~ x + (1 | a) + (1 | b) + (0 + h | twin)", {}, "`a` and `twin` divide the rows alike"),
         (CROSSED, {"method": "vae"}, "method='vae'|one grouping factor"),
         (CROSSED, {"likelihood": "importance"}, "likelihood='importance'|likelihood='exact'"),
         (CROSSED, {"se": "sandwich"}, "se='sandwich'|independent subjects"),
@@ -379,6 +384,7 @@ def test_what_is_not_possible_is_refused_in_words(
     family = "bernoulli" if text.startswith("z") else "gaussian"
     with pytest.raises(ValueError, match=".") as caught:
         frame = crossed_frame().assign(twin=lambda d: 10 * d["a"])
+        frame["h"] = np.array(["p", "q"])[np.arange(len(frame)) % 2]
         fit_of(text, frame, family=family, **options)
     for word in words.split("|"):
         assert word in str(caught.value)

@@ -13,6 +13,9 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from dgmm.design import Design, build_design, rebuild
@@ -180,6 +183,98 @@ def test_nested_and_crossed_groups() -> None:
     assert np.array_equal(classes.labels, kept.school + ":" + kept.k.astype(str))
     assert np.array_equal(ids.levels[ids.codes], kept.id)
     assert ids.levels.dtype.kind == "i"
+
+
+# --- frame libraries -----------------------------------------------------------------------
+
+
+def dictionaries() -> pa.Table:
+    """A table of Arrow: an ordered text dictionary, one of whole numbers, floats of 32 bits."""
+    data = frame().drop(columns="trt")
+    rng = np.random.default_rng(5)
+    codes = [pa.array(rng.integers(0, 3, 240), mask=rng.random(240) < 0.05) for _ in range(2)]
+    return pa.table(
+        {name: data[name].to_numpy() for name in data}
+        | {
+            "dose": pa.DictionaryArray.from_arrays(
+                codes[0], pa.array(["none", "low", "high"]), ordered=True
+            ),
+            "wave": pa.DictionaryArray.from_arrays(codes[1], pa.array([3, 1, 2])),
+            "small": pa.array(rng.choice([0.1, 0.2, 0.3], 240), pa.float32()),
+        }
+    )
+
+
+def test_dictionaries_of_arrow_are_the_categories_that_pandas_reads(tmp_path: Path) -> None:
+    table = dictionaries()
+    pq.write_table(table, tmp_path / "data.parquet")
+    read = pd.read_parquet(tmp_path / "data.parquet").astype({"wave": "category"})
+    read["wave"] = read["wave"].cat.set_categories([3, 1, 2])  # a file keeps whole numbers alone
+    parsed = parse_formula("y ~ dose + wave + C(small) + (t | id)")
+    many = [read, table, table.to_pandas(types_mapper=pd.ArrowDtype), table.to_pandas()]
+    assert isinstance(many[2]["dose"].dtype, pd.ArrowDtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        built = [build_design(parsed, data) for data in many]
+    assert built[0].fixed.names == (
+        "(Intercept)", "doselow", "dosehigh", "wave1", "wave2", "C(small)0.2", "C(small)0.3",
+    )  # fmt: skip
+    for one in built[1:]:
+        assert_identical(built[0], one)
+    new = rebuild(built[1].spec, pd.DataFrame({"dose": ["high"], "wave": [2], "small": [0.3],
+                  "t": [1.0]}), outcome=False)  # fmt: skip
+    assert new.fixed.matrix.tolist() == [[1, 0, 1, 0, 1, 0, 1]]
+
+
+def test_an_ordered_dictionary_is_an_ordered_outcome() -> None:
+    table = dictionaries().filter(pc.is_valid(dictionaries()["dose"]))
+    for data in (table, table.to_pandas(), table.to_pandas(types_mapper=pd.ArrowDtype)):
+        found = build_design(parse_formula("dose ~ x + (1 | id)"), data, ordered=True)
+        assert found.spec.response_levels == ("none", "low", "high")
+
+
+def test_dictionaries_in_pieces_and_with_a_missing_level() -> None:
+    one = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["b", "a"]))
+    two = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1]), pa.array(["a", "c"]))
+    three = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["a", None]))
+    pieces = pa.table(
+        {"g": pa.chunked_array([one, two]), "y": [1.0, 3, 2, 4, 6, 5], "id": [1, 2] * 3}
+    )
+    found = design("y ~ 0 + g + (1 | id)", pieces)
+    assert found.fixed.names == ("gb", "ga", "gc")
+    assert found.fixed.matrix[np.argsort(found.rows)].argmax(1).tolist() == [0, 1, 0, 1, 2, 2]
+    holed = pa.table({"g": three, "y": [1.0, 3, 2], "id": [1, 1, 2]})
+    with pytest.warns(UserWarning, match=r"1 of 3 rows have missing values in `g` \(1\)") as told:
+        found = build_design(parse_formula("y ~ 0 + g + (1 | id)"), holed)
+    assert found.fixed.names == ("ga",)
+    assert found.n_rows == 2
+    assert len(told) == 1  # the one level is not left out without an intercept
+
+
+def test_a_partly_labelled_column_is_told() -> None:
+    labelled = pd.Categorical(frame().n % 3).rename_categories({0: "never", 1: 1, 2: "often"})
+    words = "`h` is partly labelled: 'never', 'often' beside 1; each counts as a category"
+    with pytest.warns(UserWarning, match=words):
+        found = build_design(parse_formula("y ~ h + (1 | id)"), frame().assign(h=labelled))
+    assert found.fixed.names == ("(Intercept)", "h1", "hoften")
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d/%m/%Y", "%Y-%m-%d %H:%M"])
+def test_text_that_spells_dates_is_asked_about(form: str) -> None:
+    dates = pd.date_range("2020-01-01", periods=240).strftime(form)
+    with pytest.raises(ValueError, match="column `day` holds text like '.*': a date\\?") as caught:
+        design("y ~ day + (1 | id)", frame().assign(day=dates.astype(object)))
+    assert len(str(caught.value)) < 300
+    months = pd.Categorical(dates.str[:7])
+    assert len(design("y ~ day", frame().assign(day=months)).fixed.names) > 1
+
+
+def test_long_lists_are_cut_short() -> None:
+    data = frame().assign(g=lambda d: "a" + (np.arange(240) % 120).astype(str))
+    found = design("y ~ g", data)
+    with pytest.raises(ValueError, match=r"known levels: a0, .* \(120 in all\)") as caught:
+        rebuild(found.spec, frame().assign(g=lambda d: "b" + d.n.astype(str)), outcome=False)
+    assert len(str(caught.value)) < 400
 
 
 # --- missing values ------------------------------------------------------------------------
@@ -406,6 +501,14 @@ def test_unknown_names_are_pointed_at(text: str, message: str) -> None:
         ("y ~ x + (1 | constant)", "`constant` has 1 level"),
         ("y ~ bad + (1 | id)", "column `bad` has 2 infinite values"),
         ("y ~ date + (1 | id)", "column `date` holds datetime64 values"),
+        ("y ~ x * y + (1 | id)", "the outcome `y` also stands right of `~`"),
+        ("log(x + 9) ~ t + (1 + x | id)", "the outcome `x` also stands right of `~`"),
+        ("y ~ dnn(y) + (1 | id)", "the outcome `y` also stands right of `~`"),
+        ("y ~ x + offset(y) + (1 | id)", "the outcome `y` also stands right of `~`"),
+        ("y ~ x + (1 | y)", "the outcome `y` also stands right of `~`"),
+        ("y ~ x + (. | id)", "`.` \\(all other columns\\) stands among the fixed terms alone"),
+        ("y ~ (x ~ t | id)", "`~` stands where an operator belongs"),
+        ("y ~ scale(`if`)", "no column `if`"),
     ],
 )
 def test_errors_say_what_would_be_right(text: str, message: str) -> None:

@@ -19,6 +19,7 @@ from toys import generator
 from dgmm.families import Family, Observations, available, find
 from dgmm.families.base import Derivatives
 from dgmm.families.links import LINKS
+from dgmm.families.naming import NEAR
 
 WRAPPED = (
     "zero_inflated_negative_binomial",
@@ -520,3 +521,26 @@ def test_a_link_is_copied_and_pickled_by_its_name(name: str) -> None:
     link = LINKS[name]
     assert copy.deepcopy(link) is link
     assert pickle.loads(pickle.dumps(link)) is link
+
+
+@pytest.mark.parametrize("word", NEAR)
+def test_names_of_other_programs_hint_at_a_family(word: str) -> None:
+    assert find(NEAR[word]).name == NEAR[word]
+    with pytest.raises(ValueError, match=f"unknown family '{word}'; did you mean '{NEAR[word]}'"):
+        find(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("nbinom", "negative_binomial"), ("Gamma", "gamma"), ("beta-binomial", "beta_binomial"),
+     ("negative.binomial", "negative_binomial"), ("inverse.gaussian", "inverse_gaussian"),
+     ("Negative Binomial", "negative_binomial"), ("binomail", "binomial")],
+)  # fmt: skip
+def test_a_word_that_is_nearly_right_hints_at_the_family_meant(word: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        find(word)
+
+
+def test_zeros_beside_proportions_have_a_family() -> None:
+    with pytest.raises(ValueError, match="beside proportions family='ordered_beta'"):
+        find("zero_inflated_beta")

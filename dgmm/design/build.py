@@ -31,6 +31,7 @@ from dgmm.formula import (
     formula_text,
     linear_terms,
     name_text,
+    plain_name,
 )
 from dgmm.formula.grammar import summands, whole_piece
 from dgmm.formula.terms import join_terms
@@ -292,6 +293,7 @@ def _independent(
     messages = [
         f"`{name}` has one level only and is left out"
         for name in single_levels(formula.fixed, evaluator)
+        if (plain_name(name) or name) not in blocks["fixed"].terms
     ]
     for key, block in blocks.items():
         network = key.startswith("network")

@@ -107,7 +107,7 @@ class Table:
         if isinstance(found, pd.DataFrame):
             raise ValueError(f"the data have {found.shape[1]} columns named `{name}`")
         if isinstance(found.dtype, pd.ArrowDtype) and _is_dictionary(found.dtype.pyarrow_dtype):
-            return found.array.__arrow_array__().to_pandas().set_axis(found.index)
+            return _category(found.array.__arrow_array__()).set_axis(found.index)
         return found
 
     def frame(self) -> pd.DataFrame:
@@ -151,13 +151,21 @@ def _is_dictionary(kind: Any) -> bool:
     return hasattr(kind, "index_type")
 
 
+def _category(values: Any) -> pd.Series:
+    """A dictionary of Arrow as the category that pandas makes of it; text where a level is null."""
+    try:
+        return values.to_pandas()
+    except ValueError:
+        return pd.Series(values.to_pylist(), dtype=object)
+
+
 def _to_pandas(series: nw.Series[Any]) -> pd.Series:
     """Convert without loss: numbers, times as an array, the rest one by one.
 
     A dictionary of Arrow becomes the category that pandas reads from it, levels in their order.
     """
     if isinstance(series.dtype, nw.Categorical) and series.implementation.is_pyarrow():
-        return series.to_native().to_pandas()
+        return _category(series.to_native())
     if series.dtype.is_integer() and series.null_count():
         return _whole_numbers(series)
     if series.dtype.is_numeric() and series.dtype != nw.Int128:
@@ -238,7 +246,8 @@ def partly_labelled(variable: Variable) -> str | None:
 def _floats(series: pd.Series) -> np.ndarray:
     if isinstance(series.dtype, np.dtype) and series.dtype.kind in "biuf":
         return series.to_numpy(dtype=np.float64)
-    return pd.to_numeric(series).to_numpy(dtype=np.float64, na_value=np.nan)
+    plain = pd.to_numeric(series) if series.dtype == object else series
+    return plain.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _categories(

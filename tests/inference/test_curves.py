@@ -183,3 +183,23 @@ def test_without_standard_errors_there_are_no_bands() -> None:
     fit = mixed_model("Reaction ~ Days + (1 | Subject)", data("sleepstudy"), se=None, verbose=0)
     with pytest.raises(ValueError, match="se=None"):
         fit.effects("Days")
+
+
+# -- numbers that the formula makes categories -----------------------------------------------------
+
+
+def test_a_number_made_a_category_is_that_category() -> None:
+    """effects(), slopes() and the values held are those of the model with a category column."""
+    frame = data("sleepstudy").assign(k=lambda d: d["Days"] % 3 + 1)
+    made = mixed_model("Reaction ~ Days + C(k) + (1 | Subject)", frame, verbose=0)
+    plain = mixed_model(
+        "Reaction ~ Days + k + (1 | Subject)", frame.astype({"k": "category"}), verbose=0
+    )
+    numbers = ["fit", "se", "lower", "upper"]
+    for options in ({"covariates": "k"}, {"covariates": "Days", "grid": 3}):
+        ours, theirs = made.effects(**options), plain.effects(**options)
+        np.testing.assert_allclose(ours[numbers], theirs[numbers], rtol=1e-8)
+    assert made.effects("k")["k"].to_list() == [1, 2, 3]
+    pd.testing.assert_frame_equal(made.slopes(), plain.slopes(), rtol=1e-8)
+    assert list(made.slopes("k").index) == ["k: 2 - 1", "k: 3 - 1"]
+    assert made.held_covariates()["k"] == 1
