@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -202,4 +203,6 @@ def lm_list(
 @gate
 def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"load() needs the path of a file, not {type(path).__name__}")
     return storage.load(Path(path), Fit)

@@ -8,6 +8,7 @@ import warnings
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -123,6 +124,25 @@ def test_arguments_of_a_method(sleepstudy: dgmm.Fit) -> None:
     with pytest.raises(TypeError, match=r"no argument REML|no argument 'REML'; write method="):
         sleepstudy.update(REML=True)
     assert list(inspect.signature(dgmm.Fit.predict).parameters)[1] == "newdata"
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("confint", {"level": "95%"}, r"level= of confint\(\) is a number, not '95%'"),
+        ("effects", {"covariates": 3}, "covariates= of .* is a word in quotes or a list of names"),
+        ("predict", {"seed": 1.5}, "seed= of .* is a whole number or None, not 1.5"),
+        ("contrast", {"one": [("Days", 1)], "other": {}}, "one= of .* is a dict, not"),
+        ("simulate", {"seed": 1, "condition_on_data": 1}, "condition_on_data= .* is True or False"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_the_annotation(
+    method: str, options: dict[str, Any], message: str, sleepstudy: dgmm.Fit
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        getattr(sleepstudy, method)(**options)
+    assert len(sleepstudy.simulate(np.int64(2), seed=np.int32(1)).columns) == 2
+    assert len(sleepstudy.effects(("Days",), grid=3, level=np.float32(0.9))) == 3
 
 
 def test_every_entry_is_behind_the_gate() -> None:

@@ -48,7 +48,7 @@ def test_a_series_of_other_labels_is_refused() -> None:
     assert np.array_equal(beside(plain, shuffled, "weights"), data.w)
     with pytest.raises(ValueError, match="index is not that of the data"):
         beside(plain, data.w, "weights")
-    with pytest.raises(ValueError, match=r"weights is a column name or one number per row"):
+    with pytest.raises(ValueError, match=r"weights= is a column name or one number per row"):
         dgmm.mixed_model(text, data, weights=["heavy"] * 60)
     nullable = data.w.astype("Float64").mask(data.index == "r3")
     assert np.isnan(beside(data, nullable, "weights")[3])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design.variables import Table
+from dgmm.runtime.listing import shortened
 
 __all__ = ["beside", "by_index", "row_labels"]
 
@@ -24,7 +25,7 @@ def beside(data: Any, given: Any, what: str) -> np.ndarray:
         return np.array(given, dtype=np.float64)
     except (TypeError, ValueError):
         raise ValueError(
-            f"{what} is a column name or one number per row of the data, not {given!r:.60}"
+            f"{what}= is a column name or one number per row, not {shortened(given)}"
         ) from None
 
 

@@ -49,7 +49,8 @@ def _between(default: float, low: float, high: float, *, from_low: bool = False)
     """A number in (low, high), or in [low, high)."""
 
     def check(name: str, value: Any) -> None:
-        if not (low < value < high or (from_low and value == low)):
+        real = isinstance(value, int | float | np.integer | np.floating)
+        if not real or not (low < value < high or (from_low and value == low)):
             raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
 
     return _option(default, check)
@@ -59,7 +60,7 @@ def _one_of(default: str, *others: str) -> Any:
     words = (default, *others)
 
     def check(name: str, value: Any) -> None:
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             listed = " or ".join(map(repr, words))
             raise ValueError(f"control {name} is {listed}, not {value!r}")
 
@@ -72,7 +73,8 @@ def _is_path(name: str, value: Any) -> None:
 
 
 def _is_penalty(name: str, value: Any) -> None:
-    if value is not None and not 0 <= value < np.inf:
+    real = isinstance(value, int | float | np.integer | np.floating)
+    if value is not None and not (real and 0 <= value < np.inf):
         raise ValueError(f"control {name}={value!r} is a penalty: zero or larger, or None")
 
 

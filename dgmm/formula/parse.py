@@ -89,6 +89,8 @@ def with_part(formula: Formula, name: str, text: str) -> Formula:
         or any(term.syntax.neural or term.syntax.serial for term in part.latents)
     ):
         raise FormulaError(f"{name}= has linear terms only, no dnn() and no offset()", text, 0)
+    if part.fixed == "0":
+        raise FormulaError(f"{name}= needs a term or an intercept, as in {name}='~ 1'", text, 0)
     if part.latents and name != "zi":
         raise FormulaError(f"{name}= has no random effects; only zi= may have them", text, 0)
     latents = tuple(replace(term, target=name) for term in part.latents)

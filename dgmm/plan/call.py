@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -13,12 +14,15 @@ from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.plan.from_r import INSTEAD
+from dgmm.runtime.listing import shortened
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["Call", "read_control", "read_values"]
 
 COLUMNS = ("weights", "offset")
 """Arguments that are the name of a column or an array with one value per row."""
+
+REAL = (int, float, np.integer, np.floating)
 
 INDIFFERENT = ("formula", "se", "control", "verbose", *COLUMNS)
 """Arguments that change no estimate, or that a digest of the design or the options stands for."""
@@ -49,6 +53,20 @@ class Call:
     device: str
     verbose: int
     control: Control
+
+    def __post_init__(self) -> None:
+        """Refuse values of another kind; which of them is right is for others to say."""
+        if not isinstance(self.family, str | Family):
+            raise TypeError(
+                f"family= is a word in quotes or a Family, not {shortened(self.family)}"
+            )
+        if not isinstance(self.delta, REAL) or not math.isfinite(self.delta):
+            raise ValueError(f"delta= is a finite number, not {shortened(self.delta)}")
+        if self.bounds is not None and not _is_pair(self.bounds):
+            raise ValueError(
+                "bounds= are two numbers, either of them may be None, as in bounds=(0, 1), not "
+                f"{shortened(self.bounds)}"
+            )
 
     def changed(self, changes: dict[str, Any], data: Any = None) -> Call:
         """The call with some arguments changed, read as ``mixed_model`` reads them beside ``data``.
@@ -115,6 +133,14 @@ def read_values(given: Any, data: Any, what: str) -> str | np.ndarray | None:
     values = beside(data, given, what)
     values.setflags(write=False)
     return values
+
+
+def _is_pair(bounds: Any) -> bool:
+    return (
+        isinstance(bounds, tuple | list)
+        and len(bounds) == 2
+        and all(end is None or isinstance(end, REAL) for end in bounds)
+    )
 
 
 def _as_given(value: Any) -> Any:

@@ -34,7 +34,7 @@ def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> N
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or value < least:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is a whole number, at least {least}, not {value!r}")
 
 

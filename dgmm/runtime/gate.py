@@ -13,10 +13,15 @@ import dis
 import inspect
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
+from numbers import Integral, Real
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from dgmm.runtime.listing import shortened
 
 __all__ = ["UnforeseenError", "gate", "gate_methods", "keep_origin"]
 
@@ -26,6 +31,17 @@ LIBRARIES = (
     "<",
 )
 PASSING = (MemoryError, OSError, ImportError, Warning)
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (lambda value: isinstance(value, str), "a word in quotes"),
+    "int": (lambda value: isinstance(value, Integral) and not _is_truth(value), "a whole number"),
+    "float": (lambda value: isinstance(value, Real) and not _is_truth(value), "a number"),
+    "bool": (lambda value: _is_truth(value), "True or False"),
+    "Sequence[str]": (lambda value: _is_list(value), "a list of names"),
+    "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
+    "None": (lambda value: value is None, "None"),
+}
+"""What an annotation says of a value, and how it is said."""
+
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 Arguments = ParamSpec("Arguments")
@@ -47,10 +63,12 @@ def gate(
         instead: arguments of other packages and what to write for them here.
 
     Raises:
-        TypeError: arguments that the function does not have, with the nearest that it has.
+        TypeError: arguments that the function does not have, with the nearest that it has; words
+            where numbers belong, by the annotations of the function.
         UnforeseenError: an exception that is not foreseen; names the model, asks for a report.
     """
     signature = inspect.signature(function)
+    kinds = {name: _kinds(one.annotation) for name, one in signature.parameters.items()}
 
     @wraps(function)
     def entry(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
@@ -59,8 +77,11 @@ def gate(
         except TypeError as error:
             words = _misfit(function.__name__, signature, options, instead or {}, str(error))
             raise TypeError(words) from None
+        for name, value in bound.arguments.items():
+            if kinds[name]:
+                bound.arguments[name] = _of_kind(value, kinds[name], name, function.__name__)
         try:
-            return function(*args, **options)
+            return function(*bound.args, **bound.kwargs)
         except Exception as error:
             if _is_foreseen(error):
                 raise
@@ -86,6 +107,28 @@ def gate_methods(cls: Class, instead: Mapping[str, str] | None = None) -> Class:
 def keep_origin(error: Exception) -> None:
     """Note on an error whether it is foreseen, before it leaves the process that it arose in."""
     error.__dict__["foreseen"] = _is_foreseen(error)
+
+
+def _of_kind(value: Any, kinds: tuple[str, ...], name: str, function: str) -> Any:
+    """The value, a number of numpy as a plain one; or an error when it is of no such kind."""
+    if not any(KINDS[kind][0](value) for kind in kinds):
+        wanted = " or ".join(KINDS[kind][1] for kind in kinds)
+        raise TypeError(f"{name}= of {function}() is {wanted}, not {shortened(value)}")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+
+
+def _kinds(annotation: Any) -> tuple[str, ...]:
+    """The kinds of an annotation like "int | None", () where it has others."""
+    kinds = tuple(str(annotation).split(" | "))
+    return kinds if all(kind in KINDS for kind in kinds) else ()
 
 
 def _is_foreseen(error: Exception) -> bool:

@@ -1,10 +1,11 @@
-"""Lists inside a sentence, cut off where nobody reads on."""
+"""Lists and values inside a sentence, cut off where nobody reads on."""
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 
-__all__ = ["listed"]
+__all__ = ["listed", "shortened"]
 
 
 def listed(items: Iterable[object], most: int = 10, separator: str = ", ") -> str:
@@ -13,3 +14,8 @@ def listed(items: Iterable[object], most: int = 10, separator: str = ", ") -> st
     if len(texts) <= most:
         return separator.join(texts)
     return f"{separator.join(texts[:most])}{separator}... ({len(texts):,} in all)"
+
+
+def shortened(value: object) -> str:
+    """Return a value as it would be written, in one line."""
+    return " ".join(reprlib.repr(value).split())

@@ -64,5 +64,5 @@ def test_all_covariates_by_default_and_errors(curved: Fit) -> None:
     assert list(curved.slopes().index) == ["x", "g: b - a", "z"]
     with pytest.raises(ValueError, match="'id' is no covariate"):
         curved.slopes("id")
-    with pytest.raises(TypeError, match="a setting is a dict"):
+    with pytest.raises(TypeError, match="is a dict, not"):
         curved.contrast(1, 2)  # type: ignore[arg-type]
