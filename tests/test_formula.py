@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,6 +192,34 @@ def test_errors_name_the_place(text: str, message: str, under: str):
     caret = lines[2]
     assert text[caret.index("^") - 2 :][: caret.count("^")] == under
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_long_formula_is_shown_around_the_place():
+    many = " + ".join(f"v{k}" for k in range(500))
+    with pytest.raises(FormulaError, match="write I") as caught:
+        parse_formula(f"y ~ {many} + bad**2 + {many}")
+    _, shown, carets = str(caught.value).split("\n")
+    assert len(shown) < 420
+    assert shown[carets.index("^") :][: carets.count("^")] == "bad**2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("y ~ " + " + ".join(["x"] * 20_000), "20,000 terms are more than 10,000"),
+        ("y ~ " + "*".join(f"v{k}" for k in range(60)), r"has more than 10,000 terms"),
+        ("y ~ x + (" + "*".join(f"v{k}" for k in range(60)) + " | id)", "more than 10,000 terms"),
+        ("y ~ " + "x" * 10**6, "at most 500,000 characters, not 1,000,004"),
+        ("y ~ " + "(" * 50_000 + "x" + ")" * 50_000, "nested more than 100 deep"),
+    ],
+    ids=["sum", "product", "random part", "length", "brackets"],
+)
+def test_what_is_too_large_is_refused_soon_and_shortly(text: str, message: str):
+    start = time.process_time()
+    with pytest.raises(FormulaError, match=message) as caught:
+        parse_formula(text)
+    assert time.process_time() - start < 5
+    assert len(str(caught.value)) < 1500
 
 
 def test_a_formula_is_text():

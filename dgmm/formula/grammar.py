@@ -13,6 +13,10 @@ from dataclasses import dataclass
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _WORD = re.compile(r"[\w.]")
 _NAME = re.compile(r"[^\W\d][\w.]*")
+_SHOWN = 400
+"""Characters of a formula that an error shows."""
+MOST_LONG = 500_000
+"""Characters of a formula."""
 MOST_DEEP = 100
 """Brackets within brackets, and levels of operators within one expression."""
 CONSTANTS = ("not", "True", "False", "None")
@@ -25,8 +29,20 @@ class FormulaError(ValueError):
     def __init__(self, message: str, formula: str = "", start: int = -1, length: int = 1):
         self.formula, self.start = formula, start
         if start >= 0:
-            message = f"{message}\n  {formula}\n  {' ' * start}{'^' * max(length, 1)}"
+            message = f"{message}\n{_pointed(formula, start, max(length, 1))}"
         super().__init__(message)
+
+
+def _pointed(formula: str, start: int, length: int) -> str:
+    """The formula with carets below a part of it; of a long one what stands around that part."""
+    if len(formula) > _SHOWN:
+        first = max(0, start - _SHOWN // 4)
+        shown = formula[first : first + _SHOWN]
+        before, after = "..." * (first > 0), "..." * (first + _SHOWN < len(formula))
+        start, length = start - first + len(before), min(length, _SHOWN)
+        formula = f"{before}{shown}{after}"
+        length = min(length, len(formula) - start)
+    return f"  {formula}\n  {' ' * start}{'^' * length}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ def whole_piece(text: str) -> Piece:
     """Return the formula as one piece, blanks of any kind (line ends too) made plain spaces."""
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a string like 'y ~ x + (1 | id)', not {type(text)}")
+    if len(text) > MOST_LONG:
+        raise FormulaError(f"a formula has at most {MOST_LONG:,} characters, not {len(text):,}")
     plain = re.sub(r"\s", " ", text).strip()
     return Piece(plain, 0, plain)
 

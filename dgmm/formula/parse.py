@@ -32,6 +32,7 @@ from dgmm.formula.terms import (
     Part,
     Response,
     check_algebra,
+    check_count,
     check_linear,
     intercept_of,
     join_terms,
@@ -54,7 +55,9 @@ def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> F
     networks: list[NetworkTerm] = []
     latents: list[LatentTerm] = []
     offsets: list[str] = []
-    for term in summands(right):
+    terms = summands(right)
+    check_count(terms, right)
+    for term in terms:
         call = called(term.piece)
         if bars(term.piece):
             latents += _latents(term, latent_words)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dgmm.formula.algebra import AlgebraError, linear_terms
+from dgmm.formula.algebra import MOST_TERMS, AlgebraError, linear_terms
 from dgmm.formula.grammar import Piece, Summand, bars, calls_within, plain_name, split, unquoted
 from dgmm.formula.spelling import SpellingError
 from dgmm.formula.syntax import Syntax
@@ -95,6 +95,12 @@ def formula_text(formula: Formula) -> str:
 def split_group(group: str) -> tuple[str, ...]:
     """Return the column names of a group: "school:class" -> ("school", "class")."""
     return tuple(plain_name(part.text) or "" for _, part in split(Piece(group, 0, group), ":"))
+
+
+def check_count(terms: Sequence[Summand], piece: Piece) -> None:
+    """Refuse more summands than terms can be, before any of them is looked at."""
+    if len(terms) > MOST_TERMS:
+        raise piece.error(f"{len(terms):,} terms are more than {MOST_TERMS:,}; leave some out")
 
 
 def check_linear(term: Summand, words: Sequence[str], dot: bool = False) -> None:
