@@ -78,6 +78,7 @@ def test_no_call_writes_to_a_column(call: str) -> None:
         ("ns(x, 1e9)", "df of ns.* is a whole number from 1 to 1,000, not 1000000000.0"),
         ("poly(x, 10 ** 9, raw=True)", "degree of poly.* from 1 to 1,000, not 1000000000"),
         ("C(pi)", "a category is made of one column"),
+        ("C(x * 2 ** 53)", r"whole numbers from 2\*\*53 on are not told apart"),
         ("C(log(x - 4))", "3 rows are no finite number, so of no category"),
         ("C(g, levels='ab')", r"levels= lists the levels in their order"),
         ("as.factor(x)", r"no function as\.factor\(\)\. Write factor\(x\)\."),

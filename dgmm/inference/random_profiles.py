@@ -146,7 +146,8 @@ def _times(mean: MeanPart, times: Sequence[float] | None) -> tuple[str | None, n
         seen = np.unique(mean.covariates[name].values)
         return name, seen[np.unique(np.linspace(0, len(seen) - 1, TIMES).round().astype(int))]
     if times is None:
-        return name, np.asarray(covariate_values(mean.covariates[name], TIMES))
+        made = mean.spec.levels_of(name)
+        return name, np.asarray(covariate_values(mean.covariates[name], TIMES, made), dtype=float)
     try:
         values = np.atleast_1d(np.asarray(times, dtype=float))
     except (TypeError, ValueError):

@@ -12,10 +12,10 @@ import difflib
 import dis
 import inspect
 import sysconfig
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from numbers import Integral, Real
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,10 +26,10 @@ from dgmm.runtime.listing import shortened
 __all__ = ["UnforeseenError", "gate", "gate_methods", "keep_origin"]
 
 PACKAGE = __name__.partition(".")[0]
-LIBRARIES = (
-    *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    "<",
-)
+LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"], "<")
+INSTALLED = {"site-packages", "dist-packages"}
+"""Where the code of Python itself stands, and folders of what is installed."""
+
 PASSING = (MemoryError, OSError, ImportError, Warning)
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "a word in quotes"),
@@ -88,7 +88,7 @@ def gate(
             model = _model(bound.arguments)
             raise UnforeseenError(
                 f"{function.__name__}() {f'of `{model}` ' if model else ''}failed with "
-                f"{_last_line(error)}. No check foresaw this: it is a fault of {PACKAGE}. Please "
+                f"{_named(error)}. No check foresaw this: it is a fault of {PACKAGE}. Please "
                 "report it with this message and, if you can, a few rows of data that give it"
             ) from error
 
@@ -159,7 +159,8 @@ def _is_ours(frame: FrameType) -> bool:
 def _is_library(frame: FrameType) -> bool:
     if frame.f_globals.get("__name__") == "__main__":
         return False
-    return frame.f_code.co_filename.startswith(LIBRARIES)
+    file = frame.f_code.co_filename
+    return file.startswith(LIBRARIES) or not INSTALLED.isdisjoint(Path(file).parts)
 
 
 def _model(arguments: Mapping[str, Any]) -> str:
@@ -171,8 +172,10 @@ def _model(arguments: Mapping[str, Any]) -> str:
     return ""
 
 
-def _last_line(error: Exception) -> str:
-    return traceback.format_exception_only(error)[-1].strip().rstrip(".")
+def _named(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    said = str(error).partition("\n")[0].rstrip(". ")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _misfit(

@@ -94,6 +94,8 @@ def as_factor(x: object) -> Factor:
     if not np.isfinite(values).all():
         bad = np.count_nonzero(~np.isfinite(values))
         raise ValueError(f"{bad} rows are no finite number, so of no category")
+    if values.dtype.kind == "f" and (np.abs(values) >= 2**53).any():
+        raise ValueError("whole numbers from 2**53 on are not told apart; make the column text")
     levels, codes = np.unique(values, return_inverse=True)
     found = tuple(_short(level.item()) for level in levels)
     return Factor(codes.astype(np.int64), found, ordered=True)

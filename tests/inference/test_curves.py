@@ -203,3 +203,5 @@ def test_a_number_made_a_category_is_that_category() -> None:
     pd.testing.assert_frame_equal(made.slopes(), plain.slopes(), rtol=1e-8)
     assert list(made.slopes("k").index) == ["k: 2 - 1", "k: 3 - 1"]
     assert made.held_covariates()["k"] == 1
+    split = mixed_model("Reaction ~ Days + (C(k) | Subject)", frame, se=None, verbose=0)
+    assert split.random_profile().table["k"].to_list() == [1, 2, 3]
