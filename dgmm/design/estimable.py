@@ -159,10 +159,9 @@ def constants(columns: Columns, observed: np.ndarray) -> tuple[Alias, ...]:
 
 def _alias(columns: Columns, k: int, weights: dict[str, float]) -> Alias:
     x = columns.matrix[:, k]
-    spread = float(x.std() + 1e-6 * np.sqrt(np.square(x).mean()))
-    return Alias(
-        columns.names[k], columns.terms[k], weights, TOLERANCE * spread if weights else 0.0
-    )
+    rounding = 10 * ROUNDING * float(np.sqrt(np.square(x).mean()))
+    limit = TOLERANCE * float(x.std()) + rounding
+    return Alias(columns.names[k], columns.terms[k], weights, limit if weights else 0.0)
 
 
 def _departure(columns: Columns, one: Alias) -> np.ndarray:
@@ -180,13 +179,13 @@ def dependent_columns(matrix: np.ndarray, names: tuple[str, ...]) -> dict[str, d
     about its mean, which the origin of the variable does not enter, or below ROUNDING of its norm.
     The triangle of [1 X] = QR holds all norms and angles, so the search is p x p.
     """
-    added = names[:1] != (INTERCEPT,)
-    R = triangle(np.column_stack([np.ones(len(matrix)), matrix]) if added else matrix)
+    first = names[:1] != (INTERCEPT,)
+    R = triangle(np.column_stack([np.ones(len(matrix)), matrix]) if first else matrix)
     norms = np.linalg.norm(R, axis=0)
     R = R / np.where(norms > 0, norms, 1.0)
-    spread = np.linalg.norm(R[1:], axis=0)
-    spread[0] = 1.0  # of the intercept itself
-    R, spread, norms = R[:, added:], spread[added:], norms[added:]
+    spread = np.linalg.norm(R[1:], axis=0)  # about the mean
+    spread[0] = 1.0
+    R, spread, norms = R[:, first:], spread[first:], norms[first:]
     kept: list[int] = []
     dependent: dict[str, dict[str, float]] = {}
     basis = np.empty((R.shape[0], 0))
@@ -198,10 +197,31 @@ def dependent_columns(matrix: np.ndarray, names: tuple[str, ...]) -> dict[str, d
             kept.append(k)
             basis = np.column_stack([basis, residual / length])
             continue
-        weights = np.linalg.lstsq(R[:, kept], R[:, k], rcond=None)[0] if kept else np.empty(0)
-        dependent[name] = {
-            names[j]: float(w * norms[k] / norms[j])
-            for j, w in zip(kept, weights, strict=True)
-            if abs(w) > 1e-6
-        }
+        weights = _weights(R, spread, kept, k, centred=not first) if norms[k] > 0 else {}
+        dependent[name] = {names[j]: w * norms[k] / norms[j] for j, w in weights.items()}
     return dependent
+
+
+def _weights(
+    R: np.ndarray, spread: np.ndarray, kept: list[int], k: int, *, centred: bool
+) -> dict[int, float]:
+    """The weights of kept columns in column k, all of length 1; those that are rounding left out.
+
+    Beside an intercept (column 0) they are found about the means, where an origin far from the
+    values does no harm, and the intercept takes what is left.
+    """
+    others = [j for j in kept if j > 0] if centred else kept
+    rows = R[1:] if centred else R
+    unit = np.where(spread > ROUNDING, spread, 1.0) if centred else np.ones(len(spread))
+    solved = np.linalg.lstsq(rows[:, others] / unit[others], rows[:, k], rcond=None)[0]
+    size = max(float(np.linalg.norm(rows[:, k])), ROUNDING)
+    found = {
+        j: float(u / unit[j])
+        for j, u in zip(others, solved, strict=True)
+        if abs(u) > 1e-6 * size and size > ROUNDING
+    }
+    if centred:
+        rest = float(R[0, k] - sum(w * R[0, j] for j, w in found.items())) * np.sign(R[0, 0])
+        if abs(rest) > max(1e-6 * size, 100 * ROUNDING):
+            found = {0: rest, **found}
+    return found

@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 
 from dgmm.design import Columns, Design, Grouping, LatentBlock
-from dgmm.design.encoding import dependent_columns
+from dgmm.design.estimable import dependent_columns
 from dgmm.families import Family
 
 __all__ = ["check_groups", "factors"]
@@ -86,13 +86,9 @@ def _shared(one: LatentBlock, two: LatentBlock) -> str:
     Effects without covariances are parts of one column each.
     """
     for first, second in product(_parts(one.columns, one), _parts(two.columns, two)):
-        both = Columns(
-            np.column_stack([first.matrix, second.matrix]),
-            (*(f"1 {name}" for name in first.names), *(f"2 {name}" for name in second.names)),
-            (*first.variables, *second.variables),
-            (*first.terms, *second.terms),
-        )
-        for name in dependent_columns(both):
+        matrix = np.column_stack([first.matrix, second.matrix])
+        names = [*(f"1 {name}" for name in first.names), *(f"2 {name}" for name in second.names)]
+        for name in dependent_columns(matrix, tuple(names)):
             return name.partition(" ")[2]
     return ""
 

@@ -15,6 +15,7 @@ def frame() -> pd.DataFrame:
     data = pd.DataFrame({"id": subject, "site": np.tile(np.arange(5), 20)})
     data["x"] = rng.normal(size=100)
     data["y"] = rng.normal(size=20)[subject] + rng.normal(size=5)[data.site] + data.x
+    data["y"] += rng.normal(size=100)
     return data.assign(y=data.y.mask(data.id.isin([3, 4]) | (data.site == 4)))
 
 
