@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.design.dot import in_columns
 from dgmm.design.encoding import Columns, encode, single_levels
 from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
-from dgmm.design.expressions import Evaluator, ExpressionError, names_of
+from dgmm.design.expressions import Evaluator, ExpressionError
 from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
@@ -28,13 +29,8 @@ from dgmm.formula import (
     FormulaError,
     LatentTerm,
     NetworkTerm,
-    formula_text,
-    linear_terms,
-    name_text,
     plain_name,
 )
-from dgmm.formula.grammar import summands, whole_piece
-from dgmm.formula.terms import join_terms
 from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
@@ -127,8 +123,7 @@ def build_design(
         raise ValueError(f"missing_covariates is 'drop' or 'error', not {missing_covariates!r}")
     table = Table.of(data)
     try:
-        formula = _expand_dot(formula, table, weights, offset)
-        _refuse_outcome_as_covariate(formula, table)
+        formula = in_columns(formula, table, weights, offset)
         strict = missing_covariates == "error"
         request = Request(formula, weights, offset, strict, None, True, intercept, ordered)
         design = _assemble(formula, read_frame(table, request), None)
@@ -251,38 +246,6 @@ def _remember(
         offset_array=frame.offset_array,
         aliases=left_out,
     )
-
-
-def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
-    """Replace `.` among the fixed terms by every column not used elsewhere in the formula."""
-    if "." not in linear_terms(formula.fixed).factors:
-        return formula
-    terms = summands(whole_piece(formula.fixed))
-    places = [place for place, term in enumerate(terms) if term.piece.text == "."]
-    if len(places) != 1 or terms[places[0]].sign == "-":
-        raise ValueError("`.` stands for all other columns and can only be added, once")
-    before, after = terms[: places[0]], terms[places[0] + 1 :]
-    bare = replace(formula, fixed=join_terms([*before, *after]))
-    used = set(Request(bare).names(table.names)) | {name for name in given if isinstance(name, str)}
-    free = [name_text(name) for name in table.names if name not in used]
-    if not free:
-        raise ValueError("`.` stands for all other columns, and there is none left")
-    fixed = join_terms(before) + "".join(f" + {name}" for name in free)
-    expanded = replace(formula, fixed=fixed + join_terms(after, leading=True))
-    return replace(expanded, text=formula_text(expanded))
-
-
-def _refuse_outcome_as_covariate(formula: Formula, table: Table) -> None:
-    """The outcome explains itself without a residual; of two columns the second may, too."""
-    request = Request(formula)
-    outcome = names_of(formula.response.parts[0], table.names)
-    for name in (*request.covariate_names(table.names), *request.group_names()):
-        if name in outcome:
-            raise ExpressionError(
-                f"the outcome `{name}` also stands right of `~`, where it would explain itself; "
-                "take it out there",
-                name,
-            )
 
 
 def _independent(
