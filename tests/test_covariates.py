@@ -22,7 +22,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_the_frame_gives_the_same_columns_again() -> None:
-    design = build_design(parse_formula("y ~ x + g + t + (1 | id)"), frame())
+    design = build_design(parse_formula("y ~ x * g + t + (1 | id)"), frame())
     again = covariate_frame(design.covariates)
     assert list(again) == ["x", "g", "t"]
     order = design.rows
@@ -48,7 +48,7 @@ def test_a_number_that_is_made_a_category_has_its_levels() -> None:
 
 
 def test_typical_values_and_grids() -> None:
-    columns = build_design(parse_formula("y ~ x + g + t + (1 | id)"), frame()).covariates
+    columns = build_design(parse_formula("y ~ x * g + t + (1 | id)"), frame()).covariates
     assert {name: typical_value(column) for name, column in columns.items()} == {
         "x": 3.0,
         "g": "b",

@@ -14,7 +14,7 @@ import numpy as np
 
 from dgmm.design.expressions import Evaluator, names_of
 from dgmm.design.variables import Column
-from dgmm.formula import Response
+from dgmm.formula import Response, plain_name
 from dgmm.transforms import Factor
 
 
@@ -89,7 +89,7 @@ def _plain(
     value = evaluator.value(text)
     if not isinstance(value, Factor):
         y = _numbers(text, columns, evaluator)
-        column = columns.get(text)
+        column = columns.get(plain_name(text) or text)
         boolean = column.variable.kind == "boolean" if column else np.asarray(value).dtype == bool
         if not boolean:
             return Outcome(y, np.ones(len(y)))

@@ -160,7 +160,7 @@ def _category(values: Any) -> pd.Series:
 
 
 def _to_pandas(series: nw.Series[Any]) -> pd.Series:
-    """Convert without loss: numbers, times as an array, the rest one by one.
+    """Convert without pyarrow and without loss: numbers, times as arrays, the rest one by one.
 
     A dictionary of Arrow becomes the category that pandas reads from it, levels in their order.
     """
