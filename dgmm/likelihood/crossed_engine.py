@@ -280,6 +280,8 @@ class CrossedEngine:
             weight = -found.second
             if bool((weight < 0).any()):
                 weight = torch.where(weight > 0, weight, family.information(data, at, extra))
+            if not bool(weight.isfinite().all()):
+                raise FloatingPointError("the information in the outcomes is not finite")
             factor = self._factorise(self._weigh(weight), Lambda)
             g = self._gather_rows(a, found.first.numpy()[:, None])[:, 0] - u
             step = factor.solve(g[:, None])[:, 0]
@@ -312,7 +314,10 @@ class CrossedEngine:
         """The last mode or zero, whichever is higher."""
         zero = np.zeros_like(self._u)
         starts = [(u, *self._height(u, fixed, a, extra)) for u in (self._u, zero)]
-        return max(starts, key=lambda start: start[2] if np.isfinite(start[2]) else -np.inf)
+        best = max(starts, key=lambda start: start[2] if np.isfinite(start[2]) else -np.inf)
+        if not np.isfinite(best[2]):
+            raise FloatingPointError("the density of the outcomes is not finite")
+        return best
 
     def _height(
         self, u: np.ndarray, fixed: Tensor, a: np.ndarray, extra: Tensor

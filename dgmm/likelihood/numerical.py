@@ -369,7 +369,10 @@ def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvatur
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
-        at = frozen.moved(moved)
-        return packing.pack(at.value_and_gradient(moved, packing.shapes)[1]).numpy()
+        try:
+            at = frozen.moved(moved)
+            return packing.pack(at.value_and_gradient(moved, packing.shapes)[1]).numpy()
+        except torch.linalg.LinAlgError:
+            return np.full(packing.size, np.nan)
 
     return whitened_jacobian(gradient, packing.pack(theta).numpy(), back, STEP)

@@ -10,6 +10,7 @@ them inflate the scores: where the curvature along the gradient says so, C C' is
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,13 +83,15 @@ class Surface:
 
 
 def damping(packing: Packing) -> Tensor:
-    """A weak prior on variance parameters, whose standard error is unbounded at the boundary.
+    """A weak prior on parameters whose standard error is unbounded at their boundary.
 
-    On the log scale a variance of zero is infinitely far: a standard error above 10 means flat.
+    On the log scale a variance of zero, and a family without a use for one of its parameters, are
+    infinitely far: a standard error above 10 means flat.
     """
+    flat = ("latent", "extra")
     return packing.pack(
         {
-            name: torch.full(shape, 0.01 if name.startswith("latent") else 0.0).double()
+            name: torch.full(shape, 0.01 if name.startswith(flat) else 0.0).double()
             for name, shape in packing.shapes.items()
         }
     )
@@ -116,12 +119,15 @@ def observed(surface: Surface, x: np.ndarray, slope: np.ndarray, factor: np.ndar
     z = back.T @ slope
     unit = z / max(float(np.linalg.norm(z)), 1e-300)
     there = surface(x + PROBE * (back @ unit))[1]
-    if float(unit @ (back.T @ (there - slope))) / PROBE > FAITHFUL:
+    along = float(unit @ (back.T @ (there - slope))) / PROBE
+    if along > FAITHFUL or not math.isfinite(along):
         return factor
     ahead, behind = (
         np.array([surface(x + step * column)[1] for column in back.T]) for step in (PROBE, -PROBE)
     )
     H = (ahead - behind) @ back / (2 * PROBE)
+    if not np.isfinite(H).all():
+        return factor
     value, vector = np.linalg.eigh(0.5 * (H + H.T))
     value = np.maximum(np.abs(value), 1e-12 * np.abs(value).max())
     found: np.ndarray = factor @ (vector * np.sqrt(value))
@@ -173,9 +179,10 @@ def polish(
         there = None
         if model.linear:
             used += 1
-            with contextlib.suppress(torch.linalg.LinAlgError):
+            with contextlib.suppress(np.linalg.LinAlgError, torch.linalg.LinAlgError):
                 there = moved(here, here.x - here.back @ here.whitened)
-        if there is None or not there.decrement < 0.5 * here.decrement:
+        nearer = max(tolerance, 0.5 * here.decrement)
+        if there is None or not there.decrement < nearer:
             x, more = here.climbed(tolerance, evaluations)
             used += more
             there = moved(here, x)

@@ -103,7 +103,10 @@ class _Place(NamedTuple):
     @classmethod
     def at(cls, objective: Objective, x: np.ndarray) -> _Place:
         """A point with its metric; FloatingPointError where anything is not finite."""
-        found = objective.value_and_gradient(x, scores=True)
+        try:
+            found = objective.value_and_gradient(x, scores=True)
+        except np.linalg.LinAlgError as error:
+            raise FloatingPointError("a precision is not positive definite") from error
         assert found.scores is not None
         if not (np.isfinite(found.value) and np.isfinite(found.scores).all()):
             raise FloatingPointError("the log-likelihood is not finite at the starting values")
@@ -118,7 +121,7 @@ class _Place(NamedTuple):
         """A scoring step further; None where that is not nearer to a maximum."""
         try:
             there = _Place.at(objective, self.x + self.back @ (self.back.T @ self.gradient))
-        except (FloatingPointError, np.linalg.LinAlgError):
+        except FloatingPointError:
             return None
         least = self.value - ROUNDING * abs(self.value)
         nearer = there.decrement < 0.5 * self.decrement and there.value >= least

@@ -67,9 +67,16 @@ def whitened_jacobian(
     """The Hessian from 2 P gradients along the columns of ``back``, whose unit is a standard error.
 
     Along the axes of x no step would do for entries that are known well together, badly apart.
+    Where a gradient cannot be calculated the Hessian is NaN.
     """
-    steps = np.full(len(x), step)
-    inner = central_jacobian(lambda z: back.T @ gradient(x + back @ z), np.zeros(len(x)), steps)
+
+    def whitened(z: np.ndarray) -> np.ndarray:
+        try:
+            return back.T @ gradient(x + back @ z)
+        except (FloatingPointError, np.linalg.LinAlgError):
+            return np.full(len(x), np.nan)
+
+    inner = central_jacobian(whitened, np.zeros(len(x)), np.full(len(x), step))
     forward = np.linalg.inv(back)
     return curvature_of(forward.T @ inner.matrix @ forward)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+import torch
+
 from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
@@ -75,7 +78,10 @@ def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 def of_approximation(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """How good Laplace's approximation is, and what to do where it is not."""
-    found = done.likelihood.compared(done.theta, done.log_likelihood)
+    try:
+        found = done.likelihood.compared(done.theta, done.log_likelihood)
+    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
+        return ("Laplace's approximation: no other likelihood can be calculated at its maximum",)
     if found is None or abs(found.difference) + found.error < NOTHING:
         return ()
     side = "higher" if found.difference >= 0 else "lower"
