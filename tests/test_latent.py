@@ -214,16 +214,25 @@ def test_diagonal_has_no_covariance() -> None:
 def test_full_normal_is_lower_triangular_with_a_positive_diagonal() -> None:
     latent, *_ = made("normal")
     weights = noisy(latent)
-    L = latent.loadings(weights) / latent.scale[:, None]
-    assert float(L[0, 1]) == 0.0
+    L = torch.linalg.solve(latent.frame, latent.loadings(weights))
+    assert float(L[0, 1]) == pytest.approx(0.0, abs=1e-14)
     assert torch.allclose(L.diagonal(), weights["log_diagonal"].exp())
-    assert float(L[1, 0]) == float(weights["below"][0])
+    assert float(L[1, 0]) == pytest.approx(float(weights["below"][0]), rel=1e-12)
 
 
-def test_scale_puts_columns_on_the_unit_of_the_predictor() -> None:
+def test_the_frame_makes_columns_orthogonal_in_the_unit_of_the_predictor() -> None:
     latent, (T, *_) = made("normal")
-    root = (T * latent.scale).square().mean((0, 1)).sqrt()
+    columns = (T @ latent.frame).reshape(-1, 2)
+    gram = columns.T @ columns / len(columns)
+    assert torch.allclose(gram, 4.0 * torch.eye(2, dtype=torch.float64))
+    assert torch.equal(latent.frame, latent.frame.triu())
+
+
+def test_independent_effects_keep_their_own_columns() -> None:
+    latent, (T, *_) = made("normal, diagonal")
+    root = (T @ latent.frame).square().mean((0, 1)).sqrt()
     assert torch.allclose(root, torch.full((2,), 2.0, dtype=torch.float64))
+    assert torch.equal(latent.frame, torch.diag(latent.scale))
 
 
 @pytest.mark.parametrize("case", ["dnn", "dnn, dense"])

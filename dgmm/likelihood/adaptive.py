@@ -154,6 +154,7 @@ class AdaptiveLaplace(Adaptive):
         engine.keep()
         known = engine.information(x, scores)
         back = whitening(known, engine.least_information(x, np.diag(known)))
+        back /= np.maximum(np.abs(back).max(0), 1.0)  # one without information is no unit
         H = whitened_jacobian(
             lambda at: engine.value_and_gradient(at).gradient, x, back, LAPLACE_STEP
         ).matrix

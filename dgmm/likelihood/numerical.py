@@ -21,7 +21,7 @@ from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
 from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
 from dgmm.model import Model
 from dgmm.numerics.ascent import whitening
-from dgmm.numerics.hessian import STEP, Curvature, whitened_jacobian
+from dgmm.numerics.hessian import STEP, Curvature, short_steps, whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.progress import Progress
@@ -363,9 +363,8 @@ def independent_likelihoods(
 def gradient_hessian(frozen: Frozen, theta: Theta, packing: Packing) -> Curvature:
     """Central differences of the gradient of l at frozen nodes, nodes following theta."""
     scores = frozen.scores(theta, packing)
-    # steps along directions known apart; one without information gets a small step
     back = whitening((scores.T @ scores).numpy(), np.zeros(packing.size))
-    back = back / np.maximum(np.abs(back).max(0), 1.0)
+    back = short_steps(back, scores.numpy())
 
     def gradient(vector: np.ndarray) -> np.ndarray:
         moved = {**theta, **packing.unpack(torch.from_numpy(vector))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -95,7 +96,8 @@ class ClassicalObjective(ABC):
             X'V^-1 X,     1/2 sum_i tr(M_i G_a M_i G_b),   M_i = T_i'V_i^-1 T_i,
 
         G_a the slope of Lambda Lambda' in its entry a: no outlier and no overdispersion inflates
-        it. About the rest the outer product of the scores, which also say how both go together.
+        it. About the rest the outer product of the scores, which also say how both go together,
+        the less the fewer subjects there are.
         """
         own = np.concatenate([np.full(self.sizes[0], True), self._entered == 0])
         own = np.concatenate([own, np.full(self.size - len(own), False)])
@@ -104,6 +106,8 @@ class ClassicalObjective(ABC):
         known, rest = unit[:, own], unit[:, ~own] * norm[~own]
         out = np.zeros((self.size, self.size))
         cross = _root(F) @ np.linalg.solve(_root(known.T @ known), known.T @ rest)
+        # so many columns would explain this share of anything
+        cross *= math.sqrt(max(0.0, 1 - np.count_nonzero(own) / len(scores)))
         out[np.ix_(own, own)], out[np.ix_(~own, ~own)] = F, rest.T @ rest
         out[np.ix_(own, ~own)], out[np.ix_(~own, own)] = cross, cross.T
         return out

@@ -16,8 +16,12 @@ __all__ = [
     "curvature_of",
     "invert",
     "pilot_steps",
+    "short_steps",
     "whitened_jacobian",
 ]
+
+LONGEST = 1.5
+"""Steps on an axis, in standard errors of its parameter were all others known."""
 
 STEP = 0.005
 """Step of central differences in pilot standard errors."""
@@ -59,6 +63,16 @@ def central_jacobian(
         (gradient(x + u) - gradient(x - u)) / (2 * h) for u, h in zip(unit, step, strict=True)
     ]
     return curvature_of(np.array(columns).T)
+
+
+def short_steps(back: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """The columns of ``back``, none longer than LONGEST on any axis.
+
+    Few subjects, or far from a maximum, the scores hardly know some direction: a standard error
+    along it is then no short step. scores: (n, P); their unit on an axis, all else known, is short.
+    """
+    axis = np.minimum(1 / np.sqrt((scores**2).sum(0) + 1e-12), 1.0)
+    return back / np.maximum(np.abs(back / axis[:, None]).max(0) / LONGEST, 1.0)
 
 
 def whitened_jacobian(
