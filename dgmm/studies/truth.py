@@ -41,7 +41,7 @@ class Truth(NamedTuple):
 def true_model(process: Process, data: pd.DataFrame) -> Truth:
     """The model that simulated ``data``: mu1 = 0, mu2 the profile, sigma known."""
     design = build_design(parse_formula(f"y ~ 1 + (0 + {' + '.join(INPUTS)} | id)"), data)
-    latent = TrueProfile(process, torch.ones(len(INPUTS), dtype=torch.float64))
+    latent = TrueProfile(process, torch.eye(len(INPUTS), dtype=torch.float64))
     model = replace(build_model(design, find_family("gaussian"), 1.0), latents=(latent,))
     theta = {
         "beta": torch.zeros(1, dtype=torch.float64),
@@ -55,7 +55,7 @@ class TrueProfile(Latent):
     """mu2 = the profile of a process, covariates included; not centred, nothing to estimate."""
 
     process: Process
-    scale: Tensor
+    frame: Tensor
 
     name = "true_profile"
     label = "the true profile"
