@@ -122,9 +122,9 @@ class Normal(Latent):
         zero = diagonal < max(BOUNDARY * float(diagonal.max()), floor)
         held = {"log_diagonal": zero}
         if "below" in weights:
-            column = torch.tril_indices(self.dim, self.dim, -1)[1]
-            # a column of Lambda that is zero throughout says nothing about its entries below
-            held["below"] = zero[column] & (weights["below"].abs() < BOUNDARY)
+            row, column = torch.tril_indices(self.dim, self.dim, -1)
+            # below a zero an entry turns into the diagonal of its row, or is itself zero
+            held["below"] = zero[column] & (~zero[row] | (weights["below"].abs() < BOUNDARY))
         return Boundary(tuple(self.names[j] for j in torch.nonzero(zero)[:, 0]), held)
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
