@@ -175,7 +175,8 @@ class CrossedEngine:
         second = row_derivatives(family, self.data, rows, range(1 + R), 2).second
         W = -second[0, 0]
         if bool((W < 0).any()):
-            W = torch.where(W > 0, W, family.information(self.data, mode.eta, extra))
+            with torch.no_grad():
+                W = torch.where(W > 0, W, family.information(self.data, mode.eta, extra))
         w, X, a = W.numpy()[:, None], self.X.numpy(), self.t @ Lambda
         pull = np.column_stack([w * X, *(-second[0, r].numpy() for r in range(1, 1 + R))])
         c = mode.factor.solve(self._gather_rows(a, pull))
@@ -279,7 +280,9 @@ class CrossedEngine:
             found = slopes(family, data, at, extra, graph=False)
             weight = -found.second
             if bool((weight < 0).any()):
-                weight = torch.where(weight > 0, weight, family.information(data, at, extra))
+                with torch.no_grad():
+                    expected = family.information(data, at, extra)
+                weight = torch.where(weight > 0, weight, expected)
             if not bool(weight.isfinite().all()):
                 raise FloatingPointError("the information in the outcomes is not finite")
             factor = self._factorise(self._weigh(weight), Lambda)

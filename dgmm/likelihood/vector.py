@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.families.derivatives import row_derivatives
 from dgmm.latent import Pattern
 from dgmm.likelihood.working import LEAST_OF_EXTRA, least_of_loadings, working_information
 from dgmm.model import Model
@@ -96,13 +97,16 @@ class ClassicalObjective(ABC):
             X'V^-1 X,     1/2 sum_i tr(M_i G_a M_i G_b),   M_i = T_i'V_i^-1 T_i,
 
         G_a the slope of Lambda Lambda' in its entry a: no outlier and no overdispersion inflates
-        it. About the rest the outer product of the scores, which also say how both go together,
+        it. About the rest the outer product of the scores, but about a parameter of the family no
+        more than its curvature would have with b known; the scores also say how both go together,
         the less the fewer subjects there are.
         """
         own = np.concatenate([np.full(self.sizes[0], True), self._entered == 0])
         own = np.concatenate([own, np.full(self.size - len(own), False)])
         F, norm = self._linearised(x, own), np.maximum(np.sqrt((scores**2).sum(0)), 1e-150)
         unit = scores / norm
+        extra = slice(self.sizes[0] + self.sizes[1], None)
+        norm[extra] = np.minimum(norm[extra], np.sqrt(self._with_b_known(x)))
         known, rest = unit[:, own], unit[:, ~own] * norm[~own]
         out = np.zeros((self.size, self.size))
         cross = _root(F) @ np.linalg.solve(_root(known.T @ known), known.T @ rest)
@@ -116,6 +120,28 @@ class ClassicalObjective(ABC):
     def _entered(self) -> np.ndarray:
         """The predictor that every entry of Lambda enters, 0 for eta, (E,)."""
         return np.array(self.model.predictor_of_columns(), dtype=int)[self.pattern.row]
+
+    def _with_b_known(self, x: np.ndarray) -> np.ndarray:
+        """|d2 log p(y | b) / d x_a^2| at the modes, of every coefficient of extra parameters."""
+        rows, parts = self.panel.rows, self._split(x)[2:]
+        if not parts:
+            return np.zeros(0)
+        effects = (self.Lambda(x) @ self.latest).T[self.panel.subject.numpy()]
+        shift = torch.cat(rows.T, dim=1) * torch.from_numpy(effects)
+        entered = torch.tensor(self.model.predictor_of_columns())
+        predictors, designs = [self.eta], self.model.outcome.extra_designs(rows)
+        for part, design in zip(parts, designs, strict=True):
+            own = torch.from_numpy(part)
+            predictors.append(own.expand(len(rows.X)) if design is None else design @ own)
+        moved = [p + shift[:, entered == s].sum(1) for s, p in enumerate(predictors)]
+        every = range(len(moved))
+        second = row_derivatives(self.model.family, rows.data, moved, every, 2).second
+        sums = []
+        for s, design in enumerate(designs, 1):
+            W = second[s, s]
+            sums.append(W.sum().reshape(1) if design is None else (design.square().T @ W))
+        known: np.ndarray = torch.cat(sums).abs().numpy()
+        return known
 
     def _linearised(self, x: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The information about beta and the entries of Lambda among ``own``."""

@@ -84,7 +84,8 @@ def working_information(
     T = torch.cat(panel.rows.T, dim=1) * inside
     TL = T @ torch.block_diag(*blocks)
     eta = eta + (T * effects[panel.subject]).sum(1)
-    W = model.family.information(panel.rows.data, eta, model.extra(theta, panel.rows)).detach()
+    with torch.no_grad():
+        W = model.family.information(panel.rows.data, eta, model.extra(theta, panel.rows))
     root = W.clamp(min=0.0).sqrt()  # a bound on the information may be negative by rounding
     U = root[:, None] * TL
     n, k = panel.n, U.shape[1]
