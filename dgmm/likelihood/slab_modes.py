@@ -169,7 +169,10 @@ class SlabModes(ClassicalObjective):
                 step = step * np.minimum(1.0, LARGEST_STEP / np.maximum(reach, 1e-300))
                 if height is None:
                     height = self.height_at(slab, fixed, Lambda, b)
+                before = b
                 b, height = self._line_search(slab, fixed, Lambda, b, step, height)
+                if not (b != before)[:, decrement >= SETTLED].any():
+                    break  # no digits are left to go up, or nowhere to go
             if largest < SETTLED:
                 break
         if largest > LOST:
