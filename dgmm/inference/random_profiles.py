@@ -83,21 +83,23 @@ def random_profile(
     wide = panel.rows.take(torch.arange(len(values))[None])  # one subject, in the order of time
     linear = all(model.latents[i].linear for i in chosen)
 
-    def parts(theta: Theta) -> tuple[Tensor, Tensor]:
+    def covariance(theta: Theta) -> Tensor:
         S = _linear(mean, theta, chosen, wide) if linear else _drawn(mean, chosen, wide, draws)
-        residual = residual_variance(mean.done, theta, rows, form)
-        return S[order][:, order], residual
+        return S[order][:, order]
 
-    def working(theta: Theta) -> Tensor:
+    def log_odds(theta: Theta) -> Tensor:
         with torch.no_grad():  # E(y) over the sample moves with theta too: by differences
-            return _working(*parts(theta))
+            residual = residual_variance(mean.done, theta, rows, form)
+            return 2 * _log_sd(covariance(theta)) - residual.log()
 
-    S, residual = (one.detach() for one in parts(mean.done.theta))
+    S = covariance(mean.done.theta).detach()
+    residual = residual_variance(mean.done, mean.done.theta, rows, form)
     sd = S.diagonal().clamp(min=0).sqrt()
     errors = torch.full((2, len(values)), torch.nan, dtype=torch.float64)
     if linear and mean.info is not None:
-        spread = uncertainty(mean.done, mean.info).of(working)
-        errors = spread.se.reshape(2, -1)
+        known = uncertainty(mean.done, mean.info)
+        of_sd = known.of(lambda theta: _log_sd(covariance(theta))).se
+        errors = torch.stack([of_sd, torch.where(sd > 0, known.of(log_odds).se, 0.0)])
     icc = sd.square() / (sd.square() + residual)
     z = float(special.ndtri(0.5 + level / 2))
     half, logit = z * errors, torch.logit(icc)
@@ -112,8 +114,8 @@ def random_profile(
         "icc_upper": torch.sigmoid(logit + half[1]).numpy(),
     }
     labels = [f"{value:.4g}" for value in values]
-    known = torch.where(sd > 1e-8 * sd.max(), sd, torch.nan)
-    correlation = (S / known[:, None] / known).numpy()
+    some = torch.where(sd > 1e-8 * sd.max(), sd, torch.nan)
+    correlation = (S / some[:, None] / some).numpy()
     method = "exact (T D T')" if linear else f"{draws} quasi-random draws of b"
     return RandomProfile(
         pd.DataFrame(table),
@@ -180,10 +182,7 @@ def _drawn(mean: MeanPart, chosen: list[int], wide: Rows, draws: int) -> Tensor:
     return torch.cov(value.T).reshape(G, -1)
 
 
-def _working(S: Tensor, residual: Tensor) -> Tensor:
-    """log sd and logit icc one after the other, (2 G,), zero where there is no variance."""
+def _log_sd(S: Tensor) -> Tensor:
+    """log sd, (G,), zero where there is no variance."""
     variance = S.diagonal()
-    some = variance > 0
-    log_variance = torch.where(some, variance, 1.0).log()
-    logit = torch.where(some, log_variance - residual.log(), 0.0)
-    return torch.cat([0.5 * log_variance, logit])
+    return 0.5 * torch.where(variance > 0, variance, 1.0).log()
