@@ -80,7 +80,7 @@ class OwnFamily(Family, ABC):
 
     def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         """-d2 log p / d eta2 where it is positive, else a thousandth of its mean size."""
-        graph = torch.is_grad_enabled()
+        graph = torch.is_grad_enabled() and (eta.requires_grad or extra.requires_grad)
         point = eta if eta.requires_grad else eta.detach().requires_grad_()
         with torch.enable_grad():
             total = self.log_density(data, point, extra).sum()
