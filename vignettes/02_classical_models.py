@@ -322,7 +322,7 @@ apart["cumulative"] = beside(
     [-1.62349, 1.51280, 4.22705, 6.08615, 3.06189, 1.83343],
     [0.68339, 0.60444, 0.80898, 0.97194, 0.59508, 0.51217],
     "ordinal 2022.11-16, 25 points",
-    [f"threshold{k}" for k in range(1, 5)],
+    ["1|2", "2|3", "3|4", "4|5"],
 )
 print(f"log-likelihood {float(bitter.loglik()):.4f} (ordinal -81.5325)")
 
