@@ -8,10 +8,12 @@ from dgmm.checking import density
 from dgmm.checking.fits import check_fits
 from dgmm.checking.outcomes import FamilyError, case_of
 from dgmm.families import Family, find
+from dgmm.runtime.gate import gate
 
 __all__ = ["check_family"]
 
 
+@gate
 def check_family(
     family: str | Family,
     *,

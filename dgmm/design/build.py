@@ -358,7 +358,8 @@ def _notes(design: Design, table: Table) -> list[str]:
         first, shown = first_category(levels), " < ".join(map(str, levels))
         last = first + len(levels) - 1
         notes.append(f"outcome `{text}`: categories {shown}, numbered {first} to {last}")
-        every = read_column(table.series(text), text).variable.levels if text in table.names else ()
+        (name,) = design.formula.response.names
+        every = read_column(table.series(name), name).variable.levels if name in table.names else ()
         empty = [repr(level) for level in every if level not in levels]
         if empty:
             notes.append(f"outcome `{text}`: no row has {', '.join(empty)}, left out")
