@@ -199,7 +199,13 @@ def _information(done: Estimate, se: str | None, request: Request) -> Informatio
         return None
     if se == "bootstrap":
         return resampled_information(done, request)
-    return information(done, se, request.seed, request.control.hessian_draws)
+    try:
+        return information(done, se, request.seed, request.control.hessian_draws)
+    except FloatingPointError as error:
+        raise ValueError(
+            f"the standard errors cannot be calculated ({error}): the model may be too rich for "
+            "these data. Use fewer terms, or se=None for a fit without standard errors"
+        ) from error
 
 
 def _canonical(fit: Fitted, y: Any) -> torch.Tensor:

@@ -471,3 +471,14 @@ def test_a_glmm_without_any_random_effect(family: str, seed: int, term: str) -> 
     assert float(fit.loglik()) > float(inner.loglik()) - 1e-3  # the larger model
     assert fit.estimate.converged
     assert fit.std_errors().notna().all()
+
+
+def test_standard_errors_that_cannot_be_calculated_are_a_sentence(monkeypatch) -> None:
+    def lost(*_: object) -> None:
+        raise FloatingPointError("the modes of the random effects are not found")
+
+    monkeypatch.setattr("dgmm.fit.information", lost)
+    frame = data("sleepstudy")
+    with pytest.raises(ValueError, match=r"standard errors cannot .* \(the modes .*\).* se=None"):
+        mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
+    assert mixed_model("Reaction ~ Days + (1 | Subject)", frame, se=None, verbose=0).nobs() == 180

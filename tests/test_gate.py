@@ -31,6 +31,7 @@ def domain(formula): return math.log(-1.0)
 def key(formula): return {}["missing"]
 def singular(formula, *_): return np.linalg.inv(np.zeros((2, 2)))
 def conversion(formula): return float("a")
+def signal(formula): raise FloatingPointError("the modes are not found")
 def asserted(formula): assert formula == ""
 def deep(formula): return deep(formula)
 def memory(formula): raise MemoryError
@@ -56,6 +57,7 @@ def inside(name: str) -> Any:
         ("singular", "LinAlgError: Singular matrix"),
         ("conversion", "ValueError: could not convert string to float: 'a'"),
         ("asserted", "AssertionError"),
+        ("signal", "FloatingPointError: the modes are not found"),
         ("deep", "RecursionError: maximum recursion depth exceeded"),
     ],
 )

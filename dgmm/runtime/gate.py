@@ -30,6 +30,9 @@ LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"
 INSTALLED = {"site-packages", "dist-packages"}
 """Where the code of Python itself stands, and folders of what is installed."""
 
+SIGNALS = (AssertionError, ArithmeticError, np.linalg.LinAlgError, StopIteration)
+"""What the package raises for itself: outside, nobody caught it."""
+
 PASSING = (MemoryError, OSError, ImportError, Warning)
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "a word in quotes"),
@@ -147,7 +150,7 @@ def _is_foreseen(error: Exception) -> bool:
         if last.tb_next is None:
             break
         last = last.tb_next
-    if last is None or isinstance(error, AssertionError) or not _is_ours(last.tb_frame):
+    if last is None or isinstance(error, SIGNALS) or not _is_ours(last.tb_frame):
         return False
     return last.tb_frame.f_code.co_code[last.tb_lasti] == _RAISE
 
