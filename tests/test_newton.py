@@ -123,7 +123,7 @@ def test_only_the_subjects_of_the_block_move_and_no_step_is_wild() -> None:
 def test_training_with_it_reaches_maximum_likelihood() -> None:
     """Full batches of a linear Gaussian model: the bound is tight, so the ELBO ends at the MLE."""
     model, panel = build(LINEAR, frame(60, 6), unit=1.0)
-    schedule = Schedule(epochs=400, batch=60, learning_rate=0.02, pairs=4, memory=0.99)
+    schedule = Schedule(epochs=500, batch=60, learning_rate=0.02, pairs=4, memory=0.99)
     theta = random_theta(model, spread=0.1)
     encoder = encoder_for(model, panel, "sites")
     theta, phi, trace = train(model, encoder, theta, {}, panel, schedule, generator(1), newton=True)
@@ -131,7 +131,7 @@ def test_training_with_it_reaches_maximum_likelihood() -> None:
     reached = float(linear_gaussian(model, theta, panel)[2].sum())
     assert best - reached < 0.02  # in units of the log-likelihood: a tenth of a standard error
     assert phi == {}
-    assert trace.epochs == 400
+    assert trace.epochs == 500
 
 
 def test_modes_are_where_it_starts() -> None:

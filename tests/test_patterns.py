@@ -161,14 +161,14 @@ def test_small_patterns_are_pooled_with_longer_ones() -> None:
 def test_the_profile_under_acmv_is_that_of_maximum_likelihood(
     data: pd.DataFrame, fits: dict[str, Fit]
 ) -> None:
-    """The mean profile of the LMM, with a mean of its own at every visit, within 0.1 SE."""
+    """The mean profile of the LMM, with a mean of its own at every visit, within Monte Carlo error."""
     saturated = "y ~ C(visit) + (t | id)"
     visits = data.assign(visit=(4 * data["t"]).round().astype(int))
     fit = mixed_model(saturated, visits, missing="pattern", verbose=0)
-    profile = fit.pattern_profile(m=50, seed=3)
+    profile = fit.pattern_profile(m=100, seed=3)
     ml = fit.predict(visits.iloc[:5], type="mean_subject")["fit"].to_numpy()
     z = (profile["estimate"] - ml) / profile["std_error"]
-    assert float(z.abs().max()) < 0.1
+    assert (z.abs() < 4 * np.sqrt(profile["fmi"] / 100) + 1e-9).all()
     assert np.allclose(profile["seen"], visits.groupby("visit")["y"].count() / 300)
     assert np.allclose(profile["time"], np.linspace(0, 1, 5))
     assert (profile["fmi"].iloc[:2] == 0).all()
@@ -275,7 +275,7 @@ def test_a_deep_model_has_heads_on_a_shared_trunk() -> None:
     ("change", "message"),
     [
         ({"restriction": "mar"}, "acmv, ccmv, ncmv"),
-        ({"delta": np.nan}, "delta is a shift"),
+        ({"delta": np.nan}, "delta= is a finite number"),
         ({"method": "reml"}, "maximum likelihood"),
         ({"missing": "observed", "restriction": "ccmv"}, "belong to missing='pattern'"),
         ({"formula": "y ~ t + (1 | id)"}, "time"),
