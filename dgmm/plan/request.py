@@ -131,8 +131,6 @@ def _check_missing(call: Call, method: str, design: Design) -> None:
             )
         return
     _one_of("restriction", call.restriction, RESTRICTIONS)
-    if not isinstance(call.delta, int | float | np.number) or not np.isfinite(call.delta):
-        raise ValueError(f"delta is a shift of the linear predictor, not {call.delta!r}")
     if method == "reml":
         raise ValueError("missing='pattern' is for maximum likelihood; use method='ml'")
     if design.spec.time_name is None:
