@@ -161,7 +161,7 @@ def test_small_patterns_are_pooled_with_longer_ones() -> None:
 def test_the_profile_under_acmv_is_that_of_maximum_likelihood(
     data: pd.DataFrame, fits: dict[str, Fit]
 ) -> None:
-    """The mean profile of the LMM, with a mean of its own at every visit, within Monte Carlo error."""
+    """The mean profile of the LMM with a mean for every visit, within Monte Carlo error."""
     saturated = "y ~ C(visit) + (t | id)"
     visits = data.assign(visit=(4 * data["t"]).round().astype(int))
     fit = mixed_model(saturated, visits, missing="pattern", verbose=0)

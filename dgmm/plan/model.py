@@ -15,6 +15,7 @@ from dgmm.formula import Formula, nested_formula, parse_formula, with_part
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
 from dgmm.plan.groups import check_groups
+from dgmm.plan.origin import check_origin
 from dgmm.plan.residual import check_residual
 from dgmm.runtime.warned import warn_user
 
@@ -60,6 +61,7 @@ def read_designs(
     design, family = as_counted(build_design(parsed, data, **columns), family)
     check_groups(design, family)
     check_residual(design, family)
+    check_origin(design, family)
     if not is_deep(parsed):
         return design, None, family
     with warnings.catch_warnings():

@@ -150,7 +150,7 @@ def otherwise(data: pd.DataFrame) -> pd.DataFrame:
 def test_every_family_knows_no_units_labels_or_order(family: str) -> None:
     data = counted().astype({"cumulative": int})
     formula = f"{family} ~ x + t + (1 | g)"
-    origin = 0.0 if family == "cumulative" else 1e6  # its thresholds are at x = t = 0
+    origin = 1e5 if family == "cumulative" else 1e6  # its thresholds are at x = t = 0
     base = mixed_model(formula, data, family=family, verbose=0)
     moved = otherwise(data).assign(t=lambda d: d["t"] + origin)
     fit = mixed_model(formula, moved, family=family, verbose=0)
@@ -159,3 +159,27 @@ def test_every_family_knows_no_units_labels_or_order(family: str) -> None:
         error = base.std_errors()[name] / unit
         assert abs(fit.fixef()[name] - base.fixef()[name] / unit) < 1e-3 * error
         assert fit.std_errors()[name] == pytest.approx(error, rel=1e-3)
+
+
+def test_thresholds_too_far_from_the_data_are_refused_with_what_to_do() -> None:
+    data = counted().astype({"cumulative": int}).assign(t=lambda d: d["t"] + 1e6)
+    with pytest.raises(ValueError, match=r"stand where `t` is zero.* as in center\(t\)"):
+        mixed_model("cumulative ~ t + (1 | g)", data, family="cumulative", verbose=0)
+    fit = mixed_model("cumulative ~ center(t) + (1 | g)", data, family="cumulative", verbose=0)
+    near = data.assign(t=data["t"] - 1e6)
+    base = mixed_model("cumulative ~ t + (1 | g)", near, family="cumulative", verbose=0)
+    assert fit.std_errors()["center(t)"] == pytest.approx(base.std_errors()["t"], rel=1e-3)
+
+
+NETWORK = "y ~ x + (dnn(ns(t, 3), hidden=(4,)) | g)"
+
+
+def test_a_network_knows_no_units_either() -> None:
+    data, control = measured(), {"epochs": 60, "ridge": 6.0}
+    base = mixed_model(NETWORK, data, control=control, starts=1, se=None, verbose=0)
+    unit = 1e-6
+    moved = data.assign(y=unit * data["y"], t=data["t"] / unit, x=data["x"] * unit)
+    fit = mixed_model(NETWORK, moved, control=control, starts=1, se=None, verbose=0)
+    gain = len(data) * math.log(unit)
+    assert float(fit.loglik()) + gain == pytest.approx(float(base.loglik()), abs=1e-3)
+    assert fit.fixef()["x"] == pytest.approx(base.fixef()["x"], abs=1e-4)  # se 0.07
