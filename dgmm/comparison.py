@@ -27,6 +27,9 @@ from dgmm.runtime.gate import gate
 
 __all__ = ["Comparison", "compare"]
 
+NOTICED = 0.05
+"""Log-likelihood that a maximum may miss without a word."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -79,6 +82,12 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
     notes = [f"MixedLM took {seconds:.2f} s"]
     if not model.converged:
         notes.append("MixedLM reports that it did not converge")
+    short = below.log_likelihood - float(model.llf)
+    if short > NOTICED:
+        notes.append(
+            f"MixedLM stopped {short:.3g} below the maximum of this model: the difference is not one "
+            "of models. Its search depends on the origin of time; centre covariates and compare again"
+        )
     statistics = pd.DataFrame(index=[], columns=list(names), dtype=float)
     statistics.loc["log-likelihood"] = [fit.estimate.log_likelihood, float(model.llf)]
     statistics.loc["sigma"] = [fit.sigma(), float(np.sqrt(model.scale))]

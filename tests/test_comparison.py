@@ -124,3 +124,15 @@ def test_what_cannot_be_compared(cbpp: Fit, sleepstudy_reml: Fit) -> None:
     frame = data("sleepstudy").assign(w=np.tile([1.0, 2.0], 90))
     with pytest.raises(ValueError, match="weights"):
         compare(mixed_model(FORMULAS["sleepstudy"], frame, weights="w", verbose=0))
+
+
+def test_a_search_that_stopped_short_is_not_called_another_model() -> None:
+    r = np.random.default_rng(3)
+    id, t = np.repeat(np.arange(30), 6), np.tile(np.arange(6.0), 30)
+    b = r.normal(size=(30, 2)) @ np.array([[1.0, 0.3], [0.0, 0.4]])
+    y = 1 + 0.3 * t + b[id, 0] + b[id, 1] * t + 0.9 * r.normal(size=180)
+    for age, told in ((0, False), (10, True)):
+        data = pd.DataFrame({"y": y, "t": t + age, "id": id})
+        fit = mixed_model("y ~ t + (t | id)", data, verbose=0)
+        notes = compare(fit).notes
+        assert any("below the maximum of this model" in note for note in notes) == told
