@@ -85,8 +85,8 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
     short = below.log_likelihood - float(model.llf)
     if short > NOTICED:
         notes.append(
-            f"MixedLM stopped {short:.3g} below the maximum of this model: the difference is not one "
-            "of models. Its search depends on the origin of time; centre covariates and compare again"
+            f"MixedLM stopped {short:.3g} below the maximum of this model: the difference is not "
+            "one of models. Its search depends on the origin of time; centre the covariates"
         )
     statistics = pd.DataFrame(index=[], columns=list(names), dtype=float)
     statistics.loc["log-likelihood"] = [fit.estimate.log_likelihood, float(model.llf)]
