@@ -37,10 +37,16 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
 
-__all__ = ["Gaussian", "closed_form", "per_subject", "profile_theta"]
+__all__ = ["Gaussian", "closed_form", "digits_left", "per_subject", "profile_theta"]
 
 MOMENT_STEP = 1e-4
 """Relative step of central differences in the variance parameters; their error is its square."""
+
+WIDE = 2e4
+"""Spread about the fixed part in residual standard deviations that deserves a word."""
+
+LOST = 13.2
+"""Digits of double precision, less those of long sums."""
 
 GLS_FORM = "GLS form; variance parameters by the Hessian of the restricted likelihood"
 
@@ -147,7 +153,7 @@ class Gaussian(Likelihood):
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         found = self._profile()
         theta = profile_theta(self.model, found)
-        messages = () if found.converged else (f"optimiser: {found.message}",)
+        told = () if found.converged else (f"optimiser: {found.message}",)
         return Maximum(
             self,
             theta,
@@ -156,7 +162,7 @@ class Gaussian(Likelihood):
             0.0,
             found.evaluations,
             found.converged,
-            messages,
+            (*told, *digits_left(self.statistics, found)),
         )
 
     def independence(self, theta: Theta) -> float:
@@ -171,6 +177,19 @@ class Gaussian(Likelihood):
 
     def describe(self) -> str:
         return "exact"
+
+
+def digits_left(stats: Sufficient, found: Profile) -> tuple[str, ...]:
+    """The note about residuals so much smaller than random effects that sums lose them."""
+    left = stats.unit * math.sqrt(stats.C[-1, -1] / stats.N) / math.exp(found.log_sigma)
+    if left < WIDE:
+        return ()
+    digits = max(0, math.floor(LOST - 2 * math.log10(left)))
+    return (
+        f"about the fixed part the outcome varies {left:.2g} times as much as its residuals do, of "
+        f"which double precision keeps about {digits} digits, in standard errors too: take the "
+        "mean of every group, or another reference, from the outcome first",
+    )
 
 
 def profile_theta(model: Model, profile: Profile) -> Theta:

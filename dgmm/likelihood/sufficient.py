@@ -40,6 +40,8 @@ class Sufficient(Protocol):
     @property
     def p(self) -> int: ...
     @property
+    def C(self) -> np.ndarray: ...  # (p + 1, p + 1)
+    @property
     def origin(self) -> np.ndarray: ...  # (p,): y is y - X origin, whose sums keep their digits
     @property
     def N(self) -> int: ...

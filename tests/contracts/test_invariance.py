@@ -82,6 +82,27 @@ def agree(fit: Fit, base: Fit, scale: dict[str, float], gain: float) -> None:
     assert float(fit.loglik()) == pytest.approx(float(base.loglik()) - gain, abs=1e-5)
 
 
+def test_residuals_that_sums_lose_beside_random_effects_are_told() -> None:
+    data = measured()
+    for spread, digits in ((1e3, None), (1e5, 3), (1e6, 1)):
+        wide = data.assign(y=data["y"] + spread * np.sin(7.0 * data["g"]))
+        fit = mixed_model("y ~ x + t + (1 | g)", wide, verbose=0)
+        notes = [note for note in fit.messages if "double precision keeps about" in note]
+        assert len(notes) == (digits is not None)
+        within = within_groups(wide)
+        error = abs(fit.sigma() / within - 1)
+        assert error < (1e-6 if digits is None else 10.0 ** (1 - digits))
+        assert digits is None or f"about {digits} digits" in notes[0]
+
+
+def within_groups(data: pd.DataFrame) -> float:
+    """sigma when the variance between groups is beyond all bounds: least squares within them."""
+    about = data[["y", "x", "t"]] - data.groupby("g")[["y", "x", "t"]].transform("mean")
+    X, y = about[["x", "t"]].to_numpy(), about["y"].to_numpy()
+    left = y - X @ np.linalg.lstsq(X, y, rcond=None)[0]
+    return float(np.sqrt(left @ left / (len(y) - data["g"].nunique())))
+
+
 def test_julian_days_change_the_intercept_alone() -> None:
     data = measured()
     base = mixed_model("y ~ t + (1 + t | g)", data, verbose=0)
