@@ -48,17 +48,6 @@ def test_columns_of_either_sign_are_one_covariance(made: tuple[Model, Theta]) ->
     assert same(pattern.to_theta(turned[pattern.row, pattern.column]), theta)
 
 
-def test_logged_diagonal(made: tuple[Model, Theta]) -> None:
-    model, theta = made
-    pattern = Pattern.of(model.latents)
-    logged = model.packing.only(list(theta)).pack(theta).numpy()
-    entries = pattern.of_theta(theta).numpy()
-    np.testing.assert_allclose(pattern.to_logged(entries), logged, rtol=1e-14)
-    np.testing.assert_allclose(pattern.of_logged(logged), entries, rtol=1e-14)
-    gone = np.where(pattern.on_diagonal, 0.0, entries)
-    assert np.isfinite(pattern.to_logged(gone)).all()
-
-
 def test_relative_to_sigma(made: tuple[Model, Theta]) -> None:
     model, theta = made
     pattern = Pattern.of(model.latents)

@@ -21,7 +21,6 @@ __all__ = ["Case", "FamilyError", "case_of", "possible"]
 
 TRIALS = 7.0
 MOST = 600  # of a count
-CATEGORIES = 4
 STEP = 0.01
 
 

@@ -131,8 +131,8 @@ class Departures:
     def reason(self) -> str:
         """A sentence about the columns that some row needs; empty when none does."""
         names = [one.name for one, need in zip(self.equations, self.needed, strict=True) if need]
-        listed = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
-        return listed and f"this needs the effect of {listed}, of which the outcomes say nothing"
+        effects = listed(f"`{name}`" for name in dict.fromkeys(names))
+        return effects and f"this needs the effect of {effects}, of which the outcomes say nothing"
 
     @property
     def message(self) -> str:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dgmm.design.from_r import hint_for
 from dgmm.formula import SpellingError, code_name, code_text, read_code
+from dgmm.runtime.listing import listed
 from dgmm.transforms import FUNCTIONS, Contrast, Factor, State, Stateful
 
 _BINARY: dict[type[ast.operator], Any] = {
@@ -152,8 +153,7 @@ def unknown_column(name: str, columns: Collection[str], text: str = "") -> Expre
     near = difflib.get_close_matches(name, map(str, columns), 1, 0.5)
     hint = f" Did you mean `{near[0]}`?" if near else ""
     hint = f" {hint_for(name)}" if hint_for(name) else hint
-    shown = ", ".join(list(map(str, columns))[:30]) + (", ..." if len(columns) > 30 else "")
-    message = f"there is no column `{name}`{where}.{hint} The columns are: {shown}"
+    message = f"there is no column `{name}`{where}.{hint} The columns are: {listed(columns, 30)}"
     return ExpressionError(message, name)
 
 
@@ -249,8 +249,8 @@ def _check_arguments(
         if option not in known:
             near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
             hint = f"; did you mean {near[0]}=?" if near else "."
-            listed = ", ".join(known[1:]) or "none"
-            raise ExpressionError(f"{name}() has no option {option}={hint} It has {listed}.")
+            others = ", ".join(known[1:]) or "none"
+            raise ExpressionError(f"{name}() has no option {option}={hint} It has {others}.")
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:

@@ -30,6 +30,7 @@ from dgmm.design.variables import (
     refuse_dates,
 )
 from dgmm.formula import Formula, linear_terms, split_group
+from dgmm.runtime.listing import listed
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _group_series(table: Table, request: Request) -> dict[str, pd.Series]:
 def _written_twice(groups: dict[str, pd.Series]) -> list[str]:
     twice = {name: written_twice(series) for name, series in groups.items()}
     return [
-        f"`{name}` holds {', '.join(labels[:5])} as text and as another type: each is one level"
+        f"`{name}` holds {listed(labels, 5)} as text and as another type: each is one level"
         for name, labels in twice.items()
         if labels
     ]

@@ -15,6 +15,7 @@ import numpy as np
 from dgmm.design.expressions import Evaluator, names_of
 from dgmm.design.variables import Column
 from dgmm.formula import Response, plain_name
+from dgmm.runtime.listing import listed
 from dgmm.transforms import Factor
 
 
@@ -102,26 +103,23 @@ def _codes(
     text: str, value: Factor, levels: tuple[Any, ...], ordered: bool
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     found = levels or value.levels
+    some = listed(map(repr, found), 5)
     if len(found) != 2 and not ordered:
         raise ValueError(
             f"non-numeric response: `{text}` is a category with {len(found)} levels "
-            f"({_listed(found)}); an outcome is a number, a boolean, or a category of two levels; "
-            "for ordered categories use family='cumulative'"
+            f"({some}); an outcome is a number, a boolean, or a category of two levels; for "
+            "ordered categories use family='cumulative'"
         )
     if not levels and len(found) > 2 and not value.ordered:
         shown = ", ".join(repr(str(level)) for level in found)
         raise ValueError(
-            f"the categories of the outcome `{text}` ({_listed(found)}) are in no order: they are "
-            "text or an unordered category, and family='cumulative' needs an order. Give it in "
-            f"the formula, C({text}, levels=[{shown}]) with the levels from low to high, or make "
+            f"the categories of the outcome `{text}` ({some}) are in no order: they are text or an "
+            "unordered category, and family='cumulative' needs an order. Give it in the formula, "
+            f"C({text}, levels=[{shown}]) with the levels from low to high, or make "
             "the column an ordered category, pd.Categorical(..., categories=[...], ordered=True)"
         )
     first = first_category(found) if ordered else 0
     return np.where(value.codes < 0, np.nan, first + value.codes.astype(float)), found
-
-
-def _listed(levels: tuple[Any, ...]) -> str:
-    return ", ".join(map(repr, levels[:5])) + (", ..." if len(levels) > 5 else "")
 
 
 def _numbers(text: str, columns: Mapping[str, Column], evaluator: Evaluator) -> np.ndarray:

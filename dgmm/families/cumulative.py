@@ -16,6 +16,7 @@ from dgmm.families.draws import uniform
 from dgmm.families.inverse import solve_increasing
 from dgmm.families.links import LINKS, Link, between
 from dgmm.families.special import log1mexp, log_ndtr
+from dgmm.runtime.listing import listed
 
 __all__ = ["Cumulative"]
 
@@ -59,7 +60,7 @@ class Cumulative(Family):
         if len(seen) < 2 or len(seen) != last - first + 1:
             raise ValueError(
                 f"family 'cumulative' needs at least two consecutive categories, found "
-                f"{', '.join(f'{v:g}' for v in seen[:10])}; number the observed ones without a gap"
+                f"{listed(f'{v:g}' for v in seen)}; number the observed ones without a gap"
             )
         return Cumulative(self.link.name, len(seen), first, labels)
 

@@ -138,15 +138,6 @@ class Pattern:
             first += term.dim
         return theta
 
-    def of_logged(self, logged: np.ndarray) -> np.ndarray:
-        """The free entries from a vector with a logged diagonal."""
-        return np.where(self.on_diagonal, np.exp(np.where(self.on_diagonal, logged, 0.0)), logged)
-
-    def to_logged(self, entries: np.ndarray) -> np.ndarray:
-        """The vector with a logged diagonal from free entries, the diagonal not negative."""
-        inside = np.where(self.on_diagonal, np.maximum(entries, LEAST), 1.0)
-        return np.where(self.on_diagonal, np.log(inside), entries)
-
     def relative(self, theta: Theta, log_sigma: Tensor, unit: float) -> Tensor:
         """The free entries (E,) relative to sigma, unit that of the model."""
         return self.of_theta(theta) * unit * torch.exp(-log_sigma)

@@ -14,12 +14,10 @@ from dgmm.panel import Factor, Panel
 from dgmm.prediction.intervals import Target, with_interval
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.prediction.options import Wanted
+from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
 __all__ = ["predict"]
-
-NAMED = 5
-"""Most subjects that a message names."""
 
 
 def predict(
@@ -170,5 +168,4 @@ def _name_subjects_without_past(
 
 
 def _some(labels: np.ndarray) -> str:
-    shown = ", ".join(map(repr, labels[:NAMED].tolist()))
-    return shown + (f" and {len(labels) - NAMED} more" if len(labels) > NAMED else "")
+    return listed(map(repr, labels.tolist()), 5)
