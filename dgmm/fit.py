@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.design import Design, by_index
+from dgmm.design import Design, as_numbers, by_index
 from dgmm.design.estimable import dependent_columns
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
@@ -213,7 +213,7 @@ def _canonical(fit: Fitted, y: Any) -> torch.Tensor:
     panel, family = fit.estimate.panel, fit.estimate.model.family
     if isinstance(y, pd.Series):
         y = by_index(y, fit.memory.labels[fit.memory.back], "the outcome of refit()")
-    values = np.asarray(y, dtype=float)
+    values = as_numbers(y, "the outcome of refit() is one number per row")
     if values.shape != (panel.n_rows,):
         raise ValueError(
             f"refit() needs one outcome for each of the {panel.n_rows} rows of the fit, in the "

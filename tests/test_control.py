@@ -27,6 +27,8 @@ from dgmm.estimate.control import (
         ({"refine": 1.5}, "control refine=1.5 is not a whole number >= 0"),
         ({"workers": 0}, "control workers=0 is not a whole number >= 1"),
         ({"steps": 0}, "control steps=0 is not a whole number >= 1"),
+        ({"steps": True}, "control steps=True is not a whole number >= 1"),
+        ({"free_bits": True}, "control free_bits=True must lie between"),
         ({"average": 1.0}, "control average=1.0 must lie between"),
         ({"watch": "elbo"}, "control watch is 'bound' or 'likelihood', not 'elbo'"),
         ({"precision": "half"}, "control precision is 'auto' or 'double' or 'single', not 'half'"),

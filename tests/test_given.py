@@ -48,8 +48,11 @@ def test_a_series_of_other_labels_is_refused() -> None:
     assert np.array_equal(beside(plain, shuffled, "weights"), data.w)
     with pytest.raises(ValueError, match="index is not that of the data"):
         beside(plain, data.w, "weights")
-    with pytest.raises(ValueError, match=r"weights= is a column name or one number per row"):
-        dgmm.mixed_model(text, data, weights=["heavy"] * 60)
+    heavy, dates = ["heavy"] * 60, pd.date_range("2020-01-31", periods=60)
+    series = [pd.Series(values, data.index) for values in (heavy, dates)]
+    for values in (heavy, dates, *series, [[1.0], [1.0, 2.0]]):
+        with pytest.raises(ValueError, match=r"weights= is a column name or one number per row"):
+            dgmm.mixed_model(text, data, weights=values)
     nullable = data.w.astype("Float64").mask(data.index == "r3")
     assert np.isnan(beside(data, nullable, "weights")[3])
 
@@ -73,3 +76,5 @@ def test_outcomes_of_refit_are_aligned_by_index() -> None:
     assert right["x"] == pytest.approx(fit.fixef()["x"] + 0.3, abs=1e-6)
     with pytest.raises(ValueError, match=r"the outcome of refit\(\) is a Series whose index"):
         fit.refit(other.reset_index(drop=True))
+    with pytest.raises(ValueError, match=r"refit\(\) is one number per row, not \['a'"):
+        fit.refit(pd.Series(["a"] * 60, data.index))

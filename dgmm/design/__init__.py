@@ -8,7 +8,7 @@ from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, r
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures
-from dgmm.design.given import beside, by_index, row_labels
+from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import label_key
@@ -29,6 +29,7 @@ __all__ = [
     "Specification",
     "Table",
     "Variable",
+    "as_numbers",
     "beside",
     "build_design",
     "by_index",

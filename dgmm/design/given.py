@@ -10,7 +10,7 @@ import pandas as pd
 from dgmm.design.variables import Table
 from dgmm.runtime.listing import shortened
 
-__all__ = ["beside", "by_index", "row_labels"]
+__all__ = ["as_numbers", "beside", "by_index", "row_labels"]
 
 
 def beside(data: Any, given: Any, what: str) -> np.ndarray:
@@ -21,21 +21,33 @@ def beside(data: Any, given: Any, what: str) -> np.ndarray:
     """
     if isinstance(given, pd.Series):
         given = by_index(given, row_labels(data), what)
+    return as_numbers(given, f"{what}= is a column name or one number per row")
+
+
+def as_numbers(given: Any, wanted: str) -> np.ndarray:
+    """Values of any kind as float64 of their own; ``wanted`` begins the error about others.
+
+    Raises:
+        ValueError: text, dates or anything else that is no number.
+    """
     try:
-        return np.array(given, dtype=np.float64)
+        values = given if isinstance(given, pd.Series) else pd.Series(np.asarray(given).ravel())
+        if values.dtype.kind not in "mM":  # dates would be nanoseconds
+            numbers: np.ndarray = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+            return numbers.reshape(np.shape(given))
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{what}= is a column name or one number per row, not {shortened(given)}"
-        ) from None
+        pass
+    shown = given.tolist() if hasattr(given, "tolist") else given
+    raise ValueError(f"{wanted}, not {shortened(shown)}")
 
 
 def row_labels(data: Any) -> pd.Index:
     """The labels of the rows of a data frame, their numbers where the library has none."""
-    return (data if isinstance(data, Table) else Table(data)).index
+    return Table.of(data).index
 
 
-def by_index(given: pd.Series, index: pd.Index, what: str) -> np.ndarray:
-    """The values of a Series at the labels of an index, (N,).
+def by_index(given: pd.Series, index: pd.Index, what: str) -> pd.Series:
+    """The Series at the labels of an index, (N,).
 
     Raises:
         ValueError: labels that the Series does not have, or has more than once.
@@ -54,4 +66,4 @@ def by_index(given: pd.Series, index: pd.Index, what: str) -> np.ndarray:
                 "of theirs, stand for several rows: sort it as the data and give an array"
             )
         given = given.loc[index]
-    return given.to_numpy(dtype=np.float64, na_value=np.nan)
+    return given

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from dgmm.runtime.gate import is_number, is_whole
+
 __all__ = [
     "Control",
     "ElboOptions",
@@ -39,7 +41,7 @@ def _whole(default: int | None, least: int) -> Any:
     def check(name: str, value: Any) -> None:
         if value is None and default is None:
             return
-        if not isinstance(value, int | np.integer) or value < least:
+        if not is_whole(value) or value < least:
             raise ValueError(f"control {name}={value!r} is not a whole number >= {least}")
 
     return _option(default, check)
@@ -49,8 +51,7 @@ def _between(default: float, low: float, high: float, *, from_low: bool = False)
     """A number in (low, high), or in [low, high)."""
 
     def check(name: str, value: Any) -> None:
-        real = isinstance(value, int | float | np.integer | np.floating)
-        if not real or not (low < value < high or (from_low and value == low)):
+        if not is_number(value) or not (low < value < high or (from_low and value == low)):
             raise ValueError(f"control {name}={value!r} must lie between {low:g} and {high:g}")
 
     return _option(default, check)
@@ -73,8 +74,7 @@ def _is_path(name: str, value: Any) -> None:
 
 
 def _is_penalty(name: str, value: Any) -> None:
-    real = isinstance(value, int | float | np.integer | np.floating)
-    if value is not None and not (real and 0 <= value < np.inf):
+    if value is not None and not (is_number(value) and 0 <= value < np.inf):
         raise ValueError(f"control {name}={value!r} is a penalty: zero or larger, or None")
 
 

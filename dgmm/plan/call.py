@@ -14,6 +14,7 @@ from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.plan.from_r import INSTEAD
+from dgmm.runtime.gate import is_number
 from dgmm.runtime.listing import shortened
 from dgmm.runtime.registry import suggestion
 
@@ -21,8 +22,6 @@ __all__ = ["Call", "read_control", "read_values"]
 
 COLUMNS = ("weights", "offset")
 """Arguments that are the name of a column or an array with one value per row."""
-
-REAL = (int, float, np.integer, np.floating)
 
 INDIFFERENT = ("formula", "se", "control", "verbose", *COLUMNS)
 """Arguments that change no estimate, or that a digest of the design or the options stands for."""
@@ -60,7 +59,7 @@ class Call:
             raise TypeError(
                 f"family= is a word in quotes or a Family, not {shortened(self.family)}"
             )
-        if not isinstance(self.delta, REAL) or not math.isfinite(self.delta):
+        if not is_number(self.delta) or not math.isfinite(self.delta):
             raise ValueError(f"delta= is a finite number, not {shortened(self.delta)}")
         if self.bounds is not None and not _is_pair(self.bounds):
             raise ValueError(
@@ -139,7 +138,7 @@ def _is_pair(bounds: Any) -> bool:
     return (
         isinstance(bounds, tuple | list)
         and len(bounds) == 2
-        and all(end is None or isinstance(end, REAL) for end in bounds)
+        and all(end is None or is_number(end) for end in bounds)
     )
 
 

@@ -16,6 +16,7 @@ from dgmm.plan.call import Call
 from dgmm.plan.groups import factors
 from dgmm.plan.model import has_neural_effects, has_paths, is_deep
 from dgmm.runtime.devices import choose_device
+from dgmm.runtime.gate import is_whole
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["check_options", "make_request", "request_behind"]
@@ -34,7 +35,7 @@ def _one_of(name: str, value: Any, known: tuple[Any, ...], later: str = "") -> N
 
 
 def _check_whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise ValueError(f"{name} is a whole number, at least {least}, not {value!r}")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from dgmm.runtime.listing import shortened
 
-__all__ = ["UnforeseenError", "gate", "gate_methods", "keep_origin"]
+__all__ = ["UnforeseenError", "gate", "gate_methods", "is_number", "is_whole", "keep_origin"]
 
 PACKAGE = __name__.partition(".")[0]
 LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"], "<")
@@ -36,8 +36,8 @@ SIGNALS = (AssertionError, ArithmeticError, np.linalg.LinAlgError, StopIteration
 PASSING = (MemoryError, OSError, ImportError, Warning)
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "a word in quotes"),
-    "int": (lambda value: isinstance(value, Integral) and not _is_truth(value), "a whole number"),
-    "float": (lambda value: isinstance(value, Real) and not _is_truth(value), "a number"),
+    "int": (lambda value: is_whole(value), "a whole number"),
+    "float": (lambda value: is_number(value), "a number"),
     "bool": (lambda value: _is_truth(value), "True or False"),
     "Sequence[str]": (lambda value: _is_list(value), "a list of names"),
     "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
@@ -118,6 +118,16 @@ def _of_kind(value: Any, kinds: tuple[str, ...], name: str, function: str) -> An
         wanted = " or ".join(KINDS[kind][1] for kind in kinds)
         raise TypeError(f"{name}= of {function}() is {wanted}, not {shortened(value)}")
     return value.item() if isinstance(value, np.generic) else value
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number, of Python or numpy; True and False are none."""
+    return isinstance(value, Integral) and not _is_truth(value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, of Python or numpy; True and False are none."""
+    return isinstance(value, Real) and not _is_truth(value)
 
 
 def _is_truth(value: Any) -> bool:
