@@ -280,7 +280,7 @@ def _same(case: Case, check: str, found: Tensor, expected: Tensor) -> None:
 
 
 def _unless_unwritten(function: Callable[[], Tensor]) -> Tensor | None:
-    """What a family need not say is None where it asks for it to be written."""
+    """The value of a method that a family need not have, None where it has none."""
     try:
         return function()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a family is checked at: a few predictors, its parameters, and every outcome it may have.
+"""A family at a few predictors and parameters, with every outcome that it may have.
 
     int f(y) p(y | eta) dy  =  sum_s f(y_s) p(y_s | eta) m_s
 
@@ -69,7 +69,7 @@ def case_of(
     eta: Sequence[float] | None,
     extra: Sequence[float] | None,
 ) -> Case:
-    """What is given, and for the rest values that its support and its link suggest."""
+    """The values given, and for the rest those that the support and the link suggest."""
     sample = np.asarray(possible(family) if y is None else y, dtype=float)
     family = family.fitted_to(sample)
     points = torch.tensor(_predictors(family) if eta is None else list(eta), dtype=torch.float64)

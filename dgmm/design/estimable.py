@@ -109,7 +109,7 @@ class Departures:
 
     @property
     def limits(self) -> np.ndarray:
-        """What is rounding, (D,)."""
+        """The largest departure that is rounding, (D,)."""
         return np.array([one.limit for one in self.equations])
 
     @property

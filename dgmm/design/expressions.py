@@ -20,6 +20,7 @@ import numpy as np
 from dgmm.design.from_r import hint_for
 from dgmm.formula import SpellingError, code_name, code_text, read_code
 from dgmm.runtime.listing import listed
+from dgmm.runtime.registry import misnamed
 from dgmm.transforms import FUNCTIONS, Contrast, Factor, State, Stateful
 
 _BINARY: dict[type[ast.operator], Any] = {
@@ -247,10 +248,7 @@ def _check_arguments(
         raise ExpressionError(f"{name}() needs a column first, as in {name}(x)")
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
-            hint = f"; did you mean {near[0]}=?" if near else "."
-            others = ", ".join(known[1:]) or "none"
-            raise ExpressionError(f"{name}() has no option {option}={hint} It has {others}.")
+            raise ExpressionError(f"{name}() has no option {misnamed(option, known[1:])}")
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""What R has and a formula here writes otherwise: the hint at the end of an error."""
+"""Words of R that a formula here writes otherwise: hints at the end of errors."""
 
 from __future__ import annotations
 

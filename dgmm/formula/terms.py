@@ -1,4 +1,4 @@
-"""What a formula consists of once it is read, and what its linear terms may be."""
+"""The parts of a formula once it is read, and the checks of its linear terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPERATORS = {
     "%/%": "write I(a // b), the whole part of a quotient",
     "%%": "write I(a % b), the rest of a division",
 }
-"""What R writes between percent signs, and what is written here."""
+"""Operators of R between percent signs, and what to write here."""
 
 
 @dataclass(frozen=True)

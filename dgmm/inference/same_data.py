@@ -1,4 +1,4 @@
-"""Do two fits have the same data? Their rows are paired by what stands in them, not by position.
+"""Rows of two fits, paired by what stands in them, to see whether both have the same data.
 
 A frame that was sorted is the same data: rows are paired by their position in the frame where that
 fits, else by outcome, weight, offset, groups and the covariates that both models have. Rows that
@@ -51,7 +51,7 @@ def paired(one: Candidate, two: Candidate) -> tuple[Candidate, Candidate]:
 
 
 def _essential(one: Candidate) -> dict[str, np.ndarray]:
-    """What the density is of, (n,) each, by name."""
+    """The numbers that the density depends on, (n,) each, by name."""
     rows, at = one.estimate.panel.rows, one.order
     return {
         "outcomes": rows.data.y.numpy()[at],

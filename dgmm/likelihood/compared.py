@@ -1,4 +1,4 @@
-"""How good Laplace's approximation is: one better evaluation at its maximum.
+"""Laplace's approximation beside one better evaluation at its maximum.
 
 The difference of the log-likelihoods says how far comparisons of models may be off, the gradient g
 of the better one how far its maximum is: sqrt(g' I^-1 g) standard errors by one scoring step.

@@ -149,7 +149,7 @@ class CrossedEngine:
             self._u = self._latest.u
 
     def information(self, x: np.ndarray) -> np.ndarray:
-        """What is known of a natural x at the mode of the last call, (P, P).
+        """The information about a natural x at the mode of the last call, (P, P).
 
         About beta and the parameters of the family that of the outcome linearised there, u profiled
         out; about Lambda, with S_l the covariance of the effects of a level and E_a the slope,

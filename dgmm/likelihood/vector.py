@@ -90,7 +90,7 @@ class ClassicalObjective(ABC):
         return theta
 
     def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """What is known of x, (P, P), after a call at x that gave the ``scores`` (n, P).
+        """The information about x, (P, P), after a call at x that gave the ``scores`` (n, P).
 
         About beta and the Lambda of eta that of the outcome linearised at the modes,
 
@@ -162,7 +162,7 @@ class ClassicalObjective(ABC):
         return out.numpy()
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
-        """What is known at the least: of Lambda near zero, and of the family at its edge, (P,)."""
+        """The least information: about Lambda near zero, and the family at its edge, (P,)."""
         least = np.zeros_like(x)
         p = self.sizes[0]
         # a parameter of the family may run to its edge, where nothing is known of it any more

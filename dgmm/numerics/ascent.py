@@ -38,7 +38,7 @@ class Objective(Protocol):
         """Value, gradient (P,) and, if asked for, the scores of the subjects (n, P)."""
 
     def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """What is known of x, (P, P), after the call that gave the ``scores`` (n, P)."""
+        """The information about x, (P, P), after the call that gave the ``scores`` (n, P)."""
 
     def keep(self) -> None:
         """Take note that the search goes on from the point of the last call."""

@@ -16,7 +16,7 @@ from dgmm.families import Family
 from dgmm.plan.from_r import INSTEAD
 from dgmm.runtime.gate import is_number
 from dgmm.runtime.listing import shortened
-from dgmm.runtime.registry import suggestion
+from dgmm.runtime.registry import misnamed, suggestion
 
 __all__ = ["Call", "read_control", "read_values"]
 
@@ -76,8 +76,7 @@ class Call:
         known = [one.name for one in fields(self)]
         for name in changes:
             if name not in known:
-                hint = f"; write {INSTEAD[name]}." if name in INSTEAD else suggestion(name, known)
-                raise TypeError(f"mixed_model() has no argument {name!r}{hint}")
+                raise TypeError(f"mixed_model() has no argument {misnamed(name, known, INSTEAD)}")
         readers: dict[str, Callable[[Any], Any]] = {
             "control": read_control,
             **{name: partial(read_values, data=data, what=name) for name in COLUMNS},

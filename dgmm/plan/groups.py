@@ -53,7 +53,7 @@ def check_groups(design: Design, family: Family) -> None:
 
 
 def _check_apart(design: Design) -> None:
-    """The same effect twice on one factor, or on two that divide the rows alike, is refused.
+    """Refuse an effect that stands twice on one factor, or on two that divide the rows alike.
 
     Of T_1 D_1 T_1' + T_2 D_2 T_2' only the sum is known where both spans hold a column.
     """

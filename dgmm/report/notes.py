@@ -77,7 +77,7 @@ def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 
 def of_approximation(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """How good Laplace's approximation is, and what to do where it is not."""
+    """Laplace's approximation beside a better likelihood, and what to use where it is poor."""
     try:
         found = done.likelihood.compared(done.theta, done.log_likelihood)
     except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError):

@@ -8,7 +8,6 @@ pandas or Python itself is a fault of the package.
 
 from __future__ import annotations
 
-import difflib
 import dis
 import inspect
 import sysconfig
@@ -22,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from dgmm.runtime.listing import shortened
+from dgmm.runtime.registry import misnamed
 
 __all__ = ["UnforeseenError", "gate", "gate_methods", "is_number", "is_whole", "keep_origin"]
 
@@ -31,7 +31,7 @@ INSTALLED = {"site-packages", "dist-packages"}
 """Where the code of Python itself stands, and folders of what is installed."""
 
 SIGNALS = (AssertionError, ArithmeticError, np.linalg.LinAlgError, StopIteration)
-"""What the package raises for itself: outside, nobody caught it."""
+"""Exceptions that the package raises for itself: outside, nobody caught them."""
 
 PASSING = (MemoryError, OSError, ImportError, Warning)
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
     "None": (lambda value: value is None, "None"),
 }
-"""What an annotation says of a value, and how it is said."""
+"""Kinds of values by their annotation, and their names in an error."""
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
@@ -202,8 +202,5 @@ def _misfit(
     known = [one for one in signature.parameters if one not in ("self", "fit")]
     for option in options:
         if option not in signature.parameters:
-            near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
-            hint = f"; did you mean {near[0]}=?" if near else "."
-            hint = f"; write {instead[option]}." if option in instead else hint
-            return f"{name}() has no argument {option}={hint} It has {', '.join(known) or 'none'}."
+            return f"{name}() has no argument {misnamed(option, known, instead)}"
     return f"{name}({', '.join(known)}): {fault}"

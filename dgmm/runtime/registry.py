@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 Base = TypeVar("Base")
 
-__all__ = ["lookup", "members", "suggestion"]
+__all__ = ["lookup", "members", "misnamed", "suggestion"]
 
 
 def suggestion(word: str, known: Sequence[str], meant: Mapping[str, str] | None = None) -> str:
@@ -28,6 +28,18 @@ def suggestion(word: str, known: Sequence[str], meant: Mapping[str, str] | None 
     spelled = {one.lower(): one for one in known}
     near = difflib.get_close_matches(word.lower(), list(spelled), n=1)
     return f"; did you mean {spelled[near[0]]!r}?" if near else "."
+
+
+def misnamed(option: str, known: Sequence[str], instead: Mapping[str, str] | None = None) -> str:
+    """The end of a sentence about an argument that is not there: which is meant, which there are.
+
+    instead: what to write for arguments of other packages.
+    """
+    near = difflib.get_close_matches(option.lower().replace(".", "_"), known, 1)
+    hint = f"; did you mean {near[0]}=?" if near else "."
+    if instead and option in instead:
+        hint = f"; write {instead[option]}."
+    return f"{option}={hint} It has {', '.join(known) or 'none'}."
 
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:

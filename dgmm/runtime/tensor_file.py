@@ -38,7 +38,7 @@ OTHERS = {
     b"ARROW1": "an Arrow file",
     b"\x80": "a Python pickle",
 }
-"""How files of other programs begin."""
+"""First bytes of files of other programs."""
 
 
 @dataclass(frozen=True)
