@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.design import Design, as_numbers, by_index
-from dgmm.design.estimable import dependent_columns
+from dgmm.design import Design, as_numbers, by_index, dependent_columns
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns

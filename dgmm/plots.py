@@ -10,11 +10,11 @@ import pandas as pd
 
 from dgmm.design import Table, label_key
 from dgmm.fit import Fit
+from dgmm.runtime.gate import gate
 from dgmm.tuning.cross_validation import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from dgmm.runtime.gate import gate
 
 __all__ = ["plot_effects", "plot_profiles", "plot_trace", "plot_tuning"]
 

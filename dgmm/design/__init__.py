@@ -7,7 +7,8 @@ specification -> frame (rows and their order) -> build.
 from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, rebuild
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
-from dgmm.design.estimable import Alias, Departures
+from dgmm.design.estimable import Alias, Departures, dependent_columns
+from dgmm.design.expressions import names_of
 from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
@@ -35,8 +36,10 @@ __all__ = [
     "by_index",
     "covariate_frame",
     "covariate_values",
+    "dependent_columns",
     "first_category",
     "label_key",
+    "names_of",
     "rebuild",
     "row_labels",
     "take_rows",

@@ -26,10 +26,10 @@ from dgmm.design import (
     Design,
     Specification,
     covariate_frame,
+    names_of,
     rebuild,
     typical_value,
 )
-from dgmm.design.expressions import names_of
 from dgmm.estimate import Estimate
 from dgmm.information import (
     Derivative,

@@ -6,8 +6,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from dgmm.design import Columns, Design, Grouping, LatentBlock
-from dgmm.design.estimable import dependent_columns
+from dgmm.design import Columns, Design, Grouping, LatentBlock, dependent_columns
 from dgmm.families import Family
 
 __all__ = ["check_groups", "factors"]

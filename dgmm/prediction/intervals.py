@@ -206,15 +206,12 @@ def _of_mean(
         link = LINKS["identity"] if scale == "link" else family.mean_link
         ends = Spread.independent(point, se).interval(wanted.level, link)
     elif scale == "link" or family.conjugate:
-        se = (
-            target.errors(known, type, "link").square() + target.given_past("link").variance
-        ).sqrt()
+        own = target.given_past("link").variance
+        se = (target.errors(known, type, "link").square() + own).sqrt()
         ends = Spread.independent(point, se).interval(wanted.level)
     else:
-        eta, extra = (
-            target.given_past("link"),
-            target.done.model.extra(target.done.theta, target.rows.rows),
-        )
+        eta = target.given_past("link")
+        extra = target.done.model.extra(target.done.theta, target.rows.rows)
         centre, slope = family.mean(eta.mean, extra), family.mean_slope(eta.mean, extra)
         of_centre, of_mean = target.errors_of_means(known, eta)
         around = (of_centre.square() + slope.square() * eta.variance).sqrt()
