@@ -31,6 +31,7 @@ from dgmm.model.simulation import simulate_outcomes
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
 from dgmm.runtime.warned import warn_user
+from dgmm.runtime.whole_file import write_whole
 
 __all__ = [
     "Outcome",
@@ -257,11 +258,12 @@ class _Store:
 
     def _write(self, outcomes: list[Outcome]) -> None:
         assert self.path is not None
-        with self.path.open("w", encoding="utf-8", newline="") as file:
-            file.write(self.first + "\n")
-            writer = csv.writer(file)
-            writer.writerow(["replicate", "failed", *self.names])
-            writer.writerows(self._row(one) for one in outcomes)
+        text = io.StringIO(self.first + "\n", newline="")
+        text.seek(0, io.SEEK_END)
+        writer = csv.writer(text)
+        writer.writerow(["replicate", "failed", *self.names])
+        writer.writerows(self._row(one) for one in outcomes)
+        write_whole(self.path, text.getvalue().encode())
 
     def _row(self, outcome: Outcome) -> list[str]:
         number, values, why = outcome

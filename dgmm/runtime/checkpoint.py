@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from dgmm.runtime.tensor_file import Kind, discard_part, read_tensors, write_tensors
+from dgmm.runtime.tensor_file import Kind, read_tensors, write_tensors
 from dgmm.runtime.warned import warn_user
+from dgmm.runtime.whole_file import discard_part
 
 __all__ = ["Checkpoint", "Saved"]
 

@@ -8,10 +8,8 @@ be named. The JSON text is a tensor of bytes: a safetensors header ends at 100 M
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +23,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dgmm.runtime.versions import versions
+from dgmm.runtime.whole_file import write_whole
 
-__all__ = ["Kind", "discard_part", "read_tensors", "write_tensors"]
+__all__ = ["Kind", "read_tensors", "write_tensors"]
 
 KEY, JSON, SUM = "dgmm", "json", "sha256"
 
@@ -65,42 +64,7 @@ def write_tensors(path: Path, kind: Kind, tensors: Mapping[str, Tensor], content
     own = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     own[JSON] = _bytes(json.dumps(content).encode())
     own[SUM] = _checksum(head, own)
-    try:
-        _replace(path, save(own, metadata={KEY: head}))
-    except OSError as error:
-        why = "it is a folder" if os.path.isdir(path) else error.strerror  # noqa: PTH112
-        said = f"{str(path)!r} could not be written ({why}); what stood there is unchanged"
-        raise OSError(error.errno, said) from error
-
-
-def discard_part(path: Path) -> None:
-    """Remove what a write that was killed has left beside the file."""
-    with contextlib.suppress(OSError):
-        _beside(path).unlink(missing_ok=True)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = _beside(path)
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(beside.with_suffix(""))
-    except BaseException:
-        discard_part(path)
-        raise
-    with contextlib.suppress(OSError):  # the new name, too, outlives a power cut; not on Windows
-        folder = os.open(beside.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _beside(path: Path) -> Path:
-    """Where the new file grows: in the folder of the old one, links followed."""
-    return Path(os.path.realpath(path) + ".part")
+    write_whole(path, save(own, metadata={KEY: head}))
 
 
 # -- reading -------------------------------------------------------------------------------------

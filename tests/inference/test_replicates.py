@@ -98,6 +98,24 @@ def test_a_full_disk_does_not_end_a_bootstrap(sleepstudy: Fit, tmp_path: Path) -
     assert path.read_bytes() == two
 
 
+def test_a_full_disk_leaves_a_file_that_was_cut_off_as_it_was(
+    sleepstudy: Fit, tmp_path: Path
+) -> None:
+    """The row that an interruption cut off is taken away in a new file, or the old one stays."""
+    resource = pytest.importorskip("resource")
+    path, before = tmp_path / "replicates.csv", resource.getrlimit(resource.RLIMIT_FSIZE)
+    sleepstudy.bootstrap(2, seed=3, path=path)
+    cut = path.read_bytes()[:-5]
+    path.write_bytes(cut)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        with pytest.raises(OSError, match="replicates.csv' could not be written .File too large"):
+            sleepstudy.bootstrap(2, seed=3, path=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == cut
+
+
 def test_a_row_that_is_no_replicate_is_refused(sleepstudy: Fit, tmp_path: Path) -> None:
     path = tmp_path / "replicates.csv"
     sleepstudy.bootstrap(2, seed=3, path=path)
