@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from dgmm.inference.subject_fits import SubjectFits, subject_fits
 from dgmm.panel import Panel
 from dgmm.plan import INSTEAD, Call, as_counted, is_deep, latent_words, read_control, read_values
 from dgmm.runtime.gate import gate
+from dgmm.runtime.whole_file import path_of
 
 __all__ = ["lm_list", "load", "mixed_model"]
 
@@ -203,6 +203,4 @@ def lm_list(
 @gate
 def load(path: str | Path) -> Fit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
-    if not isinstance(path, str | PathLike):
-        raise TypeError(f"load() needs the path of a file, not {type(path).__name__}")
-    return storage.load(Path(path), Fit)
+    return storage.load(path_of(path, "load"), Fit)

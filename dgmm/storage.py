@@ -35,6 +35,7 @@ from dgmm.record import Fitted, Memory
 from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
+from dgmm.runtime.whole_file import path_of
 from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 
@@ -98,9 +99,9 @@ def save(fit: Fitted, path: str | Path) -> None:
         OSError: the file could not be written (no such folder, a full disk); a file that stood
             there is unchanged.
     """
-    tensors: dict[str, Tensor] = {}
+    file, tensors = path_of(path, "save"), dict[str, Tensor]()
     content = _encode(fit, tensors)
-    write_tensors(Path(path), FIT, tensors, content)
+    write_tensors(file, FIT, tensors, content)
 
 
 def load(path: Path, fit_class: type[Kind]) -> Kind:

@@ -67,6 +67,23 @@ def test_its_words_say_what_was_found() -> None:
     assert f"by the density [{mean * math.sqrt(math.pi / 2):.5g}," in str(one.value)
 
 
+@pytest.mark.parametrize(
+    ("family", "options", "message"),
+    [
+        (3, {}, "checks a word or a Family, not 3"),
+        (Rayleigh, {}, "checks a word or a Family, not <class"),
+        ("poisson", {"y": ["a"]}, r"y= is a list of numbers, not \['a'\]"),
+        ("poisson", {"eta": [0.1]}, r"eta= is a list of 3 numbers, not \[0.1\]"),
+        ("gamma", {"extra": [1.0, 2.0]}, r"extra= is a list of 1 numbers, not \[1.0, 2.0\]"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_in_words(
+    family: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_family(family, fit=False, **options)
+
+
 def test_a_family_inside_a_function_cannot_be_pickled() -> None:
     class Local(Rayleigh):
         name = "local"

@@ -151,6 +151,10 @@ def test_a_dict_of_columns_is_a_frame(sleepstudy: Fit) -> None:
     assert one.tolist() == pytest.approx(sleepstudy.fitted().iloc[[3]].tolist())
     several = sleepstudy.predict({"Subject": "308", "Days": [3.0, 4.0]})["fit"]
     assert several.tolist() == pytest.approx(sleepstudy.fitted().iloc[[3, 4]].tolist())
+    for days, found in (([1.0, 2.0], "`Days` has 2"), ([[1.0], [2.0], [3.0]], "`Days` has 3 x 1")):
+        wrong = {"Subject": ["308"] * 3, "Days": np.array(days)}
+        with pytest.raises(ValueError, match=f"one value per row each: `Subject` has 3, {found}"):
+            sleepstudy.predict(wrong)
     scores = sleepstudy.log_score(columns)
     pd.testing.assert_frame_equal(scores, sleepstudy.log_score(frame))
     lazy = pl.DataFrame(columns).lazy()

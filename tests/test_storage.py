@@ -182,6 +182,16 @@ def test_a_file_of_an_older_format_is_refused_with_its_version(tmp_path: Path) -
             load(path)
 
 
+def test_what_is_no_path_is_refused_in_words(sleepstudy: Fit) -> None:
+    for function, name in (
+        (load, "load"),
+        (sleepstudy.save, "save"),
+        (lambda path: sleepstudy.bootstrap(2, path=path, seed=1), "bootstrap"),
+    ):
+        with pytest.raises(TypeError, match=rf"{name}\(\) needs the path of a file, not 3"):
+            function(3)
+
+
 def test_a_checkpoint_is_not_a_fit(tmp_path: Path) -> None:
     path = tmp_path / "fit.ckpt"
     Checkpoint(path, {}).write(0, Saved({}, {}))

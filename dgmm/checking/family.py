@@ -9,6 +9,7 @@ from dgmm.checking.fits import check_fits
 from dgmm.checking.outcomes import FamilyError, case_of
 from dgmm.families import Family, find
 from dgmm.runtime.gate import gate
+from dgmm.runtime.listing import shortened
 
 __all__ = ["check_family"]
 
@@ -40,6 +41,7 @@ def check_family(
         fit: False leaves out the fits.
 
     Raises:
+        TypeError, ValueError: no family, or values that it cannot be checked at.
         FamilyError: the first check that fails, by name, with what was found.
 
     Example:
@@ -49,7 +51,10 @@ def check_family(
     References:
         Buitinck et al. (2013), API design for machine learning software: check_estimator.
     """
-    case = case_of(find(family) if isinstance(family, str) else family, y, eta, extra)
+    one = find(family) if isinstance(family, str) else family
+    if not isinstance(one, Family):
+        raise TypeError(f"check_family() checks a word or a Family, not {shortened(family)}")
+    case = case_of(one, y, eta, extra)
     for check in (*density.CHECKS, *([check_fits] if fit else [])):
         try:
             check(case)

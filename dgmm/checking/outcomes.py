@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.design import as_numbers
 from dgmm.families import Extra, Family, Observations
+from dgmm.runtime.listing import shortened
 
 __all__ = ["Case", "FamilyError", "case_of", "possible"]
 
@@ -70,14 +72,24 @@ def case_of(
     extra: Sequence[float] | None,
 ) -> Case:
     """The values given, and for the rest those that the support and the link suggest."""
-    sample = np.asarray(possible(family) if y is None else y, dtype=float)
+    sample = _numbers(possible(family) if y is None else y, "y")
     family = family.fitted_to(sample)
-    points = torch.tensor(_predictors(family) if eta is None else list(eta), dtype=torch.float64)
+    points = torch.from_numpy(_numbers(_predictors(family) if eta is None else eta, "eta", 3))
     case = Case(family, points, torch.zeros(0), sample)
+    if extra is not None:
+        given = _numbers(extra, "extra", len(family.extra))
+        return replace(case, extra=torch.from_numpy(given))
     data = case.data(torch.from_numpy(sample))
-    given = None if extra is None else torch.tensor(list(extra), dtype=torch.float64)
     start = family.start_extra(data, family.start_mean(data).mean().expand(data.y.shape))
-    return replace(case, extra=(start if given is None else given).detach())
+    return replace(case, extra=start.detach())
+
+
+def _numbers(given: Sequence[float], what: str, size: int | None = None) -> np.ndarray:
+    numbers = as_numbers(given, f"{what}= is a list of numbers")
+    if numbers.ndim != 1 or size not in (None, len(numbers)):
+        wanted = "" if size is None else f"{size} "
+        raise ValueError(f"{what}= is a list of {wanted}numbers, not {shortened(given)}")
+    return numbers
 
 
 def possible(family: Family) -> list[float]:

@@ -121,7 +121,12 @@ def _frame_of_columns(columns: Mapping[Any, Any]) -> pd.DataFrame:
     """A dict of columns as a frame; one of single values only is one row."""
     plain = {name: _plain_array(values) for name, values in columns.items()}
     single = bool(plain) and all(pd.api.types.is_scalar(values) for values in plain.values())
-    return pd.DataFrame(plain, index=[0] if single else None)
+    try:
+        return pd.DataFrame(plain, index=[0] if single else None)
+    except ValueError as error:
+        shapes = {name: " x ".join(map(str, np.shape(values))) for name, values in plain.items()}
+        found = listed(f"`{name}` has {shape or 1}" for name, shape in shapes.items())
+        raise ValueError(f"columns in a dict need one value per row each: {found}") from error
 
 
 def _plain_array(values: Any) -> Any:

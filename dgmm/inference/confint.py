@@ -21,6 +21,7 @@ from dgmm.inference.wald import intervals
 from dgmm.record import Fitted, parameter_information
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.warned import warn_user
+from dgmm.runtime.whole_file import path_of
 
 __all__ = ["bootstrap", "confint"]
 
@@ -111,7 +112,7 @@ def bootstrap(
         nsim=nsim,
         seed=fit.call.seed if seed is None else seed,
         workers=workers,
-        path=None if path is None else Path(path),
+        path=None if path is None else path_of(path, "bootstrap"),
     )
 
 

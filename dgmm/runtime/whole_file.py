@@ -5,8 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
-__all__ = ["discard_part", "write_whole"]
+from dgmm.runtime.listing import shortened
+
+__all__ = ["discard_part", "path_of", "write_whole"]
+
+
+def path_of(given: Any, function: str) -> Path:
+    """Return the path of a file as the user gave it to a function.
+
+    Raises:
+        TypeError: something else.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{function}() needs the path of a file, not {shortened(given)}")
+    return Path(given)
 
 
 def write_whole(path: Path, data: bytes) -> None:
