@@ -55,6 +55,8 @@ class Normal(Latent):
         T = torch.from_numpy(block.columns.matrix)
         diagonal = block.term.covariance == "diagonal"
         frame = unit * math.sqrt(len(T)) * _frame(_triangle(T), diagonal)
+        if bool((T[:, 0] == 1).all()):
+            frame[0, 0] = unit  # without rounding: engines spare products with ones
         return cls(block.term.text, block.columns.names, frame, diagonal)
 
     @property

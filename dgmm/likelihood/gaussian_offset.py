@@ -35,7 +35,7 @@ class ResidualLikelihood(ClassicalObjective):
         super().__init__(model, panel)
         y, trials, weights = (column.numpy() for column in panel.rows.data)
         self.y, self.weights = y / trials, weights
-        self.T = np.ascontiguousarray(torch.cat(panel.rows.T, dim=1).numpy().T)
+        self.T = np.ascontiguousarray(self.columns.numpy().T)
         seen = panel.count.numpy() > 0
         self.seen, self.start = seen, panel.start.numpy()[seen]
         self.subject = np.repeat(np.arange(len(self.start)), panel.count.numpy()[seen])

@@ -55,9 +55,8 @@ def _columns(engine: AdaptiveEngine, slab: Slab) -> list[_Column]:
     columns = [_Column(0, part, -1) for part in X.unbind(-1)]
     T = [one if part is None else part for part in slab.T]
     for row, column in zip(engine.pattern.row, engine.pattern.column, strict=True):
-        used = np.flatnonzero(engine.frame[:, row])  # columns of T frame
-        part = torch.stack(torch.broadcast_tensors(*(T[j] * engine.frame[j, row] for j in used)))
-        columns.append(_Column(int(engine.predictor[row]), part.sum(0), int(column)))
+        part = engine.model.unit * T[row]
+        columns.append(_Column(int(engine.predictor[row]), part, int(column)))
     for s, design in enumerate(engine.designs, 1):
         parts = [one] if design is None else list(slab.gather(design).unbind(-1))
         columns += [_Column(s, part, -1) for part in parts]

@@ -52,10 +52,9 @@ class SlabModes(ClassicalObjective):
 
     def __init__(self, model: Model, panel: Panel) -> None:
         super().__init__(model, panel)
-        columns = [T[:, j] for T in panel.rows.T for j in range(T.shape[1])]
         self.predictor = np.array(model.predictor_of_columns())
         self.moving = sorted(set(self.predictor.tolist()))
-        self.slabs = list(slabs(panel, columns, CELLS))
+        self.slabs = list(slabs(panel, list(self.columns.unbind(1)), CELLS))
         self.designs = model.outcome.extra_designs(panel.rows)
         # written anew by every call: fresh memory for all rows would cost more than the sums
         self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
@@ -194,10 +193,14 @@ class SlabModes(ClassicalObjective):
         return step, (gradient * step).sum(0)
 
     def _reach(self, slab: Slab, c: np.ndarray) -> np.ndarray:
-        """The most that coefficients c (q, n) of the columns of T change a predictor, (n,)."""
+        """The most that coefficients c (q, n) of the columns change a predictor, (n,).
+
+        eta counts in units of the model, extra parameters on their log or logit scale.
+        """
         total = np.zeros(c.shape[1])
-        for T, values in zip(slab.T, np.abs(c), strict=True):
-            total += values if T is None else values * T.abs().amax(0).numpy()
+        for T, values, s in zip(slab.T, np.abs(c), self.predictor, strict=True):
+            most = values if T is None else values * T.abs().amax(0).numpy()
+            total += most if s else most / self.model.unit
         return total
 
     def _or_zero(

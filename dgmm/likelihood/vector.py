@@ -25,6 +25,7 @@ class ClassicalObjective(ABC):
 
     The vector is (beta on the internal basis, free entries of Lambda, extra coefficients). Entries
     of Lambda are not logged: l is even in every column, so a variance of zero is an inner point.
+    ``columns`` are those of T frame in units of the model, (N, q).
     ``offset`` may be replaced between calls; ``eta`` and ``omega`` hold the fixed part of eta and
     dl / d eta, dl / d extra of the last call, (N,), ``latest`` its modes of b, (k, n). ``modes``
     are those of the last point kept, where the search for others begins.
@@ -38,7 +39,8 @@ class ClassicalObjective(ABC):
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
         self.pattern = Pattern.of(model.latents)
-        self.frame = torch.block_diag(*(latent.frame for latent in model.latents)).numpy()
+        pairs = zip(panel.rows.T, model.latents, strict=True)
+        self.columns = torch.cat([T @ (one.frame / model.unit) for T, one in pairs], dim=1)
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         self.offset = panel.rows.offset
         self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
@@ -55,14 +57,18 @@ class ClassicalObjective(ABC):
         self.modes[:] = self.latest
 
     def Lambda(self, x: np.ndarray) -> np.ndarray:
-        """Lambda (q, k), q = k, on the scale of the columns of T."""
-        filled: np.ndarray = self.frame @ self.pattern.fill(self._split(x)[1])
-        return filled
+        """Lambda (q, k), q = k, on the scale of ``columns``."""
+        return self.model.unit * self.pattern.fill(self._split(x)[1])
+
+    def effects(self, x: np.ndarray, b: np.ndarray) -> Tensor:
+        """The coefficients (n, q) of the columns of T at b (k, n)."""
+        frame = torch.block_diag(*(latent.frame for latent in self.model.latents))
+        own = torch.from_numpy(self.pattern.fill(self._split(x)[1]) @ b)
+        return (frame @ own).T
 
     def _entries(self, to_Lambda: np.ndarray) -> np.ndarray:
         """Slopes in the free entries of L (..., E) from those in Lambda (..., q, k)."""
-        found: np.ndarray = self.frame.T @ to_Lambda
-        return found[..., self.pattern.row, self.pattern.column]
+        return self.model.unit * to_Lambda[..., self.pattern.row, self.pattern.column]
 
     def _fixed_part(self, x: np.ndarray) -> Tensor:
         """offset + X beta, (N,)."""
@@ -126,8 +132,8 @@ class ClassicalObjective(ABC):
         rows, parts = self.panel.rows, self._split(x)[2:]
         if not parts:
             return np.zeros(0)
-        effects = (self.Lambda(x) @ self.latest).T[self.panel.subject.numpy()]
-        shift = torch.cat(rows.T, dim=1) * torch.from_numpy(effects)
+        own = torch.from_numpy(self.Lambda(x) @ self.latest).T[self.panel.subject]
+        shift = self.columns * own
         entered = torch.tensor(self.model.predictor_of_columns())
         predictors, designs = [self.eta], self.model.outcome.extra_designs(rows)
         for part, design in zip(parts, designs, strict=True):
@@ -145,14 +151,13 @@ class ClassicalObjective(ABC):
 
     def _linearised(self, x: np.ndarray, own: np.ndarray) -> np.ndarray:
         """The information about beta and the entries of Lambda among ``own``."""
-        rows, Lambda = self.panel.rows, torch.from_numpy(self.Lambda(x))
-        effects = (Lambda @ torch.from_numpy(self.latest)).T
+        Lambda, effects = torch.from_numpy(self.Lambda(x)), self.effects(x, self.latest)
         working = working_information(self.model, self.theta(x), self.panel, self.eta, effects)
-        RX = working.forward(rows.X @ self.model.basis)
-        M, slopes = working.within(torch.cat(rows.T, dim=1)), []
-        frame = torch.from_numpy(self.frame)
+        RX = working.forward(self.panel.rows.X @ self.model.basis)
+        M, slopes = working.within(self.columns), []
         for r, c in zip(self.pattern.row, self.pattern.column, strict=True):
-            half = torch.outer(frame[:, r], Lambda[:, c])
+            half = torch.zeros_like(Lambda)
+            half[r] = self.model.unit * Lambda[:, c]
             slopes.append(half + half.T)
         p, place = self.sizes[0], own[self.sizes[0] :][: len(slopes)]
         MG = M[:, None] @ torch.stack(slopes)[torch.from_numpy(place)]

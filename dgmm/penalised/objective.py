@@ -133,7 +133,7 @@ class Penalised:
         """The information at the point of the last call."""
         engine, some = self.engine, self.some
         engine.keep()
-        effects = torch.from_numpy((engine.Lambda(state.x) @ engine.modes).T)[some.subjects]
+        effects = engine.effects(state.x, engine.modes)[some.subjects]
         split = some.split
         eta, theta = engine.eta[some.rows], engine.theta(state.x)
         working = working_information(split.classical, theta, split.panel, eta, effects)
