@@ -130,6 +130,23 @@ def test_the_link_of_the_population_is_that_of_its_mean(name: str, link: str | N
     torch.testing.assert_close(of_link["se"], found["se"] / slope, rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.parametrize(("family", "link"), [("gamma", "inverse"), ("poisson", "sqrt")])
+def test_so_it_is_where_the_inverse_link_bends_at_zero(family: str, link: str) -> None:
+    """1 / eta and eta^2 are not monotone: a search on both sides of zero would find another eta."""
+    rng, subject = np.random.default_rng(4), np.repeat(np.arange(40), 5)
+    table = pd.DataFrame({"id": subject, "x": rng.normal(size=200)})
+    level = np.exp((0.5 * table["x"] + rng.normal(size=40)[subject] + rng.normal(size=200)) / 6)
+    table["y"] = level if family == "gamma" else np.round(9 * level)
+    fit = mixed_model("y ~ x + (1 | id)", table, family=family, link=link, verbose=0)
+    options = {"type": "marginal", "interval": "confidence"}
+    new = table.head(10)  # far from zero
+    eta, mean = (fit.predict(new, scale=scale, **options) for scale in ("link", "response"))
+    inverse = {"inverse": lambda eta: 1 / eta, "sqrt": np.square}[link]
+    np.testing.assert_allclose(inverse(eta["fit"]), mean["fit"], rtol=1e-10)
+    slope = {"inverse": mean["fit"] ** 2, "sqrt": 2 * eta["fit"]}[link]
+    np.testing.assert_allclose(slope * eta["se"], mean["se"], rtol=1e-3)
+
+
 # -- closed forms ----------------------------------------------------------------------------------
 
 

@@ -34,12 +34,6 @@ __all__ = [
 
 POPULATION_NODES = 61
 
-FARTHEST = 16.0
-"""Standard deviations from the mean beyond which no node and no draw lies."""
-
-HALVINGS = 64
-"""Bisections that leave nothing but rounding of such a range."""
-
 
 def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
     """The rows of a user's frame whose outcome was observed, read as the family reads them."""
@@ -152,22 +146,10 @@ def marginal(
 
 
 def marginal_link(done: Estimate, theta: Theta, target: Panel) -> Tensor:
-    """The eta at which g^-1(eta) = E g^-1(eta_i): the link of the population average, (N,).
-
-    By bisection, as the mean of y may be no g^-1 (of a zero-inflated count, say).
-    """
-    model = done.model
-    eta, wanted = marginal(done, theta, target, "link"), marginal(done, theta, target, "response")
+    """The eta at which g^-1(eta) = E g^-1(eta_i): the link of the population average, (N,)."""
+    model, wanted = done.model, marginal(done, theta, target, "response").mean
     with torch.no_grad():
-        extra = model.extra(theta, target.rows)
-        reach = FARTHEST * len(done.points) * eta.variance.sqrt()
-        low, high = eta.mean - reach, eta.mean + reach
-        rising = model.family.mean(high, extra) >= model.family.mean(low, extra)
-        for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            above = (model.family.mean(middle, extra) > wanted.mean) == rising
-            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return (low + high) / 2
+        return model.family.predictor(wanted, model.extra(theta, target.rows))
 
 
 def average_slope(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Tensor:
