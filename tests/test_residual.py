@@ -51,6 +51,14 @@ def test_a_small_residual_is_fitted() -> None:
     assert one.sigma() == pytest.approx(1e-4, rel=0.3)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_outcomes_whose_squares_are_no_numbers_are_refused(unit: float) -> None:
+    data = linear().assign(y=lambda data: unit * data["y"])
+    with pytest.raises(ValueError, match=r"`y` is as large as .*e[+-]\d{3}, .* change its unit"):
+        mixed_model("y ~ t + (1 | id)", data, verbose=0)
+    assert mixed_model("y ~ t + (1 | id)", data.assign(y=data["y"] / unit**0.5), se=None).nobs()
+
+
 @pytest.mark.parametrize("family", ["gaussian", "student_t"])
 def test_means_of_one_sign_need_such_outcomes(family: str) -> None:
     with pytest.raises(ValueError, match="link='inverse' has means of one sign.*row"):

@@ -25,13 +25,17 @@ SPARE = 5
 """Rows beyond the rank of the columns that are needed to see a residual."""
 
 
+LEAST, MOST = 1e-140, 1e140
+"""Outcomes whose sums of squares are numbers."""
+
+
 def check_residual(design: Design, family: Family) -> None:
     """Refuse a continuous outcome that its columns explain without error.
 
         g(y) = X beta + Z b   exactly: the likelihood has no maximum, sigma goes to 0
 
     Raises:
-        ValueError: there is no residual variance.
+        ValueError: there is no residual variance, or none that could be calculated.
     """
     seen = design.observed
     columns = (design.y, design.trials, design.weights)
@@ -42,9 +46,15 @@ def check_residual(design: Design, family: Family) -> None:
     target = eta.numpy()
     rows = np.flatnonzero(np.isfinite(target))
     target, at = (target - design.offset[seen])[rows], np.flatnonzero(seen)[rows]
+    outcome = design.formula.response.text
+    largest = float(np.abs(target).max(initial=0.0))
+    if largest > 0 and not LEAST < largest < MOST:
+        raise ValueError(
+            f"the outcome `{outcome}` is as large as {largest:.3g}, whose square double precision "
+            "does not hold; change its unit"
+        )
     if _leaves_a_residual(design, at, target):
         return
-    outcome = design.formula.response.text
     link = family.mean_link.name
     scale = "" if link == "identity" else f"on the {link} scale "
     raise ValueError(
