@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.design import Design, as_numbers, by_index, dependent_columns
+from dgmm.design import Design, as_numbers, by_index, dependent_columns, numbered
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
@@ -132,7 +132,8 @@ class Fit(Fitted):
         """The same model fitted to another outcome of the same rows.
 
         y: one value per row of :meth:`fitted`, in that order (a pandas Series by its index),
-            missing where not observed; for binomial outcomes the number of successes.
+            missing where not observed; for binomial outcomes the number of successes, for
+            categories their labels or numbers.
         """
         request, call = self.request, self.call
         done = refit_estimate(self.estimate, request, _canonical(self, y))
@@ -212,6 +213,8 @@ def _canonical(fit: Fitted, y: Any) -> torch.Tensor:
     panel, family = fit.estimate.panel, fit.estimate.model.family
     if isinstance(y, pd.Series):
         y = by_index(y, fit.memory.labels[fit.memory.back], "the outcome of refit()")
+    spec = fit.memory.spec
+    y = numbered(y, spec.response_levels, spec.ordered_response)
     values = as_numbers(y, "the outcome of refit() is one number per row")
     if values.shape != (panel.n_rows,):
         raise ValueError(

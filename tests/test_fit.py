@@ -386,7 +386,7 @@ def test_a_call_does_not_change_with_the_arrays_of_the_user() -> None:
 
 
 def test_update_refuses_an_unknown_argument(sleepstudy: Fit) -> None:
-    with pytest.raises(TypeError, match="no argument 'methd'; did you mean 'method'"):
+    with pytest.raises(TypeError, match="no argument methd=; did you mean method="):
         sleepstudy.update(methd="reml")
     with pytest.raises(ValueError, match="control has no option 'drws'; did you mean 'draws'"):
         sleepstudy.update(control={"drws": 3})

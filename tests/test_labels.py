@@ -256,3 +256,12 @@ def test_a_label_written_in_two_ways_is_one_subject_and_named() -> None:
         fit = mixed_model("y ~ x + (1 | id)", both, se=None, verbose=0)
     np.testing.assert_allclose(fit.fitted(), fitted("integer", "pandas").fitted(), rtol=1e-8)
     assert fit.ranef().index.tolist() == [1, 2, 10]
+
+
+def test_whole_numbers_of_a_dict_with_a_gap_keep_their_digits() -> None:
+    ids = [i + 2**53 for i in np.repeat(np.arange(12), 4).tolist()]
+    y = np.random.default_rng(0).normal(size=48) + np.repeat(np.arange(12), 4)
+    for gap in (None, float("nan")):
+        data = {"id": [gap, *ids[1:]], "y": y}
+        fit = mixed_model("y ~ 1 + (1 | id)", data, verbose=0)
+        assert fit.n_groups() == 12

@@ -213,3 +213,31 @@ def test_unknown_and_impossible_trials() -> None:
     data.loc[5, ["hits", "size"]] = [2.0, 0.0]
     with pytest.raises(ValueError, match="the denominator is 0 and the numerator is not in 1 row"):
         mixed_model("hits / size ~ x + (1 | id)", data, family="binomial", verbose=0)
+
+
+def test_labels_of_a_fit_are_its_numbers_when_refitted() -> None:
+    r = np.random.default_rng(2)
+    g = np.repeat(np.arange(20), 5)
+    latent = r.normal(size=100) + r.normal(size=20)[g]
+    labels = np.array(["none", "mild", "severe"])
+    pain = pd.Categorical(labels[(latent > -0.5).astype(int) + (latent > 1)], labels, ordered=True)
+    data = pd.DataFrame({"pain": pain, "x": r.normal(size=100), "g": g})
+    fit = mixed_model("pain ~ x + (1 | g)", data, family="cumulative", se=None, verbose=0)
+    again = fit.refit(data["pain"].sample(frac=1.0, random_state=1))
+    assert float(again.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-6)
+    with pytest.raises(ValueError, match="the outcome has worst, and the categories of the fit"):
+        fit.refit(["worst"] * 100)
+
+
+def test_a_change_may_stand_beside_its_baseline() -> None:
+    r = np.random.default_rng(3)
+    g = np.repeat(np.arange(20), 4)
+    pre = r.normal(size=80)
+    post = 0.6 * pre + r.normal(size=20)[g] + r.normal(size=80)
+    data = pd.DataFrame({"pre": pre, "post": post, "g": g})
+    change = mixed_model("I(post - pre) ~ pre + (1 | g)", data, verbose=0)
+    level = mixed_model("post ~ pre + (1 | g)", data, verbose=0)
+    assert change.fixef()["pre"] == pytest.approx(level.fixef()["pre"] - 1, abs=1e-8)
+    assert change.std_errors()["pre"] == pytest.approx(level.std_errors()["pre"], rel=1e-6)
+    with pytest.raises(ValueError, match="the outcome `post` also stands right of"):
+        mixed_model("log(post) ~ post + (1 | g)", data, verbose=0)

@@ -46,9 +46,15 @@ def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
 
 
 def _refuse_outcome_as_covariate(formula: Formula, table: Table) -> None:
-    """The outcome explains itself without a residual; of two columns the second may, too."""
+    """The outcome explains itself without a residual.
+
+    Of two columns the second may, too, and so may what was calculated from several, as in
+    I(after - before) ~ before.
+    """
     request = Request(formula)
     outcome = names_of(formula.response.parts[0], table.names)
+    if len(outcome) != 1:
+        return
     for name in (*request.covariate_names(table.names), *request.group_names()):
         if name in outcome:
             raise ExpressionError(

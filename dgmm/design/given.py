@@ -55,9 +55,10 @@ def by_index(given: pd.Series, index: pd.Index, what: str) -> pd.Series:
     if not given.index.equals(index):
         absent = index[~index.isin(given.index)]
         if len(absent):
+            first = shortened(absent[:1].tolist()[0])
             raise ValueError(
                 f"{what} is a Series whose index is not that of the data: {len(absent)} of "
-                f"{len(index)} rows are not in it, such as {absent[0]!r}; give an array if its "
+                f"{len(index)} rows are not in it, such as {first}; give an array if its "
                 "values stand in the order of the rows"
             )
         if not (given.index.is_unique and index.is_unique):

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from dgmm.design.expressions import Evaluator, names_of
+from dgmm.design.labels import label_key
 from dgmm.design.variables import Column
 from dgmm.formula import Response, plain_name
 from dgmm.runtime.listing import listed
@@ -37,6 +39,30 @@ def first_category(levels: tuple[Any, ...]) -> int:
         return 1
     consecutive = numbers == [numbers[0] + k for k in range(len(numbers))]
     return int(numbers[0]) if consecutive and numbers[0].is_integer() else 1
+
+
+def numbered(given: Any, levels: tuple[Any, ...], ordered: bool) -> Any:
+    """Read outcomes given as labels of the categories of a fit; numbers stay as they are.
+
+    Raises:
+        ValueError: a label that no category has.
+    """
+    series = isinstance(given, pd.Series)
+    values = given if series else pd.Series(np.asarray(given).ravel())
+    if not levels or pd.api.types.is_numeric_dtype(values.dtype):
+        return given
+    first = first_category(levels) if ordered else 0
+    number = {label_key(level): float(first + k) for k, level in enumerate(levels)}
+    missing = values.isna().to_numpy()
+    keys = ["" if gap else label_key(one) for one, gap in zip(values, missing, strict=True)]
+    unknown = {key for key, gap in zip(keys, missing, strict=True) if not gap} - set(number)
+    if unknown:
+        raise ValueError(
+            f"the outcome has {listed(sorted(unknown), 5)}, and the categories of the fit are "
+            f"{listed(levels)}"
+        )
+    found = np.array([number.get(key, np.nan) for key in keys])
+    return pd.Series(found, index=values.index) if series else found
 
 
 def read_outcome(
@@ -111,11 +137,10 @@ def _codes(
             "ordered categories use family='cumulative'"
         )
     if not levels and len(found) > 2 and not value.ordered:
-        shown = ", ".join(repr(str(level)) for level in found)
         raise ValueError(
             f"the categories of the outcome `{text}` ({some}) are in no order: they are text or an "
             "unordered category, and family='cumulative' needs an order. Give it in the formula, "
-            f"C({text}, levels=[{shown}]) with the levels from low to high, or make "
+            f"C({text}, levels=['lowest', ..., 'highest']) with all levels in their order, or make "
             "the column an ordered category, pd.Categorical(..., categories=[...], ordered=True)"
         )
     first = first_category(found) if ordered else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,7 +130,21 @@ def _frame_of_columns(columns: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def _plain_array(values: Any) -> Any:
+    if isinstance(values, list | tuple):
+        return _whole(values)
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def _whole(values: Sequence[Any]) -> Any:
+    """Whole numbers with gaps as such: a float holds them up to 2^53 only."""
+    known = [one for one in values if one is not None and one == one]
+    if len(known) == len(values) or not all(type(one) is int for one in known):
+        return values
+    gaps = [one if type(one) is int else None for one in values]
+    try:
+        return pd.array(gaps, dtype="Int64")
+    except OverflowError:
+        return pd.Series(gaps, dtype=object)
 
 
 def _narwhals(data: Any) -> nw.DataFrame[Any]:

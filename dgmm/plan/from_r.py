@@ -6,7 +6,7 @@ __all__ = ["INSTEAD"]
 
 INSTEAD = {
     # lme4, nlme, glmmTMB, GLMMadaptive
-    "REML": "method='reml'",
+    "REML": "method='reml' or method='ml'",
     "nAGQ": "likelihood='quadrature' and control={'points': 9}, or likelihood='laplace'",
     "random": "a random part in the formula, as in (1 | id)",
     "fixed": "one formula, as in 'y ~ x + (1 | id)'",

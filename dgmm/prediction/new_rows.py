@@ -99,7 +99,7 @@ def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: boo
         group = spec.parsed().latents[0].group
         where = "the fit" if of_fit else "history"
         raise ValueError(
-            f"`{group}` has {len(empty)} levels without outcomes in {where}, for example "
+            f"no outcome of {len(empty)} of the `{group}` in {where}, for example of "
             f"{empty[0]!r}. Give their past outcomes as history=, or allow "
             "new_groups='population'."
         )
