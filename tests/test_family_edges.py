@@ -47,3 +47,14 @@ def test_a_parameter_inside_its_range_is_left_alone() -> None:
     fit = mixed_model("c ~ t + (1 | id)", plain(), family="negative_binomial", verbose=0)
     assert fit.family_parameters().notna().all(axis=None)
     assert not any("boundary" in note for note in fit.messages)
+
+
+def test_a_modelled_probability_of_zero_that_is_not_there_is_held_in_all_coefficients() -> None:
+    data = plain().assign(w=lambda d: np.sin(np.arange(len(d))))
+    data["c"] = 3 + data["c"]  # no zeros at all
+    fit = mixed_model("c ~ t + (1 | id)", data, family="poisson", zi="~ w", verbose=0)
+    inner = mixed_model("c ~ t + (1 | id)", data, family="poisson", verbose=0)
+    assert float(fit.loglik()) == pytest.approx(float(inner.loglik()), abs=0.01)
+    np.testing.assert_allclose(fit.std_errors(), inner.std_errors(), rtol=0.01)
+    assert fit.part_coefficients()["zi"]["Std. Error"].isna().all()
+    assert any("boundary: `zero`" in note and "the lower end" in note for note in fit.messages)

@@ -33,18 +33,27 @@ def find_boundary(done: Point) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Extra parameters that ran to an edge of their range, where the likelihood is flat in them."""
+    """Extra parameters that ran to an edge of their range, where the likelihood is flat in them.
+
+    One that a part models has run there when it has in every row.
+    """
     model, held, notes = done.model, np.zeros(len(info), dtype=bool), []
     first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
-    words = model.family.natural_names()
-    for name, word in zip(model.family.extra, words, strict=True):
-        at = model.outcome.one_number(name)
-        if at is None or name == "log_sigma":
+    words, designs = model.family.natural_names(), model.outcome.extra_designs(done.observed.rows)
+    starts = np.cumsum((0, *model.extra_sizes))
+    for r, (name, word) in enumerate(zip(model.family.extra, words, strict=True)):
+        if name == "log_sigma":
             continue
-        value = float(done.theta["extra"][at])
-        if abs(value) > EDGE and info[first + at, first + at] < FLAT_INFORMATION:
-            held[first + at] = True
-            side = "upper" if value > 0 else "lower"
+        own = slice(int(starts[r]), int(starts[r + 1]))
+        coefficients = done.theta["extra"][own].detach()
+        design = designs[r]
+        Z = torch.ones(1, 1, dtype=torch.float64) if design is None else design
+        value, size = (Z @ coefficients).numpy(), Z.square().mean(0).numpy()
+        at = np.arange(first + own.start, first + own.stop)
+        flat = bool((info[at, at] < FLAT_INFORMATION * size).all())
+        if flat and (bool((value > EDGE).all()) or bool((value < -EDGE).all())):
+            held[at] = True
+            side = "upper" if value[0] > 0 else "lower"
             notes.append(
                 f"boundary: `{word}` of family {model.family.name!r} has run to the {side} end of "
                 "its range, where the likelihood no longer depends on it. It is held there, "
