@@ -55,8 +55,9 @@ class NB1(Family):
         return torch.poisson(torch.exp(draw) * alpha, generator=generator)
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
-        over = ((data.y - mu).square() / mu).mean() - 1
-        return torch.log(over.clamp(0.05, 50.0)).reshape(1)
+        ratio = (data.y - mu).square() / mu
+        most = max(50.0, float(data.y.median()))  # large counts may vary more, one outlier does not
+        return torch.log((ratio.mean() - 1).clamp(0.05, most)).reshape(1)
 
     def start_mean(self, data: Observations) -> Tensor:
         return data.y + 0.1

@@ -48,10 +48,14 @@ class Poisson(Family):
         return read_counts(self, y, trials, weights)
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        count = data.y.clamp(min=1.0)
-        ratio = self.link.log_mean(eta) - count.log()
+        count, none = data.y.clamp(min=1.0), data.y == 0
+        log_mean = self.link.log_mean(eta)
+        ratio = log_mean - count.log()
         kernel = data.y * ratio - count * torch.expm1(ratio)
-        return data.weights * kernel + self.constant(data)
+        some = data.weights * kernel + self.constant(data)
+        # -mu, with the digits that 1 - f(0) of a hurdle needs where mu is small
+        zero = -data.weights * torch.exp(torch.where(none, log_mean, torch.zeros_like(log_mean)))
+        return torch.where(none, zero, some)
 
     def derivatives(
         self, data: Observations, eta: Tensor, extra: Extra, order: int = 3
