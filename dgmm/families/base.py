@@ -144,15 +144,22 @@ class Family(ABC):
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         """Where the outcome is the least, and where the greatest, possible one, if there is any.
 
-        Such outcomes push a coefficient to infinity when they are all that a covariate shows.
+        Such outcomes push a coefficient to infinity when they are all that a covariate shows. Both
+        where the outcome says nothing about eta.
         """
         if self.support in ("binary", "trials"):
             return data.y == 0, data.y == data.trials
         if self.support == "counts":
             return data.y == 0, torch.zeros_like(data.y, dtype=torch.bool)
-        if self.support == "ordered":
-            return data.y == data.y.min(), data.y == data.y.max()
         return None
+
+    def comparisons(self, X: Tensor, data: Observations) -> tuple[Tensor, Tensor, Tensor] | None:
+        """X (N, p), and :meth:`extremes`: rows in which an infinite coefficient would show.
+
+        A family with thresholds compares them with x'beta: a column for each follows those of X.
+        """
+        sides = self.extremes(data)
+        return None if sides is None else (X, *sides)
 
     def fitted_to(self, y: np.ndarray, labels: tuple[Any, ...] = ()) -> Family:
         """The family once the outcomes are known, and the labels of a category if y was one.

@@ -63,6 +63,10 @@ class CensoredGaussian(Family):
     def atoms(self) -> tuple[float, ...]:
         return tuple(end for end in self.bounds if end is not None)
 
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        y, (lower, upper) = self.response(data), self._ends()
+        return y <= lower, y >= upper
+
     def without_residual(self, data: Observations) -> Tensor | None:
         y, (lower, upper) = self.response(data), self._ends()
         return torch.where((y > lower) & (y < upper), y, torch.nan)

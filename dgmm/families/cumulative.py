@@ -102,6 +102,21 @@ class Cumulative(Family):
         steps = torch.cat([extra[:1], torch.exp(extra[1:])])
         return torch.cumsum(steps, dim=0)
 
+    def comparisons(self, X: Tensor, data: Observations) -> tuple[Tensor, Tensor, Tensor]:
+        """Category k, of 0, ..., K - 1, says c_k < x'beta and x'beta < c_{k+1}."""
+        assert self.categories is not None
+        category = (data.y - self.first).long()
+        columns = torch.eye(self.categories - 1, dtype=X.dtype)
+        above, below = category > 0, category < self.categories - 1
+        rows = torch.cat(
+            [
+                torch.cat([X[above], -columns[category[above] - 1]], dim=1),
+                torch.cat([-X[below], columns[category[below]]], dim=1),
+            ]
+        )
+        greatest = torch.ones(len(rows), dtype=torch.bool)
+        return rows, ~greatest, greatest
+
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
         return data.weights * self._log_share(data.y - self.first, eta, extra)
 

@@ -68,6 +68,12 @@ class Hurdle(Family):
     def atoms(self) -> tuple[float, ...]:
         return (0.0,) if self.base.support == "positive" else ()
 
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        """The least count beyond the hurdle is one; zeros say nothing about eta."""
+        if self.base.support == "positive":
+            return None
+        return data.y <= 1, data.y == 0
+
     def without_residual(self, data: Observations) -> Tensor | None:
         eta = super().without_residual(data)
         return None if eta is None else torch.where(data.y > 0, eta, torch.nan)

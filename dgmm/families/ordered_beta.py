@@ -62,6 +62,10 @@ class OrderedBeta(Family):
     def atoms(self) -> tuple[float, ...]:
         return self.bounds
 
+    def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
+        y, (lower, upper) = self.response(data), self.bounds
+        return y <= lower, y >= upper
+
     def without_residual(self, data: Observations) -> Tensor | None:
         u = (self.response(data) - self.bounds[0]) / self.width
         return torch.where((u > 0) & (u < 1), self.link.forward(u), torch.nan)

@@ -29,9 +29,14 @@ class Separation(NamedTuple):
 def find_separation(X: np.ndarray, lowest: np.ndarray, highest: np.ndarray) -> Separation | None:
     """The columns of X (N, p) that separate the outcomes, or None.
 
-    lowest, highest: (N,) bool, the outcome is the least or the greatest possible one. Very long
-    data are looked at in distinct rows, and not at all when these are more than 50,000.
+    lowest, highest: (N,) bool, the outcome is the least or the greatest possible one; rows that are
+    both say nothing. Very long data are looked at in distinct rows, and not at all when these are
+    more than 50,000.
     """
+    said = ~(lowest & highest)
+    X, lowest, highest = X[said], lowest[said], highest[said]
+    if not len(X):
+        return None
     side = highest.astype(float) - lowest.astype(float)
     scale = np.abs(X).max(0)
     scaled = X / np.where(scale > 0, scale, 1.0)

@@ -19,6 +19,9 @@ __all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_me
 SUSPICIOUS = 5.0
 """Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
 
+FEW_ROWS = 500
+"""Rows up to which no coefficient need be suspicious: there it takes no time to look."""
+
 FAR = 0.25
 """Standard errors: an interval of 95% that is off by so much covers 94.3%."""
 
@@ -260,20 +263,21 @@ def _unused(done: Estimate, term: int, active: int) -> str:
 
 
 def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
-    """Infinite coefficients are looked for when one is suspiciously large, and named."""
+    """Infinite coefficients are named; in long data they are looked for when one is very large."""
     model, rows = done.model, done.observed.rows
-    extremes = model.family.extremes(rows.data)
-    if extremes is None or not model.names:
+    compared = model.family.comparisons(rows.X, rows.data)
+    if compared is None or not model.names:
         return ()
     effect = model.beta(done.theta).detach().abs() * rows.X.std(0, correction=0)
-    if not bool((effect > SUSPICIOUS).any()):
+    if len(rows.X) > FEW_ROWS and not bool((effect > SUSPICIOUS).any()):
         return ()
-    found = find_separation(rows.X.numpy(), *(side.numpy() for side in extremes))
+    found = find_separation(*(one.numpy() for one in compared))
     if found is None:
         return ()
-    named = ", ".join(
-        f"`{model.names[j]}`" for j in found.columns if model.names[j] != "(Intercept)"
-    )
+    columns = [model.names[j] for j in found.columns if j < len(model.names)]
+    named = ", ".join(f"`{name}`" for name in columns if name != "(Intercept)")
+    if not named:
+        return ()
     outcome = f"`{design.formula.response.text}`"
     if found.complete:
         raise ValueError(

@@ -71,3 +71,47 @@ def test_a_strong_effect_is_left_alone() -> None:
     data["z"] = (rng.uniform(size=240) < 1 / (1 + np.exp(-6 * data["x"]))).astype(float)
     fit = mixed_model("z ~ x + (1 | id)", data, family="bernoulli", verbose=0)
     assert not any("separation" in note for note in fit.messages)
+
+
+def test_rows_that_say_nothing_are_left_out() -> None:
+    X = np.column_stack([np.ones(6), [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]])
+    lowest = np.array([True, False, False, True, True, True])
+    silent = np.array([True, False, False, False, False, False])
+    found = find_separation(X, lowest, silent)
+    assert found is not None
+    assert found.columns == (1,)
+    assert find_separation(X, np.ones(6, dtype=bool), np.ones(6, dtype=bool)) is None
+
+
+def small(y: list[float], x: list[float]) -> pd.DataFrame:
+    return pd.DataFrame({"id": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4], "y": y, "x": x})
+
+
+HALF = [0.0, 1.0] * 5
+
+
+@pytest.mark.parametrize(
+    ("family", "y"),
+    [
+        ("bernoulli", [0, 1, 1, 1, 0, 1, 1, 1, 0, 1]),
+        ("poisson", [2, 0, 1, 0, 3, 0, 1, 0, 2, 0]),
+        ("hurdle_poisson", [2, 1, 1, 1, 3, 1, 0, 1, 2, 0]),
+        ("cumulative", [1, 3, 2, 3, 3, 3, 1, 3, 2, 3]),
+        ("ordered_beta", [0.3, 1.0, 0.0, 1.0, 0.6, 1.0, 1.0, 1.0, 0.4, 1.0]),
+        ("censored_gaussian", [0.3, 0.0, 0.5, 0.0, 0.6, 0.0, 1.0, 0.0, 0.4, 0.0]),
+    ],
+)
+def test_ten_rows_say_so_in_words(family: str, y: list[float]) -> None:
+    fit = mixed_model("y ~ x + (1 | id)", small(y, HALF), family=family, se=None, verbose=0)
+    assert any("separation: in part of the rows `x` decides" in note for note in fit.messages)
+
+
+def test_ordered_categories_in_the_order_of_a_covariate() -> None:
+    """Inner categories are separated, too: thresholds run away with the coefficient."""
+    x = [0.1, 0.9, 0.2, 1.0, 0.35, 0.5, 0.4, 0.55, 0.3, 0.95]
+    data = small([1, 3, 1, 3, 2, 2, 2, 2, 1, 3], x)
+    with pytest.raises(ValueError, match="`x` separates the outcome `y` completely"):
+        mixed_model("y ~ x + (1 | id)", data, family="cumulative", verbose=0)
+    data["y"] = [1, 3, 1, 3, 2, 2, 2, 2, 2, 2]
+    fit = mixed_model("y ~ x + (1 | id)", data, family="cumulative", verbose=0)
+    assert not any("separation" in note for note in fit.messages)
