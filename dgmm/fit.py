@@ -65,6 +65,9 @@ from dgmm.storage import save
 
 __all__ = ["Fit", "LogLik", "fit_model"]
 
+NO_FACTOR = "a covariance matrix is singular in double precision"
+"""In place of what linear algebra says of its matrices."""
+
 
 @partial(gate_methods, instead=INSTEAD)
 @final
@@ -246,8 +249,9 @@ def _estimate(design: Design, nested: Design | None, request: Request) -> Estima
             for name, low, high in zip(X.names, X.matrix.min(0), X.matrix.max(0), strict=True)
             if name != "(Intercept)"
         )
+        found = str(error) if isinstance(error, FloatingPointError) else NO_FACTOR
         raise ValueError(
-            f"the likelihood cannot be calculated ({error}). Look for values out of scale: the "
+            f"the likelihood cannot be calculated ({found}). Look for values out of scale: the "
             f"outcome `{design.formula.response.text}` runs from {y.min():.3g} to {y.max():.3g}"
             + (f"; {ranges}" if ranges else "")
         ) from error

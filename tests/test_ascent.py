@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from dgmm.numerics.ascent import Evaluation, ascend
+from dgmm.numerics.ascent import MOST, Evaluation, ascend
 
 
 class Quadratic:
@@ -58,3 +60,31 @@ def test_an_overflow_at_the_start_is_said() -> None:
 
     with pytest.raises(FloatingPointError, match="not finite at the starting values"):
         ascend(Broken(np.ones(1)), np.zeros(1), tolerance=1e-3)
+
+
+class Rising(Quadratic):
+    """l(x) = x: no maximum, and one unit is one standard error wherever one stands."""
+
+    def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+        return Evaluation(float(x[0]), np.ones(1), np.ones((1, 1)) if scores else None)
+
+
+def test_a_search_without_an_end_ends() -> None:
+    found = ascend(Rising(np.ones(1)), np.zeros(1), tolerance=1e-3, rounds=10_000)
+    assert found.decrement == pytest.approx(1.0)  # and is not called near
+    assert MOST <= found.evaluations < MOST + 62
+
+
+class Steep(Rising):
+    """Scores whose squares overflow: a step that is refused in silence."""
+
+    def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+        slope = np.full(1, 1e200)
+        return Evaluation(float(x[0]), slope, slope[None] if scores else None)
+
+
+def test_an_overflow_is_an_error_and_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FloatingPointError, match="not finite"):
+            ascend(Steep(np.ones(1)), np.zeros(1), tolerance=1e-3)

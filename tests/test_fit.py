@@ -482,3 +482,16 @@ def test_standard_errors_that_cannot_be_calculated_are_a_sentence(monkeypatch) -
     with pytest.raises(ValueError, match=r"standard errors cannot .* \(the modes .*\).* se=None"):
         mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0)
     assert mixed_model("Reaction ~ Days + (1 | Subject)", frame, se=None, verbose=0).nobs() == 180
+
+
+def test_what_linear_algebra_says_of_its_matrices_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def singular(*_: Any) -> Any:
+        return torch.linalg.cholesky(-torch.eye(2).expand(3, 2, 2))
+
+    monkeypatch.setattr("dgmm.fit.estimate", singular)
+    with pytest.raises(ValueError, match="a covariance matrix is singular in double") as caught:
+        mixed_model(SLEEP, data("sleepstudy"), verbose=0)
+    assert "linalg" not in str(caught.value)
+    assert "Batch" not in str(caught.value)

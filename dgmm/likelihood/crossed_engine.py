@@ -275,7 +275,7 @@ class CrossedEngine:
         a = self.t @ Lambda
         fixed = self.offset + self.X @ beta
         u, at, height = self._begin(fixed, a, extra)
-        decrement = np.inf
+        decrement = last = np.inf
         for _ in range(LONGEST):
             found = slopes(family, data, at, extra, graph=False)
             weight = -found.second
@@ -292,8 +292,9 @@ class CrossedEngine:
             if decrement < NEAR:  # below what the height can tell; Newton converges quadratically
                 u = u + step
                 at, height = self._height(u, fixed, a, extra)
-                if decrement < NEAR**2:
-                    break
+                if decrement < NEAR**2 or decrement >= last:
+                    break  # there, or no digits are left
+                last = decrement
                 continue
             reach = np.abs((a * step[self.layout.plan.positions][self.layout.cell]).sum(1)).max()
             length = min(1.0, LARGEST_STEP / max(float(reach), 1e-300))

@@ -25,6 +25,9 @@ from dgmm.parameters import Packing, Theta
 
 __all__ = ["CrossedLaplace"]
 
+FUTILE = 150
+"""Evaluations after which no search begins again where the first did not come near a maximum."""
+
 STEP = 0.02
 """Step of central differences in standard errors: modes are iterated, so not exact."""
 
@@ -104,6 +107,8 @@ class CrossedLaplace(Likelihood):
         evaluations = found.evaluations
         if bool((np.abs(found.x[place]) < ZERO).any()):
             for value in RESTARTS:
+                if evaluations > FUTILE and found.decrement > self.integration.tolerance:
+                    break
                 again = found.x.copy()
                 again[place] = value
                 other = ascend(surface, again, tolerance=target)

@@ -43,6 +43,10 @@ HANDOVER_DECREMENT = 0.05
 MOST_AUTOMATIC = 2
 """Random effects up to which likelihood="auto" takes quadrature: beyond, it is slow."""
 
+FUTILE = 150
+"""Evaluations under quadrature rules after which a search that has not come near a maximum stops:
+a likelihood that still rises as a variance goes to infinity, or has lost its digits."""
+
 Reach = Callable[[AdaptiveEngine, np.ndarray, float], Ascent]
 
 
@@ -81,9 +85,11 @@ def grow(
         found = _off_the_boundary(engine, found, target if last else HANDOVER_DECREMENT)
         used, change = engine.evaluations, 0.0
         if not last:
-            engine, rule, change, more = _longer(engine, rule, found.x, integration, reach)
-            found = reach(engine, more.x, target)
-            used += engine.evaluations + more.evaluations
+            engine, rule, change, found = _longer(engine, rule, found.x, integration, reach)
+            used += found.evaluations
+            if found.decrement < HANDOVER_DECREMENT or found.evaluations < FUTILE:
+                found = reach(engine, found.x, target)
+                used += engine.evaluations
     notes = unreached(found.decrement, integration.tolerance)
     return Grown(engine, rule, found, change, used, notes)
 
@@ -121,6 +127,9 @@ def _longer(
             break
         rule, engine = longer, trial
         if change < RULE_TOLERANCE:
+            break
+        if used >= FUTILE and found.decrement >= HANDOVER_DECREMENT:
+            found = found._replace(value=trial.value(found.x))
             break
         found = reach(engine, found.x, HANDOVER_DECREMENT)
         used += found.evaluations

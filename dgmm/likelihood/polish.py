@@ -185,7 +185,10 @@ def polish(
         if there is None or not there.decrement < nearer:
             x, more = here.climbed(tolerance, evaluations)
             used += more
-            there = moved(here, x)
+            try:
+                there = moved(here, x)
+            except (np.linalg.LinAlgError, torch.linalg.LinAlgError):
+                break  # the nodes cannot be anchored there
             if there.value > here.value and there.decrement > here.decrement:
                 break  # what rose at the nodes of this anchor was their error
         here = there

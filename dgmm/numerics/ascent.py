@@ -19,6 +19,9 @@ __all__ = ["Ascent", "Evaluation", "Objective", "ascend", "whitening"]
 
 FLOOR = 1e-8
 FAR = 1.0
+MOST = 400
+"""Evaluations after which no round begins: ordinary searches take a tenth of them."""
+
 ROUNDING = 1e-12
 """Change of the objective, relative to it, that may be rounding."""
 
@@ -101,6 +104,7 @@ class _Place(NamedTuple):
     decrement: float
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")
     def at(cls, objective: Objective, x: np.ndarray) -> _Place:
         """A point with its metric; FloatingPointError where anything is not finite."""
         try:
@@ -147,7 +151,7 @@ def ascend(
         objective.keep()
         if report is not None:
             report(number, here.decrement)
-        if here.decrement < tolerance or number == rounds:
+        if here.decrement < tolerance or number == rounds or used >= MOST:
             break
         there, used = here.scored(objective), used + 1
         if there is None:
