@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from scipy.special import gammaln
 
 from dgmm import mixed_model
 from dgmm.families import Observations, find
@@ -98,3 +99,19 @@ def test_nb1_counts_of_a_million() -> None:
         for a in (0.9, 1, 1.1)
     ]
     assert max(near) == pytest.approx(direct, abs=1e-6)
+
+
+def test_generalized_poisson_counts_of_a_million() -> None:
+    """Beside nb1, whose variance is proportional to the mean, too, and whose likelihood is near."""
+    y = np.round(np.random.default_rng(3).uniform(1e5, 1e6, 21))
+    data = pd.DataFrame({"id": np.repeat(np.arange(7), 3), "y": y})
+    fit, other = (
+        mixed_model("y ~ 1 + (1 | id)", data, family=family, verbose=0)
+        for family in ("generalized_poisson", "nb1")
+    )
+    assert fit.estimate.converged
+    assert float(fit.loglik()) == pytest.approx(float(other.loglik()), abs=10)
+    mu, a = np.exp(fit.fixef().iloc[0]), fit.family_parameters().loc["alpha", "estimate"]
+    rate = (mu + a * y) / (1 + a)  # mu / (1 + a) {mu / (1 + a) + y a / (1 + a)}^(y - 1) ...
+    log_p = np.log(mu / (1 + a)) + (y - 1) * np.log(rate) - rate - gammaln(y + 1)
+    assert float(fit.loglik()) == pytest.approx(log_p.sum(), abs=1e-3)

@@ -66,7 +66,8 @@ class GeneralizedPoisson(Family):
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
         over = ((data.y - mu).square() / mu).mean().sqrt() - 1
-        return torch.log(over.clamp(0.05, 10.0)).reshape(1)
+        most = max(10.0, float(data.y.median()) ** 0.5)  # large counts may vary more
+        return torch.log(over.clamp(0.05, most)).reshape(1)
 
     def start_mean(self, data: Observations) -> Tensor:
         return data.y + 0.1
