@@ -10,6 +10,7 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.families import Family, Observations
 from dgmm.model import Model
+from dgmm.numerics.bases import orthonormal
 from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -29,7 +30,7 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
-    basis = _orthonormal(X)
+    basis = orthonormal(torch.from_numpy(triangle(X.numpy())))
     weight, target = torch.empty_like(eta), torch.empty_like(eta)
     for _ in range(25):
         for at in _blocks(X):
@@ -59,12 +60,6 @@ def _seen(design: Design) -> tuple[Observations, Tensor, Tensor]:
         columns = tuple(column[seen] for column in columns)
     y, trials, weights, offset, X = map(torch.from_numpy, columns)
     return Observations(y, trials, weights), offset, X
-
-
-def _orthonormal(X: Tensor) -> Tensor:
-    """R^-1 of X = QR, so that the columns of X R^-1 are orthonormal, (p, p)."""
-    R = torch.from_numpy(triangle(X.numpy()))
-    return torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
 
 
 def _blocks(X: Tensor) -> Iterator[slice]:

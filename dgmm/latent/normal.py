@@ -13,6 +13,7 @@ from dgmm.families.links import ATANH, LINKS
 from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
 from dgmm.latent.covariance import free_shapes, loadings, triangular
 from dgmm.networks import Weights
+from dgmm.numerics.bases import orthonormal
 from dgmm.numerics.triangle import triangle
 from dgmm.panel import LatentRows
 
@@ -30,7 +31,7 @@ def orthogonal(R: Tensor) -> Tensor:
     size = R.square().sum(0).sqrt()
     if bool((R.diagonal().abs() <= DEPENDENT * size).any()):
         return torch.diag(1 / torch.where(size > 0, size, torch.ones_like(size)))
-    K = torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
+    K = orthonormal(R)
     return K * K.diagonal().sign()
 
 

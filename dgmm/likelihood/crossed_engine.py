@@ -351,8 +351,7 @@ def loadings(model: Model, theta: Theta) -> Tensor:
 
 def scaled_columns(model: Model, panel: Panel, layout: Layout) -> np.ndarray:
     """The columns of all T frame, in the order of elimination, (N, K)."""
-    T = [(T @ lat.frame).numpy() for T, lat in zip(panel.rows.T, model.latents, strict=True)]
-    return np.concatenate(T, axis=1)[:, layout.columns]
+    return model.columns(panel.rows).numpy()[:, layout.columns]
 
 
 def _outer(t: np.ndarray, cell: np.ndarray, weight: np.ndarray, effect: np.ndarray) -> np.ndarray:

@@ -39,8 +39,7 @@ class ClassicalObjective(ABC):
     def __init__(self, model: Model, panel: Panel) -> None:
         self.model, self.panel = model, panel
         self.pattern = Pattern.of(model.latents)
-        pairs = zip(panel.rows.T, model.latents, strict=True)
-        self.columns = torch.cat([T @ (one.frame / model.unit) for T, one in pairs], dim=1)
+        self.columns = model.columns(panel.rows) / model.unit
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
         self.offset = panel.rows.offset
         self.eta = torch.empty(panel.n_rows, dtype=torch.float64)

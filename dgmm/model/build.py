@@ -13,7 +13,7 @@ from dgmm.latent import build as build_latent
 from dgmm.model.density import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.networks.fixed import new_directions
-from dgmm.numerics.bases import whitening
+from dgmm.numerics.bases import orthonormal, whitening
 from dgmm.numerics.triangle import triangle
 from dgmm.outcomes import Longitudinal, PartPredictor
 
@@ -103,6 +103,4 @@ def orthonormal_basis(X: Tensor, unit: float) -> Tensor:
 
     Every coefficient on it is of order one.
     """
-    R = torch.from_numpy(triangle(X.numpy()))
-    eye = torch.eye(X.shape[1], dtype=torch.float64)
-    return unit * math.sqrt(len(X)) * torch.linalg.solve_triangular(R, eye, upper=True)
+    return unit * math.sqrt(len(X)) * orthonormal(torch.from_numpy(triangle(X.numpy())))

@@ -134,6 +134,11 @@ class Model:
         pairs = zip(self.latents, self.targets, strict=True)
         return [target for latent, target in pairs for _ in latent.names]
 
+    def columns(self, rows: Rows) -> Tensor:
+        """The columns of all T frame, (N, q)."""
+        pairs = zip(rows.T, self.latents, strict=True)
+        return torch.cat([T @ latent.frame for T, latent in pairs], dim=1)
+
     # -- sizes and parameters ----------------------------------------------------------------
 
     @property

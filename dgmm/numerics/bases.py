@@ -15,13 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["smooth_first", "whitening"]
+__all__ = ["orthonormal", "smooth_first", "whitening"]
 
 FREE = 4
 """Columns in front of the one whose roughness halves the variance."""
 
 POINTS = 300
 """Times at which second differences are taken."""
+
+
+def orthonormal(R: Tensor) -> Tensor:
+    """K = R^-1 (q, q), upper triangular: the columns of X K are orthonormal, for X = QR."""
+    return torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
 
 
 def whitening(T: Tensor, smallest: float = 1e-8) -> Tensor:

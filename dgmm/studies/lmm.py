@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.numerics.bases import orthonormal
 from dgmm.studies.base import Process
 
 __all__ = ["COEFFICIENTS", "LinearMixed"]
@@ -74,5 +75,4 @@ def _orthonormal() -> tuple[Tensor, Tensor]:
     grid = torch.from_numpy(np.linspace(KNOTS[0], KNOTS[-1], 201))
     r = _truncated_powers(grid)
     R = torch.from_numpy(np.linalg.qr((r - r[0]).numpy(), mode="r"))
-    eye = torch.eye(len(R), dtype=torch.float64)
-    return r[0], torch.linalg.solve_triangular(R, eye, upper=True) * len(grid) ** 0.5 / 2
+    return r[0], orthonormal(R) * len(grid) ** 0.5 / 2
