@@ -4,7 +4,7 @@ call (the arguments) -> groups, model (formula, family, design) -> request.
 """
 
 from dgmm.plan.call import Call, read_control, read_values
-from dgmm.plan.from_r import INSTEAD
+from dgmm.plan.elsewhere import INSTEAD
 from dgmm.plan.model import (
     as_counted,
     is_deep,

@@ -13,7 +13,7 @@ import numpy as np
 from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
-from dgmm.plan.from_r import INSTEAD
+from dgmm.plan.elsewhere import INSTEAD
 from dgmm.runtime.gate import is_number
 from dgmm.runtime.listing import shortened
 from dgmm.runtime.registry import misnamed, suggestion
