@@ -107,7 +107,6 @@ class ElboOptions(_Options):
     patience: int = _whole(0, 0)
     watch: str = _one_of("bound", "likelihood")
     precision: str = _one_of("auto", "double", "single")
-    q: str = _one_of("newton", "encoder")
     decoder_rate: float = _between(1e-2, 0.0, 1.0)
     covariance: str = _one_of("full", "diagonal")
     refine: int = _whole(0, 0)
@@ -209,11 +208,7 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               time; "auto" is single while q="newton" and while the encoder alone
                               is trained, and double else. The polish, the likelihood and
                               everything reported are in double precision
-    q                "newton" how random effects are integrated while networks of them learn: by a
-                              normal q for every subject that follows theta by Newton steps, the
-                              encoder being trained afterwards; or "encoder", decoder and encoder
-                              together, as in a variational auto-encoder
-    decoder_rate     0.01     the learning rate under q="newton"
+    decoder_rate     0.01     the learning rate under method="vb"
     covariance       "full"   of q(b | y), or "diagonal"
     refine           0        Newton steps by which q of every subject is improved before its
                               bound is reported

@@ -68,6 +68,8 @@ def cannot(model: Model, request: Request) -> str | None:
     """Why the penalised marginal likelihood is not maximised; None when it is."""
     if request.method == "vae":
         return "method='vae' takes the variational bound"
+    if model.serial:
+        return "there is a path beside the networks"
     if not fixed_only(model):
         return "the penalised likelihood is for networks on the fixed side alone"
     return None

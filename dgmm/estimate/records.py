@@ -27,7 +27,7 @@ class Request:
     """What the user asked for, checked."""
 
     family: Family
-    method: str  # "ml", "reml", "vae"
+    method: str  # "ml", "reml", "vae", "vb"
     likelihood: str  # the word of likelihood=
     encoder: str
     starts: int

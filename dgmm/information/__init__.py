@@ -4,13 +4,11 @@ from dgmm.information.boundary import find_boundary, sigma_unit
 from dgmm.information.linearised import linearise
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing
 from dgmm.information.networks import (
-    expected_information,
     inverse_off,
     network_information,
-    rotations,
 )
 from dgmm.information.observed import freeze_at
-from dgmm.information.records import Information, Joint, linear_packing, reported_packing
+from dgmm.information.records import Information, Joint, reported_packing
 from dgmm.information.spread import Derivative, Spread
 from dgmm.information.standard_errors import information
 from dgmm.information.uncertainty import Covariance, Draws, Uncertainty, uncertainty
@@ -24,17 +22,14 @@ __all__ = [
     "MeanSlopes",
     "Spread",
     "Uncertainty",
-    "expected_information",
     "find_boundary",
     "freeze_at",
     "information",
     "inverse_off",
-    "linear_packing",
     "linearise",
     "mean_packing",
     "network_information",
     "reported_packing",
-    "rotations",
     "sigma_unit",
     "uncertainty",
 ]

@@ -1,18 +1,25 @@
 """Joint information about everything estimated by a model with networks, I = F + kappa S.
 
 Networks on the fixed side only: F is the Gauss-Newton form of the observed information (see
-:mod:`dgmm.information.linearised`). With neural random effects, F is the expected information,
-sum_i s_i s_i' of outcomes simulated from the fit, and central differences of the score take its
-place for the linear parts r (beta, Lambda, skips, extra). S is 1 on layers w, 0 elsewhere.
+:mod:`dgmm.information.linearised`). S is 1 on layers w, 0 elsewhere.
+
+With neural random effects, what is reported (r: beta, variances of linear terms, extra parameters)
+and the rest (w: networks and their Lambda, which are free up to rotation) are treated apart. Rows of
+the observed information,
+
+    I_r. = - d^2 l / d r d theta,     by central differences of the score at frozen nodes,
+
+meet the expected information of the rest, I_ww = sum_i s_i s_i' + kappa of outcomes simulated from
+the fit, which is definite wherever the fit stands:
 
     var(r) = [ I_rr - I_rw I_ww^-1 I_wr ]^-1,     var(w) = I_ww^-1 + G var(r) G',  G = I_ww^-1 I_wr
 
-where var(r) is positive definite; else the form of F that always is takes the place of I.
+What is taken off I_rr is not negative, so that no standard error is smaller than with all networks
+known. Where var(r) is not positive definite, the form of F that always is takes the place of I.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,28 +30,27 @@ from torch import Tensor
 
 from dgmm.information.linearised import linearise
 from dgmm.information.observed import freeze_at
-from dgmm.information.records import linear_packing, positions, reported_packing
+from dgmm.information.records import positions, reported_packing
 from dgmm.information.sandwich import reported_scores
-from dgmm.likelihood import Point
-from dgmm.likelihood.numerical import gradient_hessian
+from dgmm.likelihood import Frozen, Point
 from dgmm.likelihood.polish import kappa_vector
 from dgmm.model import Model
-from dgmm.model.simulation import simulate_panel
-from dgmm.parameters import Packing, Theta, part
-from dgmm.penalised.evidence import effective_df
+from dgmm.parameters import Packing, Theta
+from dgmm.penalised.marginal import Metric, simulated_scores
 
 __all__ = [
     "NetworkInformation",
-    "expected_information",
     "inverse_off",
     "joint_inverse",
     "network_information",
-    "rotations",
 ]
 
 
 FEWEST_SIMULATED = 3000
 """Subjects whose simulated outcomes the expected information is made of, at least."""
+
+ROW_STEP = 0.1
+"""Step of the central differences, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -122,109 +128,80 @@ def _effective_coordinates(
 
 
 def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
-    model = done.model
-    linear = linear_packing(model)
-    frozen = freeze_at(done, done.theta, done.observed, seed, max(16, draws // 32))
-    curvature = gradient_hessian(frozen, done.theta, linear)
-    expected, subjects = expected_information(done, seed)
-    kappa = kappa_vector(model, model.packing)
-    P, r = model.packing.size, positions(model, linear).numpy()
-    layers = np.ones(P, dtype=bool)
-    layers[r] = False
-    definite = (expected + torch.diag(kappa)).numpy()
-    matrix, own = definite.copy(), np.ix_(r, r)
-    lost = _lost(definite, kappa.numpy(), layers, subjects)
-    matrix[own] = lost[own] - curvature.matrix
-    definite += lost
-    turned = rotations(model, done.theta, linear)
-    flat = np.zeros((P, turned.shape[1]))
-    flat[r] = turned
+    model, observed = done.model, done.observed
+    direct = direct_packing(model)
+    r, P = positions(model, direct).numpy(), model.packing.size
+    frozen = freeze_at(done, done.theta, observed, seed, max(32, draws // 16))
+    simulated = simulated_scores(model, done.theta, observed, seed, subjects=FEWEST_SIMULATED)
+    expected = Metric.of(simulated, kappa_vector(model, model.packing))
+    F = (simulated.T @ simulated).numpy()
+    definite = F + torch.diag(expected.root.square()).numpy()
+    matrix, rows = definite.copy(), _curvature_rows(frozen, done.theta, direct, definite)
+    matrix[r], matrix[:, r] = rows, rows.T
+    own = rows[:, r]
+    matrix[np.ix_(r, r)] = 0.5 * (own + own.T)
+    rest = np.ones(P, dtype=bool)
+    rest[r] = False
     return NetworkInformation(
         matrix,
         definite,
-        r[: reported_packing(model).size],
-        layers,
+        positions(model, reported_packing(model)).numpy(),
+        rest,
         np.zeros(P, dtype=bool),
-        flat,
+        np.zeros((P, 0)),
         None,
         None,
         lambda: frozen.scores(done.theta).numpy(),
-        _effective(model, done.theta, expected, kappa),
-        curvature.asymmetry,
+        _effective(model, expected),
+        float(np.abs(own - own.T).max() / np.abs(own).max()),
         "observed information (central differences of the score at frozen nodes), "
-        "network weights integrated out by F + kappa S",
+        "random networks integrated out by F + kappa S",
         "expected information F + kappa S",
     )
 
 
-def _lost(info: np.ndarray, kappa: np.ndarray, layers: np.ndarray, subjects: int) -> np.ndarray:
-    """What sampling the scores of many weights takes from the information about the rest, (P, P).
+def direct_packing(model: Model) -> Packing:
+    """What is reported, and the skips of networks on the fixed side."""
+    reported = list(reported_packing(model).shapes)
+    skips = [name for name in model.packing.shapes if name.endswith(".skip")]
+    return Packing({name: model.packing.shapes[name] for name in [*reported, *skips]})
 
-    Of the scores of m subjects those of the layers explain edf / m by chance, so that what they
-    leave, R = F_rr - F_rw (F_ww + kappa)^-1 F_wr, is (1 - edf / m) of what it should be.
+
+def _curvature_rows(
+    frozen: Frozen, theta: Theta, direct: Packing, definite: np.ndarray
+) -> np.ndarray:
+    """Rows of minus the Hessian of l, (r, P), by central differences of its gradient.
+
+    The steps are a share of the standard errors that the expected information gives.
     """
-    w, r = np.flatnonzero(layers), np.flatnonzero(~layers)
-    factor = np.linalg.cholesky(info[np.ix_(w, w)])
-    half = solve_triangular(factor, info[np.ix_(w, r)], lower=True)
-    edf = float((1.0 - kappa[w] * np.diag(inverse_of_factor(factor))).sum())
-    lost = np.zeros_like(info)
-    left = info[np.ix_(r, r)] - half.T @ half
-    lost[np.ix_(r, r)] = left * edf / max(subjects - edf, 0.1 * subjects)
-    return lost
+    model = frozen.model
+    at = positions(model, direct).numpy()
+    inverse = np.linalg.inv(definite[np.ix_(at, at)])
+    x = direct.pack(theta).detach()
+
+    def gradient(vector: Tensor) -> np.ndarray:
+        moved = {**theta, **direct.unpack(vector)}
+        found: np.ndarray = model.packing.pack(frozen.value_and_gradient(moved)[1]).numpy()
+        return found
+
+    rows = []
+    for j, h in enumerate(ROW_STEP * np.sqrt(np.diag(inverse))):
+        unit = torch.zeros_like(x)
+        unit[j] = h
+        rows.append((gradient(x - unit) - gradient(x + unit)) / (2 * h))
+    return np.array(rows)
 
 
-def rotations(model: Model, theta: Theta, packing: Packing) -> np.ndarray:
-    """Directions of Lambda along which nothing changes, as columns (P, sum k (k - 1) / 2).
-
-    b ~ N(0, I) is invariant under rotation, so Lambda -> Lambda (I + e S) with S antisymmetric, and
-    the first layer of the network alike, leaves the likelihood and the ridge as they are: Lambda S
-    is a null vector of the information about Lambda once the layers are integrated out.
-    """
-    columns = []
-    zero = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
-    for i, latent in enumerate(model.latents, 1):
-        for one in latent.invariances(part(theta, f"latent{i}.")):
-            moved = {f"latent{i}.{name}": value for name, value in one.items()}
-            columns.append(packing.pack({**zero, **moved}))
-    return torch.stack(columns, dim=1).numpy() if columns else np.zeros((packing.size, 0))
-
-
-def _effective(model: Model, theta: Theta, expected: Tensor, kappa: Tensor) -> dict[str, float]:
+def _effective(model: Model, expected: Metric) -> dict[str, float]:
     """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
-    share = effective_df(expected, kappa)
+    share = expected.low.share
+    blocks = [f"dnn{i}." for i in range(1, len(model.networks) + 1)]
+    blocks += [f"latent{i}." for i, latent in enumerate(model.latents, 1) if latent.neural]
     edf = {"total": float(share.sum())}
-    blocks = [f"dnn{i + 1}." for i in range(len(model.networks))]
-    blocks += [f"latent{i + 1}." for i, lat in enumerate(model.latents) if lat.neural]
     for prefix in blocks:
-        names = [n for n in model.packing.shapes if n.startswith(prefix)]
+        names = [name for name in model.packing.shapes if name.startswith(prefix)]
         edf[prefix[:-1]] = float(share[model.packing.positions(names)].sum())
-    for i, latent in enumerate(model.latents, 1):
-        # what changes nothing has no information, whatever the sampled scores say
-        flat = len(latent.invariances(part(theta, f"latent{i}.")))
-        edf["total"] -= flat
-        if latent.neural:
-            edf[f"latent{i}"] -= flat
     return edf
-
-
-def expected_information(done: Point, seed: int, draws: int = 32) -> tuple[Tensor, int]:
-    """F = E sum_i s_i s_i' over all of theta, (P, P), and from how many simulated subjects.
-
-    The ridge bears what few subjects cannot tell, so the simulated subjects need not outnumber the
-    parameters: there are 3,000 at least, and half as many as parameters.
-    """
-    model, panel = done.model, done.observed
-    P = model.packing.size
-    replicates = int(np.clip(math.ceil(max(FEWEST_SIMULATED, P / 2) / panel.n), 2, 12))
-    total = torch.zeros(P, P, dtype=torch.float64)
-    for number in range(replicates):
-        generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
-        b = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
-        simulated = panel.with_outcome(simulate_panel(model, done.theta, panel, generator, b))
-        frozen = freeze_at(done, done.theta, simulated, seed + number, draws, start=b)
-        scores = frozen.scores(done.theta)
-        total += scores.T @ scores / replicates
-    return total, replicates * panel.n
 
 
 # -- inverses --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor
 from dgmm.model import Model
 from dgmm.parameters import Packing
 
-__all__ = ["Information", "Joint", "linear_packing", "positions", "reported_packing"]
+__all__ = ["Information", "Joint", "positions", "reported_packing"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,6 @@ def reported_packing(model: Model) -> Packing:
         if not latent.neural:
             names += [f"latent{i}.{name}" for name in latent.shapes()]
     return model.packing.only(names)
-
-
-def linear_packing(model: Model) -> Packing:
-    """Reported parameters first, then the skips: everything that has no penalty."""
-    layers = model.ridge()
-    reported = list(reported_packing(model).shapes)
-    others = [name for name in model.packing.shapes if name not in layers and name not in reported]
-    return Packing({name: model.packing.shapes[name] for name in [*reported, *others]})
 
 
 def positions(model: Model, packing: Packing) -> Tensor:

@@ -18,10 +18,10 @@ from dgmm.panel import LatentRows
 
 __all__ = ["Neural"]
 
-HIDDEN, ACTIVATION = (32, 32), "softplus"
+HIDDEN, ACTIVATION = (16, 16), "softplus"
 MOST_DEFAULT_EFFECTS = 5
 
-RIDGE, BESIDE = 6.0, 200.0
+RIDGE, BESIDE = 1.0, 25.0
 """Penalty of the network before held-out subjects have spoken: alone, and beside a warped curve,
 of which it would take the place if it came cheaper."""
 

@@ -22,7 +22,7 @@ from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.modes import Anchor, factor_root, find_modes, tracked
+from dgmm.posterior.modes import ITERATIONS, Anchor, factor_root, find_modes, tracked
 
 __all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
 
@@ -168,14 +168,18 @@ def freeze(
     rng: np.random.Generator,
     start: Tensor | None = None,
     keys: Sequence[int] | None = None,
+    iterations: int = ITERATIONS,
 ) -> Frozen:
-    """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k)."""
+    """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k).
+
+    iterations: Newton steps at most. Importance sampling is right around any place near the modes.
+    """
     model = model.sized(panel)
     nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):
         first = None if start is None else start[block.subjects]
-        anchor = find_modes(model, theta, block, first)
+        anchor = find_modes(model, theta, block, first, iterations)
         cells = rule.count(model.k) * block.mask.shape[1]
         place = torch.arange(len(block.subjects)) // max(1, CACHED // cells)
         for number in range(int(place[-1]) + 1):

@@ -20,6 +20,9 @@ SMALL = 0.01
 
 FIRST_RANK = 24
 
+LARGEST_GRAM = 1200
+"""Rows of a Gram matrix beyond which its leading eigenvectors are looked for instead of all."""
+
 
 @dataclass(frozen=True)
 class LowRank:
@@ -28,6 +31,18 @@ class LowRank:
     Q: Tensor  # (P, r), orthonormal columns
     value: Tensor  # (r,), not negative
 
+    @classmethod
+    def of(cls, A: Tensor) -> LowRank:
+        """All eigenvalues of A'A that matter beside the identity, A (m, P), by its smaller Gram."""
+        rows, size = A.shape
+        if min(rows, size) > LARGEST_GRAM:
+            generator = torch.Generator().manual_seed(0)
+            return leading(lambda Y: A @ Y, lambda Y: A.T @ Y, size, generator)
+        value, vector = torch.linalg.eigh(A @ A.T if rows < size else A.T @ A)
+        kept = value > 0.1 * SMALL
+        value, vector = value[kept], vector[:, kept]
+        return cls(A.T @ vector / value.sqrt() if rows < size else vector, value)
+
     def rescaled(self, factor: Tensor) -> LowRank:
         """The same of D A'A D, D = diag(factor), factor (P,)."""
         Q, R = torch.linalg.qr(factor[:, None] * self.Q)
@@ -35,9 +50,10 @@ class LowRank:
         return LowRank(Q @ vector, value.clamp(min=0.0))
 
     def _power(self, x: Tensor, power: float) -> Tensor:
-        """(I + A'A)^power x, x (P,)."""
+        """(I + A'A)^power x, x (P,) or (P, c)."""
+        change = (1 + self.value) ** power - 1
         inner = self.Q.T @ x
-        return x + self.Q @ (((1 + self.value) ** power - 1) * inner)
+        return x + self.Q @ ((change if x.ndim == 1 else change[:, None]) * inner)
 
     def solve(self, x: Tensor) -> Tensor:
         """(I + A'A)^-1 x."""

@@ -21,7 +21,7 @@ from dgmm.runtime.registry import suggestion
 
 __all__ = ["check_options", "make_request", "request_behind"]
 
-METHODS = ("auto", "ml", "reml", "vae")
+METHODS = ("auto", "ml", "reml", "vae", "vb")
 STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MISSING = ("observed", "saem", "pattern")
 RESTRICTIONS = ("acmv", "ccmv", "ncmv")
@@ -156,24 +156,17 @@ def _somebody_leaves(design: Design) -> bool:
 
 def _method(method: str, formula: Formula, missing: str) -> str:
     neural = has_neural_effects(formula)
-    if neural and method == "ml":
-        raise ValueError(
-            "method='ml' is for models without dnn() left of a bar; leave method='auto' or 'vae'"
-        )
-    if is_deep(formula) and has_paths(formula) and method == "ml":
-        raise ValueError(
-            "a path beside dnn() is fitted by a variational bound; leave method='auto' or 'vae'"
-        )
+    if method == "vb" and not neural:
+        raise ValueError("method='vb' is for models with dnn() left of a bar; leave method='auto'")
     if is_deep(formula) and method == "reml":
         raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
-    if missing == "saem" and method in ("ml", "reml"):
+    if missing == "saem" and method in ("ml", "reml", "vb"):
         raise ValueError(
             f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
         )
     if method != "auto":
         return method
-    by_bound = neural or (is_deep(formula) and has_paths(formula))
-    return "vae" if by_bound or missing == "saem" else "ml"
+    return "vae" if missing == "saem" else "ml"
 
 
 def _no_reml(word: str, design: Design, family: Family) -> str:

@@ -16,6 +16,9 @@ __all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "tracked
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""
 
+ITERATIONS = 60
+"""Newton steps to a mode, at most."""
+
 TRIAL = 5
 """Newton steps from every place where a mode may be, before the best is followed to the end."""
 
@@ -53,7 +56,7 @@ def find_modes(
     theta: Theta,
     block: Block,
     start: Tensor | None = None,
-    iterations: int = 60,
+    iterations: int = ITERATIONS,
     tolerance: float = 1e-12,
 ) -> Anchor:
     """Fisher-scoring Newton for all subjects of a block at once, each with its own step length.

@@ -22,7 +22,8 @@ def title(fit: Fitted, tables: Tables) -> str:
     how = {
         "ml": "fitted by maximum likelihood" if model.linear else PENALISED,
         "reml": "fitted by restricted maximum likelihood (REML)",
-        "vae": _variational(fit),
+        "vae": _variational(fit, "variational auto-encoder"),
+        "vb": _variational(fit, "a variational bound, q by Newton steps"),
     }[done.method]
     lines = [
         f"{kind} {how}",
@@ -33,9 +34,7 @@ def title(fit: Fitted, tables: Tables) -> str:
     return "\n".join(lines)
 
 
-def _variational(fit: Fitted) -> str:
-    by_newton = fit.call.control.q == "newton" and not fit.estimate.model.linear
-    how = "a variational bound, q by Newton steps" if by_newton else "variational auto-encoder"
+def _variational(fit: Fitted, how: str) -> str:
     if fit.estimate.saem is not None:
         how = "stochastic approximation EM (SAEM)"
     polished = "polished on the marginal likelihood"

@@ -1,0 +1,231 @@
+"""The penalised marginal likelihood over all of theta, the weights of neural random effects too.
+
+    l(theta) - sum_w kappa_w w^2 / 2
+
+Nodes follow theta from fixed anchors, so that a round maximises a smooth function with an exact
+gradient; then the anchors move. A round is L-BFGS in coordinates z in which the information is the
+identity: with the scores s_i of subjects, K the penalties and a little of the diagonal elsewhere,
+
+    M = sum_i s_i s_i' + K,     theta = theta_0 + M^-1/2 z.
+
+With fewer subjects than weights their scores span too little of it; near the maximum half of M is
+made of the scores of outcomes simulated from the model (the expected information), as many as are
+needed to span it all.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import optimize
+from torch import Tensor
+
+from dgmm.likelihood import Frozen, Importance, NodeRule, freeze
+from dgmm.likelihood.nodes import modes
+from dgmm.likelihood.polish import Polished, Surface, kappa_vector
+from dgmm.model import Model
+from dgmm.model.simulation import simulate_panel
+from dgmm.numerics.lowrank import LowRank
+from dgmm.panel import Panel
+from dgmm.parameters import Packing, Theta
+from dgmm.runtime.progress import Progress
+
+__all__ = ["Climb", "Metric", "Top", "climb", "simulated_scores"]
+
+LEAST = 1e-3
+"""Share of its own information that a parameter without a penalty has for one: rotations of b change
+nothing, and would get unbounded steps."""
+
+SIMULATED = 1200
+"""Subjects, at least, whose simulated outcomes stand for the expected information."""
+
+SIMULATED_DRAWS = 16
+
+APPROACH, FOLLOW = 20, 6
+"""Newton steps to the modes in which nodes are anchored, from afar and from those before."""
+
+MEMORY = 40
+"""Steps that L-BFGS remembers."""
+
+OPTIMISM = 0.5
+"""Nats by which moving the anchors may lower the value before the next round takes more draws: what
+L-BFGS found there was in part the error of the nodes."""
+
+
+@dataclass(frozen=True)
+class Climb:
+    """How far an ascent goes.
+
+    draws: nodes per subject; ``most_draws`` bounds their doubling where they are too few.
+    rounds, evaluations: most moves of the anchors, and most calls in between.
+    tolerance: Newton decrement, in standard errors, at the end.
+    expected: whether the expected information takes part in the metric.
+    """
+
+    draws: int = 32
+    most_draws: int = 128
+    rounds: int = 6
+    evaluations: int = 15
+    tolerance: float = 0.1
+    expected: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """M = D^1/2 (I + A'A) D^1/2, A = S D^-1/2 with the scores S in its rows."""
+
+    root: Tensor  # (P,) D^1/2
+    low: LowRank
+    scores: Tensor  # (m, P) S, those of the subjects first where there are others
+    kappa: Tensor  # (P,)
+
+    @classmethod
+    def of(cls, scores: Tensor, kappa: Tensor) -> Metric:
+        """From scores (m, P) and penalties (P,)."""
+        size = scores.square().sum(0)
+        root = torch.where(kappa > 0, kappa, LEAST * size + 1e-8 * size.max()).sqrt()
+        return cls(root, LowRank.of(scores / root), scores, kappa)
+
+    def without(self, subjects: Tensor, n: int) -> tuple[Metric, Tensor]:
+        """M without some of the n subjects, and the sum of the scores of these."""
+        left, simulated = self.scores[subjects], len(self.scores) > n
+        kept = self.scores.clone()
+        kept[subjects] = 0.0
+        kept[n:] *= math.sqrt(1 - len(subjects) / n)
+        total = left.sum(0) * (math.sqrt(2) if simulated else 1.0)
+        return Metric.of(kept, self.kappa), total
+
+    def back(self, z: Tensor) -> Tensor:
+        """M^-1/2 z."""
+        return self.low.back(z) / self.root
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        """The gradient in z."""
+        return self.low.back(gradient / self.root)
+
+    def solve(self, x: Tensor) -> Tensor:
+        """M^-1 x, of a vector or of columns."""
+        root = self.root if x.ndim == 1 else self.root[:, None]
+        return self.low.solve(x / root) / root
+
+
+@dataclass(frozen=True)
+class Top(Polished):
+    """The maximum found, with the metric of the last round."""
+
+    metric: Metric
+
+
+def climb(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    seed: int,
+    how: Climb,
+    *,
+    rule: NodeRule | None = None,
+    start: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Top:
+    """Maximise over all of theta; the ridge is that of the model.
+
+    rule: of the nodes, by default importance sampling.
+    start: where the search for the modes begins, (n, k).
+    """
+    packing = model.packing
+    kappa = kappa_vector(model, packing)
+    draws, used, path = how.draws, 0, []
+    reached = -math.inf
+    number, decrement = 0, math.inf
+    while True:
+        nodes = Importance(draws) if rule is None else rule
+        rng, steps = np.random.default_rng(seed), APPROACH if start is None else FOLLOW
+        frozen = freeze(model, theta, panel, nodes, rng, start, iterations=steps)
+        surface = Surface(frozen, theta, packing, kappa.numpy())
+        x = packing.pack(theta)
+        value, slope = surface(x.numpy())
+        path.append(-value)
+        if reached + value > OPTIMISM and 2 * draws <= how.most_draws:
+            draws *= 2
+        metric = Metric.of(_scores(frozen, theta, panel, seed + number, how.expected), kappa)
+        decrement = float(metric.slope(torch.from_numpy(slope)).norm())
+        if progress is not None:
+            progress.update(number, elbo=None, gradient=decrement)
+        if decrement < how.tolerance or number == how.rounds:
+            break
+        number += 1
+        x, reached, decrement, more = _round(surface, x, metric, how)
+        used += more
+        theta = {**theta, **packing.unpack(x)}
+        if number == how.rounds:  # the maximum of this surface is the result
+            break
+        start = modes(frozen)
+    done = decrement < how.tolerance
+    return Top(theta, frozen, decrement, number, used, (*path, reached), done, metric)
+
+
+def _round(
+    surface: Surface, x: Tensor, metric: Metric, how: Climb
+) -> tuple[Tensor, float, float, int]:
+    """The end of L-BFGS on a surface: theta, its value, the decrement there, evaluations."""
+    best, last = [-math.inf, x, math.inf], math.inf
+
+    def whitened(z: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal last
+        there = x + metric.back(torch.from_numpy(z))
+        value, slope = surface(there.numpy())
+        turned = metric.slope(torch.from_numpy(slope))
+        last = float(turned.norm())
+        if -value > best[0]:
+            best[:] = [-value, there, last]
+        return value, turned.numpy()
+
+    def near(_: np.ndarray) -> None:
+        if last < how.tolerance:
+            raise StopIteration
+
+    found = optimize.minimize(
+        whitened,
+        np.zeros(len(x)),
+        jac=True,
+        method="L-BFGS-B",
+        callback=near,
+        options={"maxfun": how.evaluations, "gtol": 0.0, "ftol": 1e-15, "maxcor": MEMORY},
+    )
+    return best[1], best[0], best[2], int(found.nfev)
+
+
+def _scores(frozen: Frozen, theta: Theta, panel: Panel, seed: int, expected: bool) -> Tensor:
+    own = frozen.scores(theta)
+    if not expected:
+        return own
+    return torch.cat([own, simulated_scores(frozen.model, theta, panel, seed)]) / math.sqrt(2)
+
+
+def simulated_scores(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    seed: int,
+    *,
+    subjects: int = SIMULATED,
+    draws: int = SIMULATED_DRAWS,
+    packing: Packing | None = None,
+) -> Tensor:
+    """Scores of outcomes drawn from the model in place of those seen, (m, P).
+
+    Their squares sum to the expected information: every subject is drawn as often as it takes to
+    have ``subjects`` of them, and weighs in accordingly.
+    """
+    replicates, found = max(1, math.ceil(subjects / panel.n)), []
+    for number in range(replicates):
+        generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
+        b = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
+        drawn = panel.with_outcome(simulate_panel(model, theta, panel, generator, b))
+        rng = np.random.default_rng([seed, 5, number])
+        frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
+        found.append(frozen.scores(theta, packing))
+    return torch.cat(found) / math.sqrt(replicates)
