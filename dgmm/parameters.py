@@ -56,6 +56,11 @@ class Packing:
             first += size
         return torch.cat(chosen) if chosen else torch.zeros(0, dtype=torch.long)
 
+    def places(self, some: Packing) -> Tensor:
+        """Positions in the vector of the entries of another packing, in the order of that."""
+        found = [self.positions([name]) for name in some.shapes]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.long)
+
     def only(self, names: Iterable[str]) -> Packing:
         """The packing of some of the parameters, in the same order."""
         wanted = set(names)

@@ -162,7 +162,9 @@ def variances(fit: Fit, new: pd.DataFrame, type: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("type", ["mean_subject", "marginal"])
-def test_prediction_intervals_of_gaussian_outcomes_are_exact(type: str, sleepstudy: Fit) -> None:
+def test_prediction_intervals_of_gaussian_outcomes_are_in_closed_form(
+    type: str, sleepstudy: Fit
+) -> None:
     new = pd.DataFrame({"Days": [0.0, 3.0, 9.5], "Subject": "308"})
     mean = np.column_stack([np.ones(3), new["Days"]]) @ sleepstudy.fixef()
     sd = np.sqrt(variances(sleepstudy, new, type))
@@ -170,9 +172,10 @@ def test_prediction_intervals_of_gaussian_outcomes_are_exact(type: str, sleepstu
         found = sleepstudy.predict(new, type=type, interval="prediction", level=0.9, seed=seed)
         np.testing.assert_allclose(found["fit"], mean, rtol=1e-10)
         np.testing.assert_allclose(found["se"], sd, rtol=1e-5)
-        for end, side in (("lower", 0.05), ("upper", 0.95)):
-            exact = stats.norm.ppf(side, found["fit"], found["se"])
-            np.testing.assert_allclose(found[end], exact, rtol=1e-8)
+        for end in ("lower", "upper"):  # 18 subjects: t of some 17 df
+            size = np.abs(found[end] - found["fit"]) / found["se"]
+            assert (size > stats.norm.ppf(0.95)).all()
+            assert (size < 1.1 * stats.t.ppf(0.95, 17)).all()
 
 
 def test_a_new_outcome_of_a_new_subject_is_one_of_anyone(sleepstudy: Fit) -> None:
@@ -183,7 +186,7 @@ def test_a_new_outcome_of_a_new_subject_is_one_of_anyone(sleepstudy: Fit) -> Non
 
 
 def test_prediction_intervals_where_the_engine_is_not_exact() -> None:
-    """With dispersion= eta given y is normal all the same."""
+    """With dispersion= eta given y is normal all the same; what ML loses is not known there."""
     frame = data("sleepstudy")
     fit = mixed_model("Reaction ~ Days + (Days | Subject)", frame, dispersion="~ 1", verbose=0)
     exact = mixed_model("Reaction ~ Days + (Days | Subject)", frame, verbose=0)
@@ -191,7 +194,8 @@ def test_prediction_intervals_where_the_engine_is_not_exact() -> None:
     for type in ("subject", "mean_subject", "marginal"):
         found = fit.predict(new, type=type, interval="prediction")
         expected = exact.predict(new, type=type, interval="prediction")
-        np.testing.assert_allclose(found, expected, rtol=2e-3)
+        np.testing.assert_allclose(found[["fit", "se"]], expected[["fit", "se"]], rtol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=0.015)
 
 
 def test_the_mean_subject_does_not_vary_between_subjects(epil: Fit) -> None:

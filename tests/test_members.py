@@ -77,6 +77,19 @@ def test_draws_are_those_of_the_mixture(pair: tuple[Fit, Fit, Fit], frame: pd.Da
     np.testing.assert_allclose(both, (first + second) / 2 + gap**2 / 4, rtol=0.05)
 
 
+@pytest.mark.parametrize("type", ["marginal", "mean_subject"])
+def test_errors_of_averages_hold_the_spread_of_the_starts(
+    pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame, type: str
+) -> None:
+    """Starts move with theta together: the error of one of them, and what they differ by."""
+    options = {"type": type, "interval": "confidence"}
+    both, first, second = (fit.predict(frame.head(4), **options) for fit in pair)
+    gap = both["fit"] - first["fit"], both["fit"] - second["fit"]
+    expected = np.sqrt(first["se"] ** 2 + (gap[0] ** 2 + gap[1] ** 2) / 2)
+    np.testing.assert_allclose(both["se"], expected, rtol=1e-8)
+    assert (both["se"] > 1.05 * first["se"]).any()
+
+
 def test_the_other_starts_are_in_the_file(
     pair: tuple[Fit, Fit, Fit], frame: pd.DataFrame, tmp_path: Path
 ) -> None:

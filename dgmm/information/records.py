@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from dgmm.model import Model
@@ -51,4 +50,4 @@ def reported_packing(model: Model) -> Packing:
 
 def positions(model: Model, packing: Packing) -> Tensor:
     """Positions in theta of the entries of a packing, in the order of that packing."""
-    return torch.cat([model.packing.positions([name]) for name in packing.shapes])
+    return model.packing.places(packing)

@@ -47,6 +47,7 @@ class Uncertainty(ABC):
     """What is known of theta-hat: a covariance or draws."""
 
     theta: Theta  # the estimate
+    packing: Packing  # the parameters that it is about
     form: str  # how it was made, for the summary
 
     @property
@@ -65,6 +66,20 @@ class Uncertainty(ABC):
     def errors(self, function: Function, derivative: Derivative | None = None) -> Tensor:
         """Standard errors alone, (G,), of more functions than there is room for derivatives."""
         return self.of(function, derivative).se
+
+    @abstractmethod
+    def beside(
+        self, function: Function, packing: Packing, derivative: Derivative | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Standard errors (G,) of a function, and its covariance with some parameters, (G, R)."""
+
+    @abstractmethod
+    def covariance(self, packing: Packing) -> Tensor:
+        """The covariance of some parameters, (R, R)."""
+
+    @abstractmethod
+    def among(self, packing: Packing) -> Uncertainty:
+        """The uncertainty of some parameters, with all others as they are."""
 
     def interval(
         self,
@@ -127,6 +142,29 @@ class Covariance(Uncertainty):
             errors[at] = some
         return errors
 
+    def beside(
+        self, function: Function, packing: Packing, derivative: Derivative | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Delta method, without keeping the derivatives."""
+        here = derivative or Derivative.dense(self.packing, lambda: self._jacobian(function))
+        V, across = self._among(here.packing), self._among(here.packing, packing)
+        found = [
+            (at, Spread(torch.zeros(len(at)), *self._moved(J, V)).se, J @ across)
+            for at, J in here.blocks()
+        ]
+        size = sum(len(at) for at, *_ in found)
+        errors = torch.zeros(size, dtype=torch.float64)
+        table = torch.zeros(size, packing.size, dtype=torch.float64)
+        for at, se, some in found:
+            errors[at], table[at] = se, some
+        return errors, table
+
+    def covariance(self, packing: Packing) -> Tensor:
+        return self._among(packing)
+
+    def among(self, packing: Packing) -> Covariance:
+        return replace(self, packing=packing, vcov=self._among(packing))
+
     def draw(self, m: int, generator: torch.Generator) -> list[Theta]:
         """theta-hat + V^(1/2) z, V^(1/2) symmetric."""
         z = torch.randn(m, self.packing.size, generator=generator, dtype=torch.float64)
@@ -142,12 +180,15 @@ class Covariance(Uncertainty):
         value, vector = torch.linalg.eigh(torch.nan_to_num(self.vcov, nan=0.0))
         return vector * value.clamp(min=0).sqrt() @ vector.T
 
-    def _among(self, packing: Packing) -> Tensor:
+    def _among(self, packing: Packing, other: Packing | None = None) -> Tensor:
+        rows = self._positions(packing)
+        return self.vcov[rows][:, rows if other is None else self._positions(other)]
+
+    def _positions(self, packing: Packing) -> Tensor:
         unknown = [name for name in packing.shapes if name not in self.packing.shapes]
         if unknown:
             raise ValueError(f"the covariance does not hold the parameters {', '.join(unknown)}")
-        at = torch.cat([self.packing.positions([name]) for name in packing.shapes])
-        return self.vcov[at][:, at]
+        return self.packing.places(packing)
 
     @staticmethod
     def _moved(J: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,6 +240,25 @@ class Draws(Uncertainty):
                 uses = (function(self._at(nudged)) - value).abs() > MOVES
                 left = torch.where(uses[:, None], torch.nan, deviation)
         return Spread(value, left, deviation, drawn)
+
+    def beside(
+        self, function: Function, packing: Packing, derivative: Derivative | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The function of every draw beside the draw."""
+        found, own = self.of(function), self.table[:, self.packing.places(packing)]
+        deviation = (own - own.mean(0)) / (len(own) - 1) ** 0.5
+        return found.se, found.right @ deviation
+
+    def covariance(self, packing: Packing) -> Tensor:
+        own = self.table[:, self.packing.places(packing)]
+        deviation = own - own.mean(0)
+        return deviation.T @ deviation / (len(own) - 1)
+
+    def among(self, packing: Packing) -> Draws:
+        kept = torch.ones(self.packing.size, dtype=torch.bool)
+        kept[self.packing.places(packing)] = False
+        table = torch.where(kept, self.packing.pack(self.theta).detach(), self.table)
+        return replace(self, table=table)
 
     def draw(self, m: int, generator: torch.Generator) -> list[Theta]:
         """Rows of the table, with replacement."""

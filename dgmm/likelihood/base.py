@@ -304,6 +304,13 @@ class Likelihood(ABC):
         """Moments for degrees of freedom of t and F tests; None where tests are normal."""
         return None
 
+    def mean_integrated(self, theta: Theta) -> float:
+        """1/2 log |(X'V^-1X)^-1|, by which l would grow if beta were integrated out of it.
+
+        Zero where it has been already (REML), and where that has no closed form.
+        """
+        return 0.0
+
     def gls_covariance(self, theta: Theta) -> Tensor:
         """(sum X'V^-1 X)^-1 of the internal columns, (p, p)."""
         raise ValueError(

@@ -131,6 +131,11 @@ class Gaussian(Likelihood):
     def gls_covariance(self, theta: Theta) -> Tensor:
         return torch.from_numpy(self._at.gls_covariance(self._vector(theta)))
 
+    def mean_integrated(self, theta: Theta) -> float:
+        if self.restricted:
+            return 0.0
+        return 0.5 * float(torch.linalg.slogdet(self.gls_covariance(theta))[1])
+
     def variance_moments(self, theta: Theta) -> VarianceMoments | None:
         at = self._at
         psi = at.variance_vector(self._vector(theta))

@@ -22,6 +22,7 @@ __all__ = [
     "Nodes",
     "gauss_hermite",
     "log_t",
+    "normal_rule",
     "sigma_points",
     "sobol_gaussian",
     "sobol_normal",
@@ -55,6 +56,12 @@ def gauss_hermite(k: int, points: int) -> Nodes:
     x, weight = special.roots_hermitenorm(points)
     keep = weight > 0  # the outermost weights of long rules underflow: they carry nothing
     return _tensor_product(x[keep], np.log(weight[keep]) + 0.5 * x[keep] ** 2, k)
+
+
+def normal_rule(points: int) -> tuple[Tensor, Tensor]:
+    """Nodes of N(0, 1) and their weights, which sum to one, (M, 1) each."""
+    nodes = gauss_hermite(1, points)
+    return nodes.e[..., 0], torch.softmax(nodes.log_weight - 0.5 * nodes.e[..., 0].square(), 0)
 
 
 def sigma_points(k: int) -> Tensor:

@@ -1,10 +1,15 @@
 """Intervals of predictions: from theta-hat, from the random effects, from the outcome itself.
 
-    confidence   se^2 = var_theta[E{h(eta) | y}] + var{h(eta) | y},   ends h(E eta +- z sd(eta))
-    prediction   quantiles of y new ~ F(eta), eta given y or of anyone, and var_theta(eta)
+    confidence   of the mean subject, of a mean over the population: theta alone is unknown,
+                 h(E eta +- z sd(eta)); of a subject: eta given its outcomes
+    prediction   y new ~ F(eta), eta given the outcomes of a subject, or of anyone
 
-h is the identity or g^-1. Of the mean subject, and of a mean over the population, only theta is
-unknown. Parameters held at a boundary are taken as known.
+h is the identity or g^-1. What is normal given theta is a :class:`~dgmm.prediction.mixture.Mixture`
+over theta, in closed form; other outcomes are drawn, theta before b before y. Parameters held at a
+boundary are taken as known. Several starts move with theta as the reported one does, and differ
+from each other by what is added to the variance:
+
+    var = var_theta(reported start) + mean_m var_m + var_m(mean_m),   m over the starts.
 """
 
 from __future__ import annotations
@@ -12,15 +17,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from scipy import special
 from torch import Tensor
 
 from dgmm.estimate import Estimate
 from dgmm.families import Family
 from dgmm.families.links import LINKS
-from dgmm.information import Derivative, Information, Spread, Uncertainty, uncertainty
+from dgmm.information import (
+    Derivative,
+    Information,
+    Spread,
+    Uncertainty,
+    reported_packing,
+    uncertainty,
+)
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.prediction.mixture import MOST, Mixture, Moves, inverse_of
 from dgmm.prediction.moments import (
     Predictive,
     average_slope,
@@ -43,6 +55,9 @@ from dgmm.prediction.sensitivity import (
 
 __all__ = ["Target", "with_interval"]
 
+THETAS = 100
+"""Values of theta behind the simulated outcomes, at most one for each."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -63,14 +78,36 @@ class Target:
         return given_history(done, done.theta, self.past, self.rows, scale, self.seed)
 
     def predictor(self, type: str) -> Predictive:
-        """E eta, and its variance over what is not known of b."""
-        done = self.done
+        """E eta, and its variance over what is not known of b and over the starts."""
+        eta, own = self._predictor(self.done, self.done.theta, type)
+        return (
+            Predictive(eta, own + self.between(type, "link"))
+            if type == "mean_subject"
+            else (Predictive(eta, own))
+        )
+
+    def _predictor(self, done: Estimate, theta: Theta, type: str) -> Predictive:
         if type == "subject":
-            return self.given_past("link")
+            return given_history(done, theta, self.past, self.rows, "link", self.seed)
         if type == "marginal":
-            return marginal(done, done.theta, self.rows, "link")
-        eta = mean_subject(done, done.theta, self.rows, "link")
+            return marginal(done, theta, self.rows, "link")
+        eta = mean_subject(done, theta, self.rows, "link")
         return Predictive(eta, torch.zeros_like(eta))
+
+    def between(self, type: str, scale: str) -> Tensor:
+        """Mean squared difference from :meth:`point` over the starts that predictions average."""
+        if not self.done.others or type == "subject":  # whose starts are in its own variance
+            return torch.zeros(self.rows.n_rows, dtype=torch.float64)
+        each = [
+            self._expected(
+                replace(self.done, likelihood=one.likelihood, theta=one.theta, others=()),
+                one.theta,
+                type,
+                scale,
+            )
+            for one in self.done.points
+        ]
+        return (torch.stack(each) - self.point(type, scale)).square().mean(0)
 
     def draws(self, type: str, size: int) -> Tensor:
         """Draws of eta of the subjects, or of anyone in their place, (size, N)."""
@@ -92,6 +129,45 @@ class Target:
     @property
     def _normal_effects(self) -> bool:
         return normal_effects(self.done.model) and len(self.done.points) == 1
+
+    def moves(self, known: Uncertainty, type: str, outcome: bool) -> Moves:
+        """How E eta and the logarithm of var(eta), or of var(y) with ``outcome``, follow theta.
+
+        By the reported start. Network weights move E eta alone.
+        """
+        done, model = replace(self.done, others=()), self.done.model
+        of_family = model.family.variance if outcome else None
+        r = reported_packing(model).only(known.packing.shapes)
+
+        @torch.no_grad()
+        def values(theta: Theta) -> Tensor:
+            eta, own = self._predictor(done, theta, type)
+            if of_family is not None:
+                own = own + of_family(eta, self.rows.rows.data, model.extra(theta, self.rows.rows))
+            return torch.cat([eta, own.clamp(min=torch.finfo(own.dtype).tiny).log()])
+
+        # b of anyone has mean zero: theta moves the middle of the population as the mean subject
+        slopes = self.derivative("subject" if type == "subject" else "mean_subject", "link")
+        vcov, N = known.covariance(r), self.rows.n_rows
+        variances = r.only(name for name in r.shapes if name != "beta")
+        alone, slope = known.among(variances), torch.zeros(N, r.size, dtype=torch.float64)
+        if slopes is None:
+            error, table = known.beside(values, r)
+            error, with_theta, of_log = error[:N], table[:N], table[N:]
+            slope = of_log @ inverse_of(vcov)
+        else:
+            error, with_theta = known.beside(lambda theta: values(theta)[:N], r, slopes)
+            if variances.size:
+                _, of_log = alone.beside(lambda theta: values(theta)[N:], variances)
+                slope[:, r.places(variances)] = of_log @ inverse_of(alone.covariance(variances))
+        lost = torch.zeros(r.size, dtype=torch.float64)
+        if variances.size:
+
+            def integrated(theta: Theta) -> Tensor:
+                return torch.tensor([done.likelihood.mean_integrated(theta)], dtype=torch.float64)
+
+            _, (lost[r.places(variances)],) = alone.beside(integrated, variances)
+        return Moves(error, with_theta, slope, vcov, (slope @ lost).clamp(-MOST, MOST))
 
     def errors(self, known: Uncertainty, type: str, scale: str) -> Tensor:
         """Standard errors of the expected value from theta-hat, (N,)."""
@@ -202,45 +278,67 @@ def _of_mean(
 ) -> dict[str, Tensor]:
     type, scale, family = wanted.type, wanted.scale, target.done.model.family
     if type != "subject":
-        se = target.errors(known, type, scale)
+        variance = target.errors(known, type, scale).square() + target.between(type, scale)
+        se = variance.sqrt()
         link = LINKS["identity"] if scale == "link" else family.mean_link
         ends = Spread.independent(point, se).interval(wanted.level, link)
-    elif scale == "link" or family.conjugate:
-        own = target.given_past("link").variance
-        se = (target.errors(known, type, "link").square() + own).sqrt()
-        ends = Spread.independent(point, se).interval(wanted.level)
-    else:
-        eta = target.given_past("link")
-        extra = target.done.model.extra(target.done.theta, target.rows.rows)
-        centre, slope = family.mean(eta.mean, extra), family.mean_slope(eta.mean, extra)
-        of_centre, of_mean = target.errors_of_means(known, eta)
-        around = (of_centre.square() + slope.square() * eta.variance).sqrt()
-        ends = Spread.independent(centre, around).interval(wanted.level, family.mean_link)
-        se = (of_mean.square() + target.given_past("response").variance).sqrt()
+        return {"se": se, "lower": ends[:, 0], "upper": ends[:, 1]}
+    eta = target.given_past("link")
+    law = Mixture.of(eta.mean, eta.variance, target.moves(known, type, outcome=False))
+    if scale == "link" or family.conjugate:
+        ends = law.interval(wanted.level)
+        return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+    extra, link = target.done.model.extra(target.done.theta, target.rows.rows), family.mean_link
+    centre, slope = family.mean(eta.mean, extra), family.mean_slope(eta.mean, extra)
+    of_centre, of_mean = target.errors_of_means(known, eta)
+    at = link.forward(centre)
+    steep = link.derivative(at)
+    ends = law.through(at, slope / steep, (of_centre / steep).square()).interval(wanted.level)
+    ends = link.inverse(ends).sort(dim=1).values
+    se = (of_mean.square() + target.given_past("response").variance).sqrt()
     return {"se": se, "lower": ends[:, 0], "upper": ends[:, 1]}
 
 
 def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str, Tensor]:
     """Standard deviation and quantiles of a new outcome.
 
-    In closed form where it is normal, else by simulation of eta and y.
+    In closed form where it is normal given theta, else by simulation of theta, eta and y.
     """
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
     done, rows, type = target.done, target.rows.rows, wanted.type
-    family, extra = done.model.family, done.model.extra(done.theta, rows)
-    # b of anyone has mean zero: theta moves the middle of the population as the mean subject
-    spread = target.errors(known, "subject" if type == "subject" else "mean_subject", "link")
     tail = (1 - wanted.level) / 2
-    if target.normal(type):
-        eta, own = target.predictor(type)
-        se = (spread.square() + own + family.variance(eta, rows.data, extra)).sqrt()
-        z = float(special.ndtri(1 - tail))
-        return {"se": se, "lower": eta - z * se, "upper": eta + z * se}
-    generator = torch.Generator().manual_seed(target.seed + 41)
-    size = (wanted.draws, target.rows.n_rows)
-    noise = torch.randn(*size, generator=generator, dtype=torch.float64)
-    eta = target.draws(type, wanted.draws) + spread * noise
-    y = family.simulate(eta, rows.data, extra, generator) / rows.data.trials
+    normal = target.normal(type)
+    moves, eta = target.moves(known, type, outcome=normal), target.predictor(type)
+    if normal:
+        residual = done.model.family.variance(
+            eta.mean, rows.data, done.model.extra(done.theta, rows)
+        )
+        law = Mixture.of(eta.mean, eta.variance + residual, moves)
+        ends = law.interval(wanted.level)
+        return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+    y = _drawn(target, known, moves, eta.mean, wanted)
     ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return {"se": y.std(0), "lower": ends[0], "upper": ends[1]}
+
+
+def _drawn(
+    target: Target, known: Uncertainty, moves: Moves, centre: Tensor, wanted: Wanted
+) -> Tensor:
+    """New outcomes, (draws, N): theta, then eta, then y.
+
+    Draws of eta at theta-hat follow theta by their mean and their standard deviation, and have
+    what network weights leave open of the mean as normal noise.
+    """
+    model, rows = target.done.model, target.rows.rows
+    generator = torch.Generator().manual_seed(target.seed + 41)
+    r = reported_packing(model).only(known.packing.shapes)
+    thetas = known.among(r).draw(min(THETAS, wanted.draws), generator)
+    middle, rest, found = r.pack(target.done.theta).detach(), moves.rest, []
+    eta = target.draws(wanted.type, wanted.draws) - centre
+    for theta, deviation in zip(thetas, eta.tensor_split(len(thetas)), strict=True):
+        move, factor = moves.follow(r.pack(theta) - middle)
+        noise = torch.randn(deviation.shape, generator=generator, dtype=torch.float64)
+        value = centre + move + factor * deviation + rest * noise
+        found.append(model.family.simulate(value, rows.data, model.extra(theta, rows), generator))
+    return torch.cat(found) / rows.data.trials

@@ -14,7 +14,7 @@ from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
 from dgmm.model import Model
-from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
+from dgmm.numerics.quadrature import normal_rule, sobol_normal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
@@ -154,7 +154,7 @@ def marginal_link(done: Estimate, theta: Theta, target: Panel) -> Tensor:
 
 def average_slope(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Tensor:
     """E d g^-1(eta) / d eta of normal eta, (N,)."""
-    e, weight = _population_rule()
+    e, weight = normal_rule(POPULATION_NODES)
     with torch.no_grad():
         at = eta.mean + e * eta.variance.sqrt()
         slope = model.family.mean_slope(at, model.extra(theta, target.rows))
@@ -166,18 +166,12 @@ def normal_effects(model: Model) -> bool:
     return all(latent.linear for latent in model.latents) and not any(model.targets)
 
 
-def _population_rule() -> tuple[Tensor, Tensor]:
-    """Nodes and weights of N(0, 1), (M, 1) each."""
-    nodes = gauss_hermite(1, POPULATION_NODES)
-    return nodes.e[..., 0], torch.softmax(nodes.log_weight - 0.5 * nodes.e[..., 0].square(), 0)
-
-
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
     model, theta = one.model.sized(target), one.theta
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if normal_effects(model):
-        e, weight = (one[..., None] for one in _population_rule())
+        e, weight = (one[..., None] for one in normal_rule(POPULATION_NODES))
         with torch.no_grad():
             ready = model.prepare(theta)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):

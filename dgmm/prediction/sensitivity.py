@@ -21,7 +21,7 @@ from torch import Tensor
 from dgmm.information import Derivative, MeanSlopes, mean_packing
 from dgmm.likelihood.nodes import derived_jacobian
 from dgmm.model import Model
-from dgmm.numerics.quadrature import gauss_hermite, sobol_normal
+from dgmm.numerics.quadrature import normal_rule, sobol_normal
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
@@ -214,9 +214,7 @@ class _Ready:
 def _expected(model: Model) -> Callable[[Theta, Rows], Tensor]:
     """E g^-1(eta) of one row over b ~ N(0, I); eta is normal where it is linear in b."""
     if all(latent.linear for latent in model.latents) and not any(model.targets):
-        nodes = gauss_hermite(1, NODES)
-        weight = torch.softmax(nodes.log_weight - 0.5 * nodes.e[..., 0].square(), 0)
-        e, zero = nodes.e[..., 0], torch.zeros(1, model.k, dtype=torch.float64)
+        (e, weight), zero = normal_rule(NODES), torch.zeros(1, model.k, dtype=torch.float64)
 
         def along(held: Theta, one: Rows) -> Tensor:
             variance = model.jacobian(held, zero, one).square().sum()
