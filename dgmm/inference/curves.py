@@ -63,6 +63,12 @@ def curve_table(
     spread = mean.spread(found)
     if found.departures.message:
         warn_user(f"effects(): {found.departures.message}")
+    for label in mean.silent(frame):
+        if term in (None, label):
+            warn_user(
+                f"effects(): {label} has fallen silent, and the band takes it as known that there "
+                "is no curve: it is too narrow where there is a weak one"
+            )
     fit, se, ends = spread.value.numpy(), spread.se.numpy(), spread.interval(level).numpy()
     c = max(float(special.ndtri(0.5 + level / 2)), simultaneous_factor(spread, level, seed))
     bands = {

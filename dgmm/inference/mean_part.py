@@ -120,6 +120,14 @@ class MeanPart:
             left=found.left.masked_fill(unknown[:, None], torch.nan),
         )
 
+    def silent(self, frame: pd.DataFrame) -> tuple[str, ...]:
+        """The networks without a curve whose inputs differ between the rows of a frame."""
+        rows, model = self.rows(frame)[0], self.done.model
+        silent = () if self.info is None else self.info.silent(model)
+        return tuple(
+            model.networks[i].label for i in silent if bool((rows.inputs[i].std(0) > 0).any())
+        )
+
     # -- covariates ----------------------------------------------------------------------------
 
     @cached_property

@@ -12,6 +12,10 @@ from dgmm.parameters import Packing
 __all__ = ["Information", "Joint", "positions", "reported_packing"]
 
 
+SILENT = 0.5
+"""Effective degrees of freedom below which a network on the fixed side has no curve."""
+
+
 @dataclass(frozen=True)
 class Joint:
     """Covariance of all of theta, layers of networks included, on the internal scale."""
@@ -37,6 +41,11 @@ class Information:
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # with networks; large, and made again when a fit was read from a file
     resampled: Tensor | None = None  # (B, P) all of theta, a row per resample of se="bootstrap"
+
+    def silent(self, model: Model) -> tuple[int, ...]:
+        """The networks on the fixed side (0, 1, ...) of which only the linear part is left."""
+        networks = range(len(model.networks))
+        return tuple(i for i in networks if self.effective.get(f"dnn{i + 1}", 1.0) < SILENT)
 
 
 def reported_packing(model: Model) -> Packing:

@@ -148,13 +148,13 @@ class Target:
 
         # b of anyone has mean zero: theta moves the middle of the population as the mean subject
         slopes = self.derivative("subject" if type == "subject" else "mean_subject", "link")
-        vcov, N = known.covariance(r), self.rows.n_rows
+        joint, N = known.covariance(r), self.rows.n_rows
         variances = r.only(name for name in r.shapes if name != "beta")
         alone, slope = known.among(variances), torch.zeros(N, r.size, dtype=torch.float64)
         if slopes is None:
             error, table = known.beside(values, r)
             error, with_theta, of_log = error[:N], table[:N], table[N:]
-            slope = of_log @ inverse_of(vcov)
+            slope = of_log @ inverse_of(joint)
         else:
             error, with_theta = known.beside(lambda theta: values(theta)[:N], r, slopes)
             if variances.size:
@@ -167,7 +167,7 @@ class Target:
                 return torch.tensor([done.likelihood.mean_integrated(theta)], dtype=torch.float64)
 
             _, (lost[r.places(variances)],) = alone.beside(integrated, variances)
-        return Moves(error, with_theta, slope, vcov, (slope @ lost).clamp(-MOST, MOST))
+        return Moves(error, with_theta, slope, joint, (slope @ lost).clamp(-MOST, MOST))
 
     def errors(self, known: Uncertainty, type: str, scale: str) -> Tensor:
         """Standard errors of the expected value from theta-hat, (N,)."""

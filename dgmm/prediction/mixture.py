@@ -44,11 +44,11 @@ STEPS = 30
 """Newton steps for a quantile, of which a few are needed."""
 
 
-def inverse_of(vcov: Tensor) -> Tensor:
+def inverse_of(covariance: Tensor) -> Tensor:
     """The inverse of a covariance (R, R) over the parameters that vary."""
-    size = vcov.diagonal().sqrt()
+    size = covariance.diagonal().sqrt()
     scale = torch.where(size > 0, 1 / size, 0.0)
-    inverse = torch.linalg.pinv(scale[:, None] * vcov * scale, rtol=1e-10, hermitian=True)
+    inverse = torch.linalg.pinv(scale[:, None] * covariance * scale, rtol=1e-10, hermitian=True)
     return scale[:, None] * inverse * scale
 
 
@@ -59,13 +59,13 @@ class Moves:
     error: Tensor  # (N,) s, of everything that is estimated
     with_theta: Tensor  # (N, R) covariance of m and r
     slope: Tensor  # (N, R) d log v / d r
-    vcov: Tensor  # (R, R) of r
+    joint: Tensor  # (R, R) covariance of r
     lost: Tensor  # (N,) delta
 
     @property
     def spread(self) -> Tensor:
         """tau^2, (N,)."""
-        return ((self.slope @ self.vcov) * self.slope).sum(1).clamp(min=0.0)
+        return ((self.slope @ self.joint) * self.slope).sum(1).clamp(min=0.0)
 
     @property
     def covariance(self) -> Tensor:
@@ -79,7 +79,7 @@ class Moves:
 
     def follow(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """What a step (R,) of r does: an addition to m and a factor of the deviations from m."""
-        inverse = inverse_of(self.vcov)
+        inverse = inverse_of(self.joint)
         tau2 = self.spread * self.held.square()
         log_variance = self.lost + 0.5 * tau2 + self.held * (self.slope @ step)
         return self.with_theta @ (inverse @ step), (0.5 * log_variance).exp()
@@ -87,7 +87,7 @@ class Moves:
     @property
     def rest(self) -> Tensor:
         """Standard deviation of m(theta-hat) that r does not account for, (N,)."""
-        inverse = inverse_of(self.vcov)
+        inverse = inverse_of(self.joint)
         told = ((self.with_theta @ inverse) * self.with_theta).sum(1)
         return (self.error.square() - told).clamp(min=0.0).sqrt()
 

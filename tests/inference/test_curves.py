@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.inference.curves import simultaneous_factor
 from dgmm.information import Spread
+from dgmm.report.notes import of_silent_networks
 
 # -- twins -----------------------------------------------------------------------------------------
 
@@ -205,3 +208,20 @@ def test_a_number_made_a_category_is_that_category() -> None:
     assert made.held_covariates()["k"] == 1
     split = mixed_model("Reaction ~ Days + (C(k) | Subject)", frame, se=None, verbose=0)
     assert split.random_profile().table["k"].to_list() == [1, 2, 3]
+
+
+def test_a_silent_network_is_said_to_be_one(curved: Fit) -> None:
+    """Where its inputs vary, and in the notes; a line has no band for the curve that it lacks."""
+    info = curved.information
+    assert info is not None
+    silent = replace(curved, information=replace(info, effective={"dnn1": 0.2, "total": 3.2}))
+    assert info.silent(curved.estimate.model) == ()
+    with pytest.warns(UserWarning, match=r"dnn\(z\S* .*has fallen silent"):
+        silent.effects("z", grid=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        silent.effects("x", grid=5)
+        curved.effects("z", grid=5)
+    (note,) = of_silent_networks(silent.estimate, silent.information)
+    assert "bands take it as known that there is no curve" in note
+    assert of_silent_networks(curved.estimate, info) == ()
