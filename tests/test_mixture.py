@@ -17,9 +17,10 @@ from dgmm import Fit, mixed_model
 from dgmm.estimate import Estimate
 from dgmm.information import Covariance
 from dgmm.likelihood import choose
-from dgmm.prediction.intervals import Target
+from dgmm.prediction.intervals import Target, drawn
 from dgmm.prediction.mixture import Mixture
 from dgmm.prediction.moments import marginal
+from dgmm.prediction.options import Wanted
 
 
 def numbers(*values: float) -> Tensor:
@@ -120,3 +121,24 @@ def test_known_parameters_leave_no_room(sleepstudy: Fit) -> None:
     found = held.predict(pd.DataFrame({"Days": [0.0], "Subject": ["308"]}), interval="prediction")
     sd = np.hypot(effects.loc["308", "sd((Intercept))"], sleepstudy.sigma())
     np.testing.assert_allclose(found["upper"] - found["lower"], 2 * 1.959963985 * sd, rtol=1e-7)
+
+
+@pytest.mark.parametrize("type", ["subject", "marginal"])
+def test_the_closed_form_is_theta_before_b_before_y(type: str, sleepstudy: Fit) -> None:
+    """Outcomes drawn as those of other families are, at values of theta around the estimate."""
+    done, info = sleepstudy.estimate, sleepstudy.information
+    assert info is not None
+    known = Covariance(done.theta, info.packing, info.vcov)
+    rows = done.panel.keep(torch.arange(done.panel.n_rows) % 9 == 0)
+    target = Target(done, done.observed, rows, 3)
+    eta = target.predictor(type)
+    wanted = Wanted(type, "response", "prediction", 0.9, "population", 40_000)
+    y = drawn(target, known, target.moves(known, type, outcome=False), eta.mean, wanted)
+    moves = target.moves(known, type, outcome=True)
+    law = Mixture.of(eta.mean, eta.variance + sleepstudy.sigma() ** 2, moves)
+    ends = law.interval(0.9)
+    inside = ((ends[:, 0] <= y) & (y <= ends[:, 1])).double().mean(0)
+    plain = torch.special.ndtri(torch.tensor(0.95).double()) * law.sd
+    narrow = ((y - eta.mean).abs() <= plain).double().mean()
+    assert abs(float(inside.mean()) - 0.9) < 0.006
+    assert float(narrow) < float(inside.mean())

@@ -53,7 +53,7 @@ from dgmm.prediction.sensitivity import (
     subject_slopes,
 )
 
-__all__ = ["Target", "with_interval"]
+__all__ = ["Target", "drawn", "with_interval"]
 
 THETAS = 100
 """Values of theta behind the simulated outcomes, at most one for each."""
@@ -317,12 +317,12 @@ def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str,
         law = Mixture.of(eta.mean, eta.variance + residual, moves)
         ends = law.interval(wanted.level)
         return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
-    y = _drawn(target, known, moves, eta.mean, wanted)
+    y = drawn(target, known, moves, eta.mean, wanted)
     ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     return {"se": y.std(0), "lower": ends[0], "upper": ends[1]}
 
 
-def _drawn(
+def drawn(
     target: Target, known: Uncertainty, moves: Moves, centre: Tensor, wanted: Wanted
 ) -> Tensor:
     """New outcomes, (draws, N): theta, then eta, then y.

@@ -59,23 +59,30 @@ def predict(
         "marginal"      E g^-1(eta) over subjects; on the link scale the eta of this mean
     scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
         (the probability of every category, a column each by its name).
-    interval: "confidence" for the expected value (all parameters, network weights too, and the
-        random effects of a subject; parameters at a boundary are held), "prediction" for a new
-        outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one trial):
-        of the subject, of the mean subject, or of anyone in the population.
+    interval: "confidence" for the expected value, of a subject given its outcomes; "prediction" for
+        a new outcome (adds the family's own variation; for binomial outcomes of ``newdata``, one
+        trial): of the subject, of the mean subject, or of anyone in the population. The error of
+        theta is in all of them: in E(eta | y) that of all parameters, network weights too, in
+        var(eta | y) and in the family's variation that of the reported ones, so that the ends are
+        those of a t rather than a normal distribution. Held are parameters at a boundary, network
+        weights in var(eta | y), and the penalty of networks. Several starts add their spread. The
+        confidence of the mean subject and of the population is normal, as Wald tests are.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
-    draws: simulated outcomes behind a prediction interval; none are needed where eta and y given
-        eta are normal.
+    draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
+        where eta and y given eta are normal. ``seed`` makes them again.
 
     newdata and history are frames of any library or dicts of columns; ids are matched by value,
     whatever type they are written in.
 
     Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``: se is the standard
-    deviation on the scale asked for, the ends are those of the link scale. A row outside of the
+    deviation on the scale asked for at the estimated variances, the ends are those of the link
+    scale. A row outside of the
     row space of the design (an empty cell of ``f * h``, a level without outcomes) is not estimable:
     it is missing, and a warning names the coefficient that it needs.
 
     Raises ValueError: history= without the column of the ids, or of other subjects only.
+
+    References: :mod:`dgmm.prediction.mixture`.
     """
     wanted = Wanted(type, scale, interval, level, new_groups, draws)
     random = fit.call.seed if seed is None else seed
