@@ -46,6 +46,7 @@ bench: $(VENV)/.ok-bench ## accuracy and speed beside other programs (long)
 	$(PY) benchmarks/speed.py 800 8000
 	$(PY) benchmarks/run.py
 	$(PY) benchmarks/missing.py 20
+	$(PY) benchmarks/prediction_coverage.py 400
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
