@@ -3,9 +3,8 @@
 Networks on the fixed side only: F is the Gauss-Newton form of the observed information (see
 :mod:`dgmm.information.linearised`). S is 1 on layers w, 0 elsewhere.
 
-With neural random effects, what is reported (r: beta, variances of linear terms, extra parameters)
-and the rest (w: networks and their Lambda, which are free up to rotation) are treated apart. Rows of
-the observed information,
+With neural random effects the linear coefficients (r: beta and skips) and the rest (w: networks, Lambda
+of all terms, extra parameters) are treated apart. Rows of the observed information,
 
     I_r. = - d^2 l / d r d theta,     by central differences of the score at frozen nodes,
 
@@ -161,10 +160,9 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
 
 
 def direct_packing(model: Model) -> Packing:
-    """What is reported, and the skips of networks on the fixed side."""
-    reported = list(reported_packing(model).shapes)
-    skips = [name for name in model.packing.shapes if name.endswith(".skip")]
-    return Packing({name: model.packing.shapes[name] for name in [*reported, *skips]})
+    """The linear coefficients: beta, and the skips of networks on the fixed side."""
+    names = [name for name in model.packing.shapes if name == "beta" or name.endswith(".skip")]
+    return model.packing.only(names)
 
 
 def _curvature_rows(
