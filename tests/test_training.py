@@ -55,6 +55,25 @@ def same(one: Theta, other: Theta) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+# -- steps that are too long ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("newton", "word"), [(False, "learning_rate"), (True, "decoder_rate")])
+def test_a_divergence_is_blamed_on_the_rate(newton: bool, word: str) -> None:
+    with pytest.raises(ValueError, match=f"diverged in epoch .* smaller control {word} than 1000"):
+        run(Schedule(epochs=20, learning_rate=1000.0), newton=newton)
+
+
+def test_a_start_without_an_elbo_is_not_blamed_on_the_rate() -> None:
+    model, panel, _ = linear_case(20)
+    encoder = encoder_for(model, panel, "sites")
+    theta = {**random_theta(model, 2), "extra": torch.tensor([-800.0]).double()}
+    with pytest.raises((FloatingPointError, torch.linalg.LinAlgError)):
+        train(
+            model, encoder, theta, encoder.initial(generator(1)), panel, Schedule(2), generator(1)
+        )
+
+
 # -- options -------------------------------------------------------------------------------------
 
 

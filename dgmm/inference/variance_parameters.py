@@ -129,8 +129,26 @@ def part_coefficients(fit: Fitted) -> dict[str, pd.DataFrame]:
 
 
 def is_singular(fit: Fitted) -> bool:
-    """True when a variance component is estimated at its boundary."""
-    return bool(boundary(fit))
+    """True when a variance component is estimated at its boundary.
+
+    Neural random effects have no variance components. With them a fit is singular when subjects
+    differ in none of the directions of b, or in fewer than there are while the nested classical
+    model is singular too (posterior means with a variance below 0.01 do not differ).
+    """
+    return bool(boundary(fit)) or _idle(fit)
+
+
+def _idle(fit: Fitted) -> bool:
+    done = fit.estimate
+    if done.activity is None:
+        return False
+    below = done.nested is not None and bool(boundary_names(done.nested))
+    used = [
+        (done.activity.counts(term)[1], latent.dim)
+        for term, latent in enumerate(done.model.latents)
+        if latent.neural
+    ]
+    return any(not active or (below and active < dim) for active, dim in used)
 
 
 def boundary(fit: Fitted) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The information about theta-hat: observed, expected, cluster-robust."""
 
-from dgmm.information.boundary import find_boundary, sigma_unit
+from dgmm.information.boundary import boundary_reasons, find_boundary, sigma_unit
 from dgmm.information.linearised import linearise
 from dgmm.information.mean_slopes import MeanSlopes, mean_packing
 from dgmm.information.networks import (
@@ -22,6 +22,7 @@ __all__ = [
     "MeanSlopes",
     "Spread",
     "Uncertainty",
+    "boundary_reasons",
     "find_boundary",
     "freeze_at",
     "information",

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from dgmm.information.records import reported_packing
-from dgmm.latent import BOUNDARY
+from dgmm.latent import BOUNDARY, Boundary
 from dgmm.likelihood import Point
 from dgmm.parameters import part
 
-__all__ = ["family_edges", "find_boundary", "sigma_unit"]
+__all__ = ["boundary_reasons", "family_edges", "find_boundary", "sigma_unit"]
 
 EDGE = 4.0
 FLAT_INFORMATION = 0.02
@@ -19,17 +19,38 @@ FLAT_INFORMATION = 0.02
 
 def find_boundary(done: Point) -> tuple[tuple[str, ...], np.ndarray]:
     """Random effects without variance of their own, and the reported entries held fixed there."""
-    model, packing = done.model, reported_packing(done.model)
+    packing = reported_packing(done.model)
     held = {name: torch.zeros(shape) for name, shape in packing.shapes.items()}
     names: list[str] = []
-    floor = BOUNDARY * sigma_unit(done)
-    if "log_sigma" not in model.family.extra:  # a thousandth on the scale of the link
-        floor = max(floor, 10 * BOUNDARY)
-    for i, latent in enumerate(model.latents, 1):
-        found = latent.at_boundary(part(done.theta, f"latent{i}."), floor)
+    for i, found in enumerate(_edges(done), 1):
         held |= {f"latent{i}.{name}": at.double() for name, at in found.held.items()}
         names += [_name(done, i - 1, one) for one in found.names]
     return tuple(names), packing.pack(held).numpy() > 0
+
+
+def boundary_reasons(done: Point) -> tuple[str, ...]:
+    """A clause about every parameter of the random part at an edge of its range.
+
+    It begins with the term where the formula has several.
+    """
+    latents, edges = done.model.latents, _edges(done)
+    several = len(latents) > 1
+    return tuple(
+        f"in {latent.label} {reason}" if several else reason
+        for latent, found in zip(latents, edges, strict=True)
+        for reason in found.reasons
+    )
+
+
+def _edges(done: Point) -> list[Boundary]:
+    """What of every random part is at an edge."""
+    floor = BOUNDARY * sigma_unit(done)
+    if "log_sigma" not in done.model.family.extra:  # a thousandth on the scale of the link
+        floor = max(floor, 10 * BOUNDARY)
+    return [
+        latent.at_boundary(part(done.theta, f"latent{i}."), floor)
+        for i, latent in enumerate(done.model.latents, 1)
+    ]
 
 
 def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -64,9 +85,11 @@ def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, 
 
 
 def _name(done: Point, term: int, column: str) -> str:
-    """A column of T, with its grouping factor when there are several."""
+    """A column of T, with the part that it enters, and its grouping factor among several."""
     factors = done.panel.factors(len(done.model.latents))
     own = next(factor for factor in factors if term in factor.terms)
+    inside = done.model.part_of(term)
+    column = f"{inside}:{column}" if inside else column
     return f"{column} | {own.name}" if own.name else column
 
 

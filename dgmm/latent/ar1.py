@@ -24,6 +24,11 @@ class Autoregressive(Path):
     link = ATANH
     first = 0.5
     others = (-0.5, 1.5)
+    far = 4.0  # rho of 0.9993, which takes 1000 visits to fall to a half
+    ends = (
+        "the state of a subject changes its sign from visit to visit and nothing else",
+        "the state of a subject does not change over time, as a random intercept",
+    )
 
     @classmethod
     def check(cls, block: LatentBlock, visits: Visits) -> None:

@@ -34,10 +34,15 @@ class Component(NamedTuple):
 
 
 class Boundary(NamedTuple):
-    """Effects without variance, and per weight the entries without information, in their shape."""
+    """What of a random part is at the edge of its range.
+
+    names: effects without a variance of their own, given the ones before. held: per weight the
+    entries without information, in their shape. reasons: a clause about everything at an edge.
+    """
 
     names: tuple[str, ...]
     held: Mapping[str, Tensor]
+    reasons: tuple[str, ...] = ()
 
 
 class Latent(ABC):

@@ -22,6 +22,9 @@ __all__ = ["Normal"]
 DEPENDENT = 1e-13
 """Share of a column of T outside the span of those before it, below which there is none."""
 
+DETERMINED = 1e-7
+"""Share of an effect that those before do not determine, below which it is rounding."""
+
 
 def orthogonal(R: Tensor) -> Tensor:
     """K (q, q), upper triangular: the columns of T K are orthonormal, for T = QR with any Q.
@@ -122,13 +125,19 @@ class Normal(Latent):
 
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
         diagonal = weights["log_diagonal"].exp()
-        zero = diagonal < max(BOUNDARY * float(diagonal.max()), floor)
+        least = max(BOUNDARY * float(diagonal.max()), floor)
+        zero = diagonal < least
         held = {"log_diagonal": zero}
         if "below" in weights:
             row, column = torch.tril_indices(self.dim, self.dim, -1)
             # below a zero an entry turns into the diagonal of its row, or is itself zero
             held["below"] = zero[column] & (~zero[row] | (weights["below"].abs() < BOUNDARY))
-        return Boundary(tuple(self.names[j] for j in torch.nonzero(zero)[:, 0]), held)
+        if not bool(zero.any()):
+            return Boundary((), held)
+        silent = torch.where(zero, -torch.inf, weights["log_diagonal"])
+        Lambda = self.loadings({**weights, "log_diagonal": silent})
+        found = _singular(Lambda, Lambda.norm(dim=1) < least * self.scale, self.names)
+        return Boundary(tuple(found), held, tuple(found.values()))
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
         every = range(self.dim)
@@ -141,6 +150,41 @@ class Normal(Latent):
         names = tuple(self.names[j] for j in kept)
         columns = torch.linalg.inv(self.frame)[:, list(kept)]  # of T, seen from those of T frame
         return replace(self, names=names, frame=_frame(_triangle(columns), self.diagonal)), kept
+
+
+def _singular(Lambda: Tensor, silent: Tensor, names: tuple[str, ...]) -> dict[str, str]:
+    """Why D = Lambda Lambda' is singular: the effects that those before determine, and how.
+
+    silent: the effects without variance, (q,). Effects are taken as the formula has them, and not
+    as the orthonormal columns, of which another one may be without a length of its own.
+    """
+    sd = Lambda.norm(dim=1)
+    kept: list[int] = []
+    found: dict[str, str] = {}
+    for j, name in enumerate(names):
+        if silent[j]:
+            found[name] = f"the variance of `{name}` is estimated as zero"
+            continue
+        before = (Lambda[kept] / sd[kept, None]).T
+        own = Lambda[j] / sd[j]
+        weight = torch.linalg.lstsq(before, own[:, None], driver="gelsd").solution[:, 0]
+        if float((own - before @ weight).norm()) > DETERMINED:
+            kept.append(j)
+            continue
+        from_ = [i for i, w in zip(kept, weight, strict=True) if abs(w) > DETERMINED]
+        listed = ", ".join(f"`{names[i]}`" for i in from_)
+        if len(from_) > 1:
+            found[name] = (
+                f"`{name}` (standard deviation {sd[j]:.3g}) is estimated as a linear combination "
+                f"of {listed}"
+            )
+            continue
+        sign = "1" if Lambda[from_[0]] @ Lambda[j] > 0 else "-1"
+        found[name] = (
+            f"the correlation of {listed} and `{name}` is estimated as {sign} (standard deviations "
+            f"{sd[from_[0]]:.3g} and {sd[j]:.3g})"
+        )
+    return found
 
 
 def _triangle(T: Tensor) -> Tensor:

@@ -24,6 +24,11 @@ class OrnsteinUhlenbeck(Path):
     link = LINKS["log"]
     first = -0.7
     others = (-2.5, 1.0)
+    far = 7.0  # a range of 1000 times the unit of time
+    ends = (
+        "states at different times are independent, as residuals are",
+        "the state of a subject does not change over time, as a random intercept",
+    )
 
     def correlation(self, weights: Weights, gap: Tensor) -> Tensor:
         return torch.exp(-self._relative(weights, gap))

@@ -27,9 +27,6 @@ from dgmm.panel import LatentRows
 
 __all__ = ["Path", "Visits", "read_visits"]
 
-FAR = 7.0
-"""A working parameter of the correlation beyond +-7 (range 1000 times the unit) is at its end."""
-
 LEAST = 1e-30
 """Smallest innovation variance between two times, in units of s^2: its root has a derivative."""
 
@@ -83,6 +80,8 @@ class Path(Latent):
     link: ClassVar[Link]
     first: ClassVar[float]  # starting value of the working parameter
     others: ClassVar[tuple[float, ...]]  # further starting values
+    far: ClassVar[float]  # the working parameter beyond +- this is at an end, as the data see it
+    ends: ClassVar[tuple[str, str]]  # what the states are at the lower and upper end of its range
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Path:
@@ -177,9 +176,18 @@ class Path(Latent):
         return torch.cat([self.scale * weights["log_sd"].exp(), self.natural(weights)])
 
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
-        zero = weights["log_sd"].exp() < floor
-        held = {"log_sd": zero, self.raw: zero | (weights[self.raw].abs() > FAR)}
-        return Boundary((self.effect_name,) if bool(zero.any()) else (), held)
+        zero, at_end = weights["log_sd"].exp() < floor, weights[self.raw].abs() > self.far
+        held, name = {"log_sd": zero, self.raw: zero | at_end}, self.effect_name
+        if bool(zero):
+            return Boundary((name,), held, (f"the variance of `{name}` is estimated as zero",))
+        if not bool(at_end):
+            return Boundary((), held)
+        value, states = float(self.natural(weights)), self.ends[int(weights[self.raw] > 0)]
+        return Boundary(
+            (),
+            held,
+            (f"the {self.reported_as} of `{name}` has run to an end ({value:.3g}): {states}",),
+        )
 
 
 def _number(value: float) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
-from dgmm.information import Information, find_boundary
+from dgmm.information import Information, boundary_reasons, find_boundary
 from dgmm.variational.collapse import ACTIVE, Activity, posterior_means
 
 __all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_messages"]
@@ -31,6 +31,10 @@ NOTHING = 1e-6
 MUCH = 0.5
 """Log-likelihood that moves AIC by 1."""
 
+OFF = 0.1
+"""Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
+standard deviations in one direction."""
+
 Check = Callable[[Estimate, Information | None], tuple[str, ...]]
 """Finds messages about an estimate and what is known of it; none where nothing is to be said."""
 
@@ -49,23 +53,60 @@ def of_information(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 
 def of_boundary(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """Variances that are estimated as zero."""
-    names = find_boundary(done)[0]
-    if not names:
+    """Random effects without a variance of their own, paths at an end of their range."""
+    reasons = boundary_reasons(done)
+    if not reasons:
         return ()
-    listed = ", ".join(f"`{name}`" for name in names)
+    kind = "boundary (singular) fit" if find_boundary(done)[0] else "boundary"
+    return (f"{kind}: {'; '.join(reasons)}. {_simpler(done)}",)
+
+
+def _simpler(done: Estimate) -> str:
+    """What a singular fit is good for, and what to do with it."""
     correlated = any(len(block) > 1 for one in done.model.latents for block in one.blocks())
-    beyond = " beyond the other random effects" if done.model.k > 1 else ""
+    without = ", or || for no correlations" if correlated else ""
     return (
-        f"boundary (singular) fit: the variance of {listed}{beyond} is estimated as zero. "
-        "The fixed effects are usable; drop the term"
-        + (" or use || to simplify" if correlated else ""),
+        "The fixed effects are usable; a simpler random part may fit as well (fewer terms"
+        f"{without}): compare by anova()"
+    )
+
+
+def of_nested_boundary(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """A boundary of the classical model beneath neural random effects."""
+    if done.nested is None or not any(latent.neural for latent in done.model.latents):
+        return ()
+    reasons = boundary_reasons(done.nested)
+    if not reasons:
+        return ()
+    return (
+        f"the nested classical model is a boundary (singular) fit: {'; '.join(reasons)}. The "
+        "random part may be too rich for these data: fewer columns or a smaller latent= may fit "
+        "as well",
     )
 
 
 def of_collapse(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """Latent directions without a use."""
     return collapse_messages(done)
+
+
+def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """An encoder far from the posterior, and what of the fit that touches."""
+    if done.elbo is None or done.encoder is None:
+        return ()
+    n = int((done.observed.count > 0).sum())
+    gap = (done.log_likelihood - done.elbo) / n
+    if gap <= OFF + 2 * (done.elbo_error + done.mc_error) / n:
+        return ()
+    said = f"the encoder is {gap:.2f} nats per subject off p(b | y) (log-likelihood less ELBO)"
+    if any(_idle_encoder(done, term) for term in range(len(done.model.latents))):
+        return (said,)  # the rest is in that note
+    return (
+        f"{said}: its q(b | y) does not stand for the posterior. Log-likelihood, standard errors "
+        "and predictions do not use it; estimates do only where networks were trained together "
+        "with it, or under control polish=False. For a better one refit with encoder='sites', "
+        "more epochs or a smaller learning_rate",
+    )
 
 
 def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
@@ -183,7 +224,9 @@ def of_held_out(done: Estimate, info: Information | None) -> tuple[str, ...]:
 CHECKS: tuple[Check, ...] = (
     of_information,
     of_boundary,
+    of_nested_boundary,
     of_collapse,
+    of_encoder,
     of_quadrature,
     of_approximation,
     of_monte_carlo,
@@ -263,8 +306,20 @@ def _unused(done: Estimate, term: int, active: int) -> str:
                 "collapsed. Refit with starts=3 or a smaller ridge=, or by control q='encoder' "
                 "with kl_anneal= or free_bits="
             )
+        if active and not nested:
+            return start + (
+                "the nested classical model finds no differences between subjects: what the "
+                "network found may be noise. Leave the term out, unless held-out subjects are "
+                "predicted better with it"
+            )
     if not active:
         return start + "subjects do not differ beyond the residual: leave the term out"
+    if below is not None and find_boundary(below)[0]:
+        return start + (
+            "subjects do not differ in more, and the nested classical model is singular too: ask "
+            "there, by anova() of models with fewer random effects, whether they differ at all; "
+            f"latent={active} gives the same model with fewer weights"
+        )
     return start + (
         f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
         "the same model with fewer weights"

@@ -129,8 +129,13 @@ def train(
     here, seen = to((model, learning), device, dtype)
     steps, written = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
-        with on(device):
-            _epoch(run, here, encoder, seen, schedule, steps)
+        try:
+            with on(device):
+                _epoch(run, here, encoder, seen, schedule, steps)
+        except (FloatingPointError, torch.linalg.LinAlgError) as error:
+            if not run.optimiser.state:  # no step was taken: it is the start, or the data
+                raise
+            raise _diverged(run, schedule, newton) from error
         run.epoch += 1
         if watched is not None and schedule.settled(run.epoch - 1):
             _watch(run, model, encoder, watched, schedule)
@@ -198,11 +203,23 @@ def _epoch(
         run.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         run.gradient = float(torch.nn.utils.clip_grad_norm_(moving, 100.0))
+        if not math.isfinite(run.gradient):
+            raise FloatingPointError("the gradient of the ELBO is not finite")
         run.optimiser.step()
         total += float(bound.elbo.detach().sum())
         if schedule.average and schedule.averages(step, steps):
             _average(run)
     run.elbo.append(total / panel.n)
+
+
+def _diverged(run: _Run, schedule: Schedule, newton: bool) -> ValueError:
+    """Steps that led from a finite ELBO to none: the fault is that of their length."""
+    word = "decoder_rate" if newton else "learning_rate"
+    return ValueError(
+        f"the ELBO stage diverged in epoch {run.epoch + 1} of {schedule.epochs}: the bound was "
+        f"finite where it began, so the steps are too long. Give a smaller control {word} than "
+        f"{schedule.learning_rate:g}, such as a tenth of it"
+    )
 
 
 def _antithetic(pairs: int, n: int, k: int, generator: torch.Generator) -> Tensor:
