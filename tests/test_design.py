@@ -116,6 +116,22 @@ def test_a_random_intercept_has_no_time() -> None:
     assert np.isnan(found.time).all()
 
 
+@pytest.mark.parametrize(
+    ("random", "name"),
+    [
+        ("(1 | id) + (0 + t | id)", "t"),
+        ("(1 | id) + (dnn(poly(t, 3)) | id)", "t"),
+        ("(1 | id) + (t | trt)", None),  # what varies within another factor is not the time
+    ],
+)
+def test_the_time_may_stand_in_a_later_part_of_the_subjects(random: str, name: str | None) -> None:
+    found = design(f"y ~ x + {random}", frame())
+    assert found.time_name == name
+    if name:
+        assert np.array_equal(found.latents[1].time, found.time)
+        assert (np.diff(found.time)[np.diff(found.latents[0].grouping.codes) == 0] >= 0).all()
+
+
 # --- row order -----------------------------------------------------------------------------
 
 

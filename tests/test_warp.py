@@ -12,8 +12,9 @@ from toys import build, frame, generator
 
 import dgmm
 from dgmm.latent.dnn import Neural
-from dgmm.latent.warp import FIRST, KNOTS, LAST
+from dgmm.latent.warp import FIRST, KNOTS, LAST, REACH, TIMES
 from dgmm.model import Model
+from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import LatentRows, Panel
 from dgmm.parameters import Theta, part
 from dgmm.posterior.modes import find_modes
@@ -80,6 +81,40 @@ def test_the_effect_is_the_curve_at_the_moved_time() -> None:
         mean = np.mean([curve(other, s) for other in latent.centre], axis=0)
         # the mean over b is kept at knots, between which it is smooth
         assert np.allclose(effect[i].numpy(), curve(b[i], s) - mean, atol=1e-2)
+
+
+def at(latent: Neural, panel: Panel, s: Tensor) -> LatentRows:
+    """The rows (1, J) of one subject at times s on the scale where the data lie on [-1, 1]."""
+    assert latent.warp is not None
+    T = panel.rows.T[0]
+
+    def powers(time: Tensor) -> Tensor:
+        return time[:, None] ** torch.arange(4, dtype=time.dtype)
+
+    cubic = torch.linalg.lstsq(powers(T @ latent.warp.along), T).solution
+    rows = (powers(s) @ cubic)[None]
+    return LatentRows(rows, rows, rows[..., 0])
+
+
+@pytest.mark.parametrize("size", [0.5, 1.0])
+def test_the_mean_over_b_is_zero_outside_the_observed_times_too(size: float) -> None:
+    _, panel, latent = made()
+    warp, weights = latent.warp, drawn(latent)
+    assert warp is not None
+    weights |= {name: size * weights[name] for name in ("shift", "stretch", "size")}
+    weights |= {name: 0 * weights[name] for name in ("A1", "A2", "a1", "Lambda")}
+    ready = {**weights, **latent.prepare(weights)}
+    s = torch.linspace(-REACH - 1, REACH + 1, 173, dtype=torch.float64)
+    rows = at(latent, panel, s)
+    assert torch.allclose(rows.T[0] @ warp.along, s)
+    centre, many = latent.centre[:, None], sobol_normal(latent.dim, 2**13, seed=9)[:, None]
+    effect = latent.effect(ready, many, rows)[:, 0]
+    # by the knots, against the draws over which it is centred
+    assert (
+        float((latent.effect(ready, centre, rows)[:, 0].mean(0) / effect.std(0)).abs().max()) < 0.01
+    )
+    # by those draws, against many others
+    assert float((effect.mean(0) / effect.std(0)).abs().max()) < 0.06
 
 
 def test_the_tangent_is_the_mean_slope() -> None:
@@ -168,6 +203,26 @@ def test_a_time_that_does_not_move_is_refused() -> None:
         dgmm.mixed_model(formula, data, verbose=0)
 
 
+def test_heads_of_patterns_share_the_curve() -> None:
+    model, *_ = made()
+    head = set(model.head())
+    assert head.isdisjoint({f"latent1.{name}" for name in ("shift", "stretch", "size", "curve")})
+    assert {"beta", "extra", "latent1.Lambda", "latent1.A2"} <= head
+    assert "latent1.A1" not in head
+
+
+def test_an_intercept_of_its_own_may_stand_beside_a_warped_curve() -> None:
+    model, _ = build(f"y ~ t + (1 | id) + {TERM}", frame(10, 6))
+    alone, *_ = made()
+    together, one = model.latents[1], alone.latents[0]
+    assert isinstance(together, Neural)
+    assert isinstance(one, Neural)
+    assert together.warp is not None
+    assert one.warp is not None
+    assert together.names == one.names
+    assert torch.allclose(together.warp.along, one.warp.along)
+
+
 # -- modes -----------------------------------------------------------------------------------------
 
 
@@ -200,7 +255,7 @@ def test_modes_are_looked_for_on_both_sides_of_a_wave() -> None:
     places = model.candidate_modes(ready)
     assert places.shape == (9, 2)
     assert not places[0].any()
-    assert part(ready, "latent1.")["mean"].shape == (21,)
+    assert part(ready, "latent1.")["mean"].shape == (TIMES,)
 
 
 def test_far_b_give_finite_curves() -> None:

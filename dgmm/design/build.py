@@ -75,7 +75,7 @@ class Design:
     networks: tuple[NetworkBlock, ...]
     latents: tuple[LatentBlock, ...]
     parts: dict[str, Columns]  # columns of "zi" and "dispersion"
-    time: np.ndarray  # (N,) the first numeric variable of the first T, NaN when there is none
+    time: np.ndarray  # (N,) the first numeric variable of the T of a subject, NaN without any
     time_name: str | None
     ratio: bool  # the outcome was written `a / b`: y = a, trials = b
     rows: np.ndarray  # (N,) position in the user's frame

@@ -233,12 +233,14 @@ def _recall(memory: GroupingSpecification, series: dict[str, pd.Series], size: i
 
 
 def _time(request: Request, columns: dict[str, Column]) -> str | None:
-    """Return the first numeric column that varies of the first random part, a serial one first."""
+    """Return the first numeric column that varies of the random parts of the first grouping factor.
+
+    A serial part comes first.
+    """
     latents = sorted(request.formula.latents, key=lambda term: not term.syntax.serial)
-    if not latents:
-        return None
-    factors = linear_terms(latents[0].terms).factors
-    for name in _names(factors, columns):
+    own = [term for term in latents if term.group == latents[0].group]
+    names = (name for term in own for name in _names(linear_terms(term.terms).factors, columns))
+    for name in names:
         values = columns[name].values
         if columns[name].variable.kind == "number" and values.min() < values.max():
             return name

@@ -18,8 +18,8 @@ so with parameters that the visits share, the fit of all subjects is what it bor
 model fitted to the subjects with D >= t only would be off: who is among them depends on y_<t.)
 
 A head is the model of the formula fitted to some subjects: everything of its own in a classical
-model; with networks the hidden layers (the trunk) are those of all subjects, and the last layers
-and all linear parts are the head's own.
+model; with networks the hidden layers (the trunk), and a warped curve with what moves it, are those
+of all subjects, and the last layers and all linear parts are the head's own.
 """
 
 from __future__ import annotations

@@ -30,8 +30,13 @@ a fraction of one."""
 KNOTS, FIRST, LAST = 16, -1.5, 1.5
 """Of the curve: half the range of time and a half beyond it, where shifts lead."""
 
-TIMES = 21
-"""Knots on [-1, 1] of the mean over b, two for every one of the curve."""
+REACH = 3.0
+"""Times to which the mean over b is kept, the range of time beyond it on both sides; it is linear
+from there, where nearly every curve has left its knots and is linear too."""
+
+TIMES = 61
+"""Knots on [-REACH, REACH] of the mean over b, two for every one of the curve: within 0.01 standard
+deviations of w it is that of the draws."""
 
 START = 0.02
 """Standard deviation of what is random in shift, stretch and size at the start."""
@@ -65,7 +70,8 @@ class Warp:
         if block.time is None:
             raise ValueError(
                 f"{block.term.text}: form='warped' moves curves along time; its terms must be "
-                "functions of one numeric variable, as in dnn(ns(time, 4), form='warped')"
+                "functions of one numeric variable, the first of the random parts, as in "
+                "dnn(ns(time, 4), form='warped')"
             )
         time = torch.from_numpy(block.time)
         half = 0.5 * float(time.max() - time.min())
@@ -80,7 +86,7 @@ class Warp:
         curve = Spline.natural(FIRST, LAST, KNOTS)
         grid = torch.linspace(FIRST, LAST, 20 * KNOTS, dtype=torch.float64)
         shape = unit * smooth_first(curve.columns(grid), grid)
-        mean = Spline.natural(-1.0, 1.0, TIMES)
+        mean = Spline.natural(-REACH, REACH, TIMES)
         project = torch.linalg.lstsq(T, mean.columns(s), driver="gelsd").solution
         return cls(dim, unit, half, along, curve.turned(shape), mean, project)
 

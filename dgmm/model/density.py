@@ -200,11 +200,13 @@ class Model:
         return found
 
     def head(self) -> list[str]:
-        """All but the hidden layers of the networks: linear parts and last layers."""
+        """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
         hidden = set()
         for names in self.penalised().values():
             last = max(int(name.rpartition(".")[2][1:]) for name in names)
             hidden |= {name for name in names if int(name.rpartition(".")[2][1:]) < last}
+        for i, latent in enumerate(self.latents, 1):
+            hidden |= {f"latent{i}.{name}" for name in latent.weak}
         return [name for name in self.packing.shapes if name not in hidden]
 
     def ridge_of(self, network: str) -> float:

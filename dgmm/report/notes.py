@@ -75,7 +75,8 @@ def of_nested_boundary(done: Estimate, info: Information | None) -> tuple[str, .
     """A boundary of the classical model beneath neural random effects."""
     if done.nested is None or not any(latent.neural for latent in done.model.latents):
         return ()
-    reasons = boundary_reasons(done.nested)
+    own = boundary_reasons(done)
+    reasons = [reason for reason in boundary_reasons(done.nested) if reason not in own]
     if not reasons:
         return ()
     return (
