@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.design.collinearity import collinear
 from dgmm.design.dot import in_columns
 from dgmm.design.encoding import Columns, encode, single_levels
 from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
@@ -351,8 +352,12 @@ def _check_blocks(design: Design) -> None:
 
 
 def _notes(design: Design, table: Table) -> list[str]:
-    """Say what was understood silently: how the categories of the outcome are numbered."""
-    notes = []
+    """Say what was understood silently, and which coefficients are hardly told apart."""
+    notes = [
+        f"{name}= {found.message}" if name else found.message
+        for name, block in {"": design.fixed, **design.parts}.items()
+        for found in collinear(block, design.observed)
+    ]
     levels, text = design.spec.response_levels, design.formula.response.text
     if design.spec.ordered_response:
         first, shown = first_category(levels), " < ".join(map(str, levels))

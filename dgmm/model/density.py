@@ -201,12 +201,10 @@ class Model:
 
     def head(self) -> list[str]:
         """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
-        hidden = set()
+        hidden = {f"latent{i}.{n}" for i, one in enumerate(self.latents, 1) for n in one.weak}
         for names in self.penalised().values():
             last = max(int(name.rpartition(".")[2][1:]) for name in names)
             hidden |= {name for name in names if int(name.rpartition(".")[2][1:]) < last}
-        for i, latent in enumerate(self.latents, 1):
-            hidden |= {f"latent{i}.{name}" for name in latent.weak}
         return [name for name in self.packing.shapes if name not in hidden]
 
     def ridge_of(self, network: str) -> float:
