@@ -106,6 +106,17 @@ def test_rows_without_an_outcome_do_not_count() -> None:
     assert one.names == ("x", "copy")
 
 
+def test_thresholds_are_a_constant() -> None:
+    data = frame()
+    data["later"], data["copy"] = data.year + 50 + data.z, data.x + 1e-6 * data.w
+    formula = parse_formula("y ~ 0 + year + later + x + copy + (1 | id)")
+    design = build_design(formula, data)
+    far, near = collinear(design.fixed, design.observed)
+    assert (far.names, near.names) == (("year", "later"), ("x", "copy"))  # both near a constant
+    (one,) = collinear(design.fixed, design.observed, constant=True)
+    assert one.names == ("x", "copy")
+
+
 def test_the_note_names_the_columns() -> None:
     data = frame()
     data["copy"] = data.x + 1e-6 * data.w

@@ -133,7 +133,7 @@ def build_design(
     _check_blocks(design)
     for message in design.messages:
         warn_user(message)
-    return replace(design, messages=(*design.messages, *_notes(design, table)))
+    return replace(design, messages=(*design.messages, *_notes(design, table, intercept)))
 
 
 def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
@@ -351,12 +351,12 @@ def _check_blocks(design: Design) -> None:
             )
 
 
-def _notes(design: Design, table: Table) -> list[str]:
+def _notes(design: Design, table: Table, intercept: bool) -> list[str]:
     """Say what was understood silently, and which coefficients are hardly told apart."""
     notes = [
         f"{name}= {found.message}" if name else found.message
         for name, block in {"": design.fixed, **design.parts}.items()
-        for found in collinear(block, design.observed)
+        for found in collinear(block, design.observed, constant=not intercept)
     ]
     levels, text = design.spec.response_levels, design.formula.response.text
     if design.spec.ordered_response:

@@ -52,19 +52,23 @@ class Collinear:
         )
 
 
-def collinear(columns: Columns, rows: np.ndarray) -> list[Collinear]:
+def collinear(columns: Columns, rows: np.ndarray, *, constant: bool = False) -> list[Collinear]:
     """The sets of linearly independent columns that are nearly dependent over ``rows`` (N,) bool.
 
-    All is found from the triangle of [1 X] = QR, which holds every norm and angle.
+    constant: the model has a constant (thresholds) that is none of the columns. All is found from
+    the triangle of [1 X] = QR, which holds every norm and angle.
     """
     if len(set(filter(None, columns.variables))) < 2:
         return []
     X = columns.matrix if rows.all() else columns.matrix[rows]
     if len(X) <= X.shape[1]:
         return []
-    added = columns.variables[0] != frozenset()
+    names, variables = columns.names, columns.variables
+    added = bool(variables[0])
+    if added and constant:
+        names, variables = ("", *names), (frozenset(), *variables)
     R = triangle(np.column_stack([np.ones(len(X)), X]) if added else X)
-    one, F = R[:, 0] / R[0, 0], R[:, added:]
+    one, F = R[:, 0] / R[0, 0], R[:, added and not constant :]
     F = F / np.linalg.norm(F, axis=0)
     explained = F @ np.linalg.lstsq(F, one, rcond=None)[0]
     centre = bool(np.linalg.norm(one - explained) < WITHIN)
@@ -74,18 +78,18 @@ def collinear(columns: Columns, rows: np.ndarray) -> list[Collinear]:
     left = 1 / np.linalg.norm(inverse, axis=1)  # of a column beside all others
     inflation = np.zeros(len(spread))
     for k in np.flatnonzero(spread**2 >= MOST * left**2).tolist():
-        own = _own(columns.variables, k)
+        own = _own(variables, k)
         unit = about[:, own] / spread[own]
         weights = np.linalg.lstsq(unit, about[:, k], rcond=None)[0]
         inflation[k] = float(np.linalg.norm(about[:, k] - unit @ weights) / left[k]) ** 2
     inflated = np.flatnonzero(inflation >= MOST)
     return [
         Collinear(
-            tuple(columns.names[k] for k in several),
+            tuple(names[k] for k in several),
             float(inflation[several].max()),
             float(np.linalg.cond(about[:, several] / spread[several])),
         )
-        for several in _sets(inverse, np.array([bool(v) for v in columns.variables]), inflated)
+        for several in _sets(inverse, np.array([bool(v) for v in variables]), inflated)
     ]
 
 
