@@ -9,7 +9,7 @@ import numpy as np
 from dgmm.design import Columns, Design, Grouping, LatentBlock, dependent_columns
 from dgmm.families import Family
 
-__all__ = ["check_groups", "factors"]
+__all__ = ["check_groups", "factors", "overlaps"]
 
 
 def factors(design: Design) -> list[str]:
@@ -73,6 +73,22 @@ def _check_apart(design: Design) -> None:
             f"{both} both hold the effect `{shared}` of `{one.grouping.name}`: only the sum of its "
             "variances is known, not how it divides; keep it in one of them"
         )
+
+
+def overlaps(design: Design) -> list[str]:
+    """A sentence about every linear part whose columns a network of the same subjects has too."""
+    found = []
+    for one, two in product(design.latents, design.latents):
+        if not _linear(one) or not two.term.syntax.neural or one.term.target != two.term.target:
+            continue
+        shared = _shared(two, one)
+        if shared:
+            found.append(
+                f"{one.term.text} and {two.term.text} both hold the effect `{shared}` of "
+                f"`{one.grouping.name}`: only the sum of what they say of it is known, so its "
+                f"variance in {one.term.text} means nothing by itself; leave it out there"
+            )
+    return found
 
 
 def _linear(block: LatentBlock) -> bool:

@@ -14,7 +14,7 @@ from dgmm.families import find as find_family
 from dgmm.formula import Formula, nested_formula, parse_formula, with_part
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
-from dgmm.plan.groups import check_groups
+from dgmm.plan.groups import check_groups, overlaps
 from dgmm.plan.origin import check_origin
 from dgmm.plan.residual import check_residual
 from dgmm.runtime.warned import warn_user
@@ -64,6 +64,7 @@ def read_designs(
     check_origin(design, family)
     if not is_deep(parsed):
         return design, None, family
+    design = replace(design, messages=(*design.messages, *overlaps(design)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same warnings were given for the design itself
         nested = as_counted(build_design(nested_formula(parsed), data, **columns), family)[0]
