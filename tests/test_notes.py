@@ -8,10 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toys import build, frame
 
 from dgmm import Fit, mixed_model
 from dgmm.information import boundary_reasons
-from dgmm.report.notes import of_boundary, of_encoder, of_nested_boundary
+from dgmm.report.notes import (
+    collapse_messages,
+    of_boundary,
+    of_encoder,
+    of_nested_boundary,
+)
+from dgmm.variational.collapse import Activity
 
 QUICK = {"epochs": 6, "holdout": 0.0, "draws": 32, "polish_draws": 16}
 DEEP = "y ~ t + (dnn(t, hidden=(4,)) | id)"
@@ -115,15 +122,15 @@ def test_the_term_is_named_where_there_are_several() -> None:
 
 def test_a_path_at_an_end_of_its_range_is_said_to_be() -> None:
     rng = np.random.default_rng(5)
-    n, J, rho = 40, 6, 0.6
+    n, J, rho = 20, 5, 0.6
     data = pd.DataFrame({"id": np.repeat(np.arange(n), J), "t": np.tile(np.arange(float(J)), n)})
     state = rng.normal(size=(n, J))
     for j in range(1, J):
         state[:, j] = rho * state[:, j - 1] + np.sqrt(1 - rho**2) * state[:, j]
     data["y"] = 2 * state.ravel() + 0.3 * rng.normal(size=n * J)
     data["level"] = 2 * rng.normal(size=n)[data.id] + 0.3 * rng.normal(size=n * J)
-    (note,) = fitted("level ~ 1 + (ar1(t) | id)", data, se=None).messages
-    assert "boundary: the rho of `ar1(t)` has run to an end (1): " in note
+    (note,) = fitted("level ~ 1 + (ou(t) | id)", data, se=None).messages
+    assert "boundary: the range of `ou(t)` has run to an end (" in note
     assert "does not change over time, as a random intercept" in note
     fit = fitted("y ~ 1 + (ou(t) | id)", data, se=None)
     assert fit.messages == ()
@@ -138,6 +145,43 @@ def test_a_path_at_an_end_of_its_range_is_said_to_be() -> None:
     zero = {**done.theta, "latent1.log_sd": torch.tensor([-20.0]).double()}
     (note,) = of_boundary(replace(done, theta=zero), None)
     assert "the variance of `ou(t)` is estimated as zero" in note
+
+    # the steps of a path may all be small, and the path large
+    idle = Activity((done.model.k,), torch.zeros(done.model.k), torch.zeros(done.model.k))
+    assert collapse_messages(replace(done, activity=idle)) == ()
+
+
+@pytest.mark.parametrize(
+    ("atanh", "states"), [(5.0, "does not change"), (-5.0, "changes its sign"), (2.0, "")]
+)
+def test_a_correlation_of_one_between_visits_is_an_end(atanh: float, states: str) -> None:
+    model, _ = build("y ~ x + (ar1(visit) | id)", frame(8, 5).assign(visit=lambda d: d.y.index % 5))
+    weights = {"log_sd": torch.zeros(1).double(), "atanh_rho": torch.tensor([atanh]).double()}
+    found = model.latents[0].at_boundary(weights, 1e-4)
+    assert found.names == ()
+    assert bool(found.held["atanh_rho"]) == bool(states)
+    assert [states in reason for reason in found.reasons] == ([True] if states else [])
+
+
+def test_directions_without_use_of_linear_effects_are_named() -> None:
+    done = fitted("y ~ t + (t | id)", lines(1.2, 0.82, shared=False), se=None).estimate
+    idle = Activity((2,), torch.tensor([0.9, 0.001]), torch.tensor([0.9, 0.001]))
+    (note,) = collapse_messages(replace(done, activity=idle))
+    assert "differ between subjects in 1 of 2 directions" in note
+
+
+def test_the_part_of_a_variance_is_named() -> None:
+    rng = np.random.default_rng(5)
+    n, J = 30, 5
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), J)})
+    level = np.exp(0.5 + 0.5 * rng.normal(size=n)[data.id])
+    data["c"] = rng.poisson(level) * (rng.random(n * J) > 0.3)
+    fit = fitted("c ~ 1 + (1 | id)", data, family="poisson", zi="~ 1 + (1 | id)", se=None)
+    sd = fit.var_corr().set_index("group")["sdcor"]
+    assert sd["id (zi)"] < 1e-3 < sd["id"]
+    (note,) = of_boundary(fit.estimate, None)
+    assert "in zi= (1 | id) the variance of `(Intercept)` is estimated as zero" in note
+    assert fit.boundary() == ("zi:(Intercept)",)
 
 
 # -- neural random effects -------------------------------------------------------------------------

@@ -33,13 +33,19 @@ def boundary_reasons(done: Point) -> tuple[str, ...]:
 
     It begins with the term where the formula has several.
     """
-    latents, edges = done.model.latents, _edges(done)
-    several = len(latents) > 1
     return tuple(
-        f"in {latent.label} {reason}" if several else reason
-        for latent, found in zip(latents, edges, strict=True)
+        f"{_where(done, term)}{reason}"
+        for term, found in enumerate(_edges(done))
         for reason in found.reasons
     )
+
+
+def _where(done: Point, term: int) -> str:
+    """The words that name a term among several, with the part that it enters."""
+    inside = done.model.part_of(term)
+    several = len(done.model.latents) > 1
+    part_ = f"{inside}= " if inside else ""
+    return f"in {part_}{done.model.latents[term].label} " if several or inside else ""
 
 
 def _edges(done: Point) -> list[Boundary]:

@@ -183,8 +183,9 @@ def of_nested_model(done: Estimate, info: Information | None) -> tuple[str, ...]
         return ()
     return (
         f"the log-likelihood is below that of the nested classical model "
-        f"({below.log_likelihood:.2f}): the ridge or a small latent= holds the network back; "
-        "raise latent=, lower ridge=, or prefer the classical model",
+        f"({below.log_likelihood:.2f}): the ridge, a small latent= or an ELBO stage that did not "
+        "come to its end holds the network back; raise latent= or epochs, lower ridge= or the "
+        "rate, or prefer the classical model",
     )
 
 
@@ -280,13 +281,14 @@ def _idle_latent(done: Estimate, term: int) -> str:
         return ""
     if latent.neural:
         return _unused(done, term, of_posterior)
-    if find_boundary(done)[0]:
+    if latent.serial or find_boundary(done)[0]:  # the steps of a path may be small, and it large
         return ""
     return (
         f"nearly at the boundary: the random effects of {latent.label} differ between "
-        f"subjects in {of_posterior} of {latent.dim} directions, so that a variance, or "
-        "that of a combination, is estimated as almost zero. The fixed effects are "
-        "usable; a simpler random part gives the same model"
+        f"subjects in {of_posterior} of {latent.dim} directions (variance of the posterior means "
+        f"above {ACTIVE:g}), so that a variance, or that of a combination, is small beside what "
+        "the outcomes of a subject say of it. The fixed effects are usable; a simpler random "
+        "part may fit as well"
     )
 
 
