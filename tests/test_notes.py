@@ -200,7 +200,21 @@ def test_a_deep_fit_passes_on_that_its_nested_model_is_singular(deep: Fit) -> No
     (reason, *_) = boundary_reasons(nested)
     assert any("nested classical model is a boundary" in m and reason in m for m in deep.messages)
     assert deep.is_singular()
-    assert not any("Nothing is wrong" in message for message in deep.messages)
+
+
+def test_one_direction_in_use_may_be_noise(deep: Fit) -> None:
+    def note(value: float, log_diagonal: list[float]) -> str:
+        done = deep.estimate
+        assert done.nested is not None
+        theta = {**done.nested.theta, "latent1.log_diagonal": torch.tensor(log_diagonal).double()}
+        one = torch.tensor([value, 0.001]).double()
+        nested, activity = replace(done.nested, theta=theta), Activity((2,), one, one)
+        (found,) = collapse_messages(replace(done, nested=nested, activity=activity))
+        return found
+
+    assert "finds no differences between subjects" in note(0.1, [-30.0, -30.0])
+    assert "whether they differ at all" in note(0.1, [-1.5, -30.0])
+    assert "Nothing is wrong with the fit" in note(0.9, [-1.5, -30.0])
 
 
 def test_a_deep_fit_of_subjects_that_differ_is_not_singular(deep: Fit) -> None:

@@ -35,6 +35,9 @@ OFF = 0.1
 """Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
 standard deviations in one direction."""
 
+WEAK = 0.5
+"""Variance of posterior means, 1 where data determine b, below which it may be that of noise."""
+
 Check = Callable[[Estimate, Information | None], tuple[str, ...]]
 """Finds messages about an estimate and what is known of it; none where nothing is to be said."""
 
@@ -317,11 +320,14 @@ def _unused(done: Estimate, term: int, active: int) -> str:
             )
     if not active:
         return start + "subjects do not differ beyond the residual: leave the term out"
-    if below is not None and find_boundary(below)[0]:
+    assert done.activity is not None
+    strongest = float(torch.split(done.activity.posterior, list(done.activity.dims))[term].max())
+    if strongest < WEAK and below is not None and find_boundary(below)[0]:
         return start + (
             "subjects do not differ in more, and the nested classical model is singular too: ask "
-            "there, by anova() of models with fewer random effects, whether they differ at all; "
-            f"latent={active} gives the same model with fewer weights"
+            "there, by anova() of models with fewer random effects, whether they differ at all "
+            f"(largest variance {strongest:.2f} of 1); latent={active} gives the same model with "
+            "fewer weights"
         )
     return start + (
         f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
