@@ -17,8 +17,10 @@ from dgmm.report.notes import (
     of_boundary,
     of_encoder,
     of_nested_boundary,
+    of_training,
 )
 from dgmm.variational.collapse import Activity
+from dgmm.variational.training import Trace
 
 QUICK = {"epochs": 6, "holdout": 0.0, "draws": 32, "polish_draws": 16}
 DEEP = "y ~ t + (dnn(t, hidden=(4,)) | id)"
@@ -238,3 +240,23 @@ def test_an_encoder_that_is_off_is_said_to_be(gap: float, notes: int, deep: Fit)
     found = of_encoder(off, None)
     assert len(found) == notes
     assert not notes or "21.00 nats per subject" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("elbo", "kept", "notes"),
+    [
+        ((-9.0, -8.5), 0, 0),
+        ((-9.0, -10.5), 0, 0),
+        ((-9.0, -12.0), 0, 1),
+        ((-9.0, -12.0), 5, 0),
+        ((-90.0, -95.0), 0, 0),
+    ],
+)
+def test_an_elbo_that_fell_is_blamed_on_the_rate(
+    elbo: tuple[float, ...], kept: int, notes: int, deep: Fit
+) -> None:
+    assert of_training(deep.estimate, None) == ()
+    done = replace(deep.estimate, trace=Trace(elbo, 0.1, 2, (), kept))
+    found = of_training(done, None)
+    assert len(found) == notes
+    assert not notes or "fell from -9.00 to -12.00 nats per subject" in found[0]

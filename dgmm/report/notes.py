@@ -35,6 +35,9 @@ OFF = 0.1
 """Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
 standard deviations in one direction."""
 
+FELL = 2.0
+"""Nats per subject: the first epochs may be about some of the subjects, the last about all."""
+
 WEAK = 0.5
 """Variance of posterior means, 1 where data determine b, below which it may be that of noise."""
 
@@ -110,6 +113,21 @@ def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
         "and predictions do not use it; estimates do only where networks were trained together "
         "with it, or under control polish=False. For a better one refit with encoder='sites', "
         "more epochs or a smaller learning_rate",
+    )
+
+
+def of_training(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """An ELBO that ended below where it began; the best iterate is kept where one is looked for."""
+    trace = done.trace
+    if trace is None or trace.kept or len(trace.elbo) < 2:
+        return ()
+    first, last = trace.elbo[0], trace.elbo[-1]
+    if last >= first - max(FELL, 0.1 * abs(first)):
+        return ()
+    return (
+        f"the ELBO fell from {first:.2f} to {last:.2f} nats per subject in its stage, which was to "
+        "raise it: the steps are too long. Refit with a smaller control learning_rate, or "
+        "decoder_rate under q='newton'",
     )
 
 
@@ -232,6 +250,7 @@ CHECKS: tuple[Check, ...] = (
     of_nested_boundary,
     of_collapse,
     of_encoder,
+    of_training,
     of_quadrature,
     of_approximation,
     of_monte_carlo,
