@@ -111,8 +111,8 @@ def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
     return (
         f"{said}: its q(b | y) does not stand for the posterior. Log-likelihood, standard errors "
         "and predictions do not use it; estimates do only where networks were trained together "
-        "with it, or under control polish=False. For a better one refit with encoder='sites', "
-        "more epochs or a smaller learning_rate",
+        "with it, or under control polish=False. For a better one refit with control refine=5, "
+        "encoder='sites', more epochs or a smaller learning_rate",
     )
 
 
