@@ -447,7 +447,9 @@ def test_a_singular_fit_stays_usable(singular: Fit) -> None:
 
 
 def test_the_advice_does_not_propose_what_the_formula_has(singular: Fit) -> None:
-    assert "use ||" not in " ".join(singular.messages)
+    assert "||" not in " ".join(singular.messages)
+    correlated = mixed_model("y ~ t + (t | id)", no_slopes(), verbose=0)
+    assert "|| for no correlations" in " ".join(correlated.messages)
 
 
 def test_a_correlation_with_nothing_is_missing() -> None:

@@ -152,6 +152,10 @@ def _idle(fit: Fitted) -> bool:
 
 
 def boundary(fit: Fitted) -> tuple[str, ...]:
-    """Random effects whose own variance is estimated as zero."""
+    """Random effects without a variance of their own, given those before them in the formula.
+
+    Their variance is zero, or they are a combination of the others (a correlation of 1 or -1, say):
+    the notes of the summary say which.
+    """
     from_info = fit.information.boundary if fit.information is not None else ()
     return from_info or boundary_names(fit.estimate)

@@ -34,7 +34,7 @@ class Information:
     form: str
     smallest_eigenvalue: float  # of the information, scaled to unit diagonal
     asymmetry: float
-    boundary: tuple[str, ...]  # columns of T whose variance is estimated as zero
+    boundary: tuple[str, ...]  # columns of T without a variance of their own
     effective: dict[str, float]  # effective degrees of freedom per network
     messages: tuple[str, ...]
     joint: Joint | None = field(

@@ -22,7 +22,7 @@ __all__ = [
 
 
 def boundary_names(done: Estimate) -> tuple[str, ...]:
-    """Random effects whose own variance is estimated as zero."""
+    """Random effects without a variance of their own, given those before them."""
     return find_boundary(done)[0]
 
 
