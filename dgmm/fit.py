@@ -59,8 +59,10 @@ from dgmm.prediction.ranef import coef, ranef
 from dgmm.record import Fitted, Memory
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
+from dgmm.report.tables import glance
 from dgmm.runtime.gate import gate_methods
 from dgmm.runtime.versions import versions
+from dgmm.runtime.warned import warn_user
 from dgmm.storage import save
 
 __all__ = ["Fit", "LogLik", "fit_model"]
@@ -129,6 +131,7 @@ class Fit(Fitted):
 
     # report and file
     summary = summary
+    glance = glance
     save = save
 
     def refit(self, y: Any) -> Fit:
@@ -187,12 +190,14 @@ def fit_model(call: Call, data: Any) -> Fit:
     done = _estimate(design, nested, replace(request, checkpoint=checkpoint))
     separated = separation_messages(design, done)
     info = _information(done, call.se, request)
+    if not done.converged:
+        warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     return Fit(
         replace(call, formula=parsed.text, control=replace(call.control, checkpoint=None)),
         Memory.of(design, nested, data),
         done,
         info,
-        (*design.messages, *done.messages, *separated, *statistical_messages(done, info)),
+        (*done.messages, *design.messages, *separated, *statistical_messages(done, info)),
         packages,
     )
 

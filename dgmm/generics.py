@@ -23,6 +23,7 @@ __all__ = [
     "family_parameters",
     "fitted",
     "fixef",
+    "glance",
     "icc",
     "impute",
     "influence",
@@ -85,6 +86,7 @@ effects = _generic(Fit.effects)
 family_parameters = _generic(Fit.family_parameters)
 fitted = _generic(Fit.fitted)
 fixef = _generic(Fit.fixef)
+glance = _generic(Fit.glance)
 icc = _generic(Fit.icc)
 impute = _generic(Fit.impute)
 influence = _generic(Fit.influence)

@@ -26,7 +26,7 @@ from dgmm.likelihood import Likelihood, NodeRule
 from dgmm.likelihood.polish import Polished
 from dgmm.model import Model
 from dgmm.panel import Panel
-from dgmm.penalised.marginal import Climb, climb
+from dgmm.penalised.marginal import Climb, Top, climb, node_error
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
 
@@ -40,6 +40,9 @@ LARGEST = 2000.0
 
 WORTH = 1e-3
 """Nats per subject by which the next penalty must be better for another to be tried."""
+
+FINAL_ROUNDS, FINAL_EVALUATIONS = 2, 100
+"""Of the ascent to the maximum: the anchors move once on the way."""
 
 FAR = 0.2
 """Nats per subject by which a start may be worse than the best and still enter predictions."""
@@ -58,8 +61,18 @@ class _Start:
     """The maximum that one start reached."""
 
     learned: Learned
-    polished: Polished
-    value: float  # penalised log-likelihood, by nodes that all starts have in common
+    polished: Top
+    log_likelihood: float  # by nodes that all starts have in common
+
+    @property
+    def value(self) -> float:
+        """The penalised log-likelihood."""
+        return self.log_likelihood - float(self.learned.model.penalty(self.polished.theta))
+
+    @property
+    def coefficients(self) -> Tensor:
+        """Those of the linear columns, (p,)."""
+        return self.learned.model.beta(self.polished.theta).detach()
 
 
 def cannot(model: Model, request: Request) -> str | None:
@@ -80,7 +93,10 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     folds = Folds.deal(panel, below, request) if wanted else None
     walk = _walk(likelihood, classical, folds, own_request(request, 0))
     at = max(range(len(walk)), key=lambda j: _mean(walk[j].gain))
-    ladder = [{name: one.learned.model.ridge_of(name) for name in _open(likelihood.model)} for one in walk[at : at + 1]]
+    ladder = [
+        {name: one.learned.model.ridge_of(name) for name in _open(likelihood.model)}
+        for one in walk[at : at + 1]
+    ]
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
@@ -113,6 +129,9 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
         nested=classical,
         held_out=None if gain is None else HeldOut.of(gain),
         start_spread=tuple(one.value for one in reached),
+        start_log_likelihood=tuple(one.log_likelihood for one in reached),
+        start_coefficients=torch.stack([one.coefficients for one in reached]),
+        node_error=_node_error(likelihood, reached[best], request),
         saem=learned.account,
         start_distance=distances(
             [(one.learned.model, one.polished.theta) for one in reached], best, panel
@@ -130,7 +149,9 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
 
 def _open(model: Model) -> list[str]:
     """The neural random effects whose penalty the user left open."""
-    return [name for name in model.penalised() if name.startswith("latent") and name in model.open_ridge]
+    return [
+        name for name in model.penalised() if name.startswith("latent") and name in model.open_ridge
+    ]
 
 
 def _walk(
@@ -145,7 +166,9 @@ def _walk(
     state = kindle(tied_start(model, panel, below, request), panel, request, rule)
     walk: list[_Tried] = []
     while True:
-        state = follow(state.under(_next(state.model, GRID if walk else RISE)), panel, request, rule)
+        state = follow(
+            state.under(_next(state.model, GRID if walk else RISE)), panel, request, rule
+        )
         assert state.top is not None
         gain = None if folds is None else folds.guess(state.model, state.top)
         walk.append(_Tried(state, gain))
@@ -184,12 +207,11 @@ def _follow(
 def _finished(likelihood: Likelihood, learned: Learned, request: Request) -> _Start:
     """The maximum near where learning ended; all starts are polished with the same nodes."""
     control, model = request.control, learned.model
-    draws = max(8, control.polish_draws // 2)  # nodes follow theta, half of them are enough
     how = Climb(
-        draws=draws,
-        most_draws=2 * draws,
-        rounds=3 if control.polish else 0,
-        evaluations=80,
+        draws=control.polish_draws,
+        most_draws=control.polish_draws,
+        rounds=FINAL_ROUNDS if control.polish else 0,
+        evaluations=FINAL_EVALUATIONS,
         tolerance=control.tolerance,
         expected=True,
     )
@@ -204,8 +226,15 @@ def _finished(likelihood: Likelihood, learned: Learned, request: Request) -> _St
             progress=bar,
         )
     own = likelihood.under(model).by(draws=control.polish_draws, replicates=2)
-    value = own.value(found.theta) - float(model.penalty(found.theta))
-    return _Start(learned, found, value)
+    return _Start(learned, found, own.value(found.theta))
+
+
+def _node_error(likelihood: Likelihood, start: _Start, request: Request) -> Tensor | None:
+    """Monte Carlo error of the coefficients, in standard errors; None where nodes are not drawn."""
+    if not likelihood.sampled:
+        return None
+    draws, model = request.control.polish_draws, start.learned.model
+    return node_error(model, start.polished, likelihood.observed, request.seed, draws)
 
 
 def _rule(likelihood: Likelihood) -> NodeRule | None:

@@ -134,6 +134,9 @@ class Estimate(Maximum):
     held_out: HeldOut | None = None
     start_spread: tuple[float, ...] = ()  # log evidence reached; VAE: penalised l near the end
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
+    start_log_likelihood: tuple[float, ...] = ()  # by the same nodes
+    start_coefficients: Tensor | None = None  # (starts, p)
+    node_error: Tensor | None = None  # (p,) of the coefficients under other nodes, in SE
     others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
     saem: Saem | None = None
     patterns: Patterns | None = None

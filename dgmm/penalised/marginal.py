@@ -33,7 +33,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.progress import Progress
 
-__all__ = ["Climb", "Metric", "Top", "climb", "simulated_scores"]
+__all__ = ["Climb", "Metric", "Top", "climb", "node_error", "simulated_scores"]
 
 LEAST = 1e-3
 """Share of its own information that a parameter without a penalty has for one: rotations of b change
@@ -165,6 +165,26 @@ def climb(
         start = modes(frozen)
     done = decrement < how.tolerance
     return Top(theta, frozen, decrement, number, used, (*path, reached), done, metric)
+
+
+def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> Tensor:
+    """How far every linear coefficient would move under other nodes, in standard errors, (p,).
+
+        B M^-1 g / root diag B M^-1 B'
+
+    with g the gradient at theta-hat by nodes that were not used to find it, B from theta to the
+    coefficients of the columns as the user wrote them.
+    """
+    packing = model.packing
+    rng = np.random.default_rng([seed, 97])
+    frozen = freeze(model, top.theta, panel, Importance(draws), rng, modes(top.frozen))
+    x = packing.pack(top.theta)
+    slope = packing.pack(frozen.value_and_gradient(top.theta)[1]) - top.metric.kappa * x
+    at = packing.positions(["beta"])
+    back = torch.zeros(packing.size, len(at), dtype=torch.float64)
+    back[at] = model.basis.T
+    follow = top.metric.solve(back)
+    return (follow.T @ slope) / (back.T @ follow).diagonal().sqrt()
 
 
 def _round(

@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 
 from dgmm.estimate import Estimate
+from dgmm.inference.fixed_effects import std_errors
 from dgmm.parameters import part
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, count, wrap
@@ -36,11 +37,26 @@ def network_part(fit: Fitted, tables: Tables) -> str | None:
     for i, latent in enumerate(fit.estimate.model.latents, 1):
         remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
         lines += [wrap(remark, "   ")] if remark else []
-    lines += [*_held_out(fit.estimate), *_nested(fit.estimate), *_starts(fit.estimate)]
-    if fit.estimate.encoder is None:
-        decrement = fit.estimate.decrement
-        lines.append(f"Newton decrement {decrement:.2g} SE; seed {fit.call.seed}")
+    lines += [*_held_out(fit.estimate), *_nested(fit.estimate), *_starts(fit)]
+    lines += _maximum(fit)
     return "\n".join(lines)
+
+
+def _maximum(fit: Fitted) -> list[str]:
+    """How near theta-hat is to a maximum, and how much that owes to the draws."""
+    done = fit.estimate
+    lines = [f"Newton decrement {done.decrement:.2g} SE; seed {fit.call.seed}"]
+    if done.node_error is not None:
+        most, mean = (
+            float(done.node_error.abs().max()),
+            float(done.node_error.square().mean().sqrt()),
+        )
+        text = (
+            f"Monte Carlo error of the linear coefficients: {mean:.2f} SE, {most:.2f} at most (other "
+            "draws would move them by so much; control polish_draws)"
+        )
+        lines.append(wrap(text, "   "))
+    return lines
 
 
 def _chosen(fit: Fitted) -> str:
@@ -75,12 +91,16 @@ def _nested(done: Estimate) -> list[str]:
     return [f"Nested classical model: log-likelihood {below.log_likelihood:.2f} (all subjects)"]
 
 
-def _starts(done: Estimate) -> list[str]:
+def _starts(fit: Fitted) -> list[str]:
+    done = fit.estimate
     if len(done.start_spread) < 2:
         return []
     reached = ", ".join(f"{value:.2f}" for value in done.start_spread)
     what = "Penalised log-likelihood" if done.encoder is not None else "Log evidence"
     lines = [f"{what} reached from each start: {reached}"]
+    if done.start_log_likelihood:
+        values = ", ".join(f"{value:.2f}" for value in done.start_log_likelihood)
+        lines.append(f"Log-likelihood of each start: {values}")
     if done.encoder is not None:
         text = (
             f"Estimates are those of the best start; predictions and log scores average over "
@@ -90,10 +110,24 @@ def _starts(done: Estimate) -> list[str]:
     apart = ", ".join(f"{value:.3f}" for value in done.start_distance)
     residual = done.model.outcome.one_number("log_sigma") is not None
     unit = "residual standard deviations" if residual else "units of the linear predictor"
+    lines += _coefficients_apart(fit)
     if apart:
         text = f"RMS distance of mu1 from that of the start kept, in {unit}: {apart}"
         lines.append(wrap(text, "   "))
     return lines
+
+
+def _coefficients_apart(fit: Fitted) -> list[str]:
+    """How far the starts are apart in the linear coefficients, in standard errors."""
+    table = fit.estimate.start_coefficients
+    if table is None or fit.information is None or len(table) < 2:
+        return []
+    errors = std_errors(fit).to_numpy()
+    own = fit.estimate.model.beta(fit.estimate.theta).detach()
+    away = np.nanmax(np.abs((table - own).numpy()[:, : len(errors)]) / errors, axis=1)
+    shown = ", ".join(f"{value:.2f}" for value in away)
+    text = f"Largest distance of a linear coefficient from that of the start kept, in SE: {shown}"
+    return [wrap(text, "   ")]
 
 
 def encoder_part(fit: Fitted, tables: Tables) -> str | None:
@@ -113,8 +147,7 @@ def encoder_part(fit: Fitted, tables: Tables) -> str | None:
         + (f", refined by {newton} Newton steps" if newton else ""),
         f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
         "below logLik",
-        f"{trace.epochs} epochs{kept}; Newton decrement of the polished parameters "
-        f"{done.decrement:.2g} SE; seed {fit.call.seed}",
+        *([f"{trace.epochs} epochs{kept}"] if trace.epochs else []),
     ]
     if done.kl_by_direction is not None:
         parts = " ".join(f"{value:.2f}" for value in done.kl_by_direction)

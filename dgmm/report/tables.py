@@ -6,13 +6,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dgmm.inference.criteria import aic, bic, deviance, df, df_residual
+from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
 from dgmm.inference.fixed_effects import coefficients
-from dgmm.inference.variance_parameters import family_parameters, part_coefficients, var_corr
+from dgmm.inference.variance_parameters import (
+    family_parameters,
+    part_coefficients,
+    sigma,
+    var_corr,
+)
 from dgmm.record import Fitted
 from dgmm.report.layout import count
 
-__all__ = ["Tables", "tables_of"]
+__all__ = ["Tables", "glance", "tables_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,35 @@ def fit_statistics(fit: Fitted) -> pd.Series:
         "df.resid": df_residual(fit),
     }
     return pd.Series(values, name="")
+
+
+def glance(fit: Fitted) -> pd.DataFrame:
+    """One row that says how a fit stands, for tables of many fits.
+
+    Returns:
+        A frame with one row: ``nobs``, ``groups`` (subjects, or levels of the first factor), ``df``,
+        ``logLik`` and its ``mc_error``, ``AIC``, ``BIC``, ``sigma`` (missing where the family has
+        none), ``method``, ``likelihood``, ``converged``; ``decrement`` (Newton decrement, in
+        standard errors) and, where the maximum was found by Monte Carlo, ``node_error``: how far a
+        linear coefficient would move under other draws, at most, in standard errors.
+    """
+    done = fit.estimate
+    values = {
+        "nobs": nobs(fit),
+        "groups": next(seen for seen, _ in groups_seen(fit).values()),
+        "df": df(fit),
+        "logLik": done.log_likelihood,
+        "mc_error": done.mc_error,
+        "AIC": aic(fit),
+        "BIC": bic(fit),
+        "sigma": sigma(fit),
+        "method": done.method,
+        "likelihood": done.likelihood.word,
+        "converged": done.converged,
+        "decrement": done.decrement,
+        "node_error": None if done.node_error is None else float(done.node_error.abs().max()),
+    }
+    return pd.DataFrame([values])
 
 
 def network_table(fit: Fitted) -> pd.DataFrame:
