@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from dgmm.datasets import load
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")  # tests run beside each other, starts do not
 
 REFERENCE = Path(__file__).parent / "reference"
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 FORMULAS = {
     "sleepstudy": "Reaction ~ Days + (Days | Subject)",
@@ -70,6 +74,13 @@ def reference(file: str, name: str) -> dict[str, Any]:
     """One entry of a file of stored reference numbers."""
     entries = json.loads((REFERENCE / f"{file}.json").read_text(encoding="utf-8"))["refs"]
     return next(entry for entry in entries if entry["id"] == name)
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of the folder benchmarks, as a module."""
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))
+    return importlib.import_module(name)
 
 
 def no_slopes() -> pd.DataFrame:

@@ -1,22 +1,23 @@
-"""Coverage of intervals beside a network: `python coverage.py gaussian 1000 table.csv`.
+"""Coverage of intervals beside a network: `python benchmarks/coverage_fixed.py gaussian 1000 2`.
 
 gaussian    y_ij = 0.5 x_ij + sin(2 z_ij) + b_i + e_ij                  y ~ x + dnn(z) + (1 | id)
 bernoulli   logit P(y_ij = 1) = 0.5 x_ij + sin(2 u_ij) v_ij + b_i       y ~ x + dnn(u, v) + (1 | id)
 
 x follows the curve. Per data set: the 95 % interval of the coefficient of x, and the points of a
-grid at which the pointwise band of ``effects()`` holds the true curve. Rows are added to the table,
-so that a study can be interrupted.
+grid at which the pointwise band of ``effects()`` holds the true curve. Arguments: the design, the
+number of replicates, processes. Rows are added to a table in `benchmarks/results`.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from stored import RESULTS, fill, kept, shares
 
 import dgmm
 
@@ -103,7 +104,6 @@ def one(design: Design, seed: int) -> dict[str, Any]:
     inside = (band["lower"] <= truth) & (truth <= band["upper"])
     assert fit.information is not None
     return {
-        "seed": seed,
         "estimate": fit.fixef()["x"],
         "std_error": fit.std_errors()["x"],
         "inside": "".join("1" if hit else "0" for hit in inside),
@@ -116,7 +116,8 @@ def one(design: Design, seed: int) -> dict[str, Any]:
 def report(table: pd.DataFrame) -> pd.Series:
     """Bias, standard errors and coverage of a table of replicates."""
     beta, se = table["estimate"], table["std_error"]
-    points = np.array([[int(c) for c in row] for row in table["inside"].astype(str)]).mean(0)
+    inside = shares(table["inside"])
+    points, each = inside.mean(0), inside.mean(1)
     return pd.Series(
         {
             "replicates": len(table),
@@ -125,6 +126,7 @@ def report(table: pd.DataFrame) -> pd.Series:
             "mean SE": se.mean(),
             "coverage of x": (np.abs(beta - TRUTH) < 1.959964 * se).mean(),
             "coverage of the band": points.mean(),
+            "its standard error": each.std() / np.sqrt(len(table)),
             "at its worst point": points.min(),
             "edf": table["edf"].mean(),
             "ridge": table["ridge"].median(),
@@ -133,22 +135,12 @@ def report(table: pd.DataFrame) -> pd.Series:
     )
 
 
-def study(name: str, replicates: int, path: Path) -> pd.DataFrame:
-    """All replicates that the table does not hold yet."""
-    text = {"inside": str}
-    done = pd.read_csv(path, dtype=text) if path.exists() else pd.DataFrame(columns=COLUMNS)
-    for seed in range(replicates):
-        if seed in set(done["seed"]):
-            continue
-        row = pd.DataFrame([one(DESIGNS[name], seed)])
-        row.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.6g")
-    return pd.read_csv(path, dtype=text)
-
-
-def main(name: str = "gaussian", replicates: str = "100", path: str = "") -> None:
-    """Run a study and print its report."""
-    table = study(name, int(replicates), Path(path or f"coverage_{name}.csv"))
-    print(report(table).to_string())
+def main(name: str = "gaussian", replicates: str = "100", workers: str = "1") -> None:
+    """Run what a study lacks and print its report."""
+    path = RESULTS / f"coverage_fixed_{name}.csv"
+    tasks = [{"seed": seed} for seed in range(int(replicates))]
+    fill(path, COLUMNS, tasks, partial(one, DESIGNS[name]), int(workers))
+    print(report(kept(path, COLUMNS)).to_string())
 
 
 if __name__ == "__main__":
