@@ -14,10 +14,18 @@ import pytest
 from conftest import benchmark
 
 import dgmm
+from dgmm.studies import (
+    expected_coverage,
+    fit_predictions,
+    oracle_predictions,
+    score,
+    training_frame,
+)
 
 stored = benchmark("stored")
 fixed = benchmark("coverage_fixed")
 random = benchmark("coverage_random")
+ahead = benchmark("intervals")
 
 # -- beside a network of covariates --------------------------------------------------------------
 
@@ -139,6 +147,55 @@ def test_fits_without_standard_errors_do_not_cover() -> None:
     assert bands.to_numpy() == pytest.approx(0.75 * 14 / 15)
     share = random.routes(table).set_index("route")["share"]
     assert share["no standard errors"].to_numpy() == pytest.approx(0.25)
+
+
+# -- prediction intervals ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def linear() -> dgmm.Fit:
+    data = training_frame(dgmm.simulate_study("lmm", 2, 1, n=(150, 20, 0)))
+    text = "y ~ sex * age + x + ns(t, 4) + (ns(t, 4) | id)"
+    return dgmm.mixed_model(text, data, verbose=0)
+
+
+def test_intervals_are_set_beside_those_of_the_oracle(linear: dgmm.Fit) -> None:
+    row = ahead.compared(linear, "lmm", 2, 1001, 20)
+    data = dgmm.simulate_study("lmm", 2, 1001, n=(20, 20, 0))
+    ours = score(fit_predictions(linear, data), data, "lmm")
+    best = score(oracle_predictions("lmm", data).predictions, data, "lmm")
+    for kind in ("future", "dropped"):
+        assert row[f"coverage_{kind}"] == pytest.approx(ours[f"coverage_{kind}"], abs=1e-12)
+        assert row[f"oracle_coverage_{kind}"] == pytest.approx(best[f"coverage_{kind}"], abs=1e-12)
+        assert row[f"width_{kind}"] == pytest.approx(ours[f"width_{kind}"], abs=1e-12)
+        assert row[f"oracle_width_{kind}"] == pytest.approx(best[f"width_{kind}"], abs=1e-12)
+
+
+def test_the_error_of_a_difference_in_coverage_is_that_over_subjects(linear: dgmm.Fit) -> None:
+    """Of the mean over rows, 10 each: the standard error of the mean over subjects."""
+    row = ahead.compared(linear, "lmm", 1, 1001, 20)
+    data = dgmm.simulate_study("lmm", 1, 1001, n=(1, 20, 0))
+    future = (data["set"] == "landmark") & ~data["observed"]
+    inside = [
+        expected_coverage(one, data, "lmm")
+        for one in (fit_predictions(linear, data), oracle_predictions("lmm", data).predictions)
+    ]
+    means = pd.Series(inside[0] - inside[1])[future].groupby(data["id"]).mean()
+    assert row["error_future"] == pytest.approx(means.std() / 20**0.5, rel=1e-10)
+    assert "error_dropped" not in row
+
+
+def test_a_report_of_intervals_applies_the_bars() -> None:
+    numbers = {"coverage": 0.93, "oracle_coverage": 0.95, "error": 0.002, "width": 1.0}
+    row = {f"{name}_future": value for name, value in numbers.items()}
+    row |= {"process": "lmm", "study": 1, "seed": 1, "method": "deep", "oracle_width_future": 1.0}
+    changes: list[dict[str, float]] = [
+        {}, {"error_future": 0.007}, {"coverage_future": 0.941}, {"width_future": 0.94},
+    ]  # fmt: skip
+    rows = [row | change for change in changes]
+    rows[3]["coverage_future"] = 0.95
+    table = pd.DataFrame(rows, columns=list(ahead.COLUMNS)).assign(seed=range(4))
+    assert ahead.by_kind(table)["passed"].to_list() == ["**no**", "yes", "yes", "**no**"]
 
 
 # -- tables that grow ----------------------------------------------------------------------------

@@ -8,7 +8,7 @@ the linear mixed model and the oracle).
 from dgmm.studies.base import Process
 from dgmm.studies.oracle import Oracle, oracle_predictions
 from dgmm.studies.predictions import Predictions, fit_predictions
-from dgmm.studies.scores import coefficient_errors, row_kinds, score
+from dgmm.studies.scores import coefficient_errors, expected_coverage, row_kinds, score
 from dgmm.studies.simulate import find_process, simulate_study, training_frame
 from dgmm.studies.standing import standing
 
@@ -17,6 +17,7 @@ __all__ = [
     "Predictions",
     "Process",
     "coefficient_errors",
+    "expected_coverage",
     "find_process",
     "fit_predictions",
     "oracle_predictions",

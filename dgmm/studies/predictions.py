@@ -54,4 +54,6 @@ def fit_predictions(fit: Fit, data: pd.DataFrame, *, intervals: bool = True) -> 
         rows = in_question(data)
         band = fit.predict(data[rows], history=history, interval="prediction", draws=4000)
         lower[rows], upper[rows] = band["lower"], band["upper"]
-    return Predictions(mean, lower, upper, fit.log_score(data[data["set"] == "new"])["log_score"])
+    new = data[data["set"] == "new"]
+    scores = fit.log_score(new)["log_score"] if len(new) else pd.Series(dtype=float)
+    return Predictions(mean, lower, upper, scores)

@@ -14,7 +14,7 @@ from dgmm.studies.lmm import COEFFICIENTS
 from dgmm.studies.predictions import Predictions
 from dgmm.studies.simulate import find_process
 
-__all__ = ["coefficient_errors", "row_kinds", "score"]
+__all__ = ["coefficient_errors", "expected_coverage", "row_kinds", "score"]
 
 BANDS = ("dropped", "future", "new")
 
@@ -62,11 +62,9 @@ def score(predictions: Predictions, data: pd.DataFrame, process: str | Process) 
         raise ValueError(
             f"predictions of {len(predictions.mean)} rows for a study of {len(data)} rows"
         )
-    sigma, mu, kinds = find_process(process).sigma, data["mu"].to_numpy(), row_kinds(data)
-    error = predictions.mean - mu
+    kinds, error = row_kinds(data), predictions.mean - data["mu"].to_numpy()
     found = {f"rmse_{kind}": root_mean_square(error[rows]) for kind, rows in kinds.items()}
-    inside = special.ndtr((predictions.upper - mu) / sigma)
-    inside -= special.ndtr((predictions.lower - mu) / sigma)
+    inside = expected_coverage(predictions, data, process)
     width = predictions.upper - predictions.lower
     for kind in (one for one in BANDS if one in kinds):
         found[f"coverage_{kind}"] = float(inside[kinds[kind]].mean())
@@ -77,6 +75,17 @@ def score(predictions: Predictions, data: pd.DataFrame, process: str | Process) 
     if len(each) > 1:
         found["loglik_se"] = float(each.std(ddof=1) / np.sqrt(len(each)))
     return pd.Series(found, name="score")
+
+
+def expected_coverage(
+    predictions: Predictions, data: pd.DataFrame, process: str | Process
+) -> np.ndarray:
+    """P(lower <= Y <= upper) of every row, Y ~ N(mu, sigma^2), (N,); NaN without an interval."""
+    sigma, mu = find_process(process).sigma, data["mu"].to_numpy()
+    upper, lower = (
+        special.ndtr((end - mu) / sigma) for end in (predictions.upper, predictions.lower)
+    )
+    return np.asarray(upper - lower)
 
 
 def root_mean_square(values: np.ndarray) -> float:
