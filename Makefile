@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pages check slow vignettes bench clean
+.PHONY: help demo test pages figures check slow vignettes bench clean
 
 help: ## show this text
 	@echo "dgmm: deep generalized mixed models. Targets of this Makefile:"
@@ -27,6 +27,9 @@ test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
 
 pages: $(VENV)/.ok ## run the documents and the short vignettes (two minutes)
 	$(PYTEST) --dist load -q -m "pages and not slow"
+
+figures: $(VENV)/.ok ## write the figures of the documents from the stored tables
+	$(PY) benchmarks/figures.py
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
 	$(PY) -m ruff check

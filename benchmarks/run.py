@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from simulate import _frame, linear_profiles, random_slopes, sigmoid_profiles
+from stored import RESULTS, keep
 
 import dgmm
 from dgmm.information import gradient_hessian, reported_packing
@@ -48,6 +49,8 @@ def speed() -> None:
     print(f"{'':32}{'seconds':>10}{'times dgmm':>12}{'log-likelihood':>18}")
     for name, seconds, value in rows:
         print(f"{name:32}{seconds:10.2f}{seconds / ours:12.1f}{value:18.4f}")
+        row = {"program": name, "seconds": seconds, "loglik": float(value)}
+        keep(RESULTS / "linear.csv", row, ["program"])
     print()
 
 

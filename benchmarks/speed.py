@@ -3,7 +3,8 @@
 The user's call: from the data frame to the printed summary, standard errors included; the median
 of the CPU seconds of a few runs, and the log-likelihood reached. Peers that are not installed are
 left out (pip install "dgmm[bench]"; R with lme4 if Rscript is there). Arguments name the numbers
-of subjects, 800 and 8000 by default; 80000 takes a quarter of an hour.
+of subjects, 800 and 8000 by default; 80000 takes a quarter of an hour. The rows are kept in
+`benchmarks/results/speed.csv`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ import numpy as np
 import pandas as pd
 import torch
 from simulate import classical
+from stored import RESULTS, keep
 
 import dgmm
 
+TABLE = RESULTS / "speed.csv"
 FORMULA = {
     "gaussian": "y ~ t * g + x + (t | id)",
     "bernoulli": "y ~ t * g + x + (1 | id)",
@@ -165,7 +168,7 @@ def contestants(family: str, n: int) -> dict[str, Callable[[pd.DataFrame], float
 
 
 def table(family: str, n: int) -> None:
-    """Print one cell of the comparison."""
+    """Print one cell of the comparison and keep its rows."""
     data = classical(n, 20, family, seed=1)
     print(f"{family}, {n:,} subjects x 20 visits: {FORMULA[family]}")
     runs, rows = RUNS.get(n, 3), {}
@@ -180,6 +183,9 @@ def table(family: str, n: int) -> None:
     print(f"   {'':20}{'CPU s':>9}{'ratio':>9}{'log-likelihood':>18}")
     for name, row in rows.items():
         ratio = row.seconds / first
+        key = {"family": family, "subjects": n, "program": name}
+        found = {"seconds": row.seconds, "loglik": row.log_likelihood}
+        keep(TABLE, {**key, **found}, list(key))
         print(f"   {name:20}{row.seconds:9.3f}{ratio:9.1f}{row.log_likelihood:18.3f}", flush=True)
 
 

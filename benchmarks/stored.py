@@ -26,6 +26,7 @@ from dgmm.runtime.parallel import each
 __all__ = [
     "RESULTS",
     "fill",
+    "keep",
     "kept",
     "limits",
     "markdown",
@@ -79,6 +80,15 @@ def kept(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(columns))
     text = {name: str for name in columns if name.endswith("inside")}
     return pd.read_csv(path, dtype=text)
+
+
+def keep(path: Path, row: Task, key: Sequence[str]) -> None:
+    """Write one row into a table, in the place of the one with the same key."""
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(row))
+    old = (table[list(key)] == pd.Series(row)[list(key)]).all(axis=1)
+    rows = [*table[~old].to_dict("records"), {**row, "version": version()}]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.12g")
 
 
 def _done(path: Path, columns: Sequence[str], task: Task) -> bool:
@@ -167,11 +177,14 @@ def limits(n: int, probability: float, within: float) -> tuple[float, float]:
 
 
 def markdown(table: pd.DataFrame, columns: Mapping[str, tuple[str, str]]) -> str:
-    """A table in markdown: for each column it has, its title and format; nothing where missing."""
+    """A table in markdown: for each column it has, its title and format; nothing where missing.
+
+    A bar within a cell is written as the code for one.
+    """
     names = [name for name in columns if name in table]
 
     def text(value: Any, form: str) -> str:
-        return "" if pd.isna(value) else form.format(value)
+        return "" if pd.isna(value) else form.format(value).replace("|", r"\|")
 
     rows = [
         [columns[name][0] for name in names],

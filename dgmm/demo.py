@@ -32,9 +32,9 @@ def split(seed: int = 2026) -> tuple[pd.DataFrame, pd.DataFrame]:
     return data[~held_out], data[held_out]
 
 
-def fit_both(train: pd.DataFrame, verbose: int = 1) -> tuple[Fit, Fit]:
+def fit_both(train: pd.DataFrame, verbose: int = 1, seed: int = 1) -> tuple[Fit, Fit]:
     """The deep and the classical fit."""
-    deep = mixed_model(DEEP, train, seed=1, verbose=verbose)
+    deep = mixed_model(DEEP, train, seed=seed, verbose=verbose)
     return deep, mixed_model(CLASSICAL, train, verbose=verbose)
 
 

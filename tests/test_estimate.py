@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import benchmark
 
 import dgmm
 from dgmm.design import build_design
@@ -115,12 +113,10 @@ def test_quadrature_grows_until_the_likelihood_stands_still():
 
 # -- the bound against the likelihood ------------------------------------------------------------
 
-ELBO_BIAS = Path(__file__).parents[1] / "benchmarks" / "elbo_bias.py"
-
 
 def test_the_polish_takes_away_the_bias_of_the_bound():
     """Bernoulli, SD 2, 6 visits: the ELBO's optimum is biased, the polished fit is ML."""
-    row = runpy.run_path(str(ELBO_BIAS))["compare"](1, 100, epochs=60)
+    row = benchmark("elbo_bias").compare(1, 100, epochs=60)
     assert row["ELBO alone"] < row["quadrature"] - 0.1
     assert abs(row["vae, polished"] - row["quadrature"]) < 0.03
     assert abs(row["log-likelihood lost by vae"]) < 0.05
@@ -129,7 +125,7 @@ def test_the_polish_takes_away_the_bias_of_the_bound():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_polish_takes_away_the_bias_of_the_bound_at_full_length(seed):
-    row = runpy.run_path(str(ELBO_BIAS))["compare"](seed, 500)
+    row = benchmark("elbo_bias").compare(seed, 500)
     assert row["ELBO alone"] < row["quadrature"] - 0.1
     assert abs(row["vae, polished"] - row["quadrature"]) < 0.03
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import benchmark
 from toys import build, encoder_for, frame, generator, linear_gaussian, random_theta
 
 import dgmm
@@ -221,8 +221,7 @@ def test_several_grouping_factors_are_refused_by_name(data: pd.DataFrame) -> Non
 @pytest.mark.slow
 def test_dropout_benchmark() -> None:
     """Five data sets of `benchmarks/missing.py`: the bars for 30% dropout."""
-    path = Path(__file__).parent.parent / "benchmarks" / "missing.py"
-    measure = runpy.run_path(str(path))["measure"]
+    measure = benchmark("missing").measure
     table = pd.concat([measure(seed) for seed in range(5)]).groupby(level=0).mean()
     assert table.loc["sites", "mean"] < 0.02
     assert table.loc["saem, averaged", "mean"] < 0.1

@@ -1,0 +1,328 @@
+"""Write the figures of the documents, which nobody types: `make figures`.
+
+A page marks what comes from a stored table, a block or some words of a sentence,
+
+    <!-- figures: speed -->              ... <!-- end -->
+    <!-- figures: demo score 1 +.3f -->-0.039<!-- end -->
+
+with the name of a source (a function of this file) and its arguments. Sources read the tables that
+the other scripts of this folder keep; nothing is fitted here. `python benchmarks/figures.py --list`
+says which are still to be measured.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+
+import coverage_fixed
+import coverage_random
+import demo_seeds
+import intervals
+import pandas as pd
+from stored import RESULTS, ROOT, kept, markdown
+
+from dgmm.studies import standing
+
+__all__ = ["PAGES", "figure", "rewritten"]
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REGION = re.compile(
+    r"(?P<start><!-- figures: (?P<words>[^>]*?) -->)(?P<old>.*?)(?P<end><!-- end -->)", re.S
+)
+PENDING = "*To be measured: `python benchmarks/{}.py`.*"
+ROMAN = {1: "I", 2: "II"}
+LINEAR = ("lmm4", "lmm7", "lmm_rich")
+
+
+# -- pages ---------------------------------------------------------------------------------------
+
+
+def rewritten(text: str) -> str:
+    """The text of a page with all of its figures anew; blocks stand between blank lines."""
+
+    def region(found: re.Match[str]) -> str:
+        new = figure(found["words"])
+        block = found["old"].startswith("\n")
+        return found["start"] + (f"\n\n{new}\n\n" if block else new) + found["end"]
+
+    return REGION.sub(region, text)
+
+
+def figure(words: str) -> str:
+    """What a source says, such as ``demo score 1 +.3f``."""
+    name, *arguments = words.split()
+    if name not in SOURCES:
+        raise ValueError(f"no source {name!r} of figures; there are {', '.join(SOURCES)}")
+    return SOURCES[name](*arguments)
+
+
+# -- simulation studies --------------------------------------------------------------------------
+
+
+@cache
+def study_rows() -> pd.DataFrame:
+    """docs/studies.csv by process, study, seed and method."""
+    table = pd.read_csv(ROOT / "docs" / "studies.csv")
+    return table.set_index(["process", "study", "seed", "method"])
+
+
+@cache
+def stands() -> pd.DataFrame:
+    """Every method of every data set between the best linear mixed model and the oracle."""
+    cells = study_rows().groupby(level=["process", "study", "seed"], sort=False)
+    numbers = study_rows().select_dtypes("number").columns
+    return pd.concat({key: standing(rows.droplevel([0, 1, 2])[numbers]) for key, rows in cells})
+
+
+def study(process: str, number: str, seed: str, method: str, name: str, form: str) -> str:
+    """One number of the table."""
+    return format(study_rows().loc[(process, int(number), int(seed), method), name], form)
+
+
+def shares(method: str) -> str:
+    """The standing of a method in the studies that no linear mixed model is the truth of."""
+    rows = (
+        stands()
+        .xs(method, level=3)
+        .drop(index="lmm")
+        .reset_index(names=["process", "study", "seed"])
+    )
+    rows["cell"] = rows["process"] + " " + rows["study"].map(ROMAN)
+    return markdown(
+        rows,
+        {
+            "cell": ("process, study", "{}"),
+            "seed": ("seed", "{}"),
+            "share_loglik": ("log-likelihood", "{:.2f}"),
+            "share_rmse_observed": ("RMSE, seen", "{:.2f}"),
+            "share_rmse_new": ("RMSE, new subjects", "{:.2f}"),
+            "ratio_rmse_future": ("future", "{:.3f}"),
+            "ratio_rmse_dropped": ("dropped", "{:.3f}"),
+            "excess_coverage_future": ("coverage, future", "{:+.3f}"),
+            "excess_coverage_dropped": ("coverage, dropped", "{:+.3f}"),
+        },
+    )
+
+
+def mean_shares(method: str) -> str:
+    """The same in short, means over seeds, with the best linear mixed model's future."""
+    rows = []
+    for (process, number), cells in stands().drop(index="lmm").groupby(level=[0, 1], sort=False):
+        ours = cells.xs(method, level=3)
+        rival = cells[cells.index.get_level_values(3).isin(LINEAR)]
+        rows.append(
+            {
+                "truth": f"{process} profiles" + (", 30 % dropout" if number == 2 else ""),
+                **ours.mean(),
+                "rival": rival["ratio_rmse_future"].groupby(level=2).min().mean(),
+            }
+        )
+    return markdown(
+        pd.DataFrame(rows).sort_values(
+            "truth", key=lambda one: one.str.contains("dropout"), kind="stable"
+        ),
+        {
+            "truth": ("truth", "{}"),
+            "share_loglik": (
+                "share of the gap closed: log-likelihood of unseen subjects",
+                "{:.2f}",
+            ),
+            "share_rmse_observed": ("RMSE, visits seen", "{:.2f}"),
+            "ratio_rmse_future": ("RMSE of the future, relative to the true model", "{:.2f}"),
+            "rival": ("the same, best linear mixed model", "{:.2f}"),
+        },
+    )
+
+
+def mean_share(method: str, form: str) -> str:
+    """Share of the gap in log-likelihood that a method closes, mean over all data sets."""
+    return format(stands().xs(method, level=3).drop(index="lmm")["share_loglik"].mean(), form)
+
+
+def lead(method: str, form: str) -> str:
+    """By how much its log-likelihood is above the best baseline, smallest and largest."""
+    rows = study_rows().drop(index="lmm")["loglik"].unstack()
+    others = [name for name in rows if name not in ("oracle", "deep", "warped", "deep_wide")]
+    above = rows[method] - rows[others].max(axis=1)
+    return f"{above.min():{form}} to {above.max():{form}}"
+
+
+def beside_truth(method: str) -> pd.DataFrame:
+    """A method beside `lmm4` where the linear mixed model is the truth."""
+    ours, truth = (study_rows().loc["lmm"].xs(one, level="method") for one in (method, "lmm4"))
+    found = pd.DataFrame(
+        {name: ours[name] / truth[name] for name in ours if name.startswith("rmse")}
+    )
+    found["loglik"] = ours["loglik"] - truth["loglik"]
+    names = ("sex", "age", "sex:age", "x")
+    moved = {
+        name: (ours[f"estimate_{name}"] - truth[f"estimate_{name}"]).abs() / truth[f"se_{name}"]
+        for name in names
+    }
+    return found.assign(coefficients=pd.DataFrame(moved).max(axis=1))
+
+
+def where_linear(method: str) -> str:
+    """That as a table."""
+    rows = beside_truth(method).reset_index()
+    return markdown(
+        rows.assign(cell="lmm " + rows["study"].map(ROMAN)),
+        {
+            "cell": ("process, study", "{}"),
+            "seed": ("seed", "{}"),
+            "rmse_observed": ("RMSE, seen", "{:.4f}"),
+            "rmse_new": ("new subjects", "{:.4f}"),
+            "rmse_future": ("future", "{:.4f}"),
+            "rmse_dropped": ("dropped", "{:.4f}"),
+            "loglik": ("log-likelihood", "{:+.4f}"),
+            "coefficients": ("coefficients", "{:.3f}"),
+        },
+    )
+
+
+def linear_price(method: str, name: str, form: str) -> str:
+    """The largest number of that table: "rmse", "loglik" or "coefficients"."""
+    rows = beside_truth(method).abs()
+    return format(rows[[one for one in rows if one.startswith(name)]].max().max(), form)
+
+
+# -- other scripts -------------------------------------------------------------------------------
+
+
+def coverage_fixed_table() -> str:
+    """The study beside a network of covariates, in one row."""
+    table = kept(RESULTS / "coverage_fixed_gaussian.csv", coverage_fixed.COLUMNS)
+    return markdown(
+        coverage_fixed.report(table).to_frame().T,
+        {
+            "replicates": ("replicates", "{:.0f}"),
+            "coverage of x": ("coverage of x", "{:.3f}"),
+            "bias": ("bias of x", "{:.4f}"),
+            "empirical SD": ("its SD", "{:.4f}"),
+            "mean SE": ("mean SE", "{:.4f}"),
+            "coverage of the band": ("coverage of the band", "{:.3f}"),
+            "its standard error": ("its s.e.", "{:.3f}"),
+            "at its worst point": ("worst point", "{:.3f}"),
+            "edf": ("edf", "{:.1f}"),
+        },
+    )
+
+
+def coverage_of_random(name: str) -> str:
+    """A table of the study beside neural random parts: by_cell, pooled, bands, routes."""
+    if not coverage_random.TABLE.exists():
+        return PENDING.format("coverage_random")
+    return coverage_random.report()[name]
+
+
+def interval_table() -> str:
+    """Prediction intervals beside the oracle's."""
+    if not intervals.TABLE.exists():
+        return PENDING.format("intervals")
+    return intervals.report()["by_kind"]
+
+
+def demo(name: str, seed: str, form: str) -> str:
+    """One number of the demo under a seed; "all" gives those of all seeds."""
+    column = demo_seeds.table()[name]
+    chosen = column if seed == "all" else column.loc[[int(seed)]]
+    return ", ".join(format(value, form) for value in chosen)
+
+
+RANDOM = {"gaussian": r"`(t \| id)`", "bernoulli": r"`(1 \| id)`", "poisson": r"`(t \| id)`"}
+
+
+def speed() -> str:
+    """CPU seconds of every program, a row per model, likelihood and number of subjects."""
+    table = pd.read_csv(RESULTS / "speed.csv")
+    peers = [one for one in table["program"].unique() if not one.startswith("dgmm")]
+    lines = [f"| model | n | dgmm | {' | '.join(peers)} |", "| --- " * (len(peers) + 3) + "|"]
+    for (family, n), rows in table.groupby(["family", "subjects"], sort=False):
+        seconds = rows.set_index("program")["seconds"]
+        for name in (one for one in seconds.index if one.startswith("dgmm")):
+            given = seconds if "quadrature" not in name else seconds[[name]]
+            cells = [f"{given[one]:.3g}" if one in given else "" for one in (name, *peers)]
+            how = {"dgmm": "exact"}.get(name, name.removeprefix("dgmm, "))
+            lines.append(f"| {family}, {RANDOM[family]}, {how} | {n} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def linear_speed() -> str:
+    """The linear mixed model of `benchmarks/run.py`."""
+    return markdown(
+        pd.read_csv(RESULTS / "linear.csv"),
+        {
+            "program": ("", "{}"),
+            "seconds": ("seconds", "{:.3g}"),
+            "loglik": ("log-likelihood", "{:.4f}"),
+        },
+    )
+
+
+METHODS = {
+    "sites": '`method="vae"`, encoder `sites`, polished',
+    "saem, averaged": '`missing="saem"`, averaged iterates, not polished',
+    "saem, last iterate": "the same, last iterate",
+    "slides, zero-filled": "dense encoder on bare outcomes, zero where missing",
+    "slides, imputed": "the same, imputed once in every epoch from the encoder's own b",
+}
+
+
+def missing() -> str:
+    """Distances from exact ML under dropout."""
+    table = pd.read_csv(RESULTS / "missing.csv")
+    return markdown(
+        table.assign(method=table["method"].map(METHODS)),
+        {"method": ("", "{}"), "mean": ("mean", "{:.2g}"), "worst": ("largest", "{:.2g}")},
+    )
+
+
+def accepted(form: str) -> str:
+    """Rate at which SAEM accepted the proposals of the encoder."""
+    return format(pd.read_csv(RESULTS / "missing.csv")["acceptance"].max(), form)
+
+
+def elbo_bias() -> str:
+    """SDs by quadrature, by the bound alone and after the polish."""
+    return markdown(
+        pd.read_csv(RESULTS / "elbo_bias.csv"),
+        {
+            "seed": ("data set", "{}"),
+            "quadrature": ("quadrature (ML)", "{:.4f}"),
+            "ELBO alone": ("ELBO alone", "{:.4f}"),
+            "vae, polished": ('`method="vae"`, polished', "{:.4f}"),
+            "log-likelihood lost by vae": ("log-likelihood, ML minus polished", "{:.4f}"),
+        },
+    )
+
+
+SOURCES: dict[str, Callable[..., str]] = {
+    one.__name__: one
+    for one in (
+        study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
+        coverage_fixed_table, coverage_of_random, interval_table, demo, speed, linear_speed,
+        missing, accepted, elbo_bias,
+    )
+}  # fmt: skip
+
+
+def main(*options: str) -> None:
+    """Write the figures of all pages; with --list say what is still to be measured."""
+    for page in PAGES:
+        old = page.read_text(encoding="utf-8")
+        new = rewritten(old)
+        if "--list" in options:
+            print(
+                *(f"{page.name}: {line}" for line in new.splitlines() if "To be measured" in line),
+                sep="\n",
+            )
+        elif new != old:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page.relative_to(ROOT)} has new figures")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
