@@ -85,10 +85,13 @@ def kept(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def keep(path: Path, row: Task, key: Sequence[str]) -> None:
     """Write one row into a table, in the place of the one with the same key."""
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(row))
-    old = (table[list(key)] == pd.Series(row)[list(key)]).all(axis=1)
-    rows = [*table[~old].to_dict("records"), {**row, "version": version()}]
+    same = (table[list(key)] == pd.Series(row)[list(key)]).all(axis=1)
+    rows, new = table.to_dict("records"), {**row, "version": version()}
+    place = int(same.argmax()) if same.any() else len(rows)
+    rows[place : place + 1] = [new]
+    columns = dict.fromkeys([*table, *new])
     path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.12g")
+    pd.DataFrame(rows, columns=list(columns)).to_csv(path, index=False, float_format="%.12g")
 
 
 def _done(path: Path, columns: Sequence[str], task: Task) -> bool:

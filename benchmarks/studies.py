@@ -5,7 +5,8 @@
 
 Every method is fitted to the same rows (dgmm.studies.training_frame) and scored against the true
 profiles. Prints one table per data set and, with the oracle and an LMM among the methods, where
-each method stands between the two. Rows are appended to the file named by --csv.
+each method stands between the two. Rows go to the file named by --csv, in the place of those of the
+same method and data.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import pandas as pd
 from boosting import boosting
 from gru import gru
+from stored import keep
 
 import dgmm
 from dgmm.studies import (
@@ -109,7 +111,6 @@ def measure(method: str, run: Run) -> pd.Series:
     seconds = {"seconds": time.perf_counter() - start, "fit_seconds": answer.fit_seconds}
     row = pd.Series(seconds, dtype=object)
     row = pd.concat([row, score(answer.predictions, run.data, run.process)])
-    row["version"] = dgmm.__version__
     if answer.fit is not None:
         row["formula"] = answer.fit.formula
         if run.process == "lmm" and method != "lmm_rich":
@@ -120,12 +121,14 @@ def measure(method: str, run: Run) -> pd.Series:
     return row
 
 
-def keep(row: pd.Series, path: Path) -> None:
-    """Append a row to the CSV file, with its header if the file is new."""
-    frame = row.reindex(COLUMNS).to_frame().T
-    numbers = frame.columns.difference([*CELL, "method", "version", "formula"])
-    frame[numbers] = frame[numbers].astype(float).round(5)
-    frame.to_csv(path, mode="a", header=not path.exists(), index=False)
+def rounded(row: pd.Series) -> dict[str, object]:
+    """The row as it is kept, in the order of the table."""
+    text = {*CELL, "method", "formula"}
+    return {
+        name: row.get(name) if name in text else round(float(row.get(name, "nan")), 5)
+        for name in COLUMNS
+        if name != "version"
+    }
 
 
 def cell(process: str, study: int, seed: int, methods: list[str], path: Path | None) -> None:
@@ -139,7 +142,7 @@ def cell(process: str, study: int, seed: int, methods: list[str], path: Path | N
             key = pd.Series(
                 dict(zip([*CELL, "method"], (process, study, seed, method), strict=True))
             )
-            keep(pd.concat([key.astype(object), row]), path)
+            keep(path, rounded(pd.concat([key.astype(object), row])), list(key.index))
         print(f"   {method:10}{row['seconds']:8.1f} s", flush=True)
     table = pd.DataFrame(rows).T
     shown = [name for name in ["seconds", "fit_seconds", *MEASURES] if name in table]
@@ -160,7 +163,7 @@ def main() -> None:
     parser.add_argument("--study", nargs="+", type=int, default=[1, 2], choices=[1, 2])
     parser.add_argument("--seed", nargs="+", type=int, default=[1])
     parser.add_argument("--method", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--csv", type=Path, help="file to append rows to")
+    parser.add_argument("--csv", type=Path, help="file that keeps the rows")
     options = parser.parse_args()
     for process in options.process:
         for study in options.study:

@@ -248,6 +248,17 @@ def test_a_task_of_another_process_is_left_to_it(
     assert sorted(stored.kept(path, columns)["seed"]) == list(range(12))
 
 
+def test_a_row_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for program, n, seconds in (("a", 1, 0.5), ("a", 2, 1.0), ("b", 1, 2.0), ("a", 1, 0.123456789)):
+        row = {"program": program, "n": n, "seconds": seconds}
+        stored.keep(path, row, ["program", "n"])
+    found = pd.read_csv(path)
+    assert found["program"].to_list() == ["a", "a", "b"]
+    assert found["seconds"].to_list() == [0.123456789, 1.0, 2.0]
+    assert found["version"].str.startswith(dgmm.__version__).all()
+
+
 def test_limits_are_those_of_the_binomial() -> None:
     """At 50 replicates 43 or more cover with probability 0.9995."""
     low, high = stored.limits(50, 0.95, 0.999)
