@@ -8,11 +8,13 @@ system lets go of the bytes of a process that has ended.
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +23,6 @@ import pandas as pd
 from scipy import stats
 
 import dgmm
-from dgmm.runtime.parallel import each
 
 __all__ = [
     "RESULTS",
@@ -57,21 +58,35 @@ def fill(
         path: of the table, made if it is not there.
         columns: of the table, those of the tasks among them.
         tasks: what a row is of, such as ``{"family": "poisson", "seed": 3}``.
-        run: called with a task as keywords, gives the other columns.
+        run: called with a task as keywords, gives the other columns; a function of a module.
         workers: processes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    job = (path, columns, tasks, run)
+    if workers == 1:
+        _work(*job)
+        return
+    os.environ.update(LOKY_MAX_CPU_COUNT="1", OMP_NUM_THREADS="1")  # one processor for each
+    processes = get_context("spawn")
+    started = [processes.Process(target=_work, args=job, daemon=True) for _ in range(workers)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    if any(process.exitcode for process in started):
+        raise RuntimeError(f"a process that fills {path.name} has failed; its message is above")
 
-    def work(_: int) -> None:
-        with path.with_suffix(".lock").open("a+b") as locks:
-            for task in tasks:
-                with _claimed(locks, task) as ours:
-                    if ours and not _done(path, columns, task):
-                        row = {**task, **run(**task)}
-                        with _only(locks):
-                            _append(path, columns, row)
 
-    list(each(work, range(workers), workers))
+def _work(
+    path: Path, columns: Sequence[str], tasks: Sequence[Task], run: Callable[..., Task]
+) -> None:
+    with path.with_suffix(".lock").open("a+b") as locks:
+        for task in tasks:
+            with _claimed(locks, task) as ours:
+                if ours and not _done(path, columns, task):
+                    row = {**task, **run(**task)}
+                    with _only(locks):
+                        _append(path, columns, row)
 
 
 def kept(path: Path, columns: Sequence[str]) -> pd.DataFrame:
