@@ -186,28 +186,28 @@ class Neural(Latent):
         return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
-        unit = self.shape[0, 0]
-        rows = T @ self.frame / unit
+        unit, rows = self.shape[0, 0], self._standard(T)
         return unit * (
-            self._surface(weights, b, rows)
-            - self._surface(weights, self.centre[:, None, :], rows).mean(0)
+            self.network(weights, _beside(b, rows))[..., 0]
+            - self.network(weights, _beside(self.centre[:, None, :], rows))[..., 0].mean(0)
         )
 
-    def _surface(self, weights: Weights, b: Tensor, rows: Tensor) -> Tensor:
-        n, J = rows.shape[0], rows.shape[1]
-        shape = (*b.shape[:-2], n, J)
-        spread = b.unsqueeze(-2).expand(*shape, self.dim)
-        inputs = torch.cat([spread, rows.expand(*shape, rows.shape[-1])], dim=-1)
-        return self.network(weights, inputs)[..., 0]
+    def _standard(self, T: Tensor) -> Tensor:
+        """The columns of time as the network of the dense form takes them."""
+        return T @ self.frame / self.shape[0, 0]
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        if self.form != "dense":
-            inner = self.shape @ self.network.jacobian(weights, b)
-            J = rows.T @ self.loadings(weights) + rows.basis @ inner
-            return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
+        if self.form == "dense":
+            inputs = _beside(b, self._standard(rows.T))
+            slopes = self.network.jacobian(weights, inputs)[..., 0, : self.dim]
+            return rows.T @ self.loadings(weights) + self.shape[0, 0] * slopes
+        inner = self.shape @ self.network.jacobian(weights, b)
+        J = rows.T @ self.loadings(weights) + rows.basis @ inner
+        return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
 
-        def along(direction: Tensor) -> Tensor:
-            tangent = direction.expand_as(b)
-            return torch.func.jvp(lambda x: self.effect(weights, x, rows), (b,), (tangent,))[1]
 
-        return torch.stack([along(d) for d in torch.eye(self.dim, dtype=b.dtype)], dim=-1)
+def _beside(b: Tensor, rows: Tensor) -> Tensor:
+    """b (..., n, k) beside every row of its subject, (n, J, q) -> (..., n, J, k + q)."""
+    shape = (*b.shape[:-2], *rows.shape[:-1])
+    spread = b.unsqueeze(-2).expand(*shape, b.shape[-1])
+    return torch.cat([spread, rows.expand(*shape, rows.shape[-1])], dim=-1)
