@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from toys import build, frame, generator, random_theta, subject_rows
+from toys import build, frame, generator, on_grid, random_theta, subject_rows, waves_seen_in_part
 
 from dgmm.parameters import part
 from dgmm.posterior.draws import complete, draw_effects
@@ -69,3 +69,24 @@ def test_random_effects_of_a_skew_posterior() -> None:
     ]
     for p, mean, variance in zip((1, 2, 3), moments, spread, strict=True):
         assert abs((b**p).mean() - mean) < 4 * np.sqrt(variance / len(b))
+
+
+def test_draws_of_a_posterior_with_two_modes() -> None:
+    """Shares of the draws near each, and their mean, against a grid."""
+    model, theta, panel = waves_seen_in_part()
+    copies = panel.select(np.full(1000, 2))
+    b, found = draw_effects(model, theta, copies, generator(3))
+    assert found.modes.tolist() == [2] * 1000
+    one, two = found.anchor.mode[:, 0]
+    grid = on_grid(model, theta, panel.select(np.array([2])))
+    places = torch.cartesian_prod(grid.axis, grid.axis)
+    weight = torch.softmax(grid.height.flatten(), 0)
+
+    def nearer(b: torch.Tensor) -> torch.Tensor:
+        return (b - one).norm(dim=1) < (b - two).norm(dim=1)
+
+    share = float(weight[nearer(places)].sum())
+    ours = float(nearer(b).double().mean())
+    assert abs(ours - share) < 4 * np.sqrt(share * (1 - share) / 1000)
+    error = b.std(0) / np.sqrt(1000)
+    assert bool(((b.mean(0) - grid.mean[0]).abs() < 4 * error).all())

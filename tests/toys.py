@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from dgmm.design import build_design
 from dgmm.encoders import Encoder
@@ -15,6 +17,7 @@ from dgmm.estimate.amortised import tied_encoder
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
 from dgmm.latent import words
+from dgmm.latent.dnn import Neural
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
 from dgmm.parameters import Theta, part
@@ -267,3 +270,58 @@ def _path(r: np.random.Generator, lag: np.ndarray) -> np.ndarray:
 
 def _stationary(r: np.random.Generator, correlation: np.ndarray) -> np.ndarray:
     return np.linalg.cholesky(correlation) @ r.normal(size=len(correlation))
+
+
+def waves_seen_in_part() -> tuple[Model, Theta, Panel]:
+    """Waves that b shifts, by almost half a period per standard deviation, and stretches.
+
+    Three subjects, seen whole, in the first two fifths, and once at a height that the wave has
+    twice: a posterior that is nearly normal, one that is bent, one with two modes.
+    """
+    r, J = np.random.default_rng(3), 12
+    data = pd.DataFrame({"id": np.repeat(np.arange(3), J), "t": np.tile(np.linspace(0, 1, J), 3)})
+    shift = np.array([0.49, -0.55, 0.1])[data.id]
+    data["y"] = 2 * np.sin(2 * np.pi * (data.t + shift)) + r.normal(0, 0.3, len(data))
+    data.loc[(data.id == 1) & (data.t > 0.4), "y"] = np.nan
+    data.loc[data.id == 2, "y"] = np.where(data.t[data.id == 2] == 0, 1.0, np.nan)
+    model, panel = build("y ~ 1 + (dnn(poly(t, 5), form='warped', latent=2) | id)", data)
+    theta = {name: torch.zeros(s, dtype=torch.float64) for name, s in model.packing.shapes.items()}
+    latent = model.latents[0]
+    assert isinstance(latent, Neural)
+    assert latent.warp is not None
+    place = torch.linspace(-1.5, 1.5, 300, dtype=torch.float64)
+    wave = 2 * torch.sin(torch.pi * (place + 1))[:, None]
+    columns = latent.warp.curve.columns(place)
+    theta["latent1.curve"] = torch.linalg.lstsq(columns, wave).solution[:, 0]
+    theta["latent1.shift"] = torch.tensor([-1.5 / torch.pi, 0.0], dtype=torch.float64)
+    theta["latent1.stretch"] = torch.tensor([0.0, 0.2], dtype=torch.float64)
+    theta["extra"] = torch.full_like(theta["extra"], -1.2)
+    return model, theta, panel.observed_rows()
+
+
+class OnGrid(NamedTuple):
+    """b | y of every subject by the trapezoid rule on a grid of two random effects."""
+
+    axis: Tensor  # (G,)
+    height: Tensor  # (n, G, G) log p(y, b)
+    log_likelihood: Tensor  # (n,)
+    mean: Tensor  # (n, 2)
+    covariance: Tensor  # (n, 2, 2)
+
+
+def on_grid(
+    model: Model, theta: Theta, panel: Panel, half: float = 6.0, points: int = 301
+) -> OnGrid:
+    axis = torch.linspace(-half, half, points, dtype=torch.float64)
+    b, ready, heights = torch.cartesian_prod(axis, axis), model.prepare(theta), []
+    for i in range(panel.n):
+        block = panel.block(torch.tensor([i]))
+        parts = b[:, None].split(40_000)
+        heights.append(torch.cat([model.log_joint(ready, part, block)[:, 0] for part in parts]))
+    height = torch.stack(heights)
+    weight = torch.softmax(height, 1)
+    mean = weight @ b
+    gap = b - mean[:, None]
+    covariance = torch.einsum("ng,nga,ngb->nab", weight, gap, gap)
+    value = torch.logsumexp(height, 1) + 2 * torch.log(axis[1] - axis[0])
+    return OnGrid(axis, height.reshape(-1, points, points), value, mean, covariance)

@@ -5,6 +5,11 @@
 
 m_i one Newton step from a fixed anchor and R_i the root of the inverse information there: a smooth
 function of theta with an exact gradient, accurate because the nodes follow the posterior.
+
+Draws of a subject with several modes are shared out among them, and weighted against the mixture:
+
+    l_i(theta) = log 1/M sum_m p(y_i, b_im; theta) / sum_c a_ic f(R_ic^-1 (b_im - m_ic)) / |R_ic|,
+    b_im = m_ic(m) + R_ic(m) e_m,   e_m ~ f,   a_ic the share of the draws of mode c.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +28,10 @@ from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.modes import ITERATIONS, Anchor, factor_root, find_modes, tracked
+from dgmm.posterior.mixture import Mixture, component_of, shared_out
+from dgmm.posterior.modes import factor_root, find_modes, tracked
+from dgmm.posterior.proposal import find_components
+from dgmm.posterior.several import Components
 
 __all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
 
@@ -34,58 +43,80 @@ CACHED = 300_000
 """Entries worked through at once: what a processor holds near it goes faster."""
 
 
+class Piece(NamedTuple):
+    """Subjects with equally many components, and the nodes around these."""
+
+    block: Block
+    around: Components
+    nodes: Nodes  # of several components: draws and log 1/M, else weighted by the base density
+    counts: Tensor  # (C, n) nodes of every component
+
+
 @dataclass(frozen=True)
 class Frozen:
     """The marginal log-likelihood at fixed nodes and anchors: a smooth function of theta."""
 
     model: Model
-    pieces: tuple[tuple[Block, Anchor, Nodes], ...]
+    rule: NodeRule
+    pieces: tuple[Piece, ...]
     n: int
 
     @property
     def single(self) -> bool:
         """One node per subject: Laplace's approximation."""
-        return all(len(nodes.e) == 1 for _, _, nodes in self.pieces)
+        return all(len(piece.nodes.e) == 1 for piece in self.pieces)
 
     def moved(self, theta: Theta) -> Frozen:
         """The same nodes anchored at the modes under another theta."""
-        pieces = tuple(
-            (block, find_modes(self.model, theta, block, anchor.mode), nodes)
-            for block, anchor, nodes in self.pieces
-        )
-        return replace(self, pieces=pieces)
+        pieces = [
+            piece._replace(around=piece.around.followed(self.model, theta, piece.block))
+            for piece in self.pieces
+        ]
+        return replace(self, pieces=tuple(pieces))
 
-    def _terms(
-        self, ready: Theta, block: Block, anchor: Anchor, nodes: Nodes, few: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _terms(self, ready: Theta, piece: Piece, few: int | None = None) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
-        fixed = self.model.fixed(ready, block)
-        mean, root, log_det = tracked(self.model, ready, anchor, block, fixed)
-        if len(nodes.e) == 1:  # Laplace's approximation: the determinant moves with the mode
-            root, log_det = factor_root(self.model.precision(ready, mean, block, fixed))
+        model, block, (e, log_weight) = self.model, piece.block, piece.nodes
+        fixed = model.fixed(ready, block)
+        anchor = piece.around.anchor
+        if len(piece.counts) == 1:
+            mean, root, log_det = tracked(model, ready, anchor.at(0), block, fixed)
+            if len(e) == 1:  # Laplace's approximation: the determinant moves with the mode
+                root, log_det = factor_root(model.precision(ready, mean, block, fixed))
 
-        def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-            b = mean + torch.einsum("nab,mnb->mna", root, e)
-            return b, self.model.log_joint(ready, b, block, fixed) + log_weight + log_det
+            def placed(e: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
+                return mean + torch.einsum("nab,mnb->mna", root, e), log_det
 
-        if few is None or few >= len(nodes.e):
-            return some(*nodes)
-        parts = [some(*both) for both in zip(*(held.split(few) for held in nodes), strict=True)]
+        else:
+            log_share = (piece.counts / len(e)).log()
+            q = Mixture(*tracked(model, ready, anchor, block, fixed), log_share)
+
+            def placed(e: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
+                b = q.at(e, component)
+                return b, -q.log_density(b, self.rule.log_base)
+
+        def some(e: Tensor, log_weight: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
+            b, log_volume = placed(e, component)
+            return b, model.log_joint(ready, b, block, fixed) + log_weight + log_volume
+
+        held = (e, log_weight, component_of(piece.counts))
+        if few is None or few >= len(e):
+            return some(*held)
+        parts = [some(*part) for part in zip(*(one.split(few) for one in held), strict=True)]
         b, terms = zip(*parts, strict=True)
         return torch.cat(b), torch.cat(terms)
 
     def log_terms(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
         """Per block: nodes b (M, n, k) and log weight + log p(y, b) + log |R| (M, n)."""
-        for block, anchor, nodes in self.pieces:
-            yield block, *self._terms(ready, block, anchor, nodes)
+        for piece in self.pieces:
+            yield piece.block, *self._terms(ready, piece)
 
     def weighted_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
         """:meth:`log_terms` without a graph: posterior draws and their log weights."""
-        for block, anchor, nodes in self.pieces:
+        for piece in self.pieces:
             with torch.no_grad():
-                few = max(1, CACHED // block.mask.numel())
-                terms = self._terms(ready, block, anchor, nodes, few)
-            yield block, *terms
+                terms = self._terms(ready, piece, max(1, CACHED // piece.block.mask.numel()))
+            yield piece.block, *terms
 
     def per_subject(self, theta: Theta) -> Tensor:
         """l_i(theta), (n,); no gradient."""
@@ -153,9 +184,9 @@ class Frozen:
     def _normal_nodes(self, ready: Theta) -> Iterator[tuple[Block, Tensor, Tensor]]:
         """Points of equal weight with the moments of the normal approximation at the modes."""
         e = sigma_points(self.model.k)
-        for block, anchor, _ in self.pieces:
+        for block, around, *_ in self.pieces:
             with torch.no_grad():
-                mean, root, _ = tracked(self.model, ready, anchor, block)
+                mean, root, _ = tracked(self.model, ready, around.anchor.at(0), block)
                 b = mean + torch.einsum("nab,mb->mna", root, e)
             yield block, b, torch.zeros(b.shape[:2], dtype=b.dtype)
 
@@ -166,36 +197,53 @@ def freeze(
     panel: Panel,
     rule: NodeRule,
     rng: np.random.Generator,
-    start: Tensor | None = None,
+    start: Tensor | Components | None = None,
     keys: Sequence[int] | None = None,
-    iterations: int = ITERATIONS,
 ) -> Frozen:
-    """Anchor the nodes of a rule at the modes of b | y; Newton begins at ``start`` (n, k).
+    """Anchor the nodes of a rule at the modes of b | y.
 
-    iterations: Newton steps at most. Importance sampling is right around any place near the modes.
+    start: what :func:`modes` gave at a theta nearby, whose modes are followed to this one, or where
+    Newton begins, (n, k); without it modes are looked for from all places that may have one.
     """
     model = model.sized(panel)
     nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):
-        first = None if start is None else start[block.subjects]
-        anchor = find_modes(model, theta, block, first, iterations)
-        cells = rule.count(model.k) * block.mask.shape[1]
-        place = torch.arange(len(block.subjects)) // max(1, CACHED // cells)
-        for number in range(int(place[-1]) + 1):
-            part = place == number
-            own = block.some(part)
-            at = Anchor(*(held[part] for held in anchor))
-            pieces.append((own, at, nodes.rows(own.subjects)))
-    return Frozen(model, tuple(pieces), panel.n)
+        found = _around(model, theta, block, rule, start)
+        few = max(1, CACHED // (rule.count(model.k) * block.mask.shape[1]))
+        kinds = torch.stack([found.number, found.modes], dim=1)
+        for kind in kinds.unique(dim=0):
+            for who in torch.nonzero((kinds == kind).all(1))[:, 0].split(few):
+                part = torch.zeros(len(kinds), dtype=torch.bool)
+                part[who] = True
+                around = found.at(who, int(kind[0]))
+                pieces.append(_piece(rule, block.some(part), around, nodes))
+    return Frozen(model, rule, tuple(pieces), panel.n)
 
 
-def modes(frozen: Frozen) -> Tensor:
-    """Posterior modes of all subjects, (n, k)."""
-    out = torch.zeros(frozen.n, frozen.model.k, dtype=torch.float64)
-    for block, anchor, _ in frozen.pieces:
-        out[block.subjects] = anchor.mode
-    return out
+def _around(
+    model: Model, theta: Theta, block: Block, rule: NodeRule, start: Tensor | Components | None
+) -> Components:
+    """The components that nodes of a rule are placed around."""
+    if isinstance(start, Components):
+        near = start.at(block.subjects, None if rule.several else 1)
+        return near.followed(model, theta, block)
+    if start is None and rule.several:
+        return find_components(model, theta, block)
+    first = None if start is None else start[block.subjects]
+    return Components.single(find_modes(model, theta, block, first))
+
+
+def _piece(rule: NodeRule, block: Block, around: Components, nodes: Nodes) -> Piece:
+    own = nodes.rows(block.subjects)
+    if len(around.mass) > 1:
+        own = Nodes(own.e, own.log_weight + rule.log_base(own.e))
+    return Piece(block, around, own, shared_out(around.mass, len(own.e)))
+
+
+def modes(frozen: Frozen) -> Components:
+    """The modes of all subjects and what else nodes are around: a start for :func:`freeze`."""
+    return Components.of_all([(piece.block.subjects, piece.around) for piece in frozen.pieces])
 
 
 # -- scores --------------------------------------------------------------------------------------

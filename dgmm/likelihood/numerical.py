@@ -24,6 +24,7 @@ from dgmm.numerics.ascent import whitening
 from dgmm.numerics.hessian import STEP, Curvature, short_steps, whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
+from dgmm.posterior.several import Components
 from dgmm.runtime.progress import Progress
 
 __all__ = [
@@ -38,6 +39,10 @@ __all__ = [
 
 PREDICTION_DRAWS = 256
 """Draws per subject of the posterior behind a prediction."""
+
+
+TIE = 1e-6
+"""Log-likelihood by which one maximum must be above another to be preferred."""
 
 
 SCORE_STEP = 1e-3
@@ -115,7 +120,11 @@ class Numerical(Likelihood):
             self.polished(self._nearer(theta), verbose=verbose, tolerance=tolerance)
             for theta in self.model.starts(start())
         ]
-        return self.concluded(max(reached, key=lambda one: one.path[-1]))
+        top = max(one.path[-1] for one in reached)
+        # of maxima that rounding tells apart the first: threads add up in another order
+        return self.concluded(
+            next((one for one in reached if one.path[-1] > top - TIE), reached[0])
+        )
 
     def _nearer(self, theta: Theta) -> Theta:
         """The maximum of Laplace's approximation where its derivatives are closed.
@@ -300,7 +309,7 @@ class Sampled(Numerical):
         """l_i by every one of some independent scrambles, (replicates, n)."""
         return self._table(theta)
 
-    def _table(self, theta: Theta, start: Tensor | None = None) -> Tensor:
+    def _table(self, theta: Theta, start: Components | None = None) -> Tensor:
         keys = self.observed.keys if self.keyed else None
         integration = self.integration
         return independent_likelihoods(
@@ -347,7 +356,7 @@ def independent_likelihoods(
     rule: NodeRule,
     replicates: int,
     seed: int,
-    start: Tensor | None = None,
+    start: Components | None = None,
     keys: Sequence[int] | None = None,
 ) -> Tensor:
     """l_i by every one of some independent scrambles, (replicates, n)."""

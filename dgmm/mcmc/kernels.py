@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Proposal", "State", "independence", "random_walk", "tune"]
+__all__ = ["Independent", "Proposal", "State", "independence", "random_walk", "tune"]
 
 ACCEPTANCE = 0.3
 """Aim of the random walk: best between 0.44 (one dimension) and 0.23 (many)."""
@@ -31,6 +31,16 @@ class State(NamedTuple):
 
     x: Tensor  # (C, n, k)
     log_density: Tensor  # (C, n)
+
+
+class Independent(Protocol):
+    """A density for every target that proposes without looking at the state."""
+
+    def draw(self, chains: int, generator: torch.Generator) -> Tensor:
+        """Independent draws, (C, n, k)."""
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Its log density at x (C, n, k) less a constant of each target, (C, n)."""
 
 
 class Proposal(NamedTuple):
@@ -60,7 +70,7 @@ class Proposal(NamedTuple):
 
 
 def independence(
-    state: State, log_density: LogDensity, proposal: Proposal, generator: torch.Generator
+    state: State, log_density: LogDensity, proposal: Independent, generator: torch.Generator
 ) -> tuple[State, Tensor]:
     """One step from a proposal that does not depend on the state; who accepted, (C, n) bool."""
     x = proposal.draw(len(state.x), generator)

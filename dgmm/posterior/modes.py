@@ -11,7 +11,20 @@ from dgmm.model import Fixed, Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 
-__all__ = ["Anchor", "Moments", "factor_root", "find_modes", "moments", "tracked"]
+__all__ = [
+    "Anchor",
+    "Climb",
+    "Moments",
+    "anchored",
+    "by_height",
+    "climb",
+    "factor_root",
+    "find_modes",
+    "moments",
+    "score",
+    "tracked",
+    "trials",
+]
 
 LARGEST_STEP = 3.0
 """Longest Newton step, in prior standard deviations."""
@@ -22,15 +35,34 @@ ITERATIONS = 60
 TRIAL = 5
 """Newton steps from every place where a mode may be, before the best is followed to the end."""
 
+TIE = 1e-6
+"""Difference of heights that rounding may make: of two such places the first is taken."""
+
 
 class Anchor(NamedTuple):
-    """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1."""
+    """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1.
+
+    Other places of high density are anchors too, those whose slope is not zero.
+    """
 
     mode: Tensor  # (n, k)
     covariance: Tensor  # (n, k, k)
     root: Tensor  # (n, k, k), root root' = covariance
     log_det_root: Tensor  # (n,)
     decrement: Tensor  # (n,) Newton decrement that was left
+    slope: Tensor  # (n, k) d log p(y_i, b) / d b at a_i that is not followed; 0 at a mode
+
+    def at(self, which: int | Tensor | tuple[Tensor, ...]) -> Anchor:
+        """The anchor of some subjects, or of one component where there are several."""
+        return Anchor(*(part[which] for part in self))
+
+
+class Climb(NamedTuple):
+    """Where Newton ended, from one place or, with a leading axis, from several."""
+
+    b: Tensor  # (n, k)
+    height: Tensor  # (n,) log p(y, b); -inf where the precision was not finite
+    decrement: Tensor  # (n,) Newton decrement before the last step
 
 
 class Moments(NamedTuple):
@@ -41,10 +73,10 @@ class Moments(NamedTuple):
     effective: Tensor  # (n,)
 
 
-def _score(
-    model: Model, ready: Theta, b: Tensor, block: Block, fixed: Fixed, graph: bool
+def score(
+    model: Model, ready: Theta, b: Tensor, block: Block, fixed: Fixed, graph: bool = False
 ) -> Tensor:
-    """d log p(y, b) / d b, (n, k)."""
+    """d log p(y, b) / d b at b (..., n, k)."""
     point = b.detach().requires_grad_()
     with torch.enable_grad():
         value = model.log_joint(ready, point, block, fixed).sum()
@@ -66,20 +98,45 @@ def find_modes(
     where the latent structures may have several modes at the best of several places.
     """
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
-    n = len(block.subjects)
-    b = _best_place(model, theta, ready, block) if start is None else start.detach().clone()
     with torch.no_grad():
-        whole = model.fixed(ready, block)
-        height = model.log_joint(ready, b, block, whole)
-    decrement = torch.full((n,), torch.inf, dtype=torch.float64)
-    at, part, fixed = torch.arange(n), block, whole  # the subjects that still move
+        fixed = model.fixed(ready, block)
+    if start is None:
+        tried = trials(model, ready, block, fixed)
+        start = tried.b[by_height(tried.height)[0], torch.arange(len(block.subjects))]
+    found = climb(model, ready, block, fixed, start, iterations, tolerance)
+    return anchored(model, ready, block, fixed, found)
+
+
+def climb(
+    model: Model,
+    ready: Theta,
+    block: Block,
+    fixed: Fixed,
+    start: Tensor,
+    iterations: int = 60,
+    tolerance: float = 1e-12,
+) -> Climb:
+    """:func:`find_modes` without what is made of the mode; ``fixed`` is mu1 of the rows."""
+    b = start.detach().clone()
+    with torch.no_grad():
+        height = model.log_joint(ready, b, block, fixed)
+        height = torch.where(torch.isnan(height), -torch.inf, height)
+    decrement = torch.full((len(b),), torch.inf, dtype=torch.float64)
+    at, part = torch.arange(len(b)), block  # the subjects that still move
     for _ in range(iterations):
+        if not len(at):
+            break
         here = b[at]
-        gradient = _score(model, ready, here, part, fixed, graph=False)
+        gradient = score(model, ready, here, part, fixed, graph=False)
         with torch.no_grad():
-            factor = torch.linalg.cholesky(model.precision(ready, here, part, fixed))
+            factor, failed = torch.linalg.cholesky_ex(model.precision(ready, here, part, fixed))
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
             left = (gradient * step).sum(-1)
+            lost = (failed > 0) | ~torch.isfinite(left)
+            if bool(lost.any()):
+                height[at[lost]] = -torch.inf
+                at, part, fixed = at[~lost], part.some(~lost), tuple(f[~lost] for f in fixed)
+                here, step, left = here[~lost], step[~lost], left[~lost]
             decrement[at] = left
             if bool((left < tolerance).all()):
                 break
@@ -88,27 +145,31 @@ def find_modes(
             going = (left >= tolerance) & ((b[at] - here).abs() > 1e-13).any(-1)
             if not bool(going.all()):
                 at, part, fixed = at[going], part.some(going), tuple(f[going] for f in fixed)
-            if not len(at):
-                break
+    return Climb(b, height, decrement)
+
+
+def anchored(model: Model, ready: Theta, block: Block, fixed: Fixed, found: Climb) -> Anchor:
+    """The normal approximation where Newton ended."""
     with torch.no_grad():
-        root, log_det = factor_root(model.precision(ready, b, block, whole))
-    return Anchor(b, root @ root.mT, root, log_det, decrement)
+        root, log_det = factor_root(model.precision(ready, found.b, block, fixed))
+    still = torch.zeros_like(found.b)
+    return Anchor(found.b, root @ root.mT, root, log_det, found.decrement, still)
 
 
-def _best_place(model: Model, theta: Theta, ready: Theta, block: Block) -> Tensor:
-    """Where to begin, (n, k): of a few Newton steps from every place, those that lead highest."""
+def trials(model: Model, ready: Theta, block: Block, fixed: Fixed) -> Climb:
+    """A few steps from every place where a mode may be; with one place that place itself."""
     n, places = len(block.subjects), model.candidate_modes(ready)
-    best = places[0].expand(n, model.k).clone()
-    if len(places) == 1:
-        return best
-    top = torch.full((n,), -torch.inf, dtype=torch.float64)
-    for place in places:
-        there = find_modes(model, theta, block, place.expand(n, model.k), TRIAL).mode
-        with torch.no_grad():
-            height = model.log_joint(ready, there, block)
-        higher = height > top
-        best[higher], top[higher] = there[higher], height[higher]
-    return best
+    starts = [place.expand(n, model.k) for place in places]
+    if len(starts) == 1:
+        return Climb(torch.stack(starts), *torch.zeros(2, 1, n, dtype=torch.float64))
+    found = [climb(model, ready, block, fixed, start, TRIAL) for start in starts]
+    return Climb(*(torch.stack(part) for part in zip(*found, strict=True)))
+
+
+def by_height(height: Tensor) -> Tensor:
+    """The order of places (c, n) from the highest down, the earlier first in a tie, (c, n)."""
+    first = TIE * torch.arange(len(height), dtype=height.dtype)[:, None]
+    return (height - first).argsort(dim=0, descending=True, stable=True)
 
 
 def _line_search(
@@ -148,15 +209,16 @@ def tracked(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """m_i(theta), R_i(theta) and log |R_i|: the Gaussian that follows theta from a fixed anchor.
 
-    P_i(theta) = I + J'W J at a_i,   m_i = a_i + P_i^-1 d log p(y_i, b; theta) / d b at a_i,
+    P_i(theta) = I + J'W J,   m_i = a_i + P_i^-1 {d log p(y_i, b; theta) / d b - g_i},   b = a_i,
 
-    all differentiable in theta. For a linear Gaussian model this is the posterior at every theta,
-    so the marginal likelihood has an exact gradient whatever the nodes.
+    g_i the slope there at the theta of the anchor, 0 at a mode; all differentiable in theta, and
+    for anchors with a leading axis too. For a linear Gaussian model this is the posterior at every
+    theta, so the marginal likelihood has an exact gradient whatever the nodes.
     """
     fixed = model.fixed(ready, block) if fixed is None else fixed
-    gradient = _score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
+    gradient = score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
     root, log_det = factor_root(model.precision(ready, anchor.mode, block, fixed))
-    step = torch.einsum("nab,ncb,nc->na", root, root, gradient)
+    step = torch.einsum("...ab,...cb,...c->...a", root, root, gradient - anchor.slope)
     return anchor.mode + step, root, log_det
 
 

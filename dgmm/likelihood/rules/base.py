@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
+from dgmm.model import log_prior
 from dgmm.numerics.quadrature import Nodes
 
 __all__ = ["NodeRule"]
@@ -18,6 +20,9 @@ class NodeRule(ABC):
 
     name: ClassVar[str]
 
+    several: ClassVar[bool] = False
+    """Nodes are draws, which several modes of b | y may share; else all are around the highest."""
+
     @abstractmethod
     def nodes(
         self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
@@ -27,6 +32,10 @@ class NodeRule(ABC):
     @abstractmethod
     def count(self, k: int) -> int:
         """Nodes per subject."""
+
+    def log_base(self, e: Tensor) -> Tensor:
+        """Log of the base density at e (..., k), (...): N(0, I) unless a rule has another."""
+        return log_prior(e)
 
     def longer(self, k: int) -> NodeRule | None:
         """The next more accurate rule by which the error of this one is known, None without one."""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dgmm.likelihood.rules.base import NodeRule
-from dgmm.numerics.quadrature import Nodes, sobol_t
+from dgmm.numerics.quadrature import Nodes, log_t, sobol_t
 
 __all__ = ["Importance"]
 
@@ -24,6 +25,7 @@ class Importance(NodeRule):
     df: float = 5.0
 
     name = "importance"
+    several = True
 
     def nodes(
         self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
@@ -32,6 +34,9 @@ class Importance(NodeRule):
 
     def count(self, k: int) -> int:
         return self.draws
+
+    def log_base(self, e: Tensor) -> Tensor:
+        return log_t(e, self.df)
 
     def describe(self, k: int) -> str:
         return f"importance sampling, {self.draws} quasi-random t({self.df:g}) draws per subject"
