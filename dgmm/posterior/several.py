@@ -95,6 +95,8 @@ class Components(NamedTuple):
 
     def followed(self, model: Model, theta: Theta, block: Block) -> Components:
         """The same at another theta: Newton goes from mode to mode, other places stay."""
+        if len(self.mass) == 1:
+            return Components.single(find_modes(model, theta, block, self.anchor.mode[0]))
         moved = Anchor(*(part.clone() for part in self.anchor))
         for number in range(int(self.modes.max())):
             who = self.modes > number
