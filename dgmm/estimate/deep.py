@@ -33,7 +33,7 @@ from dgmm.runtime.progress import Progress
 __all__ = ["cannot", "fit_deep", "polish_heads"]
 
 RISE, GRID = 8.0, 3.0
-"""Ratio of the first penalty that is compared to that under which learning begins, and of neighbours."""
+"""Ratio of the first penalty compared to that under which learning begins; of neighbours."""
 
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
@@ -93,17 +93,11 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     folds = Folds.deal(panel, below, request) if wanted else None
     walk = _walk(likelihood, classical, folds, own_request(request, 0))
     at = max(range(len(walk)), key=lambda j: _mean(walk[j].gain))
-    ladder = [
-        {name: one.learned.model.ridge_of(name) for name in _open(likelihood.model)}
-        for one in walk[at : at + 1]
-    ]
+    chosen = {name: walk[at].learned.model.ridge_of(name) for name in _open(likelihood.model)}
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
-        if number == 0:
-            learned = walk[at].learned
-        else:
-            learned = _follow(likelihood, classical, ladder, own)
+        learned = walk[at].learned if number == 0 else _other(likelihood, classical, chosen, own)
         if request.missing == "saem":
             learned = with_completed(learned, panel, own)
         return _finished(likelihood, learned, request)
@@ -187,18 +181,13 @@ def _mean(gain: Tensor | None) -> float:
     return 0.0 if gain is None else float(gain.mean())
 
 
-def _follow(
-    likelihood: Likelihood,
-    below: Estimate,
-    ladder: list[dict[str, float]],
-    request: Request,
+def _other(
+    likelihood: Likelihood, below: Estimate, chosen: dict[str, float], request: Request
 ) -> Learned:
-    """Another start under the penalties that the first has gone through."""
+    """Another start under the penalties that were chosen with the first."""
     panel, rule = likelihood.panel, _rule(likelihood)
     state = kindle(tied_start(likelihood.model, panel, below, request), panel, request, rule)
-    for kappa in ladder:
-        state = follow(state.under(kappa), panel, request, rule)
-    return state
+    return follow(state.under(chosen), panel, request, rule)
 
 
 # -- the maximum ---------------------------------------------------------------------------------

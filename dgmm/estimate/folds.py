@@ -2,13 +2,13 @@
 
     gain_i = log p(y_i; deep fit without the fold of i) - log p(y_i; nested fit without it)
 
-The deep fit without a fold f goes on from theta-hat of all subjects; penalties and start are those of
-all subjects. To compare penalties one Newton step is enough,
+The deep fit without a fold f goes on from theta-hat of all subjects; penalties and start are those
+of all subjects. To compare penalties one Newton step is enough,
 
     theta-hat - (M - sum_f s_i s_i')^-1 sum_f s_i,
 
-the infinitesimal jackknife of a fold; the gain that is reported comes from fits brought to their own
-maximum.
+the infinitesimal jackknife of a fold; the gain that is reported comes from fits brought near their
+own maximum.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How neural random effects learn: on the marginal likelihood, or on a bound of it.
 
-method   | what is maximised over theta                          | q(b | y) meanwhile
-"ml"     | l(theta) - ridge, quasi-random nodes around the modes | none; an encoder is trained afterwards
-"vae"    | ELBO(theta, phi) - ridge                              | the encoder phi, together with theta
-"vb"     | ELBO(theta, q) - ridge                                | normal, by Newton steps; encoder after
+method   | maximised over theta       | q(b | y) meanwhile
+"ml"     | l(theta) - ridge           | none: quasi-random nodes; an encoder is trained afterwards
+"vae"    | ELBO(theta, phi) - ridge   | the encoder phi, together with theta
+"vb"     | ELBO(theta, q) - ridge     | normal, by Newton steps; an encoder is trained afterwards
 
 The last two learn in mini-batches of subjects by Adam.
 """
@@ -33,7 +33,7 @@ from dgmm.variational.training import Trace, train
 __all__ = ["Learned", "follow", "kindle", "tied_start", "with_completed"]
 
 KINDLED = Climb(most_draws=32, rounds=4, evaluations=15)
-"""From the nested model, under a small penalty, into the basin of a maximum that differs from it."""
+"""From the nested model, under a small penalty, to where a maximum differs from it."""
 
 FOLLOWED = Climb(most_draws=64, rounds=3, evaluations=30, tolerance=0.2, expected=True)
 """To near the maximum under a penalty."""
@@ -87,7 +87,7 @@ def kindle(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
 
 
 def follow(state: Learned, panel: Panel, request: Request, rule: NodeRule | None) -> Learned:
-    """Go to near the maximum under the penalties of a state; those of fixed networks by evidence."""
+    """Go near the maximum under the penalties of a state; those of fixed networks by evidence."""
     observed = panel.observed_rows()
     if request.method != "ml":
         state = _on_bound(state, panel, request, share=FURTHER_SHARE, anneal=False)

@@ -3,18 +3,17 @@
 Networks on the fixed side only: F is the Gauss-Newton form of the observed information (see
 :mod:`dgmm.information.linearised`). S is 1 on layers w, 0 elsewhere.
 
-With neural random effects the linear coefficients (r: beta and skips) and the rest (w: networks, Lambda
-of all terms, extra parameters) are treated apart. Rows of the observed information,
+With neural random effects the linear coefficients (r: beta and skips) and the rest (w: networks,
+Lambda of all terms, extra parameters) are treated apart. The observed information about r, by
+central differences of the score at frozen nodes, meets the expected information of the rest,
+F = sum_i s_i s_i' of outcomes simulated from the fit, which is definite wherever the fit stands:
 
-    I_r. = - d^2 l / d r d theta,     by central differences of the score at frozen nodes,
-
-meet the expected information of the rest, I_ww = sum_i s_i s_i' + kappa of outcomes simulated from
-the fit, which is definite wherever the fit stands:
-
-    var(r) = [ I_rr - I_rw I_ww^-1 I_wr ]^-1,     var(w) = I_ww^-1 + G var(r) G',  G = I_ww^-1 I_wr
+    var(r) = [ I_rr - F_rw (F_ww + kappa)^-1 F_wr ]^-1,
+    var(w) = (F_ww + kappa)^-1 + G var(r) G',     G = (F_ww + kappa)^-1 F_wr.
 
 What is taken off I_rr is not negative, so that no standard error is smaller than with all networks
-known. Where var(r) is not positive definite, the form of F that always is takes the place of I.
+known. The observed cross terms I_rw would be mostly noise, of the order of edf / n: their mean
+under the model is F_rw. Where var(r) is not positive definite, F_rr takes the place of I_rr.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from dgmm.information.sandwich import reported_scores
 from dgmm.likelihood import Frozen, Point
 from dgmm.likelihood.polish import kappa_vector
 from dgmm.model import Model
+from dgmm.numerics.hessian import Curvature, central_jacobian
 from dgmm.parameters import Packing, Theta
 from dgmm.penalised.marginal import Metric, simulated_scores
 
@@ -48,7 +48,7 @@ __all__ = [
 FEWEST_SIMULATED = 3000
 """Subjects whose simulated outcomes the expected information is made of, at least."""
 
-ROW_STEP = 0.1
+DIFFERENCE = 0.1
 """Step of the central differences, in standard errors."""
 
 
@@ -130,15 +130,13 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
     model, observed = done.model, done.observed
     direct = direct_packing(model)
     r, P = positions(model, direct).numpy(), model.packing.size
-    frozen = freeze_at(done, done.theta, observed, seed, max(32, draws // 16))
+    frozen = freeze_at(done, done.theta, observed, seed, max(32, draws // 8))
     simulated = simulated_scores(model, done.theta, observed, seed, subjects=FEWEST_SIMULATED)
     expected = Metric.of(simulated, kappa_vector(model, model.packing))
-    F = (simulated.T @ simulated).numpy()
-    definite = F + torch.diag(expected.root.square()).numpy()
-    matrix, rows = definite.copy(), _curvature_rows(frozen, done.theta, direct, definite)
-    matrix[r], matrix[:, r] = rows, rows.T
-    own = rows[:, r]
-    matrix[np.ix_(r, r)] = 0.5 * (own + own.T)
+    definite = (simulated.T @ simulated + torch.diag(expected.root.square())).numpy()
+    own = _curvature(frozen, done.theta, direct, definite[np.ix_(r, r)])
+    matrix = definite.copy()
+    matrix[np.ix_(r, r)] = -own.matrix
     rest = np.ones(P, dtype=bool)
     rest[r] = False
     return NetworkInformation(
@@ -152,7 +150,7 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
         None,
         lambda: frozen.scores(done.theta).numpy(),
         _effective(model, expected),
-        float(np.abs(own - own.T).max() / np.abs(own).max()),
+        own.asymmetry,
         "observed information (central differences of the score at frozen nodes), "
         "random networks integrated out by F + kappa S",
         "expected information F + kappa S",
@@ -165,29 +163,19 @@ def direct_packing(model: Model) -> Packing:
     return model.packing.only(names)
 
 
-def _curvature_rows(
-    frozen: Frozen, theta: Theta, direct: Packing, definite: np.ndarray
-) -> np.ndarray:
-    """Rows of minus the Hessian of l, (r, P), by central differences of its gradient.
+def _curvature(frozen: Frozen, theta: Theta, direct: Packing, expected: np.ndarray) -> Curvature:
+    """The Hessian of l in some parameters by central differences of its gradient.
 
-    The steps are a share of the standard errors that the expected information gives.
+    The steps are a share of the standard errors that the ``expected`` information gives.
     """
-    model = frozen.model
-    at = positions(model, direct).numpy()
-    inverse = np.linalg.inv(definite[np.ix_(at, at)])
-    x = direct.pack(theta).detach()
 
-    def gradient(vector: Tensor) -> np.ndarray:
-        moved = {**theta, **direct.unpack(vector)}
-        found: np.ndarray = model.packing.pack(frozen.value_and_gradient(moved)[1]).numpy()
-        return found
+    def gradient(vector: np.ndarray) -> np.ndarray:
+        moved = {**theta, **direct.unpack(torch.from_numpy(vector))}
+        return direct.pack(frozen.value_and_gradient(moved, direct.shapes)[1]).numpy()
 
-    rows = []
-    for j, h in enumerate(ROW_STEP * np.sqrt(np.diag(inverse))):
-        unit = torch.zeros_like(x)
-        unit[j] = h
-        rows.append((gradient(x - unit) - gradient(x + unit)) / (2 * h))
-    return np.array(rows)
+    x = direct.pack(theta).detach().numpy()
+    step = DIFFERENCE * np.sqrt(np.diag(np.linalg.inv(expected)))
+    return central_jacobian(gradient, x, step)
 
 
 def _effective(model: Model, expected: Metric) -> dict[str, float]:

@@ -29,7 +29,7 @@ from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.mixture import Mixture, component_of, shared_out
-from dgmm.posterior.modes import factor_root, find_modes, tracked
+from dgmm.posterior.modes import ITERATIONS, factor_root, find_modes, tracked
 from dgmm.posterior.proposal import find_components
 from dgmm.posterior.several import Components
 
@@ -199,17 +199,19 @@ def freeze(
     rng: np.random.Generator,
     start: Tensor | Components | None = None,
     keys: Sequence[int] | None = None,
+    iterations: int = ITERATIONS,
 ) -> Frozen:
     """Anchor the nodes of a rule at the modes of b | y.
 
     start: what :func:`modes` gave at a theta nearby, whose modes are followed to this one, or where
     Newton begins, (n, k); without it modes are looked for from all places that may have one.
+    iterations: Newton steps at most from a start; nodes are right around any place near the modes.
     """
     model = model.sized(panel)
     nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):
-        found = _around(model, theta, block, rule, start)
+        found = _around(model, theta, block, rule, start, iterations)
         few = max(1, CACHED // (rule.count(model.k) * block.mask.shape[1]))
         kinds = torch.stack([found.number, found.modes], dim=1)
         for kind in kinds.unique(dim=0):
@@ -222,16 +224,21 @@ def freeze(
 
 
 def _around(
-    model: Model, theta: Theta, block: Block, rule: NodeRule, start: Tensor | Components | None
+    model: Model,
+    theta: Theta,
+    block: Block,
+    rule: NodeRule,
+    start: Tensor | Components | None,
+    iterations: int,
 ) -> Components:
     """The components that nodes of a rule are placed around."""
     if isinstance(start, Components):
         near = start.at(block.subjects, None if rule.several else 1)
-        return near.followed(model, theta, block)
+        return near.followed(model, theta, block, iterations)
     if start is None and rule.several:
         return find_components(model, theta, block)
     first = None if start is None else start[block.subjects]
-    return Components.single(find_modes(model, theta, block, first))
+    return Components.single(find_modes(model, theta, block, first, iterations))
 
 
 def _piece(rule: NodeRule, block: Block, around: Components, nodes: Nodes) -> Piece:

@@ -25,6 +25,7 @@ from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
+from dgmm.posterior.several import Components
 from dgmm.runtime.progress import Progress
 
 PROBE = 0.1
@@ -145,7 +146,7 @@ def polish(
     rounds: int = 12,
     tolerance: float = 3e-3,
     evaluations: int = 40,
-    start: Tensor | None = None,
+    start: Tensor | Components | None = None,
     progress: Progress | None = None,
 ) -> Polished:
     """Maximise over the ``free`` parameters (all by default); the same nodes in every round."""
@@ -155,7 +156,7 @@ def polish(
     weak = damping(packing)
     used = 0
 
-    def place(theta: Theta, start: Tensor | None) -> _Place:
+    def place(theta: Theta, start: Tensor | Components | None) -> _Place:
         """The nodes anchored at theta, with the metric there."""
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
         x, surface = packing.pack(theta).numpy(), Surface(frozen, theta, packing, kappa.numpy())

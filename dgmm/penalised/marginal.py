@@ -31,13 +31,14 @@ from dgmm.model.simulation import simulate_panel
 from dgmm.numerics.lowrank import LowRank
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
+from dgmm.posterior.several import Components
 from dgmm.runtime.progress import Progress
 
 __all__ = ["Climb", "Metric", "Top", "climb", "node_error", "simulated_scores"]
 
 LEAST = 1e-3
-"""Share of its own information that a parameter without a penalty has for one: rotations of b change
-nothing, and would get unbounded steps."""
+"""Share of its own information that a parameter without a penalty has for one: rotations of b
+change nothing, and would get unbounded steps."""
 
 SIMULATED = 1200
 """Subjects, at least, whose simulated outcomes stand for the expected information."""
@@ -127,7 +128,7 @@ def climb(
     how: Climb,
     *,
     rule: NodeRule | None = None,
-    start: Tensor | None = None,
+    start: Tensor | Components | None = None,
     progress: Progress | None = None,
 ) -> Top:
     """Maximise over all of theta; the ridge is that of the model.
@@ -191,16 +192,17 @@ def _round(
     surface: Surface, x: Tensor, metric: Metric, how: Climb
 ) -> tuple[Tensor, float, float, int]:
     """The end of L-BFGS on a surface: theta, its value, the decrement there, evaluations."""
-    best, last = [-math.inf, x, math.inf], math.inf
+    best: tuple[float, Tensor, float] = (-math.inf, x, math.inf)
+    last = math.inf
 
     def whitened(z: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal last
+        nonlocal best, last
         there = x + metric.back(torch.from_numpy(z))
         value, slope = surface(there.numpy())
         turned = metric.slope(torch.from_numpy(slope))
         last = float(turned.norm())
         if -value > best[0]:
-            best[:] = [-value, there, last]
+            best = (-value, there, last)
         return value, turned.numpy()
 
     def near(_: np.ndarray) -> None:
@@ -215,7 +217,8 @@ def _round(
         callback=near,
         options={"maxfun": how.evaluations, "gtol": 0.0, "ftol": 1e-15, "maxcor": MEMORY},
     )
-    return best[1], best[0], best[2], int(found.nfev)
+    value, there, decrement = best[0], best[1], best[2]
+    return there, value, decrement, int(found.nfev)
 
 
 def _scores(frozen: Frozen, theta: Theta, panel: Panel, seed: int, expected: bool) -> Tensor:

@@ -18,6 +18,7 @@ from dgmm.model import Fixed, Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import (
+    ITERATIONS,
     Anchor,
     Climb,
     anchored,
@@ -93,15 +94,18 @@ class Components(NamedTuple):
         mass = self.mass[:most, which]
         return Components(anchor, mass / mass.sum(0), self.modes[which].clamp(max=len(mass)))
 
-    def followed(self, model: Model, theta: Theta, block: Block) -> Components:
-        """The same at another theta: Newton goes from mode to mode, other places stay."""
+    def followed(
+        self, model: Model, theta: Theta, block: Block, iterations: int = ITERATIONS
+    ) -> Components:
+        """The components at another theta: Newton goes from mode to mode, other places stay."""
         if len(self.mass) == 1:
-            return Components.single(find_modes(model, theta, block, self.anchor.mode[0]))
+            start = self.anchor.mode[0]
+            return Components.single(find_modes(model, theta, block, start, iterations))
         moved = Anchor(*(part.clone() for part in self.anchor))
         for number in range(int(self.modes.max())):
             who = self.modes > number
             part = block if bool(who.all()) else block.some(who)
-            new = find_modes(model, theta, part, self.anchor.mode[number, who])
+            new = find_modes(model, theta, part, self.anchor.mode[number, who], iterations)
             for whole, own in zip(moved, new, strict=True):
                 whole[number, who] = own
         return self._replace(anchor=moved)

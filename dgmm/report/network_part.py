@@ -47,13 +47,11 @@ def _maximum(fit: Fitted) -> list[str]:
     done = fit.estimate
     lines = [f"Newton decrement {done.decrement:.2g} SE; seed {fit.call.seed}"]
     if done.node_error is not None:
-        most, mean = (
-            float(done.node_error.abs().max()),
-            float(done.node_error.square().mean().sqrt()),
-        )
+        error = done.node_error
+        most, mean = float(error.abs().max()), float(error.square().mean().sqrt())
         text = (
-            f"Monte Carlo error of the linear coefficients: {mean:.2f} SE, {most:.2f} at most (other "
-            "draws would move them by so much; control polish_draws)"
+            f"Monte Carlo error of the linear coefficients: {mean:.2f} SE, {most:.2f} at most "
+            "(other draws would move them by so much; control polish_draws)"
         )
         lines.append(wrap(text, "   "))
     return lines

@@ -63,11 +63,12 @@ def glance(fit: Fitted) -> pd.DataFrame:
     """One row that says how a fit stands, for tables of many fits.
 
     Returns:
-        A frame with one row: ``nobs``, ``groups`` (subjects, or levels of the first factor), ``df``,
-        ``logLik`` and its ``mc_error``, ``AIC``, ``BIC``, ``sigma`` (missing where the family has
-        none), ``method``, ``likelihood``, ``converged``; ``decrement`` (Newton decrement, in
-        standard errors) and, where the maximum was found by Monte Carlo, ``node_error``: how far a
-        linear coefficient would move under other draws, at most, in standard errors.
+        A frame with one row: ``nobs``, ``groups`` (subjects, or levels of the first factor),
+        ``df``, ``logLik`` and its ``mc_error``, ``AIC``, ``BIC``, ``sigma`` (missing where
+        dispersion= models it), ``method``, ``likelihood``, ``converged``; ``decrement`` (Newton
+        decrement, in standard errors) and, where the maximum was found by Monte Carlo,
+        ``node_error``: how far a linear coefficient would move under other draws, at most, in
+        standard errors.
     """
     done = fit.estimate
     values = {
