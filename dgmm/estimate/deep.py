@@ -90,7 +90,7 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     below = Nested.of(nested, request, "auto")
     classical = below.fit()
     wanted = bool(_open(likelihood.model)) or request.control.holdout > 0
-    folds = Folds.deal(panel, below, request) if wanted else None
+    folds = Folds.deal(likelihood, below, classical, request) if wanted else None
     walk = _walk(likelihood, classical, folds, own_request(request, 0))
     at = max(range(len(walk)), key=lambda j: _mean(walk[j].gain))
     chosen = {name: walk[at].learned.model.ridge_of(name) for name in _open(likelihood.model)}

@@ -14,16 +14,16 @@ own maximum.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.estimate.nested import FEWEST, Nested
-from dgmm.estimate.records import Request
-from dgmm.likelihood import NodeRule
-from dgmm.likelihood.numerical import Sampled
+from dgmm.estimate.records import Estimate, Request
+from dgmm.likelihood import Likelihood, NodeRule, freeze
+from dgmm.likelihood.rules import AroundOne
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -44,14 +44,20 @@ DRAWS, SCRAMBLES = 128, 2
 class Folds:
     """Subjects with an outcome, dealt out once and for all."""
 
-    panel: Panel
+    likelihood: Likelihood  # of the deep model
     request: Request
     left: tuple[np.ndarray, ...]  # positions of the subjects of every fold
     plain: Tensor  # (n,) log score by the nested fit without the fold; NaN without an outcome
 
     @classmethod
-    def deal(cls, panel: Panel, below: Nested, request: Request) -> Folds | None:
-        """None where the subjects are too few to tell anything."""
+    def deal(
+        cls, likelihood: Likelihood, below: Nested, classical: Estimate, request: Request
+    ) -> Folds | None:
+        """None where the subjects are too few to tell anything.
+
+        classical: the nested fit to all subjects, where those without a fold begin.
+        """
+        panel = likelihood.panel
         seen = panel.subject[panel.observed].unique().numpy()
         if len(seen) < FEWEST:
             return None
@@ -60,10 +66,16 @@ class Folds:
         left = tuple(np.sort(part) for part in np.array_split(order, number))
         plain = torch.full((panel.n,), torch.nan, dtype=torch.float64)
         for part in left:
-            fitted = below.fit(np.setdiff1d(np.arange(panel.n), part))
+            kept = np.setdiff1d(np.arange(panel.n), part)
+            fitted = below.fit(kept, classical.theta)
             other = fitted.likelihood.on(below.panel.select(part)).by(seed=request.seed)
             plain[torch.from_numpy(part)] = other.each(fitted.theta).value
-        return cls(panel, request, left, plain)
+        return cls(likelihood, request, left, plain)
+
+    @property
+    def panel(self) -> Panel:
+        """All planned rows."""
+        return self.likelihood.panel
 
     def guess(self, model: Model, top: Top) -> Tensor:
         """The gain of every subject with an outcome, by one step from the fit to all of them."""
@@ -72,21 +84,29 @@ class Folds:
         for part in self.left:
             metric, total = top.metric.without(torch.from_numpy(part), self.panel.n)
             held.append(packing.unpack(x - metric.solve(total)))
-        return self._gain(model, held)
+        rule, scores = AroundOne(DRAWS * SCRAMBLES), []
+        for part, theta in zip(self.left, held, strict=True):
+            rng = np.random.default_rng([self.request.seed, 17])
+            frozen = freeze(model, theta, self._left_out(part), rule, rng)
+            scores.append(frozen.per_subject(theta))
+        return self._gain(scores)
 
     def gain(self, model: Model, theta: Theta, rule: NodeRule | None) -> Tensor:
         """The gain of every subject with an outcome, by fits without its fold."""
         held = []
         for part in self.left:
             kept = self.panel.select(np.setdiff1d(np.arange(self.panel.n), part)).observed_rows()
-            held.append(climb(model, theta, kept, self.request.seed, REFIT, rule=rule).theta)
-        return self._gain(model, held)
+            found = climb(model, theta, kept, self.request.seed, REFIT, rule=rule)
+            own = self.likelihood.under(model).on(self.panel.select(part))
+            held.append(own.by(draws=DRAWS, replicates=SCRAMBLES).each(found.theta).value)
+        return self._gain(held)
 
-    def _gain(self, model: Model, held: Sequence[Theta]) -> Tensor:
+    def _left_out(self, part: np.ndarray) -> Panel:
+        return self.panel.select(part).observed_rows()
+
+    def _gain(self, scores: Sequence[Tensor]) -> Tensor:
         score = torch.full_like(self.plain, torch.nan)
-        integration = replace(self.request.integration, draws=DRAWS, replicates=SCRAMBLES)
-        for part, theta in zip(self.left, held, strict=True):
-            other = self.panel.select(part).observed_rows()
-            score[torch.from_numpy(part)] = Sampled(model, other, integration).each(theta).value
+        for part, own in zip(self.left, scores, strict=True):
+            score[torch.from_numpy(part)] = own
         gain = score - self.plain
         return gain[~gain.isnan()]

@@ -15,6 +15,7 @@ from dgmm.estimate.records import Estimate, HeldOut, Request
 from dgmm.likelihood import Likelihood, choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
+from dgmm.parameters import Theta
 
 __all__ = ["Nested", "compare_held_out", "draw_held_out"]
 
@@ -43,14 +44,15 @@ class Nested:
         """All planned rows."""
         return self.likelihood.panel
 
-    def fit(self, subjects: np.ndarray | None = None) -> Estimate:
-        """Fit it to all subjects, or to those at some positions."""
+    def fit(self, subjects: np.ndarray | None = None, theta: Theta | None = None) -> Estimate:
+        """Fit it to all subjects, or to those at some positions, from ``theta`` if it is given."""
         if subjects is None:
             return fit_linear(self.likelihood, self.eta, self.request)
         inside = torch.zeros(self.panel.n, dtype=torch.bool)
         inside[torch.from_numpy(subjects)] = True
         eta = self.eta[inside[self.likelihood.observed.subject]]
-        return fit_linear(self.likelihood.on(self.panel.select(subjects)), eta, self.request)
+        some = self.likelihood.on(self.panel.select(subjects))
+        return fit_linear(some, eta, self.request, theta=theta)
 
 
 def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarray] | None:

@@ -19,7 +19,9 @@ from dgmm.panel import LatentRows
 __all__ = ["Neural"]
 
 HIDDEN, ACTIVATION = (16, 16), "softplus"
-MOST_DEFAULT_EFFECTS = 5
+MOST_DEFAULT_EFFECTS, WARPED_EFFECTS = 5, 3
+"""Dimension of b at most where it is not given; beside a warped curve the three of shift, stretch
+and size."""
 
 RIDGE, BESIDE = 1.0, 25.0
 """Penalty of the network before held-out subjects have spoken: alone, and beside a warped curve,
@@ -60,8 +62,9 @@ class Neural(Latent):
         term, options = block.term, block.term.options
         T = torch.from_numpy(block.columns.matrix)
         phi = torch.from_numpy((block.basis or block.columns).matrix)
-        k = options.get("latent") or min(T.shape[1], MOST_DEFAULT_EFFECTS)
         form, hidden = options.get("form", "coefficients"), options.get("hidden", HIDDEN)
+        most = WARPED_EFFECTS if form == "warped" else MOST_DEFAULT_EFFECTS
+        k = options.get("latent") or min(T.shape[1], most)
         if form != "dense":
             sizes = (k, *hidden, phi.shape[1])
             time = None if block.time is None else torch.from_numpy(block.time)

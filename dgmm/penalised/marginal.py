@@ -26,6 +26,7 @@ from torch import Tensor
 from dgmm.likelihood import Frozen, Importance, NodeRule, freeze
 from dgmm.likelihood.nodes import modes
 from dgmm.likelihood.polish import Polished, Surface, kappa_vector
+from dgmm.likelihood.rules import AroundOne
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
 from dgmm.numerics.lowrank import LowRank
@@ -142,7 +143,7 @@ def climb(
     reached = -math.inf
     number, decrement = 0, math.inf
     while True:
-        nodes = Importance(draws) if rule is None else rule
+        nodes = AroundOne(draws) if rule is None else rule
         rng, steps = np.random.default_rng(seed), APPROACH if start is None else FOLLOW
         frozen = freeze(model, theta, panel, nodes, rng, start, iterations=steps)
         surface = Surface(frozen, theta, packing, kappa.numpy())

@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmm.likelihood.rules.base import NodeRule
 from dgmm.numerics.quadrature import Nodes, log_t, sobol_t
 
-__all__ = ["Importance"]
+__all__ = ["AroundOne", "Importance"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,10 @@ class Importance(NodeRule):
 
     def describe(self, k: int) -> str:
         return f"importance sampling, {self.draws} quasi-random t({self.df:g}) draws per subject"
+
+
+@dataclass(frozen=True)
+class AroundOne(Importance):
+    """The draws around one mode of every subject: for searches, where nodes must be cheap."""
+
+    several = False
