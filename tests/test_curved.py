@@ -162,7 +162,7 @@ def test_the_vae_route_stays() -> None:
     )
     assert fit.estimate.encoder is not None
     assert fit.estimate.likelihood.word == "importance"
-    assert "fitted by a variational bound" in str(fit.summary())
+    assert "fitted by variational auto-encoder" in str(fit.summary())
 
 
 def test_predictions_save_and_load(deep, tmp_path) -> None:

@@ -12,16 +12,11 @@ from conftest import FAMILIES, FORMULAS, data, no_slopes
 from torch import Tensor
 
 from dgmm import Fit, mixed_model
-from dgmm.information import (
-    expected_information,
-    find_boundary,
-    information,
-    inverse_off,
-    linear_packing,
-    reported_packing,
-    rotations,
-)
-from dgmm.information.networks import _lost
+from dgmm.information import find_boundary, information, inverse_off, reported_packing
+from dgmm.information.networks import direct_packing, network_information
+from dgmm.information.observed import freeze_at
+from dgmm.information.records import positions
+from dgmm.numerics.hessian import central_jacobian
 from dgmm.parameters import part
 
 # -- boundaries ------------------------------------------------------------------------------------
@@ -152,19 +147,6 @@ def test_the_inverse_off_flat_directions() -> None:
     assert inverse_off(bad, flat) is None
 
 
-def test_rotations_leave_the_covariance_alone(deep: Fit) -> None:
-    done = deep.estimate
-    packing = linear_packing(done.model)
-    flat = rotations(done.model, done.theta, packing)
-    assert flat.shape == (packing.size, 3)
-    Lambda = done.theta["latent1.Lambda"]
-    for column in flat.T:
-        moved = packing.unpack(torch.from_numpy(column))
-        change = moved["latent1.Lambda"] @ Lambda.T
-        assert float((change + change.T).abs().max()) < 1e-12
-        assert float(moved["beta"].abs().max()) == 0
-
-
 def test_effective_degrees_of_freedom(deep: Fit, sleepstudy: Fit) -> None:
     assert deep.information is not None
     assert sleepstudy.information is not None
@@ -176,33 +158,65 @@ def test_effective_degrees_of_freedom(deep: Fit, sleepstudy: Fit) -> None:
     assert total == pytest.approx(deep.information.effective["latent1"] + linear, abs=0.05)
 
 
-def test_expected_information_of_a_linear_model(pbcseq: Fit) -> None:
-    done = pbcseq.estimate
-    found, _ = expected_information(done, seed=3)
-    model, p = done.model, len(done.model.names)
-    exact = model.basis.T @ torch.from_numpy(np.linalg.inv(pbcseq.vcov("gls").to_numpy()))
-    exact = exact @ model.basis
-    ratio = found[:p, :p].diagonal() / exact.diagonal()
-    # squared scores of 2 x 312 subjects, the rows of which differ in number
-    assert float((ratio - 1).abs().max()) < 4 * np.sqrt(3 / 624)
-    assert float(torch.linalg.eigvalsh(found)[0]) > 0
-    again, _ = expected_information(done, seed=3)
-    assert bool((again == found).all())
+@pytest.fixture(scope="module")
+def tiny() -> Fit:
+    """A network of 12 weights, at a maximum."""
+    text = "Reaction ~ Days + (dnn(ns(Days, 2), hidden=(3,), latent=2, ridge=2) | Subject)"
+    control = {"epochs": 5, "holdout": 0.0}
+    return mixed_model(text, data("sleepstudy"), starts=1, control=control, verbose=0)
 
 
-def test_what_the_scores_of_many_weights_take_by_chance_is_put_back() -> None:
-    """Scores of two parameters, independent of those of 150 weights: nothing is lost but chance."""
-    rng, m, kappa = np.random.default_rng(2), 400, np.append(np.zeros(2), np.full(150, 30.0))
-    layers, found = kappa > 0, []
-    for _ in range(40):
-        scores = rng.normal(size=(m, 152))
-        info = scores.T @ scores / m * 400 + np.diag(kappa)
-        lost = _lost(info, kappa, layers, m)
-        left = info[:2, :2] - info[:2, 2:] @ np.linalg.solve(info[2:, 2:], info[2:, :2])
-        found.append([np.diag(left).mean(), np.diag(left + lost[:2, :2]).mean()])
-    raw, corrected = np.mean(found, axis=0) / 400
-    assert raw < 0.75
-    assert corrected == pytest.approx(1.0, abs=0.05)
+def test_rows_of_the_observed_information_are_those_of_the_whole_hessian(tiny: Fit) -> None:
+    done, packing = tiny.estimate, tiny.estimate.model.packing
+    found = network_information(done, 0, 1024)
+    frozen = freeze_at(done, done.theta, done.observed, 0, 64)
+
+    def slope(v: np.ndarray) -> np.ndarray:
+        theta = packing.unpack(torch.from_numpy(v))
+        gradient: np.ndarray = packing.pack(frozen.value_and_gradient(theta)[1]).numpy()
+        return gradient
+
+    x = packing.pack(done.theta).numpy()
+    whole = -central_jacobian(slope, x, np.full(len(x), 1e-4)).matrix
+    r = positions(done.model, direct_packing(done.model)).numpy()
+    assert len(r) == 2
+    scale = np.sqrt(np.outer(np.diag(found.matrix)[r], np.diag(found.definite)))
+    np.testing.assert_allclose(found.matrix[r] / scale, whole[r] / scale, atol=1e-3)
+    np.testing.assert_allclose(found.matrix, found.matrix.T, rtol=1e-9, atol=1e-9)
+    rest = np.setdiff1d(np.arange(len(x)), r)
+    kept = np.ix_(rest, rest)
+    np.testing.assert_array_equal(found.matrix[kept], found.definite[kept])
+    assert np.linalg.eigvalsh(found.definite)[0] > 0
+
+
+def test_a_silent_network_leaves_the_errors_of_the_nested_model() -> None:
+    """Under a huge penalty the model is the classical one, and so are its standard errors."""
+    text = "Reaction ~ Days + ({} | Subject)"
+    plain = mixed_model(text.format("ns(Days, 2)"), data("sleepstudy"), verbose=0)
+    fit = mixed_model(
+        text.format("dnn(ns(Days, 2), hidden=(3,), ridge=1e6)"),
+        data("sleepstudy"),
+        starts=1,
+        control={"epochs": 5, "holdout": 0.0},
+        verbose=0,
+    )
+    assert float(fit.loglik()) == pytest.approx(float(plain.loglik()), abs=0.01)
+    np.testing.assert_allclose(fit.std_errors(), plain.std_errors(), rtol=5e-3)
+    assert (fit.std_errors() > np.sqrt(np.diag(plain.vcov("gls")))).all()
+
+
+def test_weights_known_would_leave_no_larger_errors(tiny: Fit, deep: Fit) -> None:
+    for fit in (tiny, deep):
+        assert fit.information is not None
+        assert fit.information.joint is not None
+        done = fit.estimate
+        r = positions(done.model, direct_packing(done.model)).numpy()
+        control = fit.request.control
+        found = network_information(done, fit.request.seed, control.hessian_draws)
+        known = np.linalg.inv(found.matrix[np.ix_(r, r)])
+        joint = fit.information.joint.vcov.numpy()[np.ix_(r, r)]
+        assert np.linalg.eigvalsh(joint - known)[0] > -1e-10 * np.trace(known)
+        assert (np.diag(joint) > 1.0001 * np.diag(known)).all()
 
 
 # -- failure ---------------------------------------------------------------------------------------

@@ -141,7 +141,6 @@ class PolishOptions(_Options):
     polish: bool = True
     tolerance: float = _between(0.01, 0.0, 1.0)
     polish_draws: int = _whole(128, 8)
-    polish_weights: int = _whole(0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,9 +233,6 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
     tolerance        0.01     Newton decrement, in standard errors, at which polishing stops
     polish_draws     128      draws per subject while polishing; half of them beside neural random
                               effects, where nodes follow theta
-    polish_weights   0        networks with at most this many weights are polished too, others
-                              keep the weights of the ELBO stage while all linear parts (beta,
-                              Lambda, sigma) are polished
     ================ ======== ====================================================================
     Nodes            default
     ================ ======== ====================================================================

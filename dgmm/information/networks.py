@@ -31,7 +31,7 @@ from dgmm.information.observed import freeze_at
 from dgmm.information.records import positions, reported_packing
 from dgmm.information.sandwich import reported_scores
 from dgmm.likelihood import Frozen, Point
-from dgmm.likelihood.polish import kappa_vector
+from dgmm.likelihood.polish import damping, kappa_vector
 from dgmm.model import Model
 from dgmm.numerics.hessian import Curvature, central_jacobian
 from dgmm.parameters import Packing, Theta
@@ -47,6 +47,9 @@ __all__ = [
 
 FEWEST_SIMULATED = 3000
 """Subjects whose simulated outcomes the expected information is made of, at least."""
+
+SIMULATED_DRAWS = 64
+"""Nodes per subject: the error of a score adds to its square, with 16 a tenth to a half of it."""
 
 DIFFERENCE = 0.1
 """Step of the central differences, in standard errors."""
@@ -131,8 +134,11 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
     direct = direct_packing(model)
     r, P = positions(model, direct).numpy(), model.packing.size
     frozen = freeze_at(done, done.theta, observed, seed, max(32, draws // 8))
-    simulated = simulated_scores(model, done.theta, observed, seed, subjects=FEWEST_SIMULATED)
-    expected = Metric.of(simulated, kappa_vector(model, model.packing))
+    simulated = simulated_scores(
+        model, done.theta, observed, seed, subjects=FEWEST_SIMULATED, draws=SIMULATED_DRAWS
+    )
+    packing = model.packing
+    expected = Metric.of(simulated, kappa_vector(model, packing), damping(packing))
     definite = (simulated.T @ simulated + torch.diag(expected.root.square())).numpy()
     own = _curvature(frozen, done.theta, direct, definite[np.ix_(r, r)])
     matrix = definite.copy()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dgmm.likelihood import Frozen, Importance, NodeRule, freeze
 from dgmm.likelihood.nodes import modes
-from dgmm.likelihood.polish import Polished, Surface, kappa_vector
+from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.likelihood.rules import AroundOne
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
@@ -83,13 +83,14 @@ class Metric:
     low: LowRank
     scores: Tensor  # (m, P) S, those of the subjects first where there are others
     kappa: Tensor  # (P,)
+    weak: Tensor  # (P,)
 
     @classmethod
-    def of(cls, scores: Tensor, kappa: Tensor) -> Metric:
-        """From scores (m, P) and penalties (P,)."""
-        size = scores.square().sum(0)
-        root = torch.where(kappa > 0, kappa, LEAST * size + 1e-8 * size.max()).sqrt()
-        return cls(root, LowRank.of(scores / root), scores, kappa)
+    def of(cls, scores: Tensor, kappa: Tensor, weak: Tensor) -> Metric:
+        """From scores (m, P), penalties (P,) and a weak prior (P,) on parameters without one."""
+        least = torch.where(kappa > 0, kappa, LEAST * scores.square().sum(0) + weak)
+        root = torch.where(least > 0, least, 1.0).sqrt()
+        return cls(root, LowRank.of(scores / root), scores, kappa, weak)
 
     def without(self, subjects: Tensor, n: int) -> tuple[Metric, Tensor]:
         """M without some of the n subjects, and the sum of the scores of these."""
@@ -98,7 +99,7 @@ class Metric:
         kept[subjects] = 0.0
         kept[n:] *= math.sqrt(1 - len(subjects) / n)
         total = left.sum(0) * (math.sqrt(2) if simulated else 1.0)
-        return Metric.of(kept, self.kappa), total
+        return Metric.of(kept, self.kappa, self.weak), total
 
     def back(self, z: Tensor) -> Tensor:
         """M^-1/2 z."""
@@ -138,12 +139,12 @@ def climb(
     start: where the search for the modes begins, (n, k).
     """
     packing = model.packing
-    kappa = kappa_vector(model, packing)
+    kappa, weak = kappa_vector(model, packing), damping(packing)
     draws, used, path = how.draws, 0, []
     reached = -math.inf
     number, decrement = 0, math.inf
     while True:
-        nodes = AroundOne(draws) if rule is None else rule
+        nodes = rule or AroundOne(draws)
         rng, steps = np.random.default_rng(seed), APPROACH if start is None else FOLLOW
         frozen = freeze(model, theta, panel, nodes, rng, start, iterations=steps)
         surface = Surface(frozen, theta, packing, kappa.numpy())
@@ -152,7 +153,8 @@ def climb(
         path.append(-value)
         if reached + value > OPTIMISM and 2 * draws <= how.most_draws:
             draws *= 2
-        metric = Metric.of(_scores(frozen, theta, panel, seed + number, how.expected), kappa)
+        scores = _scores(frozen, theta, panel, seed + number, how.expected)
+        metric = Metric.of(scores, kappa, weak)
         decrement = float(metric.slope(torch.from_numpy(slope)).norm())
         if progress is not None:
             progress.update(number, elbo=None, gradient=decrement)
@@ -244,12 +246,11 @@ def simulated_scores(
     Their squares sum to the expected information: every subject is drawn as often as it takes to
     have ``subjects`` of them, and weighs in accordingly.
     """
-    replicates, found = max(1, math.ceil(subjects / panel.n)), []
-    for number in range(replicates):
-        generator = torch.Generator().manual_seed(seed + 7919 * (number + 1))
-        b = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
-        drawn = panel.with_outcome(simulate_panel(model, theta, panel, generator, b))
-        rng = np.random.default_rng([seed, 5, number])
-        frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
-        found.append(frozen.scores(theta, packing))
-    return torch.cat(found) / math.sqrt(replicates)
+    replicates = max(1, math.ceil(subjects / panel.n))
+    several = panel.select(np.tile(np.arange(panel.n), replicates))
+    generator = torch.Generator().manual_seed(seed + 7919)
+    b = torch.randn(several.n, model.k, generator=generator, dtype=torch.float64)
+    drawn = several.with_outcome(simulate_panel(model, theta, several, generator, b))
+    rng = np.random.default_rng([seed, 5])
+    frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
+    return frozen.scores(theta, packing) / math.sqrt(replicates)
