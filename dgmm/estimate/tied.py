@@ -42,5 +42,7 @@ def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.G
     # what the silent networks leave goes to the linear columns
     rest = target - (model.mu1(model.prepare(theta), seen) - seen.offset)
     theta["beta"] = torch.linalg.lstsq(seen.X @ model.basis, rest[:, None]).solution[:, 0]
-    # least squares may differ in the last bit from call to call; rounded, runs repeat exactly
-    return {name: value.float().double() for name, value in theta.items()}
+    # least squares may differ in the last bit from call to call; rounded, runs repeat exactly, and
+    # in any unit of the outcome, of which log sigma alone keeps a trace
+    rounded = {name: value.float().double() for name, value in theta.items()}
+    return {**rounded, "extra": theta["extra"]}
