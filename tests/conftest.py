@@ -168,7 +168,7 @@ def singular() -> Fit:
 @pytest.fixture(scope="session")
 def deep() -> Fit:
     """A small deep fit: one neural random part, few epochs."""
-    return mixed_model(DEEP, data("sleepstudy"), control={"epochs": 30, "holdout": 0.0}, verbose=0)
+    return mixed_model(DEEP, data("sleepstudy"), control={"epochs": 20, "holdout": 0.0}, verbose=0)
 
 
 @pytest.fixture(scope="session")

@@ -166,10 +166,10 @@ def tiny() -> Fit:
     return mixed_model(text, data("sleepstudy"), starts=1, control=control, verbose=0)
 
 
-def test_rows_of_the_observed_information_are_those_of_the_whole_hessian(tiny: Fit) -> None:
+def test_the_observed_information_is_that_block_of_the_whole_hessian(tiny: Fit) -> None:
     done, packing = tiny.estimate, tiny.estimate.model.packing
     found = network_information(done, 0, 1024)
-    frozen = freeze_at(done, done.theta, done.observed, 0, 64)
+    frozen = freeze_at(done, done.theta, done.observed, 0, 128)
 
     def slope(v: np.ndarray) -> np.ndarray:
         theta = packing.unpack(torch.from_numpy(v))
@@ -180,12 +180,11 @@ def test_rows_of_the_observed_information_are_those_of_the_whole_hessian(tiny: F
     whole = -central_jacobian(slope, x, np.full(len(x), 1e-4)).matrix
     r = positions(done.model, direct_packing(done.model)).numpy()
     assert len(r) == 2
-    scale = np.sqrt(np.outer(np.diag(found.matrix)[r], np.diag(found.definite)))
-    np.testing.assert_allclose(found.matrix[r] / scale, whole[r] / scale, atol=1e-3)
-    np.testing.assert_allclose(found.matrix, found.matrix.T, rtol=1e-9, atol=1e-9)
-    rest = np.setdiff1d(np.arange(len(x)), r)
-    kept = np.ix_(rest, rest)
-    np.testing.assert_array_equal(found.matrix[kept], found.definite[kept])
+    own, root = np.ix_(r, r), np.sqrt(np.diag(whole)[r])
+    np.testing.assert_allclose((found.matrix - whole)[own] / np.outer(root, root), 0, atol=1e-3)
+    rest = np.ones(found.matrix.shape, dtype=bool)
+    rest[own] = False
+    np.testing.assert_array_equal(found.matrix[rest], found.definite[rest])
     assert np.linalg.eigvalsh(found.definite)[0] > 0
 
 
@@ -201,8 +200,8 @@ def test_a_silent_network_leaves_the_errors_of_the_nested_model() -> None:
         verbose=0,
     )
     assert float(fit.loglik()) == pytest.approx(float(plain.loglik()), abs=0.01)
-    np.testing.assert_allclose(fit.std_errors(), plain.std_errors(), rtol=5e-3)
-    assert (fit.std_errors() > np.sqrt(np.diag(plain.vcov("gls")))).all()
+    ratio = fit.std_errors() / np.sqrt(np.diag(plain.vcov("gls")))
+    assert ratio.between(0.999, 1.005).all()
 
 
 def test_weights_known_would_leave_no_larger_errors(tiny: Fit, deep: Fit) -> None:

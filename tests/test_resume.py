@@ -27,10 +27,12 @@ import dgmm
 from dgmm import Fit
 from dgmm.runtime.checkpoint import Checkpoint, Saved
 
-FORMULA = "Reaction ~ dnn(Days, hidden=(3,)) + (dnn(Days, hidden=(3,)) | Subject)"
+pytestmark = pytest.mark.filterwarnings("ignore:the fit has not converged")  # polish=False
+
+FORMULA = "Reaction ~ dnn(Days, hidden=(3,)) + (dnn(Days, hidden=(3,), ridge=4) | Subject)"
 SMALL = {
-    "epochs": 4,
-    "holdout": 0.25,
+    "epochs": 10,
+    "holdout": 0.0,
     "workers": 1,
     "draws": 16,
     "replicates": 2,
@@ -40,8 +42,9 @@ SMALL = {
 SLOW: dict[str, tuple[int, dict[str, Any]]] = {
     "two starts": (2, {}),
     "two workers": (2, {"workers": 2}),
-    "encoder": (1, {"q": "encoder", "epochs": 12, "checkpoint_every": 2}),
-    "mean": (1, {"q": "encoder", "average": 0.5}),
+    "held out": (1, {"holdout": 0.25}),
+    "encoder": (1, {"method": "vae", "epochs": 12, "checkpoint_every": 2}),
+    "mean": (1, {"method": "vae", "average": 0.5}),
     "patience": (1, {"patience": 2, "epochs": 12, "learning_rate": 0.05}),
     "polished": (1, {"polish": True, "precision": "double"}),
 }
@@ -49,16 +52,17 @@ SLOW: dict[str, tuple[int, dict[str, Any]]] = {
 
 @cache
 def frame() -> pd.DataFrame:
-    """36 subjects at 4 visits: enough of them to hold some out."""
+    """36 subjects at 4 visits."""
     sleep = data("sleepstudy").astype({"Subject": str})
     twice = sleep.assign(Subject=sleep["Subject"] + "b", Reaction=sleep["Reaction"] + 3)
     both = pd.concat([sleep, twice], ignore_index=True)
     return both[both["Days"].isin([0, 3, 6, 9])]
 
 
-def fit(path: Path | None = None, starts: int = 1, **options: Any) -> Fit:
+def fit(path: Path | None = None, starts: int = 1, method: str = "vb", **options: Any) -> Fit:
     control = {**SMALL, **options, "checkpoint": path}
-    return dgmm.mixed_model(FORMULA, frame(), verbose=0, starts=starts, se=None, control=control)
+    given = {"method": method, "starts": starts, "se": None, "verbose": 0}
+    return dgmm.mixed_model(FORMULA, frame(), control=control, **given)
 
 
 @cache
@@ -121,7 +125,7 @@ def stopped_after_every_write(
 def test_a_fit_stopped_after_any_write_ends_where_the_whole_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All trainings: penalties on held-out subjects, all subjects, the encoder at theta-hat."""
+    """All trainings: away from the nested model, on under the penalty, the encoder at theta-hat."""
     left = stopped_after_every_write(tmp_path, monkeypatch, fit)
     assert len(left) >= 8
     for folder in left:
@@ -223,6 +227,7 @@ def test_a_full_disk_does_not_end_a_fit(tmp_path: Path, monkeypatch: pytest.Monk
         warnings.simplefilter("always")
         patch.setattr(os, "fsync", full)
         assert same_numbers(fit(path), whole())
+    told = [one for one in told if "has not converged" not in str(one.message)]  # polish=False
     assert [one.filename for one in told] == [__file__]
     assert "the fit goes on without a new checkpoint" in str(told[0].message)
     assert names(tmp_path) == ["fit.ckpt"]
@@ -241,10 +246,10 @@ def test_a_checkpoint_belongs_to_one_fit(tmp_path: Path) -> None:
     other = frame().assign(Reaction=frame()["Reaction"] + 1.0)
     control = {**SMALL, **options, "checkpoint": path}
     with pytest.raises(ValueError, match="different: outcome `Reaction`. Call with"):
-        dgmm.mixed_model(FORMULA, other, verbose=0, starts=1, se=None, control=control)
+        dgmm.mixed_model(FORMULA, other, method="vb", starts=1, se=None, control=control)
     family = dgmm.families.find("censored_gaussian", bounds=(None, 500.0))
     with pytest.raises(ValueError, match="different: .*family"):
-        dgmm.mixed_model(FORMULA, frame(), family=family, verbose=0, starts=1, control=control)
+        dgmm.mixed_model(FORMULA, frame(), method="vb", family=family, starts=1, control=control)
 
 
 def test_families_with_other_bounds_are_other_fits() -> None:
@@ -311,5 +316,5 @@ def test_the_numbers_that_are_compared_are_all_there() -> None:
     """A field of the estimate with a new name would not be compared."""
     known = {one.name for one in fields(whole().estimate)}
     assert {"theta", "phi", "trace", "elbo", "held_out", "others", "log_likelihood"} <= known
-    assert whole().estimate.held_out is not None
+    assert whole().estimate.trace
     assert whole().estimate.phi

@@ -159,7 +159,7 @@ def _method(method: str, formula: Formula, missing: str) -> str:
     if method == "vb" and not neural:
         raise ValueError("method='vb' is for models with dnn() left of a bar; leave method='auto'")
     if is_deep(formula) and method == "reml":
-        raise ValueError("method='reml' is for models without dnn(); leave method='auto', or 'vae'")
+        raise ValueError("method='reml' is for models without dnn(); leave method='auto'")
     if missing == "saem" and method in ("ml", "reml", "vb"):
         raise ValueError(
             f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
