@@ -58,9 +58,9 @@ def mixed_model(
             of a category too (as lme4 2.0; 1.1 keeps these correlated). Groups may be nested
             (``(1 | a/b)``) or crossed (``(1 | a) + (1 | b)``) when every term is linear. Two-column
             outcomes: ``cbind(success, failure)`` or ``success / trials``. Options inside ``dnn()``:
-            ``hidden=(32, 32)``, ``activation=``, ``ridge=``; left of a bar also ``latent=`` (the
-            dimension of b), ``basis=`` and ``form=``: "coefficients" (of the basis, a network of
-            b), "warped" (the same, and one curve that b shifts, stretches and scales in time) or
+            ``hidden=`` (by default (32, 32), left of a bar (16, 16)), ``activation=``, ``ridge=``;
+            left of a bar also ``latent=`` (the dimension of b), ``basis=`` and ``form=``:
+            "coefficients" (of the basis, a network of b), "warped" (the same, and one curve that b shifts, stretches and scales in time) or
             "dense" (a network of b and the terms together). Paths: ``(ou(time) | id)`` at any
             times, ``(ar1(visit) | id)`` at whole numbers, alone or beside ``(1 | id)``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
@@ -68,9 +68,10 @@ def mixed_model(
         family: "gaussian", "bernoulli", "binomial", "poisson" or another word of
             ``dgmm.families``, or a Family of your own.
         link: one of the family's links; its first one by default.
-        method: "ml" (with networks on the fixed side the likelihood is penalised), "reml", "vae"
-            (variational auto-encoder, then polished on the marginal likelihood); "auto" is VAE
-            with networks left of a bar, ML otherwise.
+        method: "ml" (maximum likelihood, penalised with networks, which are integrated out left
+            of a bar), "reml", and two that learn on a variational bound before they are brought
+            to that same maximum: "vae" (variational auto-encoder: decoder and encoder learn
+            together) and "vb" (networks left of a bar; q(b | y) by Newton steps). "auto" is ML.
         likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
             effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
             (any), "laplace" (any without networks left of a bar: an approximation, fast); "auto"
@@ -101,12 +102,13 @@ def mixed_model(
         missing_covariates: "drop" rows with a missing covariate, with one counted warning, or
             raise an "error".
         starts: number of starts of a fit with networks; the spread is reported. By default 2 with
-            neural random effects, else 1. Neural random effects: the start of the largest
-            penalised likelihood is reported, and predictions and log scores average over all of
-            them. Networks on the fixed side alone: the start of the largest evidence is kept.
+            neural random effects, else 1. Neural random effects: every start is brought to a
+            maximum, that of the largest penalised likelihood is reported, and predictions and log
+            scores average over those near it. Networks on the fixed side alone: the start of the
+            largest evidence is kept.
         seed: of every random number used.
-        device: of the ELBO stage: "cpu", "cuda", or "auto", which takes a graphics card when
-            there is one and the mini-batches are large enough for it.
+        device: of the ELBO stage (method "vae" or "vb", the encoder): "cpu", "cuda", or "auto",
+            which takes a graphics card when there is one and the mini-batches are large enough.
         verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
         control: rare options, a :class:`dgmm.Control` or a dict of its fields.
 

@@ -133,17 +133,17 @@ print(deep.summary())
 #   it belonged to a man of age 0, which is why its standard error was four times as large.
 # - *Networks*: layers, number of weights, effective degrees of freedom (edf), penalty (ridge).
 #   Weights have no estimates worth reading and no tests.
-# - *Held out.* Both models are fitted to four fifths of the patients in `train`. Each of the
-#   others gets a log score, the log-likelihood of that patient's visits under either model. The
-#   line gives the mean difference, deep minus classical, with its standard error over patients.
+# - *Held out.* Both models are fitted five times, each time without a fifth of the patients in
+#   `train`. Each of these gets a log score, the log-likelihood of that patient's visits under
+#   either model. The line gives the mean difference, deep minus classical, with its standard error over patients.
 #   Within two standard errors it says "not clearly different". This line decides, not the
 #   log-likelihood above it: the network has more freedom and is bound to fit its own data better.
-# - *ELBO.* The network was first fitted with an encoder, a fast approximation q(b | y) to the
-#   posterior of b, by maximising a lower bound of the log-likelihood. The distance to the
+# - *ELBO.* An encoder comes with the fit, a fast approximation q(b | y) to the posterior of b,
+#   trained by maximising a lower bound of the log-likelihood. The distance to the
 #   log-likelihood is the average error of q (a Kullback-Leibler divergence) and should be small.
 #   The ELBO is not a log-likelihood: do not compare it between models and do not put it into an
-#   AIC. That it stands still does not prove convergence. The *Newton decrement* does: the distance
-#   to the maximum in standard errors, for the parameters that were polished.
+#   AIC. Whether the fit has converged is what the *Newton decrement* says: the distance to the
+#   maximum of the penalised likelihood in standard errors.
 # - *KL per latent direction*: how much the visits say about each coordinate of b.
 # - *Variance of posterior means by direction*: 0 is a direction in which all patients keep the
 #   prior, which nobody needs; 1 is one that the visits determine. Encoder and posterior agree, or

@@ -179,12 +179,12 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
     """Rare options of a fit; defaults are right for most.
 
     ================ ======== ====================================================================
-    ELBO stage       default
+    ELBO stage       default  of method="vae" and "vb", and of the encoder that comes with a fit
     ================ ======== ====================================================================
-    epochs           300      passes over the subjects by Adam. Neural random effects take 5/8 of
-                              them on the subjects kept for the choice of their penalty, 1/8 under
-                              every penalty tried, then half of them on all subjects; twice that
-                              under q="encoder", half of it with form="warped"
+    epochs           300      passes over the subjects by Adam. Under method="vb" neural random
+                              effects take 5/8 of them away from the nested model and 1/8 under
+                              every penalty tried, twice that (but no more than all) under "vae";
+                              the encoder at theta-hat takes 1/5
     batch            100      subjects in a mini-batch
     learning_rate    0.004    of Adam; it rises over the first twentieth of the steps and then
                               falls to zero along a cosine
@@ -193,18 +193,18 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               fewer epochs, so that time grows no faster than the data
     kl_anneal        0        epochs, at most half of the first part of the stage, over which the
                               weight of the KL grows from 0 to 1. With kl_cycles and free_bits
-                              against posterior collapse after a poor start, with q="encoder"
+                              against posterior collapse after a poor start, method="vae"
     kl_cycles        1        times that it does so within them
     free_bits        0.0      nats per subject below which the KL is not pushed
     average          0.0      share of the steps, the last ones, whose mean iterate is the result;
                               the learning rate then falls to a third where they begin, not to
-                              zero. q="newton" averages by itself
+                              zero. method="vb" averages by itself
     patience         0        epochs without a better score on held-out subjects (a tenth of them)
                               after which the stage ends, with its best iterate; never before the
                               KL has weight 1; 0 is never
     watch            "bound"  that score: the ELBO, or the marginal log-"likelihood"
     precision        "auto"   of the stage, "double" or "single", which takes about half of the
-                              time; "auto" is single while q="newton" and while the encoder alone
+                              time; "auto" is single under method="vb" and while the encoder alone
                               is trained, and double else. The polish, the likelihood and
                               everything reported are in double precision
     decoder_rate     0.01     the learning rate under method="vb"
@@ -219,15 +219,17 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               it, to the same numbers, and a file of another fit is refused
     checkpoint_every 10       epochs between two writings
     ridge            None     penalty on network weights, on the scale of the whole
-                              log-likelihood; by default chosen by evidence on the fixed side, on
-                              held-out subjects left of a bar. ridge= inside a dnn() term comes
-                              first
-    holdout          0.2      share of the subjects on which a deep model is compared with its
-                              nested model
+                              log-likelihood; by default chosen by evidence on the fixed side, by
+                              log scores of folds of the subjects left of a bar. ridge= inside a
+                              dnn() term comes first
+    holdout          0.2      share of the subjects in a fold when a deep model is compared with
+                              its nested model: every subject is scored by fits without it. 0
+                              leaves the comparison out; neural random effects choose their
+                              penalty on folds of a fifth all the same
     ================ ======== ====================================================================
     Polish           default
     ================ ======== ====================================================================
-    polish           True     False keeps the estimates of the ELBO or of SAEM as they are;
+    polish           True     False keeps the estimates of learning or of SAEM as they are;
                               likelihood and standard errors are those of the marginal likelihood
                               at that point, which is not its maximum
     tolerance        0.01     Newton decrement, in standard errors, at which polishing stops

@@ -24,7 +24,7 @@ MOST_DEFAULT_EFFECTS, WARPED_EFFECTS = 5, 3
 and size."""
 
 RIDGE, BESIDE = 1.0, 25.0
-"""Penalty of the network before held-out subjects have spoken: alone, and beside a warped curve,
+"""Penalty of the network before subjects left out have spoken: alone, and beside a warped curve,
 of which it would take the place if it came cheaper."""
 
 

@@ -105,8 +105,7 @@ class Warp:
         sd = {name: float(weights[name].norm()) for name in ("shift", "stretch", "size")}
         return (
             f"Warped curve: SD of its shift {sd['shift'] * self.half:.3g} (units of time), of log "
-            f"stretch {sd['stretch']:.3g}, of log size {sd['size']:.3g}; as the ELBO stage "
-            "left them."
+            f"stretch {sd['stretch']:.3g}, of log size {sd['size']:.3g}."
         )
 
     def initial(self, generator: torch.Generator) -> Weights:

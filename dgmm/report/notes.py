@@ -127,7 +127,7 @@ def of_training(done: Estimate, info: Information | None) -> tuple[str, ...]:
     return (
         f"the ELBO fell from {first:.2f} to {last:.2f} nats per subject in its stage, which was to "
         "raise it: the steps are too long. Refit with a smaller control learning_rate, or "
-        "decoder_rate under q='newton'",
+        "decoder_rate under method='vb'",
     )
 
 
@@ -204,9 +204,8 @@ def of_nested_model(done: Estimate, info: Information | None) -> tuple[str, ...]
         return ()
     return (
         f"the log-likelihood is below that of the nested classical model "
-        f"({below.log_likelihood:.2f}): the ridge, a small latent= or an ELBO stage that did not "
-        "come to its end holds the network back; raise latent= or epochs, lower ridge= or the "
-        "rate, or prefer the classical model",
+        f"({below.log_likelihood:.2f}): the ridge, a small latent= or a poor start holds the "
+        "network back; raise latent= or starts=, lower ridge=, or prefer the classical model",
     )
 
 
@@ -290,7 +289,7 @@ def _idle_encoder(done: Estimate, term: int) -> str:
         f"the encoder of {done.model.latents[term].label} has collapsed: its posterior means vary "
         f"between subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
         "Log-likelihood, predictions and linear coefficients do not use the encoder; "
-        "network weights were trained with it only under control q='encoder'. For a better "
+        "network weights were trained with it only under method='vae'. For a better "
         "one refit with encoder='sites' or more epochs, for better weights then also with "
         "kl_anneal= or free_bits="
     )
@@ -328,7 +327,7 @@ def _unused(done: Estimate, term: int, active: int) -> str:
         if min(nested, latent.dim) > active:
             return start + (
                 f"the nested classical model tells subjects apart in {nested}: the decoder has "
-                "collapsed. Refit with starts=3 or a smaller ridge=, or by control q='encoder' "
+                "collapsed. Refit with starts=3 or a smaller ridge=, or by method='vae' "
                 "with kl_anneal= or free_bits="
             )
         if active and not nested:
