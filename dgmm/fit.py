@@ -15,7 +15,7 @@ from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for
-from dgmm.formula import update_formula
+from dgmm.formula import update_formula, with_own_options
 from dgmm.inference.anova import anova, drop1, ranova
 from dgmm.inference.confint import bootstrap, confint
 from dgmm.inference.covariate_effects import contrast, effects, held_covariates, slopes
@@ -193,13 +193,26 @@ def fit_model(call: Call, data: Any) -> Fit:
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     return Fit(
-        replace(call, formula=parsed.text, control=replace(call.control, checkpoint=None)),
+        replace(
+            call,
+            formula=_settled(parsed.text, done),
+            control=replace(call.control, checkpoint=None),
+        ),
         Memory.of(design, nested, data),
         done,
         info,
         (*done.messages, *design.messages, *separated, *statistical_messages(done, info)),
         packages,
     )
+
+
+def _settled(text: str, done: Estimate) -> str:
+    """The formula with the forms that the fit has chosen: what is made of it keeps them."""
+    if done.form_choice is None:
+        return text
+    model = done.model
+    pairs = zip(model.latents, model.targets, strict=True)
+    return with_own_options(text, [one.spelled() for one, at in pairs if one.neural and at == 0])
 
 
 def _information(done: Estimate, se: str | None, request: Request) -> Information | None:

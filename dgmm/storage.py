@@ -18,7 +18,16 @@ from torch import Tensor
 
 from dgmm.design import Alias, Column, Departures, LeftOut, Specification, Variable
 from dgmm.encoders import Encoder
-from dgmm.estimate import Control, Estimate, Head, HeldOut, Member, Patterns, Saem
+from dgmm.estimate import (
+    Control,
+    Estimate,
+    FormChoice,
+    Head,
+    HeldOut,
+    Member,
+    Patterns,
+    Saem,
+)
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
@@ -57,6 +66,7 @@ OWN: tuple[type[Any], ...] = (
     Entry,
     Estimate,
     FixedNetwork,
+    FormChoice,
     Head,
     HeldOut,
     Longitudinal,

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toys import build
 
 import dgmm
+from dgmm.estimate.curved import _by_points, _reached
+from dgmm.estimate.folds import Folds
 from dgmm.likelihood.gaussian import per_subject
+from dgmm.likelihood.growth import moved
+from dgmm.likelihood.rules import Quadrature
 
 CURVE = "dnn(z, hidden=(6,))"
 PLAIN = {"holdout": 0.0}
@@ -110,8 +117,60 @@ def test_starts_agree_and_are_reported(deep) -> None:
 
 def test_held_out_subjects_prefer_the_curve(deep) -> None:
     held = deep.estimate.held_out
-    assert held.subjects == 20
+    assert (held.subjects, held.folds) == (80, 4)
     assert held.difference > 2 * held.standard_error
+
+
+def test_the_gain_is_that_of_fits_to_the_frame_without_the_fold() -> None:
+    """Another search, from the nested model of the frame without the fold, penalty held."""
+    text, data = "y ~ x + dnn(z, hidden=(6,), ridge=0.3) + (1 | id)", frame(n=40)
+    held = fitted(text, data, control={"holdout": 0.5}, se=None).estimate.held_out
+    folds = Folds.deal(build("y ~ x + (1 | id)", data)[1], 0, 0.5)
+    gain = []
+    for left in folds.left:
+        away = data["id"].isin(left)
+        fits = [fitted(one, data[~away], se=None) for one in (text, "y ~ x + z + (1 | id)")]
+        one, two = (fit.log_score(data[away])["log_score"].to_numpy() for fit in fits)
+        gain.append(one - two)
+    gain = np.concatenate(gain)
+    assert held.difference == pytest.approx(gain.mean(), abs=0.01)
+    assert held.standard_error == pytest.approx(gain.std(ddof=1) / np.sqrt(40), abs=0.01)
+
+
+def test_a_linear_network_gains_nothing() -> None:
+    text = "c ~ x + dnn(z, hidden=(6,), ridge=1e9) + (1 | id)"
+    held = fitted(text, family="poisson", se=None, control={"holdout": 0.4}).estimate.held_out
+    assert abs(held.difference) < 1e-3
+    assert held.standard_error < 1e-3
+
+
+def test_the_comparison_and_threads_do_not_change_the_network(deep) -> None:
+    text = f"y ~ x + {CURVE} + (t | id)"
+    theta = deep.estimate.theta
+    plain = fitted(text, starts=2, se=None).estimate.theta
+    assert all(torch.equal(plain[name], value) for name, value in theta.items())
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        other = fitted(text, starts=2, se=None).estimate.theta
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(other[name], value) for name, value in theta.items())
+
+
+def test_starts_are_compared_by_the_same_rule() -> None:
+    fit = fitted(f"p ~ x + {CURVE} + (1 | id)", family="bernoulli", se=None, starts=2, seed=2)
+    below = fit.estimate.nested
+    request = fit.request
+    likelihood = fit.estimate.likelihood.under(fit.estimate.model)
+    likelihood = likelihood.under(replace(fit.estimate.model, open_ridge=("dnn1",)))
+    split, reached = _reached(likelihood, below, request)
+    assert len({one.points for one in reached}) == 1
+    short = replace(reached[0], engine=moved(reached[0].engine, Quadrature(3)), points=3)
+    again = _by_points(split, short, reached[0].points, request)
+    assert again.points == reached[0].points
+    assert again.found.evidence == pytest.approx(reached[0].found.evidence, abs=1e-3)
+    assert again.found.model == reached[0].found.model
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])

@@ -83,11 +83,11 @@ def test_elbo_is_a_bound(deep):
 
 def test_held_out_score_and_starts_are_reported(deep):
     held = deep.estimate.held_out
-    assert held.subjects == 36  # by four fits without a quarter of them
+    assert (held.subjects, held.folds) == (36, 4)
     assert held.standard_error > 0
     assert len(deep.estimate.start_spread) == 2
     text = str(deep.summary())
-    assert f"Held out ({held.subjects} subjects)" in text
+    assert "Held out in 4 folds (36 subjects)" in " ".join(text.split())
     assert "reached from each start" in text
 
 

@@ -1,15 +1,17 @@
-"""The nested classical model and held-out subjects."""
+"""The nested classical model, fitted to all subjects and without a fold of them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from toys import frame
 
 import dgmm
 from dgmm.design import build_design
 from dgmm.estimate import Control, Request
-from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
+from dgmm.estimate.folds import Folds
+from dgmm.estimate.nested import Nested
 from dgmm.families import find
 from dgmm.formula import parse_formula
 
@@ -31,36 +33,17 @@ def test_some_subjects_are_those_of_a_smaller_frame() -> None:
     some = np.array([0, 3, *range(10, 40)])
     data = frame(40, 5)
     plain = dgmm.mixed_model("y ~ x + t + (1 | id)", data[data["id"].isin(some)], verbose=0)
-    assert nested.fit(some).log_likelihood == pytest.approx(float(plain.loglik()), abs=1e-7)
+    assert nested.fit_some(some).log_likelihood == pytest.approx(float(plain.loglik()), abs=1e-7)
 
 
-def test_held_out_subjects_are_a_part_drawn_by_the_seed() -> None:
+def test_scores_are_those_of_fits_to_the_frame_without_the_fold() -> None:
     nested, request = made()
-    kept, left = draw_held_out(nested.panel, request)
-    assert len(left) == 10
-    assert sorted([*kept, *left]) == list(range(40))
-    again = draw_held_out(nested.panel, request)
-    np.testing.assert_array_equal(left, again[1])
-
-
-def test_nothing_is_held_out_on_request() -> None:
-    nested, request = made(0.0)
-    assert draw_held_out(nested.panel, request) is None
-
-
-def test_the_gain_is_the_difference_of_the_log_scores_of_subjects_left_out() -> None:
-    nested, request = made()
-    other, _ = made(formula="y ~ x + (1 | id)")
-    kept, left = draw_held_out(nested.panel, request)
-    panels = (nested.panel, other.panel)
-    score = compare_held_out(nested.fit(kept), other.fit(kept), left, panels)
-    data = frame(40, 5)
-    inside = data["id"].isin(kept)
-    fits = [
-        dgmm.mixed_model(formula, data[inside], verbose=0)
-        for formula in ("y ~ x + t + (1 | id)", "y ~ x + (1 | id)")
-    ]
-    one, two = (fit.log_score(data[~inside])["log_score"] for fit in fits)
-    assert score.subjects == 10
-    assert score.difference == pytest.approx((one - two).mean(), abs=1e-7)
-    assert score.standard_error == pytest.approx((one - two).std() / np.sqrt(10), abs=1e-7)
+    folds, data = Folds.deal(nested.panel, request.seed, 0.34), frame(40, 5)
+    assert folds is not None
+    score = nested.scores(folds, nested.fit())
+    assert len(folds.left) == 3
+    for left in folds.left:
+        away = data["id"].isin(left)
+        plain = dgmm.mixed_model("y ~ x + t + (1 | id)", data[~away], verbose=0)
+        expected = plain.log_score(data[away])["log_score"].to_numpy()
+        np.testing.assert_allclose(score[torch.from_numpy(left)].numpy(), expected, atol=1e-5)

@@ -11,9 +11,10 @@ from torch import Tensor
 from toys import build, frame, generator
 
 import dgmm
+from dgmm.formula import with_own_options
 from dgmm.latent.dnn import Neural
 from dgmm.latent.warp import FIRST, KNOTS, LAST, REACH, TIMES
-from dgmm.model import Model
+from dgmm.model import Model, candidates
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import LatentRows, Panel
 from dgmm.parameters import Theta, part
@@ -194,6 +195,39 @@ def test_a_weak_penalty_that_no_search_moves() -> None:
 def test_terms_without_a_time_are_refused(term: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         build(f"y ~ x + {term}", frame(10, 6))
+
+
+@pytest.mark.parametrize(
+    ("term", "ridges"),
+    [
+        ("(dnn(poly(t, 3), hidden=(6,)) | id)", [1.0, 25.0]),
+        ("(dnn(t, hidden=(6,), ridge=3) | id)", [3.0, 3.0]),
+        ("(dnn(t, hidden=(6,), form='coefficients') | id)", [1.0]),
+        ("(dnn(t, hidden=(6,), form='dense') | id)", [1.0]),
+        ("(dnn(0 + t, hidden=(6,)) | id)", [1.0]),
+        ("(dnn(t * x, hidden=(6,)) | id)", [1.0]),
+    ],
+)
+def test_the_formula_leaves_the_form_open(term: str, ridges: list[float]) -> None:
+    model, _ = build(f"y ~ x + {term}", frame(10, 6))
+    found = candidates(model)
+    assert [one.latent_ridge for one in found] == [(ridge,) for ridge in ridges]
+    asked = [dict(one.latents[0].spelled())["form"] for one in found]
+    assert asked == (["coefficients", "warped"] if len(found) > 1 else [model.latents[0].form])
+    for one, form in zip(found, asked, strict=True):
+        assert candidates(one) == (one,)  # nothing is left open
+        text = with_own_options(f"y ~ x + {term}", [{"form": form}])
+        same, _ = build(text, frame(10, 6))
+        assert same.packing.shapes == one.packing.shapes
+        assert (same.latents[0].warp is None) == (one.latents[0].warp is None)
+
+
+def test_two_terms_are_varied_one_at_a_time() -> None:
+    text = "y ~ x + (dnn(t, hidden=(3,)) | id) + (1 | id) + (dnn(poly(t, 2), hidden=(3,)) | id)"
+    model, _ = build(text, frame(10, 6))
+    forms = [[one.spelled().get("form") for one in some.latents] for some in candidates(model)]
+    general, warped = "coefficients", "warped"
+    assert forms == [[general, None, general], [warped, None, general], [general, None, warped]]
 
 
 def test_a_time_that_does_not_move_is_refused() -> None:

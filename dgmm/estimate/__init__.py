@@ -5,12 +5,22 @@ control (rare options) -> records (request, estimate) -> pilot -> finish (polish
 """
 
 from dgmm.estimate.control import Control
-from dgmm.estimate.records import Estimate, Head, HeldOut, Member, Patterns, Request, Saem
+from dgmm.estimate.records import (
+    Estimate,
+    FormChoice,
+    Head,
+    HeldOut,
+    Member,
+    Patterns,
+    Request,
+    Saem,
+)
 from dgmm.estimate.stages import estimate
 
 __all__ = [
     "Control",
     "Estimate",
+    "FormChoice",
     "Head",
     "HeldOut",
     "Member",

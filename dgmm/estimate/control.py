@@ -224,8 +224,8 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               dnn() term comes first
     holdout          0.2      share of the subjects in a fold when a deep model is compared with
                               its nested model: every subject is scored by fits without it. 0
-                              leaves the comparison out; neural random effects choose their
-                              penalty on folds of a fifth all the same
+                              leaves the comparison out; neural random effects choose penalty and
+                              form on folds of a fifth all the same
     ================ ======== ====================================================================
     Polish           default
     ================ ======== ====================================================================

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate.nested import Nested, compare_held_out, draw_held_out
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.folds import Folds
+from dgmm.estimate.nested import Nested
+from dgmm.estimate.records import Estimate, HeldOut, Request
 from dgmm.estimate.starts import distances
 from dgmm.likelihood import Laplace, Likelihood
 from dgmm.likelihood.base import unreached
@@ -33,6 +34,7 @@ from dgmm.likelihood.growth import (
     moved,
 )
 from dgmm.likelihood.profiling import near_zero
+from dgmm.likelihood.rules import Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import START_RIDGE, Model
 from dgmm.networks import Weights
@@ -40,6 +42,7 @@ from dgmm.parameters import Theta
 from dgmm.penalised.objective import Penalised, State
 from dgmm.penalised.search import Reached, climb_networks, ridges
 from dgmm.penalised.split import Split, fixed_only, take_apart
+from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
 
 __all__ = ["cannot", "fit_curved"]
@@ -57,6 +60,8 @@ WAKING = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 """Shares of START_RIDGE under which it is tried again, until it speaks: under a penalty much
 smaller than needed it would be rough at once."""
 
+REFIT = 0.05
+"""Decrement, in standard errors, at which a fit without a fold ends."""
 
 ROUNDS = 40
 EVALUATIONS = 40
@@ -75,51 +80,55 @@ def cannot(model: Model, request: Request) -> str | None:
     return None
 
 
+@one_thread()  # the order of sums must not decide between maxima
 def fit_curved(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
     """Fit a model whose networks are all on the fixed side."""
     assert nested is not None
     panel = likelihood.panel
     below = Nested.of(nested, request, request.likelihood)
     classical = below.fit()
-    held_out, start = None, None
-    parts = draw_held_out(panel, request)
-    if parts is not None:
-        kept, left = parts
-        some, quiet = likelihood.on(panel.select(kept)), replace(request, starts=1, verbose=0)
-        plain = below.fit(kept)
-        fitted, start = _fit(some, plain, quiet, None)
-        held_out = compare_held_out(fitted, plain, left, (panel, below.panel))
-    done, _ = _fit(likelihood, classical, request, start)
-    return replace(done, nested=classical, held_out=held_out)
+    split, reached = _reached(likelihood, classical, request)
+    number = max(range(len(reached)), key=lambda j: reached[j].found.evidence)
+    best = reached[number]
+    done = _concluded(likelihood, split, best, request)
+    share = request.control.holdout
+    folds = Folds.deal(panel, request.seed, share) if share > 0 else None
+    held_out = None
+    if folds is not None:
+        gain = _scores(folds, done, best, request) - below.scores(folds, classical)
+        held_out = HeldOut.of(gain, len(folds.left))
+    ends = [(one.found.model, one.theta(split)) for one in reached]
+    return replace(
+        done,
+        nested=classical,
+        held_out=held_out,
+        start_spread=tuple(one.found.evidence for one in reached),
+        start_distance=distances(ends, number, panel),
+    )
 
 
-def _fit(
-    likelihood: Likelihood, below: Estimate, request: Request, start: State | None
-) -> tuple[Estimate, State]:
-    """All starts, the first from ``start`` if there is one; the one of the largest evidence."""
-    panel = likelihood.panel
-    model = likelihood.model.with_reference(panel)
-    split = take_apart(model, likelihood.observed)
+def _reached(
+    likelihood: Likelihood, below: Estimate, request: Request
+) -> tuple[Split, list[_Ended]]:
+    """Where every start ended, all by the same rule.
+
+    Penalties belong to a start; the evidence, by which starts are compared, takes account of them.
+    """
+    split = take_apart(likelihood.model.with_reference(likelihood.panel), likelihood.observed)
     reached = []
     for number in range(request.starts):
         seed = request.seed + 1000 * number
-        first = start if number == 0 else None
         with Progress(request.verbose, ROUNDS, "penalised likelihood") as bar:
 
             def report(step: int, decrement: float) -> None:
                 bar.update(step, elbo=None, gradient=decrement)
 
-            first = first or _started(likelihood, split, below, seed)
+            first = _started(likelihood, split, below, seed)
             # the penalties of that start, the centres of this panel
-            first = replace(first, model=model.with_ridge(ridges(first.model)))
+            first = replace(first, model=split.model.with_ridge(ridges(first.model)))
             reached.append(_climb(likelihood, split, first, request, seed, report))
-    number = max(range(len(reached)), key=lambda j: reached[j].found.evidence)
-    spread = tuple(one.found.evidence for one in reached)
-    best = reached[number]
-    done = _concluded(likelihood, split, best, request)
-    ends = [(one.found.model, one.theta(split)) for one in reached]
-    apart = distances(ends, number, panel)
-    return replace(done, start_spread=spread, start_distance=apart), best.found.start
+    longest = max(one.points or 0 for one in reached)
+    return split, [_by_points(split, one, longest, request) for one in reached]
 
 
 # -- starting values -----------------------------------------------------------------------------
@@ -266,6 +275,55 @@ def _climb(
     return _Ended(
         reach(engine, found.start, request.control.tolerance), engine, rule.points, change
     )
+
+
+def _by_points(split: Split, ended: _Ended, points: int, request: Request) -> _Ended:
+    """The maximum of a start by a quadrature with so many points, if it ended with fewer."""
+    if ended.points is None or ended.points == points:
+        return ended
+    engine = moved(ended.engine, Quadrature(points))
+    found = climb_networks(
+        Penalised(split, engine),
+        ended.found.here,
+        tolerance=request.control.tolerance,
+        rounds=ROUNDS,
+        evaluations=EVALUATIONS,
+        seed=request.seed,
+    )
+    found = replace(found, model=ended.found.model, settled=ended.found.settled)
+    return replace(ended, found=found, engine=engine, points=points)
+
+
+# -- subjects left out ---------------------------------------------------------------------------
+
+
+def _scores(folds: Folds, done: Estimate, ended: _Ended, request: Request) -> Tensor:
+    """The score of every subject with an outcome, by fits without its fold, penalties held."""
+    model, panel = replace(done.model, open_ridge=()), done.panel
+
+    def without(kept: np.ndarray, left: np.ndarray) -> Tensor:
+        likelihood = done.likelihood.on(panel.select(kept))
+        split = take_apart(model, likelihood.observed)
+        engine = _first_engine(likelihood, split)
+        engine = engine if ended.points is None else moved(engine, Quadrature(ended.points))
+        found = climb_networks(
+            Penalised(split, engine),
+            State(engine.vector(split.inner(done.theta)), ended.found.w, model),
+            tolerance=REFIT,
+            rounds=ROUNDS,
+            evaluations=EVALUATIONS,
+            seed=request.seed,
+        )
+        theta = split.theta(engine.theta(found.x), found.w)
+        if likelihood.sampled:
+            theta = (
+                likelihood.by(draws=request.control.polish_draws)
+                .polished(theta, tolerance=REFIT)
+                .theta
+            )
+        return done.likelihood.on(panel.select(left)).each(theta).value
+
+    return folds.scores(without)
 
 
 # -- the estimate --------------------------------------------------------------------------------

@@ -2,14 +2,14 @@
 
 1  decoder and encoder tied to the nested classical model
 2  learning (:mod:`dgmm.estimate.learners`) under one penalty after the other, each scored on folds
-   of the subjects (:mod:`dgmm.estimate.folds`); penalties of networks on the fixed side by evidence
+   of the subjects (:mod:`dgmm.estimate.folds`); those of networks on the fixed side by evidence.
+   Where the formula leaves the form of a term open, every form does so, and one is taken
 3  every start is brought to the maximum of the penalised marginal likelihood
 4  log-likelihood with fresh nodes and its error; the encoder brought to theta-hat
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,16 +18,24 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.estimate.amortised import with_encoder
 from dgmm.estimate.folds import Folds
+from dgmm.estimate.jackknife import guessed_scores, refitted_scores
 from dgmm.estimate.learners import Learned, follow, kindle, tied_start, with_completed
 from dgmm.estimate.nested import Nested
-from dgmm.estimate.records import Estimate, HeldOut, Member, Request
+from dgmm.estimate.records import (
+    Estimate,
+    FormChoice,
+    HeldOut,
+    Member,
+    Request,
+    mean_and_error,
+)
 from dgmm.estimate.starts import distances, own_request, workers_of
 from dgmm.likelihood import Likelihood, NodeRule
 from dgmm.likelihood.polish import Polished
-from dgmm.model import Model
+from dgmm.model import Model, candidates
 from dgmm.panel import Panel
 from dgmm.penalised.marginal import Climb, Top, climb, node_error
-from dgmm.runtime.parallel import each
+from dgmm.runtime.parallel import each, one_thread
 from dgmm.runtime.progress import Progress
 
 __all__ = ["cannot", "fit_deep", "polish_heads"]
@@ -46,14 +54,6 @@ FINAL_ROUNDS, FINAL_EVALUATIONS = 2, 100
 
 FAR = 0.2
 """Nats per subject by which a start may be worse than the best and still enter predictions."""
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """A penalty that was tried."""
-
-    learned: Learned
-    gain: Tensor | None  # of every subject with an outcome
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def cannot(model: Model, request: Request) -> str | None:
     return "there is no network" if model.linear else None
 
 
+@one_thread()  # the order of sums must not decide between maxima
 def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
     """Fit a model with neural random effects.
 
@@ -89,15 +90,13 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     panel = likelihood.panel
     below = Nested.of(nested, request, "auto")
     classical = below.fit()
-    wanted = bool(_open(likelihood.model)) or request.control.holdout > 0
-    folds = Folds.deal(likelihood, below, classical, request) if wanted else None
-    walk = _walk(likelihood, classical, folds, own_request(request, 0))
-    at = max(range(len(walk)), key=lambda j: _mean(walk[j].gain))
-    chosen = {name: walk[at].learned.model.ridge_of(name) for name in _open(likelihood.model)}
+    folds = Folds.deal(panel, request.seed)
+    model, first, form_choice = _form(likelihood, classical, folds, own_request(request, 0))
+    likelihood = likelihood.under(model)
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
-        learned = walk[at].learned if number == 0 else _other(likelihood, classical, chosen, own)
+        learned = _other(first, likelihood, classical, own) if number else first
         if request.missing == "saem":
             learned = with_completed(learned, panel, own)
         return _finished(likelihood, learned, request)
@@ -107,21 +106,28 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     learned, polished = reached[best].learned, reached[best].polished
     done = Estimate.of(likelihood.under(learned.model).concluded(polished), request.method)
     done = with_encoder(done, learned.encoder, learned.phi, learned.trace, request)
-    if folds is None and wanted:
+    share = request.control.holdout
+    if folds is None and (_open(likelihood.model) or share > 0):
         seen = len(panel.subject[panel.observed].unique())
         note = (
             f"no comparison on held-out subjects: {seen} with an outcome are too few; the ridge of "
             "neural random effects is the one it starts with"
         )
         done = replace(done, messages=(*done.messages, note))
-    gain = None
-    if folds is not None and request.control.holdout > 0:
-        gain = folds.gain(learned.model, polished.theta, _rule(likelihood))
+    held_out = None
+    parts = Folds.deal(panel, request.seed, share) if share > 0 else None
+    if parts is not None:
+        rule = _rule(likelihood)
+        score = refitted_scores(
+            parts, likelihood.under(learned.model), polished.theta, request, rule
+        )
+        held_out = HeldOut.of(score - below.scores(parts, classical), len(parts.left))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]
     return replace(
         done,
         nested=classical,
-        held_out=None if gain is None else HeldOut.of(gain),
+        held_out=held_out,
+        form_choice=form_choice,
         start_spread=tuple(one.value for one in reached),
         start_log_likelihood=tuple(one.log_likelihood for one in reached),
         start_coefficients=torch.stack([one.coefficients for one in reached]),
@@ -138,7 +144,49 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     )
 
 
-# -- penalties -----------------------------------------------------------------------------------
+# -- forms and penalties -------------------------------------------------------------------------
+
+
+def _form(
+    likelihood: Likelihood, below: Estimate, folds: Folds | None, request: Request
+) -> tuple[Model, Learned, FormChoice | None]:
+    """The model among its candidates, and where its learning ended under the best penalty.
+
+    The first one unless another is better by more than a standard error of the difference.
+    """
+    first, *others = candidates(likelihood.model)
+    rule = _rule(likelihood)
+    learned = _walk(likelihood.under(first), below, folds, request)
+    if folds is None or not others:
+        return first, learned, None
+
+    def scores(one: Learned) -> Tensor:
+        return refitted_scores(folds, likelihood.under(one.model), one.theta, request, rule)
+
+    plain, found = scores(learned), []
+    for model in others:
+        other = _walk(likelihood.under(model), below, folds, request)
+        found.append((model, other, scores(other) - plain))
+    model, other, gain = max(found, key=lambda one: float(one[2].mean()))
+    difference, error = mean_and_error(gain)
+    better = difference > error
+    words = [_spelled(one, two) for one, two in ((model, first), (first, model))]
+    taken, left = words if better else words[::-1]
+    choice = FormChoice(
+        len(gain), len(folds.left), taken, left, difference if better else -difference, error
+    )
+    return (model, other, choice) if better else (first, learned, choice)
+
+
+def _spelled(model: Model, other: Model) -> str:
+    """The options by which a formula asks for a model rather than for another."""
+    pairs = zip(model.latents, other.latents, strict=True)
+    return ", ".join(
+        f"{name}={value!r}"
+        for own, its in pairs
+        if own.spelled() != its.spelled()
+        for name, value in own.spelled().items()
+    )
 
 
 def _open(model: Model) -> list[str]:
@@ -150,26 +198,31 @@ def _open(model: Model) -> list[str]:
 
 def _walk(
     likelihood: Likelihood, below: Estimate, folds: Folds | None, request: Request
-) -> list[_Tried]:
-    """Learn under one penalty after the other, as long as the score rises.
+) -> Learned:
+    """Learn under one penalty after the other, as long as the score rises; the best of them.
 
     From the starting penalty up, GRID times larger each time, the weights going on from one to the
     next: under a large penalty a silent network is a maximum from which nothing leads away.
     """
     model, panel, rule = likelihood.model, likelihood.panel, _rule(likelihood)
     state = kindle(tied_start(model, panel, below, request), panel, request, rule)
-    walk: list[_Tried] = []
-    while True:
-        state = follow(
-            state.under(_next(state.model, GRID if walk else RISE)), panel, request, rule
-        )
-        assert state.top is not None
-        gain = None if folds is None else folds.guess(state.model, state.top)
-        walk.append(_Tried(state, gain))
-        worse = len(walk) > 1 and _mean(gain) < _mean(walk[-2].gain) + WORTH
-        largest = max(_next(state.model, GRID).values(), default=math.inf)
-        if gain is None or worse or largest > LARGEST:
-            return walk
+    state = follow(state.under(_next(state.model, RISE)), panel, request, rule)
+    if folds is None or not _open(model):
+        return state
+
+    def score(one: Learned) -> float:
+        assert one.top is not None
+        return float(guessed_scores(folds, one.model, one.top, panel, request).mean())
+
+    best, highest = state, score(state)
+    while max(_next(state.model, GRID).values()) <= LARGEST:
+        state = follow(state.under(_next(state.model, GRID)), panel, request, rule)
+        reached = score(state)
+        worthwhile = reached >= highest + WORTH
+        best, highest = (state, reached) if reached > highest else (best, highest)
+        if not worthwhile:
+            break
+    return best
 
 
 def _next(model: Model, ratio: float) -> dict[str, float]:
@@ -177,17 +230,13 @@ def _next(model: Model, ratio: float) -> dict[str, float]:
     return {name: ratio * model.ridge_of(name) for name in _open(model)}
 
 
-def _mean(gain: Tensor | None) -> float:
-    return 0.0 if gain is None else float(gain.mean())
-
-
-def _other(
-    likelihood: Likelihood, below: Estimate, chosen: dict[str, float], request: Request
-) -> Learned:
-    """Another start under the penalties that were chosen with the first."""
+def _other(first: Learned, likelihood: Likelihood, below: Estimate, request: Request) -> Learned:
+    """Another start, under the penalties that the first one has come to."""
     panel, rule = likelihood.panel, _rule(likelihood)
+    penalties = {name: first.model.ridge_of(name) for name in first.model.penalised()}
     state = kindle(tied_start(likelihood.model, panel, below, request), panel, request, rule)
-    return follow(state.under(chosen), panel, request, rule)
+    state = follow(state.under(penalties), panel, request, rule)
+    return state.under(penalties)  # those of networks on the fixed side have followed the evidence
 
 
 # -- the maximum ---------------------------------------------------------------------------------

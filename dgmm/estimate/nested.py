@@ -1,4 +1,4 @@
-"""The classical model beneath one with networks, and both compared on held-out subjects."""
+"""The classical model beneath one with networks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ from torch import Tensor
 
 from dgmm.design import Design
 from dgmm.estimate.classical import fit_linear
+from dgmm.estimate.folds import Folds
 from dgmm.estimate.pilot import pilot
-from dgmm.estimate.records import Estimate, HeldOut, Request
+from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood, choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["Nested", "compare_held_out", "draw_held_out"]
-
-FEWEST = 20
-"""Subjects below which none is held out."""
+__all__ = ["Nested"]
 
 
 @dataclass(frozen=True)
@@ -44,36 +42,26 @@ class Nested:
         """All planned rows."""
         return self.likelihood.panel
 
-    def fit(self, subjects: np.ndarray | None = None, theta: Theta | None = None) -> Estimate:
-        """Fit it to all subjects, or to those at some positions, from ``theta`` if it is given."""
-        if subjects is None:
-            return fit_linear(self.likelihood, self.eta, self.request)
+    def fit(self) -> Estimate:
+        """Fit it to all subjects."""
+        return fit_linear(self.likelihood, self.eta, self.request)
+
+    def fit_some(self, subjects: np.ndarray, theta: Theta | None = None) -> Estimate:
+        """Fit it to the subjects at some positions, from ``theta`` if one is near."""
         inside = torch.zeros(self.panel.n, dtype=torch.bool)
         inside[torch.from_numpy(subjects)] = True
         eta = self.eta[inside[self.likelihood.observed.subject]]
-        some = self.likelihood.on(self.panel.select(subjects))
-        return fit_linear(some, eta, self.request, theta=theta)
+        likelihood = self.likelihood.on(self.panel.select(subjects))
+        return fit_linear(likelihood, eta, self.request, theta)
 
+    def scores(self, folds: Folds, done: Estimate) -> Tensor:
+        """The score of every subject with an outcome, by fits without its fold.
 
-def draw_held_out(panel: Panel, request: Request) -> tuple[np.ndarray, np.ndarray] | None:
-    """Positions of the subjects kept and held out; None when the fit is not to be compared.
+        done: the fit to all subjects.
+        """
 
-    Subjects without an outcome have no score: they are kept.
-    """
-    share, seen = request.control.holdout, panel.subject[panel.observed].unique().numpy()
-    if share <= 0 or len(seen) < FEWEST:
-        return None
-    order = seen[np.random.default_rng([request.seed, 13]).permutation(len(seen))]
-    left = np.sort(order[: max(2, round(share * len(seen)))])
-    return np.setdiff1d(np.arange(panel.n), left), left
+        def without(kept: np.ndarray, left: np.ndarray) -> Tensor:
+            fitted = self.fit_some(kept, done.theta)
+            return fitted.likelihood.on(self.panel.select(left)).each(fitted.theta).value
 
-
-def compare_held_out(
-    deep: Estimate, plain: Estimate, left: np.ndarray, panels: tuple[Panel, Panel]
-) -> HeldOut:
-    """Log scores of two fits on the subjects ``left`` of their panels."""
-    scores = [
-        done.likelihood.on(panel.select(left)).each(done.theta).value
-        for done, panel in zip((deep, plain), panels, strict=True)
-    ]
-    return HeldOut.of(scores[0] - scores[1])
+        return folds.scores(without)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from dgmm.encoders import Encoder
@@ -19,7 +18,17 @@ from dgmm.runtime.checkpoint import Checkpoint
 from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 
-__all__ = ["Estimate", "Head", "HeldOut", "Member", "Patterns", "Request", "Saem"]
+__all__ = [
+    "Estimate",
+    "FormChoice",
+    "Head",
+    "HeldOut",
+    "Member",
+    "Patterns",
+    "Request",
+    "Saem",
+    "mean_and_error",
+]
 
 
 @dataclass(frozen=True)
@@ -93,21 +102,43 @@ class Patterns:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Log score of the nested and the deep model on subjects that neither was fitted to.
+    """Log score of the deep model less that of the nested one, over subjects that neither has seen.
 
-    The penalty of neural random effects was chosen by this score, so it is a little too good.
+    The penalty of neural random effects was chosen by the score of the deep model, so it is a
+    little too good.
     """
 
     subjects: int
-    difference: float  # mean over subjects, deep minus nested
+    folds: int  # in which they were left out
+    difference: float  # mean over subjects
     standard_error: float
 
     @classmethod
-    def of(cls, gain: Tensor) -> HeldOut:
+    def of(cls, gain: Tensor, folds: int) -> HeldOut:
         """From the difference of every subject, (n,)."""
-        values = gain.detach().numpy()
-        error = float(values.std(ddof=1) / np.sqrt(len(values)))
-        return cls(len(values), float(values.mean()), error)
+        return cls(len(gain), folds, *mean_and_error(gain))
+
+    @property
+    def visible(self) -> float:
+        """The smallest difference that so many subjects show."""
+        return 2 * self.standard_error
+
+
+@dataclass(frozen=True)
+class FormChoice:
+    """Two forms that a formula left open, by log scores of subjects that the fits have not seen."""
+
+    subjects: int
+    folds: int
+    taken: str  # as options of the terms
+    left: str
+    difference: float  # mean over subjects, the form taken less the other
+    standard_error: float
+
+
+def mean_and_error(values: Tensor) -> tuple[float, float]:
+    """The mean of independent values (n,) and its standard error."""
+    return float(values.mean()), float(values.std()) / len(values) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -132,6 +163,7 @@ class Estimate(Maximum):
     activity: Activity | None = None  # latent directions in which subjects are told apart
     nested: Estimate | None = None
     held_out: HeldOut | None = None
+    form_choice: FormChoice | None = None
     start_spread: tuple[float, ...] = ()  # log evidence reached; VAE: penalised l near the end
     start_distance: tuple[float, ...] = ()  # of mu1 from that of the start kept, in sigma
     start_log_likelihood: tuple[float, ...] = ()  # by the same nodes

@@ -19,7 +19,7 @@ from dgmm.formula.terms import (
     formula_text,
     split_group,
 )
-from dgmm.formula.tuning import has_network, with_options
+from dgmm.formula.tuning import has_network, with_options, with_own_options
 
 __all__ = [
     "NETWORK",
@@ -46,5 +46,6 @@ __all__ = [
     "split_group",
     "update_formula",
     "with_options",
+    "with_own_options",
     "with_part",
 ]

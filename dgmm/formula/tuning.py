@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dgmm.formula.grammar import (
@@ -18,7 +18,7 @@ from dgmm.formula.grammar import (
 )
 from dgmm.formula.options import split_arguments
 
-__all__ = ["has_network", "with_options"]
+__all__ = ["has_network", "with_options", "with_own_options"]
 
 SPLINES = ("ns", "bs", "poly")
 OF_LATENTS = ("latent", "basis", "df")
@@ -45,6 +45,16 @@ def with_options(text: str, options: Mapping[str, Any], parts: tuple[str, ...]) 
             for name, value in options.items():
                 if part == "random" or name not in OF_LATENTS:
                     changes.append(_change(network, name, value))
+    return _spliced(whole_piece(text).text, changes)
+
+
+def with_own_options(text: str, each: Sequence[Mapping[str, Any]]) -> str:
+    """The formula with some options of its random networks changed, each its own, in order."""
+    changes = [
+        _change(network, name, value)
+        for network, options in zip(_networks(text)["random"], each, strict=True)
+        for name, value in options.items()
+    ]
     return _spliced(whole_piece(text).text, changes)
 
 

@@ -101,6 +101,17 @@ class Latent(ABC):
         """
         return self
 
+    def candidates(self) -> tuple[Latent, ...]:
+        """The structures between which the formula leaves the choice to the fit.
+
+        The first is taken unless another predicts better; none of them leaves anything open.
+        """
+        return (self,)
+
+    def spelled(self) -> Mapping[str, str]:
+        """Options of the term by which a formula asks for this structure and no other."""
+        return {}
+
     @abstractmethod
     def layers(self) -> str:
         """Sizes of the layers of its network for the summary ("" when there is none)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from dgmm.panel import LatentRows
 
 __all__ = ["Neural"]
 
+GENERAL, WARPED = "coefficients", "warped"
 HIDDEN, ACTIVATION = (16, 16), "softplus"
 MOST_DEFAULT_EFFECTS, WARPED_EFFECTS = 5, 3
 """Dimension of b at most where it is not given; beside a warped curve the three of shift, stretch
@@ -52,6 +54,7 @@ class Neural(Latent):
     shape: Tensor  # S with its unit, (r, r); (1, 1) of the dense form
     centre: Tensor  # (draws, k) prior draws over which the network is centred
     warp: Warp | None = None
+    other: Neural | None = None  # of the warped form, where the formula names none
 
     name = "dnn"
     syntax = NETWORK
@@ -59,12 +62,20 @@ class Neural(Latent):
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Neural:
+        named = block.term.options.get("form")
+        built = cls._of_form(block, unit, named or GENERAL)
+        # terms of the mean that name no form and may have the warped one leave it open
+        is_open = named is None and not block.term.target and Warp.cannot(block) is None
+        return replace(built, other=cls._of_form(block, unit, WARPED)) if is_open else built
+
+    @classmethod
+    def _of_form(cls, block: LatentBlock, unit: float, form: str) -> Neural:
         term, options = block.term, block.term.options
         T = torch.from_numpy(block.columns.matrix)
         phi = torch.from_numpy((block.basis or block.columns).matrix)
-        form, hidden = options.get("form", "coefficients"), options.get("hidden", HIDDEN)
-        most = WARPED_EFFECTS if form == "warped" else MOST_DEFAULT_EFFECTS
+        most = WARPED_EFFECTS if form == WARPED else MOST_DEFAULT_EFFECTS
         k = options.get("latent") or min(T.shape[1], most)
+        hidden = options.get("hidden", HIDDEN)
         if form != "dense":
             sizes = (k, *hidden, phi.shape[1])
             time = None if block.time is None else torch.from_numpy(block.time)
@@ -83,8 +94,17 @@ class Neural(Latent):
             Dense(sizes, options.get("activation", ACTIVATION), bias=False),
             shape,
             sobol_normal(k, draws, seed=20),
-            Warp.build(block, k, unit) if form == "warped" else None,
+            Warp.build(block, k, unit) if form == WARPED else None,
         )
+
+    def candidates(self) -> tuple[Latent, ...]:
+        """The general form, and the warped one where the formula leaves it open."""
+        if self.other is None:
+            return (self,)
+        return replace(self, other=None), self.other
+
+    def spelled(self) -> Mapping[str, str]:
+        return {"form": self.form}
 
     @property
     def penalised(self) -> frozenset[str]:  # type: ignore[override]

@@ -64,25 +64,31 @@ class Warp:
     mean: Spline  # the mean of w over b per unit of its heights at knots
     project: Tensor  # (q, m): T project h is near the function that has heights h at these knots
 
-    @classmethod
-    def build(cls, block: LatentBlock, dim: int, unit: float) -> Warp:
-        """Read time off the design of a term."""
+    @staticmethod
+    def cannot(block: LatentBlock) -> str | None:
+        """Why the curves of a term have no time along which they move; None when they have."""
         if block.time is None:
-            raise ValueError(
+            return (
                 f"{block.term.text}: form='warped' moves curves along time; its terms must be "
                 "functions of one numeric variable, the first of the random parts, as in "
                 "dnn(ns(time, 4), form='warped')"
             )
-        time = torch.from_numpy(block.time)
-        half = 0.5 * float(time.max() - time.min())
-        s = (time - time.min()) / half - 1
-        T = torch.from_numpy(block.columns.matrix)
-        along = torch.linalg.lstsq(T, s[:, None], driver="gelsd").solution[:, 0]
-        if float((T @ along - s).abs().max()) > 1e-6:
-            raise ValueError(
+        s, _, T = _time(block)
+        if float((T @ _along(T, s) - s).abs().max()) > 1e-6:
+            return (
                 f"{block.term.text}: form='warped' moves curves along time, which must be a "
                 "combination of its columns: keep the intercept, and write ns(time, 4) or poly()"
             )
+        return None
+
+    @classmethod
+    def build(cls, block: LatentBlock, dim: int, unit: float) -> Warp:
+        """Read time off the design of a term."""
+        reason = cls.cannot(block)
+        if reason is not None:
+            raise ValueError(reason)
+        s, half, T = _time(block)
+        along = _along(T, s)
         curve = Spline.natural(FIRST, LAST, KNOTS)
         grid = torch.linspace(FIRST, LAST, 20 * KNOTS, dtype=torch.float64)
         shape = unit * smooth_first(curve.columns(grid), grid)
@@ -185,6 +191,20 @@ class Warp:
         plane = torch.linalg.qr(torch.stack([weights["shift"], weights["stretch"]], dim=1))[0]
         one = torch.tensor([0.0, -PLACE, PLACE], dtype=plane.dtype, device=plane.device)
         return torch.cartesian_prod(*[one] * plane.shape[1]).reshape(-1, plane.shape[1]) @ plane.T
+
+
+def _time(block: LatentBlock) -> tuple[Tensor, float, Tensor]:
+    """Time on [-1, 1] (N,), half of its range, and the columns T (N, q)."""
+    assert block.time is not None
+    time = torch.from_numpy(block.time)
+    half = 0.5 * float(time.max() - time.min())
+    return (time - time.min()) / half - 1, half, torch.from_numpy(block.columns.matrix)
+
+
+def _along(T: Tensor, s: Tensor) -> Tensor:
+    """Time in terms of the columns of T, as well as they can, (q,)."""
+    along: Tensor = torch.linalg.lstsq(T, s[:, None], driver="gelsd").solution[:, 0]
+    return along
 
 
 def _by(direction: Tensor, b: Tensor) -> Tensor:

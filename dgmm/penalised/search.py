@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,11 @@ class Reached:
     evaluations: int
     metric: Metric
     path: tuple[float, ...]  # penalised log-likelihood at the start of every round
+
+    @property
+    def here(self) -> State:
+        """The maximum, with its penalties held."""
+        return State(self.x, self.w, replace(self.model, open_ridge=()))
 
     @property
     def start(self) -> State:

@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 
 from dgmm.estimate import Estimate
+from dgmm.estimate.folds import enough
 from dgmm.inference.fixed_effects import std_errors
 from dgmm.parameters import part
 from dgmm.record import Fitted
@@ -37,8 +38,8 @@ def network_part(fit: Fitted, tables: Tables) -> str | None:
     for i, latent in enumerate(fit.estimate.model.latents, 1):
         remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
         lines += [wrap(remark, "   ")] if remark else []
-    lines += [*_held_out(fit.estimate), *_nested(fit.estimate), *_starts(fit)]
-    lines += _maximum(fit)
+    done = fit.estimate
+    lines += [*_form(done), *_held_out(done), *_nested(done), *_starts(fit), *_maximum(fit)]
     return "\n".join(lines)
 
 
@@ -62,20 +63,35 @@ def _chosen(fit: Fitted) -> str:
     open_ridge, ways = fit.estimate.model.open_ridge, []
     if any(name.startswith("dnn") for name in open_ridge):
         ways.append("by evidence")
-    if any(name.startswith("latent") for name in open_ridge) and fit.estimate.held_out is not None:
-        ways.append("on the held-out subjects")
+    if any(name.startswith("latent") for name in open_ridge) and enough(fit.estimate.panel):
+        ways.append("on subjects held out")
     return f", chosen {' and '.join(ways)}," if ways else ""
+
+
+def _form(done: Estimate) -> list[str]:
+    chosen = done.form_choice
+    if chosen is None:
+        return []
+    text = (
+        f"The formula left the form open: {chosen.taken} was taken, {chosen.left} tried; held out "
+        f"in {chosen.folds} folds ({chosen.subjects} subjects), log score per subject "
+        f"{chosen.difference:+.3f} (s.e. {chosen.standard_error:.3f}) against it."
+    )
+    return [wrap(text, "   ")]
 
 
 def _held_out(done: Estimate) -> list[str]:
     held = done.held_out
     if held is None:
         return []
-    verdict = "better" if held.difference > 0 else "not better"
-    if abs(held.difference) < 2 * held.standard_error:
-        verdict = "not clearly different"
+    verdict = "better" if held.difference > 0 else "worse"
+    if abs(held.difference) < held.visible:
+        verdict = (
+            f"inconclusive: differences below {held.visible:.2g} nats per subject cannot be seen "
+            f"with {held.subjects} subjects"
+        )
     text = (
-        f"Held out ({held.subjects} subjects): log score per subject "
+        f"Held out in {held.folds} folds ({held.subjects} subjects): log score per subject "
         f"{held.difference:+.3f} (s.e. {held.standard_error:.3f}) against "
         f"the nested classical model: {verdict}."
     )

@@ -68,9 +68,11 @@ def glance(fit: Fitted) -> pd.DataFrame:
         dispersion= models it), ``method``, ``likelihood``, ``converged``; ``decrement`` (Newton
         decrement, in standard errors) and, where the maximum was found by Monte Carlo,
         ``node_error``: how far a linear coefficient would move under other draws, at most, in
-        standard errors.
+        standard errors; ``held_out`` and ``held_out_error``: log score per subject of subjects
+        left out, less that of the nested classical model, and its standard error (missing without
+        networks).
     """
-    done = fit.estimate
+    done, held = fit.estimate, fit.estimate.held_out
     values = {
         "nobs": nobs(fit),
         "groups": next(seen for seen, _ in groups_seen(fit).values()),
@@ -85,6 +87,8 @@ def glance(fit: Fitted) -> pd.DataFrame:
         "converged": done.converged,
         "decrement": done.decrement,
         "node_error": None if done.node_error is None else float(done.node_error.abs().max()),
+        "held_out": None if held is None else held.difference,
+        "held_out_error": None if held is None else held.standard_error,
     }
     return pd.DataFrame([values])
 
