@@ -62,9 +62,9 @@ def mixed_model(
             left of a bar also ``latent=`` (the dimension of b), ``basis=`` and ``form=``:
             "coefficients" (of the basis, a network of b), "warped" (the same, and one curve that b
             shifts, stretches and scales in time) or "dense" (a network of b and the terms
-            together); without ``form=`` the first, or the second where the columns are functions
-            of one time and it predicts subjects held out better by more than a standard error.
-            Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers, alone
+            together), by default the first; "auto" is the second where the columns are functions
+            of one time and it predicts subjects held out better by two standard errors, else the
+            first. Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers, alone
             or beside ``(1 | id)``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).

@@ -163,7 +163,7 @@ def test_responses(left: str, kind: str, parts: tuple[str, ...]):
         ("y ~ dnn(.)", "stands among the fixed terms alone", "."),
         ("y ~ dnn(a, ridge=-1)", "zero or larger", "-1"),
         ("y ~ dnn(a, hidden=(3,), hidden=(4,))", "given twice", "hidden=(4,)"),
-        ("y ~ (dnn(t, form='dens') | id)", "'coefficients', 'warped' or 'dense'", "'dens'"),
+        ("y ~ (dnn(t, form='dens') | id)", "'coefficients', 'warped', 'dense' or 'auto'", "'dens'"),
         ("y ~ (dnn(t, latent=0) | id)", "positive whole", "0"),
         ("y ~ (dnn(t, form='dense', basis=ns(t,3)) | id)", "basis= belongs", "ns(t,3)"),
         ("y ~ x + (1 | id", "not closed", "("),

@@ -152,7 +152,7 @@ def _form(
 ) -> tuple[Model, Learned, FormChoice | None]:
     """The model among its candidates, and where its learning ended under the best penalty.
 
-    The first one unless another is better by more than a standard error of the difference.
+    The first one unless another is better by more than two standard errors of the difference.
     """
     first, *others = candidates(likelihood.model)
     rule = _rule(likelihood)
@@ -169,7 +169,7 @@ def _form(
         found.append((model, other, scores(other) - plain))
     model, other, gain = max(found, key=lambda one: float(one[2].mean()))
     difference, error = mean_and_error(gain)
-    better = difference > error
+    better = difference > 2 * error
     words = [_spelled(one, two) for one, two in ((model, first), (first, model))]
     taken, left = words if better else words[::-1]
     choice = FormChoice(

@@ -27,7 +27,7 @@ NETWORK = Syntax(
         "latent": "count",
         "hidden": "layers",
         "activation": "word",
-        "form": ("coefficients", "warped", "dense"),
+        "form": ("coefficients", "warped", "dense", "auto"),
         "basis": "terms",
         "ridge": "penalty",
     },

@@ -19,7 +19,7 @@ from dgmm.panel import LatentRows
 
 __all__ = ["Neural"]
 
-GENERAL, WARPED = "coefficients", "warped"
+GENERAL, WARPED, OPEN = "coefficients", "warped", "auto"
 HIDDEN, ACTIVATION = (16, 16), "softplus"
 MOST_DEFAULT_EFFECTS, WARPED_EFFECTS = 5, 3
 """Dimension of b at most where it is not given; beside a warped curve the three of shift, stretch
@@ -62,10 +62,9 @@ class Neural(Latent):
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Neural:
-        named = block.term.options.get("form")
-        built = cls._of_form(block, unit, named or GENERAL)
-        # terms of the mean that name no form and may have the warped one leave it open
-        is_open = named is None and not block.term.target and Warp.cannot(block) is None
+        form = block.term.options.get("form", GENERAL)
+        built = cls._of_form(block, unit, GENERAL if form == OPEN else form)
+        is_open = form == OPEN and not block.term.target and Warp.cannot(block) is None
         return replace(built, other=cls._of_form(block, unit, WARPED)) if is_open else built
 
     @classmethod
