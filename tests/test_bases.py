@@ -28,30 +28,35 @@ def test_whitening_is_symmetric_and_makes_columns_orthonormal() -> None:
     assert gram(T @ K) == pytest.approx(np.eye(4), abs=1e-7)
 
 
-def test_columns_are_orthogonal_and_shrink_with_their_roughness() -> None:
+def test_directions_shrink_with_their_roughness() -> None:
+    """The mean squares of phi S in its principal directions fall with the second derivative."""
     phi = powers(7)
-    S = smooth_first(phi, TIME)
-    G = gram(phi @ S)
-    assert pytest.approx(np.diag(np.diag(G)), abs=1e-5) == G
-    size = np.diag(G)
-    assert np.all(np.diff(size) <= 1e-9)
+    columns = phi @ smooth_first(phi, TIME)
+    size, turn = np.linalg.eigh(gram(columns))
+    size, smooth = size[::-1], columns.numpy() @ turn[:, ::-1]
+    assert size[0] == pytest.approx(1.0, abs=1e-6)
     assert size[FREE] == pytest.approx(0.5, abs=1e-6)
+    order = np.argsort(TIME.numpy())
+    bends = np.gradient(np.gradient(smooth[order], axis=0), axis=0) / np.sqrt(size)
+    rough = np.square(bends).sum(0)
+    assert np.all(np.diff(rough[1:]) > 0)
 
 
-def test_level_and_trend_come_first_at_no_price() -> None:
+def test_level_and_trend_are_free() -> None:
     phi = powers(7)
-    smooth = (phi @ smooth_first(phi, TIME))[:, :2]
-    straight = powers(1)
-    fitted = straight @ torch.linalg.lstsq(straight, smooth).solution
-    assert (smooth - fitted).abs().max() < 1e-5
-    assert np.diag(gram(smooth)) == pytest.approx(np.ones(2), abs=1e-5)
+    columns = phi @ smooth_first(phi, TIME)
+    # orthonormal functions with coefficients of length one
+    level = torch.stack([torch.ones_like(TIME), (TIME - TIME.mean()) / TIME.std(correction=0)], 1)
+    coefficient = torch.linalg.lstsq(columns, level).solution
+    assert (columns @ coefficient - level).abs().max() < 1e-5
+    assert coefficient.norm(dim=0).numpy() == pytest.approx(np.ones(2), abs=1e-5)
 
 
-def test_the_scale_of_time_does_not_matter() -> None:
+@pytest.mark.parametrize("scale", [24.0, 1e3, 1e-6])
+def test_the_scale_of_time_does_not_matter(scale: float) -> None:
     phi = powers(6)
-    hours, days = phi @ smooth_first(phi, 24 * TIME), phi @ smooth_first(phi, TIME)
-    # level and trend may turn into each other
-    assert (hours @ hours.T).numpy() == pytest.approx((days @ days.T).numpy(), abs=1e-6)
+    one, other = smooth_first(phi, TIME), smooth_first(phi, scale * TIME)
+    torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-9)
 
 
 def test_without_a_time_or_with_few_columns_they_are_orthonormal_only() -> None:

@@ -135,9 +135,10 @@ print(deep.summary())
 #   Weights have no estimates worth reading and no tests.
 # - *Held out.* Both models are fitted five times, each time without a fifth of the patients in
 #   `train`. Each of these gets a log score, the log-likelihood of that patient's visits under
-#   either model. The line gives the mean difference, deep minus classical, with its standard error over patients.
-#   Within two standard errors it says "not clearly different". This line decides, not the
-#   log-likelihood above it: the network has more freedom and is bound to fit its own data better.
+#   either model. The line gives the mean difference, deep minus classical, with its standard
+#   error over patients. Within two standard errors it says "not clearly different". This line
+#   decides, not the log-likelihood above it: the network has more freedom and is bound to fit its
+#   own data better.
 # - *ELBO.* An encoder comes with the fit, a fast approximation q(b | y) to the posterior of b,
 #   trained by maximising a lower bound of the log-likelihood. The distance to the
 #   log-likelihood is the average error of q (a Kullback-Leibler divergence) and should be small.

@@ -1,4 +1,4 @@
-"""Columns made orthonormal; a basis of time sorted by roughness: trends first, wiggles smaller.
+"""Columns made orthonormal; a basis of time shrunk by roughness: trends stay, wiggles get small.
 
 With G = phi'phi / N and Omega the mean square of second derivatives, the columns of phi A for
 
@@ -6,7 +6,9 @@ With G = phi'phi / N and Omega the mean square of second derivatives, the column
 
 are the Demmler-Reinsch basis of smoothing splines (Demmler and Reinsch, 1975, Numerische Mathematik
 24, 375-382). A ridge on coefficients of columns that are scaled by (1 + omega / omega_5)^(-1/2) is
-then a smoothing penalty: nearly free for level, trend and one or two bends, dear beyond.
+then a smoothing penalty: nearly free for level, trend and one or two bends, dear beyond. Level and
+trend have omega = 0 both: any two directions of their plane are eigenvectors, and rounding (the
+unit of time) decides which. A symmetric root is the same penalty, and does not turn.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ def whitening(T: Tensor, smallest: float = 1e-8) -> Tensor:
 
 
 def smooth_first(phi: Tensor, time: Tensor | None) -> Tensor:
-    """S (r, r): phi S has orthonormal columns, shrunk by their roughness.
+    """S (r, r): a ridge on the coefficients of the columns phi S is a smoothing penalty.
 
     phi: (N, r), functions of ``time`` (N,); None when they are not functions of one variable, and
-        then nothing is known of roughness and S makes the columns orthonormal only.
+        then nothing is known of roughness and S makes the columns orthonormal.
     """
     whiten = whitening(phi, 1e-10)
     if time is None or phi.shape[1] <= FREE + 1:
@@ -48,7 +50,8 @@ def smooth_first(phi: Tensor, time: Tensor | None) -> Tensor:
     omega, turn = torch.linalg.eigh(second.T @ second)
     if float(omega[FREE]) <= 0:  # fewer times than columns
         return whiten
-    return whiten @ turn * (1 + omega.clamp(min=0) / omega[FREE]).rsqrt()
+    shrunk = (1 + omega.clamp(min=0) / omega[FREE]).rsqrt()
+    return whiten @ (turn * shrunk) @ turn.T
 
 
 def _second_derivatives(phi: Tensor, time: Tensor) -> Tensor:

@@ -10,8 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from dgmm import Fit, mixed_model
+from dgmm.design import build_design
+from dgmm.estimate.pilot import pilot
+from dgmm.estimate.tied import tied_decoder
+from dgmm.families import find
+from dgmm.formula import parse_formula
+from dgmm.latent import words
+from dgmm.likelihood import Importance, freeze
+from dgmm.model import build_model
+from dgmm.panel import Panel
 
 GAUSSIAN: dict[str, tuple[str, dict[str, Any]]] = {
     "intercept": ("y ~ x + t + (1 | g)", {}),
@@ -204,3 +214,64 @@ def test_a_network_knows_no_units_either() -> None:
     gain = len(data) * math.log(unit)
     assert float(fit.loglik()) + gain == pytest.approx(float(base.loglik()), abs=1e-3)
     assert fit.fixef()["x"] == pytest.approx(base.fixef()["x"], abs=1e-4)  # se 0.07
+
+
+# -- neural random effects -------------------------------------------------------------------------
+
+NEURAL = {
+    "general": "dnn(ns(t, 3), hidden=(4,), latent=2, ridge=8)",
+    "dense": "dnn(ns(t, 3), hidden=(4,), latent=2, ridge=3, form='dense')",
+    "warped": "dnn(ns(t, 3), hidden=(4,), latent=2, ridge=100, form='warped')",
+}
+UNITS = ({"y": 1e-3}, {"y": 1e3}, {"t": 1e3}, {"x": 1e3}, {"y": 1e-3, "t": 1e3, "x": 1e3})
+
+
+def sigmoids(n: int = 30, J: int = 6) -> pd.DataFrame:
+    """Everybody rises by two, once, at a time of his own."""
+    r = np.random.default_rng(4)
+    g = np.repeat(np.arange(n), J)
+    t = np.tile(np.linspace(0, 1, J), n) + r.uniform(0, 0.1, n * J)
+    x, onset, level = r.normal(size=n)[g], r.normal(0.5, 0.2, n)[g], 0.3 * r.normal(size=n)[g]
+    y = 0.5 * x + level + 2 / (1 + np.exp(-(t - onset) / 0.08)) + 0.2 * r.normal(size=n * J)
+    return pd.DataFrame({"g": g, "t": t, "x": x, "y": y})
+
+
+@pytest.mark.parametrize("form", NEURAL)
+def test_learning_begins_at_one_place_in_any_unit(form: str) -> None:
+    """theta is unit-free but for log sigma, and the floors of its start are shares of something."""
+    formula = parse_formula(f"y ~ x + t + ({NEURAL[form]} | g)", latent_words=words())
+    below = "y ~ x + t + (ns(t, 3) | g)"
+    found = []
+    for units in ({}, *UNITS):
+        data = sigmoids().assign(**{name: sigmoids()[name] * c for name, c in units.items()})
+        design = build_design(formula, data)
+        unit, _ = pilot(design, find("gaussian"))
+        model, panel = build_model(design, find("gaussian"), unit), Panel.from_design(design)
+        model = model.with_reference(panel)
+        nested = mixed_model(below, data, se=None, verbose=0).estimate
+        theta = tied_decoder(model, panel, nested, torch.Generator().manual_seed(0))
+        nodes = np.random.default_rng(1)
+        frozen = freeze(model, theta, panel.observed_rows(), Importance(16), nodes)
+        scale = math.log(units.get("y", 1.0))
+        value = frozen.value(theta) + panel.n_rows * scale
+        found.append((model.packing.pack({**theta, "extra": theta["extra"] - scale}), value))
+    for vector, value in found[1:]:
+        torch.testing.assert_close(vector, found[0][0], rtol=0, atol=1e-5)
+        assert value == pytest.approx(found[0][1], abs=1e-3)
+
+
+@pytest.mark.parametrize("form", ["general", "dense"])
+def test_neural_fits_know_no_units(form: str) -> None:
+    """The same maximum and the same gain of subjects left out."""
+    control = {"epochs": 1, "holdout": 0.5, "draws": 64, "replicates": 2, "polish_draws": 32}
+    options = {"starts": 1, "se": None, "verbose": 0, "control": control}
+    found = []
+    for units in ({}, UNITS[-1]):
+        data = sigmoids().assign(**{name: sigmoids()[name] * c for name, c in units.items()})
+        fit = mixed_model(f"y ~ x + ({NEURAL[form]} | g)", data, **options)
+        held = fit.estimate.held_out
+        assert held is not None
+        gain = len(data) * math.log(units.get("y", 1.0))
+        slope = fit.fixef()["x"] * units.get("x", 1.0) / units.get("y", 1.0)
+        found.append((float(fit.loglik()) + gain, held.difference, slope))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
