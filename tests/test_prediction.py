@@ -302,7 +302,7 @@ def test_exact_intervals_have_no_monte_carlo_error(sleepstudy: Fit) -> None:
 def test_intervals_of_a_deep_fit(deep: Fit) -> None:
     new = pd.DataFrame({"Days": [0.0, 4.0, 9.0], "Subject": ["308", "308", "nobody"]})
     inner = deep.predict(new, interval="confidence")
-    outer = deep.predict(new, interval="prediction")
+    outer = deep.predict(new, interval="prediction", draws=20_000)
     assert (inner["lower"] < inner["fit"]).all()
     assert (inner["fit"] < inner["upper"]).all()
     assert (outer["se"] > inner["se"]).all()

@@ -66,7 +66,6 @@ class Latent(ABC):
     frame: Tensor  # (q, q), upper triangular unless there is a network
     penalised: frozenset[str] = frozenset()  # weights under the ridge
     ridge: float = 0.0  # of the penalised weights, before it is chosen on held-out subjects
-    effort: float = 1.0  # share of the epochs that its search takes
     weak: Mapping[str, float] = MappingProxyType({})  # others under a penalty that stays
 
     @property

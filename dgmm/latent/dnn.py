@@ -116,11 +116,6 @@ class Neural(Latent):
         return RIDGE if self.warp is None else BESIDE
 
     @property
-    def effort(self) -> float:  # type: ignore[override]
-        """A warped curve starts near what the nested model says of it."""
-        return 1.0 if self.warp is None else 0.5
-
-    @property
     def weak(self) -> dict[str, float]:  # type: ignore[override]
         """The curve and what moves it."""
         return {} if self.warp is None else dict.fromkeys(self.warp.shapes(), WEAK)
