@@ -64,8 +64,8 @@ def mixed_model(
             shifts, stretches and scales in time) or "dense" (a network of b and the terms
             together), by default the first; "auto" is the second where the columns are functions
             of one time and it predicts subjects held out better by two standard errors, else the
-            first. Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers, alone
-            or beside ``(1 | id)``.
+            first. Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers,
+            alone or beside ``(1 | id)``.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
         family: "gaussian", "bernoulli", "binomial", "poisson" or another word of

@@ -190,7 +190,7 @@ def test_a_weak_penalty_that_no_search_moves() -> None:
     [
         ("(dnn(0 + poly(t, 3), form='warped') | id)", "keep the intercept"),
         ("(dnn(t * x, form='warped') | id)", "one numeric variable"),
-        ("(dnn(t, form='wrapped') | id)", "'coefficients', 'warped' or 'dense'"),
+        ("(dnn(t, form='wrapped') | id)", "'coefficients', 'warped', 'dense' or 'auto'"),
     ],
 )
 def test_terms_without_a_time_are_refused(term: str, said: str) -> None:
@@ -201,12 +201,13 @@ def test_terms_without_a_time_are_refused(term: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("term", "ridges"),
     [
-        ("(dnn(poly(t, 3), hidden=(6,)) | id)", [1.0, 25.0]),
-        ("(dnn(t, hidden=(6,), ridge=3) | id)", [3.0, 3.0]),
+        ("(dnn(poly(t, 3), hidden=(6,), form='auto') | id)", [1.0, 25.0]),
+        ("(dnn(t, hidden=(6,), ridge=3, form='auto') | id)", [3.0, 3.0]),
+        ("(dnn(t, hidden=(6,)) | id)", [1.0]),
         ("(dnn(t, hidden=(6,), form='coefficients') | id)", [1.0]),
         ("(dnn(t, hidden=(6,), form='dense') | id)", [1.0]),
-        ("(dnn(0 + t, hidden=(6,)) | id)", [1.0]),
-        ("(dnn(t * x, hidden=(6,)) | id)", [1.0]),
+        ("(dnn(0 + t, hidden=(6,), form='auto') | id)", [1.0]),
+        ("(dnn(t * x, hidden=(6,), form='auto') | id)", [1.0]),
     ],
 )
 def test_the_formula_leaves_the_form_open(term: str, ridges: list[float]) -> None:
@@ -224,7 +225,8 @@ def test_the_formula_leaves_the_form_open(term: str, ridges: list[float]) -> Non
 
 
 def test_two_terms_are_varied_one_at_a_time() -> None:
-    text = "y ~ x + (dnn(t, hidden=(3,)) | id) + (1 | id) + (dnn(poly(t, 2), hidden=(3,)) | id)"
+    term = "(dnn({}, hidden=(3,), form='auto') | id)"
+    text = f"y ~ x + {term.format('t')} + (1 | id) + {term.format('poly(t, 2)')}"
     model, _ = build(text, frame(10, 6))
     forms = [[one.spelled().get("form") for one in some.latents] for some in candidates(model)]
     general, warped = "coefficients", "warped"

@@ -296,7 +296,7 @@ class Sampled(Numerical):
 
     @classmethod
     def automatic(cls, model: Model) -> bool:
-        return not model.serial
+        return not model.serial or any(latent.neural for latent in model.latents)
 
     @property
     def rule(self) -> NodeRule:
