@@ -204,10 +204,8 @@ def test_networks_on_both_sides(curved_frame: pd.DataFrame) -> None:
     assert fit.information is not None
     assert fit.information.joint is not None
     V = fit.information.joint.vcov
-    # the rotation of b is flat, all else is known
-    value = torch.linalg.eigvalsh(V)
-    assert float(value[0]) > -1e-8
-    assert int((value < 1e-8).sum()) == 1
+    # the rotation of b, which changes nothing, has a weak prior: everything is known
+    assert float(torch.linalg.eigvalsh(V)[0]) > 0
     table = fit.effects("z", grid=5)
     assert table["se"].between(0.02, 2).all()
     profile = fit.random_profile([0, 4])

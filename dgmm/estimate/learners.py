@@ -74,18 +74,16 @@ def tied_start(model: Model, panel: Panel, below: Estimate, request: Request) ->
 
 
 def kindle(state: Learned, panel: Panel, request: Request, rule: NodeRule | None) -> Learned:
-    """Leave the nested model, under a small penalty whatever the one that is given.
+    """Leave the nested model, under the small penalty of a beginning or under a given one.
 
     rule: of the nodes where they are not sampled.
     """
-    model = state.model
-    pairs = zip(model.latents, model.latent_ridge, strict=True)
-    small = replace(model, latent_ridge=tuple(min(one.ridge, given) for one, given in pairs))
     if request.method == "ml":
-        top = climb(small, state.theta, panel.observed_rows(), request.seed, KINDLED, rule=rule)
+        top = climb(
+            state.model, state.theta, panel.observed_rows(), request.seed, KINDLED, rule=rule
+        )
         return replace(state, theta=top.theta)
-    begun = replace(state, model=small)
-    return replace(_on_bound(begun, panel, request, share=FIRST_SHARE, anneal=True), model=model)
+    return _on_bound(state, panel, request, share=FIRST_SHARE, anneal=True)
 
 
 def follow(state: Learned, panel: Panel, request: Request, rule: NodeRule | None) -> Learned:
