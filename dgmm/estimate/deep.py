@@ -18,8 +18,8 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.estimate.amortised import with_encoder
 from dgmm.estimate.folds import Folds
-from dgmm.estimate.jackknife import guessed_scores, refitted_scores
-from dgmm.estimate.learners import Learned, follow, kindle, tied_start, with_completed
+from dgmm.estimate.ladder import Ladder, climbed, first_step, open_ridges, scored
+from dgmm.estimate.learners import Learned, with_completed
 from dgmm.estimate.nested import Nested
 from dgmm.estimate.records import (
     Estimate,
@@ -40,17 +40,8 @@ from dgmm.runtime.progress import Progress
 
 __all__ = ["cannot", "fit_deep", "polish_heads"]
 
-RISE, GRID = 8.0, 3.0
-"""Ratio of the first penalty compared to that under which learning begins; of neighbours."""
-
-LARGEST = 2000.0
-"""Penalty beyond which the comparison does not go."""
-
-WORTH = 1e-3
-"""Nats per subject by which the next penalty must be better for another to be tried."""
-
-FINAL_ROUNDS, FINAL_EVALUATIONS = 2, 100
-"""Of the ascent to the maximum: the anchors move once on the way."""
+FINAL_ROUNDS, FINAL_EVALUATIONS = 3, 150
+"""Of the ascent to the maximum, at most."""
 
 FAR = 0.2
 """Nats per subject by which a start may be worse than the best and still enter predictions."""
@@ -91,12 +82,14 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     below = Nested.of(nested, request, "auto")
     classical = below.fit()
     folds = Folds.deal(panel, request.seed)
-    model, first, form_choice = _form(likelihood, classical, folds, own_request(request, 0))
+    model, ladder, form_choice = _form(likelihood, below, classical, folds, request)
     likelihood = likelihood.under(model)
+
+    steps = (first_step(model),) if ladder is None else ladder.steps
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
-        learned = _other(first, likelihood, classical, own) if number else first
+        learned = climbed(likelihood, classical, steps, own)
         if request.missing == "saem":
             learned = with_completed(learned, panel, own)
         return _finished(likelihood, learned, request)
@@ -107,7 +100,7 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     done = Estimate.of(likelihood.under(learned.model).concluded(polished), request.method)
     done = with_encoder(done, learned.encoder, learned.phi, learned.trace, request)
     share = request.control.holdout
-    if folds is None and (_open(likelihood.model) or share > 0):
+    if folds is None and (open_ridges(model) or share > 0):
         seen = len(panel.subject[panel.observed].unique())
         note = (
             f"no comparison on held-out subjects: {seen} with an outcome are too few; the ridge of "
@@ -117,11 +110,9 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     held_out = None
     parts = Folds.deal(panel, request.seed, share) if share > 0 else None
     if parts is not None:
-        rule = _rule(likelihood)
-        score = refitted_scores(
-            parts, likelihood.under(learned.model), polished.theta, request, rule
-        )
-        held_out = HeldOut.of(score - below.scores(parts, classical), len(parts.left))
+        if ladder is None or folds is None or len(parts.left) != len(folds.left):
+            ladder = scored(likelihood, below, classical, parts, request, steps)
+        held_out = HeldOut.of(ladder.scores - below.scores(parts, classical), len(parts.left))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]
     return replace(
         done,
@@ -148,25 +139,26 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
 
 
 def _form(
-    likelihood: Likelihood, below: Estimate, folds: Folds | None, request: Request
-) -> tuple[Model, Learned, FormChoice | None]:
-    """The model among its candidates, and where its learning ended under the best penalty.
+    likelihood: Likelihood,
+    below: Nested,
+    classical: Estimate,
+    folds: Folds | None,
+    request: Request,
+) -> tuple[Model, Ladder | None, FormChoice | None]:
+    """The model among its candidates with its penalties; None where nothing is to be chosen.
 
     The first one unless another is better by more than two standard errors of the difference.
     """
     first, *others = candidates(likelihood.model)
-    rule = _rule(likelihood)
-    learned = _walk(likelihood.under(first), below, folds, request)
-    if folds is None or not others:
-        return first, learned, None
-
-    def scores(one: Learned) -> Tensor:
-        return refitted_scores(folds, likelihood.under(one.model), one.theta, request, rule)
-
-    plain, found = scores(learned), []
+    if folds is None or not (others or open_ridges(first)):
+        return first, None, None
+    plain = scored(likelihood.under(first), below, classical, folds, request)
+    if not others:
+        return first, plain, None
+    found = []
     for model in others:
-        other = _walk(likelihood.under(model), below, folds, request)
-        found.append((model, other, scores(other) - plain))
+        other = scored(likelihood.under(model), below, classical, folds, request)
+        found.append((model, other, other.scores - plain.scores))
     model, other, gain = max(found, key=lambda one: float(one[2].mean()))
     difference, error = mean_and_error(gain)
     better = difference > 2 * error
@@ -175,7 +167,7 @@ def _form(
     choice = FormChoice(
         len(gain), len(folds.left), taken, left, difference if better else -difference, error
     )
-    return (model, other, choice) if better else (first, learned, choice)
+    return (model, other, choice) if better else (first, plain, choice)
 
 
 def _spelled(model: Model, other: Model) -> str:
@@ -187,56 +179,6 @@ def _spelled(model: Model, other: Model) -> str:
         if own.spelled() != its.spelled()
         for name, value in own.spelled().items()
     )
-
-
-def _open(model: Model) -> list[str]:
-    """The neural random effects whose penalty the user left open."""
-    return [
-        name for name in model.penalised() if name.startswith("latent") and name in model.open_ridge
-    ]
-
-
-def _walk(
-    likelihood: Likelihood, below: Estimate, folds: Folds | None, request: Request
-) -> Learned:
-    """Learn under one penalty after the other, as long as the score rises; the best of them.
-
-    From the starting penalty up, GRID times larger each time, the weights going on from one to the
-    next: under a large penalty a silent network is a maximum from which nothing leads away.
-    """
-    model, panel, rule = likelihood.model, likelihood.panel, _rule(likelihood)
-    state = kindle(tied_start(model, panel, below, request), panel, request, rule)
-    state = follow(state.under(_next(state.model, RISE)), panel, request, rule)
-    if folds is None or not _open(model):
-        return state
-
-    def score(one: Learned) -> float:
-        assert one.top is not None
-        return float(guessed_scores(folds, one.model, one.top, panel, request).mean())
-
-    best, highest = state, score(state)
-    while max(_next(state.model, GRID).values()) <= LARGEST:
-        state = follow(state.under(_next(state.model, GRID)), panel, request, rule)
-        reached = score(state)
-        worthwhile = reached >= highest + WORTH
-        best, highest = (state, reached) if reached > highest else (best, highest)
-        if not worthwhile:
-            break
-    return best
-
-
-def _next(model: Model, ratio: float) -> dict[str, float]:
-    """The penalties that follow those of a model."""
-    return {name: ratio * model.ridge_of(name) for name in _open(model)}
-
-
-def _other(first: Learned, likelihood: Likelihood, below: Estimate, request: Request) -> Learned:
-    """Another start, under the penalties that the first one has come to."""
-    panel, rule = likelihood.panel, _rule(likelihood)
-    penalties = {name: first.model.ridge_of(name) for name in first.model.penalised()}
-    state = kindle(tied_start(likelihood.model, panel, below, request), panel, request, rule)
-    state = follow(state.under(penalties), panel, request, rule)
-    return state.under(penalties)  # those of networks on the fixed side have followed the evidence
 
 
 # -- the maximum ---------------------------------------------------------------------------------
