@@ -1,12 +1,15 @@
 """The penalty of neural random effects: one after the other, scored on subjects left out.
 
 Every fold of the subjects has a start of its own, from the nested model fitted without it, and goes
-up a ladder of penalties; so its scores owe nothing to the subjects that it is scored on.
+up a ladder of penalties; so its scores owe nothing to the subjects that it is scored on. The
+largest penalty within one standard error of the best is taken (that of the paired difference): a
+rough network must be worth it. Breiman, Friedman, Olshen and Stone (1984), Classification and
+Regression Trees, section 3.4.3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +18,7 @@ from torch import Tensor
 from dgmm.estimate.folds import Folds
 from dgmm.estimate.learners import Learned, follow, kindle, tied_start
 from dgmm.estimate.nested import Nested
-from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.records import Estimate, Request, mean_and_error
 from dgmm.likelihood import Likelihood, NodeRule
 from dgmm.model import Model
 
@@ -27,8 +30,8 @@ RISE, GRID = 8.0, 3.0
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
 
-WORTH = 1e-3
-"""Nats per subject by which the next penalty must be better for another to be tried."""
+SILENT = 1e-4
+"""Nats per subject that a larger penalty changes where the networks have nothing more to lose."""
 
 DRAWS, SCRAMBLES = 128, 2
 """By which a subject left out is scored."""
@@ -38,7 +41,7 @@ Step = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Ladder:
-    """The penalties up to the best one, and the scores of subjects left out under that."""
+    """The penalties up to the one taken, and the scores of subjects left out under that."""
 
     steps: tuple[Step, ...]
     scores: Tensor  # of every subject with an outcome
@@ -77,7 +80,7 @@ def scored(
     request: Request,
     steps: tuple[Step, ...] | None = None,
 ) -> Ladder:
-    """Go up as long as the score of subjects left out rises, or all the ``steps`` that are given.
+    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given.
 
     classical: the nested fit to all subjects, where those without a fold begin.
     """
@@ -88,7 +91,7 @@ def scored(
     pairs = zip(likelihoods, nested, strict=True)
     states = [climbed(one, plain, (), quiet) for one, plain in pairs]
     taken: list[Step] = []
-    best: Ladder | None = None
+    found: list[Ladder] = []
     while True:
         step = _next(likelihood.model, taken) if steps is None else steps[len(taken)]
         taken.append(step)
@@ -97,12 +100,30 @@ def scored(
             follow(state.under(dict(step)), one.panel, quiet, rule)
             for state, one in zip(states, likelihoods, strict=True)
         ]
-        here = Ladder(tuple(taken), _scores(likelihood, folds, states))
-        rise = np.inf if best is None else float(here.scores.mean() - best.scores.mean())
-        best = here if rise > 0 or steps is not None else best
-        assert best is not None
-        if len(taken) == len(steps) if steps is not None else rise < WORTH or _last(step):
-            return best
+        found.append(Ladder(tuple(taken), _scores(likelihood, folds, states)))
+        if steps is not None:
+            if len(taken) == len(steps):
+                return found[-1]
+        elif _last(step) or _settled(found):
+            return _taken(found)
+
+
+def _taken(found: Sequence[Ladder]) -> Ladder:
+    """The largest penalty within one standard error of the best."""
+    best = max(found, key=lambda one: float(one.scores.mean()))
+    return next(one for one in reversed(found) if _near(one, best))
+
+
+def _near(one: Ladder, best: Ladder) -> bool:
+    difference, error = mean_and_error(best.scores - one.scores)
+    return one is best or difference <= error
+
+
+def _settled(found: Sequence[Ladder]) -> bool:
+    """The last penalty is clearly worse than the best, or changes nothing."""
+    best = max(found, key=lambda one: float(one.scores.mean()))
+    change = (found[-1].scores - found[-2].scores).abs().mean() if len(found) > 1 else np.inf
+    return not _near(found[-1], best) or float(change) < SILENT
 
 
 def _next(model: Model, taken: list[Step]) -> Step:
