@@ -1,8 +1,8 @@
 """Models with neural random effects, from the nested classical fit upwards.
 
 1  decoder and encoder tied to the nested classical model
-2  learning (:mod:`dgmm.estimate.learners`) under one penalty after the other, each scored on folds
-   of the subjects (:mod:`dgmm.estimate.folds`); those of networks on the fixed side by evidence.
+2  learning (:mod:`dgmm.estimate.learners`) up a ladder of penalties, which folds of the subjects
+   have chosen (:mod:`dgmm.estimate.ladder`); those of networks on the fixed side by evidence.
    Where the formula leaves the form of a term open, every form does so, and one is taken
 3  every start is brought to the maximum of the penalised marginal likelihood
 4  log-likelihood with fresh nodes and its error; the encoder brought to theta-hat
@@ -18,7 +18,14 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.estimate.amortised import with_encoder
 from dgmm.estimate.folds import Folds
-from dgmm.estimate.ladder import Ladder, climbed, first_step, open_ridges, scored
+from dgmm.estimate.ladder import (
+    Ladder,
+    climbed,
+    first_step,
+    node_rule,
+    open_ridges,
+    scored,
+)
 from dgmm.estimate.learners import Learned, with_completed
 from dgmm.estimate.nested import Nested
 from dgmm.estimate.records import (
@@ -30,7 +37,7 @@ from dgmm.estimate.records import (
     mean_and_error,
 )
 from dgmm.estimate.starts import distances, own_request, workers_of
-from dgmm.likelihood import Likelihood, NodeRule
+from dgmm.likelihood import Likelihood
 from dgmm.likelihood.polish import Polished
 from dgmm.model import Model, candidates
 from dgmm.panel import Panel
@@ -202,7 +209,7 @@ def _finished(likelihood: Likelihood, learned: Learned, request: Request) -> _St
             likelihood.observed,
             request.seed,
             how,
-            rule=_rule(likelihood),
+            rule=node_rule(likelihood),
             progress=bar,
         )
     own = likelihood.under(model).by(draws=control.polish_draws, replicates=2)
@@ -215,11 +222,6 @@ def _node_error(likelihood: Likelihood, start: _Start, request: Request) -> Tens
         return None
     draws, model = request.control.polish_draws, start.learned.model
     return node_error(model, start.polished, likelihood.observed, request.seed, draws)
-
-
-def _rule(likelihood: Likelihood) -> NodeRule | None:
-    """The nodes of a likelihood whose nodes are not sampled."""
-    return None if likelihood.sampled else likelihood.score_rule()
 
 
 def polish_heads(done: Estimate, panel: Panel, request: Request) -> Polished:

@@ -2,8 +2,8 @@
 
     score_i = log p(y_i; theta-hat without the fold of i)
 
-The subjects with an outcome are dealt into folds. A fit without a fold goes on from the estimate of
-all subjects, with its penalties; it is a few iterations away.
+The subjects with an outcome are dealt into folds. How a model is fitted without one is its route's
+own affair.
 """
 
 from __future__ import annotations

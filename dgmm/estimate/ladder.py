@@ -22,7 +22,7 @@ from dgmm.estimate.records import Estimate, Request, mean_and_error
 from dgmm.likelihood import Likelihood, NodeRule
 from dgmm.model import Model
 
-__all__ = ["Ladder", "climbed", "first_step", "open_ridges", "scored"]
+__all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
 
 RISE, GRID = 8.0, 3.0
 """Ratio of the first penalty compared to that under which learning begins; of neighbours."""
@@ -65,7 +65,7 @@ def climbed(
     """Learn from the nested model up a ladder: under a large penalty alone a silent network is a
     maximum from which nothing leads away.
     """
-    panel, rule = likelihood.panel, _rule(likelihood)
+    panel, rule = likelihood.panel, node_rule(likelihood)
     state = kindle(tied_start(likelihood.model, panel, below, request), panel, request, rule)
     for step in steps:
         state = follow(state.under(dict(step)), panel, request, rule)
@@ -90,12 +90,11 @@ def scored(
     nested = [below.fit_some(kept, classical.theta) for kept in every]
     pairs = zip(likelihoods, nested, strict=True)
     states = [climbed(one, plain, (), quiet) for one, plain in pairs]
-    taken: list[Step] = []
+    rule, taken = node_rule(likelihood), list[Step]()
     found: list[Ladder] = []
     while True:
         step = _next(likelihood.model, taken) if steps is None else steps[len(taken)]
         taken.append(step)
-        rule = _rule(likelihood)
         states = [
             follow(state.under(dict(step)), one.panel, quiet, rule)
             for state, one in zip(states, likelihoods, strict=True)
@@ -147,6 +146,6 @@ def _scores(likelihood: Likelihood, folds: Folds, states: list[Learned]) -> Tens
     return folds.scores(without)
 
 
-def _rule(likelihood: Likelihood) -> NodeRule | None:
+def node_rule(likelihood: Likelihood) -> NodeRule | None:
     """The nodes of a likelihood whose nodes are not sampled."""
     return None if likelihood.sampled else likelihood.score_rule()

@@ -25,7 +25,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.penalised.evidence import choose_ridge
-from dgmm.penalised.marginal import Climb, Top, climb
+from dgmm.penalised.marginal import Climb, climb
 from dgmm.runtime.progress import Progress
 from dgmm.variational.schedule import Schedule, schedule_for
 from dgmm.variational.training import Trace, train
@@ -55,7 +55,6 @@ class Learned:
     phi: Weights
     trace: Trace
     account: Saem | None = None
-    top: Top | None = None  # where the marginal likelihood was climbed
 
     def under(self, kappa: dict[str, float]) -> Learned:
         """The next penalties."""
@@ -96,7 +95,7 @@ def follow(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
             state.model, state.theta, observed, request.seed, FOLLOWED, rule=rule, progress=bar
         )
     model = choose_ridge(state.model, top.theta, observed, request.seed)
-    return replace(state, model=model, theta=top.theta, top=top)
+    return replace(state, model=model, theta=top.theta)
 
 
 def with_completed(state: Learned, panel: Panel, request: Request) -> Learned:

@@ -220,7 +220,7 @@ def _round(
         callback=near,
         options={"maxfun": how.evaluations, "gtol": 0.0, "ftol": 1e-15, "maxcor": MEMORY},
     )
-    value, there, decrement = best[0], best[1], best[2]
+    value, there, decrement = best
     return there, value, decrement, int(found.nfev)
 
 
