@@ -47,8 +47,7 @@ def test_scores_come_in_the_order_of_the_panel() -> None:
     folds = Folds.deal(panel(), 1)
     assert folds is not None
 
-    def without(kept: np.ndarray, left: np.ndarray) -> torch.Tensor:
+    for kept, left in zip(folds.kept, folds.left, strict=True):
         assert sorted([*kept, *left]) == list(range(43))
-        return torch.from_numpy(left.astype(float))
-
-    assert folds.scores(without).tolist() == sorted(set(range(43)) - {3, 7})
+    parts = [torch.from_numpy(left.astype(float)) for left in folds.left]
+    assert folds.joined(parts).tolist() == sorted(set(range(43)) - {3, 7})

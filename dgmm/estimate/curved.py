@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dgmm.design import Design
 from dgmm.estimate.folds import Folds
-from dgmm.estimate.nested import Nested
+from dgmm.estimate.nested import REFIT, Nested, score
 from dgmm.estimate.records import Estimate, HeldOut, Request
 from dgmm.estimate.starts import distances
 from dgmm.likelihood import Laplace, Likelihood
@@ -60,9 +60,6 @@ WAKING = (1.0, 0.5, 0.25, 0.12, 0.06, 0.03)
 """Shares of START_RIDGE under which it is tried again, until it speaks: under a penalty much
 smaller than needed it would be rough at once."""
 
-REFIT = 0.05
-"""Decrement, in standard errors, at which a fit without a fold ends."""
-
 ROUNDS = 40
 EVALUATIONS = 40
 
@@ -95,7 +92,7 @@ def fit_curved(likelihood: Likelihood, nested: Design | None, request: Request) 
     folds = Folds.deal(panel, request.seed, share) if share > 0 else None
     held_out = None
     if folds is not None:
-        gain = _scores(folds, done, best, request) - below.scores(folds, classical)
+        gain = _scores(folds, done, best, request) - below.apart(folds, classical.theta).scores
         held_out = HeldOut.of(gain, len(folds.left))
     ends = [(one.found.model, one.theta(split)) for one in reached]
     return replace(
@@ -321,9 +318,9 @@ def _scores(folds: Folds, done: Estimate, ended: _Ended, request: Request) -> Te
                 .polished(theta, tolerance=REFIT)
                 .theta
             )
-        return done.likelihood.on(panel.select(left)).each(theta).value
+        return score(done.likelihood.on(panel.select(left)), theta)
 
-    return folds.scores(without)
+    return folds.joined([without(*both) for both in zip(folds.kept, folds.left, strict=True)])
 
 
 # -- the estimate --------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from dgmm.estimate.ladder import (
     scored,
 )
 from dgmm.estimate.learners import Learned, with_completed
-from dgmm.estimate.nested import Nested
+from dgmm.estimate.nested import Apart, Nested
 from dgmm.estimate.records import (
     Estimate,
     FormChoice,
@@ -89,9 +89,11 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     below = Nested.of(nested, request, "auto")
     classical = below.fit()
     folds = Folds.deal(panel, request.seed)
-    model, ladder, form_choice = _form(likelihood, below, classical, folds, request)
+    apart = None
+    if folds is not None and _open(likelihood.model):
+        apart = below.apart(folds, classical.theta)
+    model, ladder, form_choice = _form(likelihood, apart, request)
     likelihood = likelihood.under(model)
-
     steps = (first_step(model),) if ladder is None else ladder.steps
 
     def reach(number: int) -> _Start:
@@ -107,7 +109,7 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     done = Estimate.of(likelihood.under(learned.model).concluded(polished), request.method)
     done = with_encoder(done, learned.encoder, learned.phi, learned.trace, request)
     share = request.control.holdout
-    if folds is None and (open_ridges(model) or share > 0):
+    if folds is None and (_open(likelihood.model) or share > 0):
         seen = len(panel.subject[panel.observed].unique())
         note = (
             f"no comparison on held-out subjects: {seen} with an outcome are too few; the ridge of "
@@ -117,9 +119,10 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     held_out = None
     parts = Folds.deal(panel, request.seed, share) if share > 0 else None
     if parts is not None:
-        if ladder is None or folds is None or len(parts.left) != len(folds.left):
-            ladder = scored(likelihood, below, classical, parts, request, steps)
-        held_out = HeldOut.of(ladder.scores - below.scores(parts, classical), len(parts.left))
+        if ladder is None or apart is None or len(parts.left) != len(apart.folds.left):
+            apart = below.apart(parts, classical.theta)
+            ladder = scored(likelihood, apart, request, steps)
+        held_out = HeldOut.of(ladder.scores - apart.scores, len(parts.left))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]
     return replace(
         done,
@@ -145,26 +148,28 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
 # -- forms and penalties -------------------------------------------------------------------------
 
 
+def _open(model: Model) -> bool:
+    """Whether a penalty or a form is to be chosen by subjects left out."""
+    first, *others = candidates(model)
+    return bool(others or open_ridges(first))
+
+
 def _form(
-    likelihood: Likelihood,
-    below: Nested,
-    classical: Estimate,
-    folds: Folds | None,
-    request: Request,
+    likelihood: Likelihood, apart: Apart | None, request: Request
 ) -> tuple[Model, Ladder | None, FormChoice | None]:
     """The model among its candidates with its penalties; None where nothing is to be chosen.
 
     The first one unless another is better by more than two standard errors of the difference.
     """
     first, *others = candidates(likelihood.model)
-    if folds is None or not (others or open_ridges(first)):
+    if apart is None:
         return first, None, None
-    plain = scored(likelihood.under(first), below, classical, folds, request)
+    plain = scored(likelihood.under(first), apart, request)
     if not others:
         return first, plain, None
     found = []
     for model in others:
-        other = scored(likelihood.under(model), below, classical, folds, request)
+        other = scored(likelihood.under(model), apart, request)
         found.append((model, other, other.scores - plain.scores))
     model, other, gain = max(found, key=lambda one: float(one[2].mean()))
     difference, error = mean_and_error(gain)
@@ -172,7 +177,7 @@ def _form(
     words = [_spelled(one, two) for one, two in ((model, first), (first, model))]
     taken, left = words if better else words[::-1]
     choice = FormChoice(
-        len(gain), len(folds.left), taken, left, difference if better else -difference, error
+        len(gain), len(apart.folds.left), taken, left, difference if better else -difference, error
     )
     return (model, other, choice) if better else (first, plain, choice)
 

@@ -8,7 +8,7 @@ own affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +24,6 @@ SHARE = 0.2
 
 FEWEST = 20
 """Subjects with an outcome below which their scores tell nothing."""
-
-Without = Callable[[np.ndarray, np.ndarray], Tensor]
-"""From the positions of subjects kept and left out to the log scores of those left out."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +43,17 @@ class Folds:
         parts = np.array_split(order, max(2, round(1 / share)))
         return cls(panel.n, tuple(np.sort(part) for part in parts))
 
-    def scores(self, without: Without) -> Tensor:
-        """The score of every subject with an outcome, in the order of the panel."""
-        found = torch.full((self.n,), torch.nan, dtype=torch.float64)
-        for part in self.left:
-            kept = np.setdiff1d(np.arange(self.n), part)
-            found[torch.from_numpy(part)] = without(kept, part).detach()
-        return found[torch.from_numpy(np.sort(np.concatenate(self.left)))]
+    @property
+    def kept(self) -> tuple[np.ndarray, ...]:
+        """Positions of the subjects outside every fold, those without an outcome included."""
+        return tuple(np.setdiff1d(np.arange(self.n), part) for part in self.left)
+
+    def joined(self, scores: Sequence[Tensor]) -> Tensor:
+        """The score of every subject with an outcome, in the order of the panel, from those of
+        every fold.
+        """
+        order = np.argsort(np.concatenate(self.left))
+        return torch.cat([each.detach() for each in scores])[torch.from_numpy(order)]
 
 
 def enough(panel: Panel) -> bool:

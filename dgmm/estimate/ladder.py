@@ -3,8 +3,9 @@
 Every fold of the subjects has a start of its own, from the nested model fitted without it, and goes
 up a ladder of penalties; so its scores owe nothing to the subjects that it is scored on. The
 largest penalty within one standard error of the best is taken (that of the paired difference): a
-rough network must be worth it. Breiman, Friedman, Olshen and Stone (1984), Classification and
-Regression Trees, section 3.4.3.
+rough network must be worth it. The nested model is the last step, a penalty without bound: where it
+is within one standard error, the largest penalty of all is taken. Breiman, Friedman, Olshen and
+Stone (1984), Classification and Regression Trees, section 3.4.3.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from torch import Tensor
 
 from dgmm.estimate.folds import Folds
 from dgmm.estimate.learners import Learned, follow, kindle, tied_start
-from dgmm.estimate.nested import Nested
-from dgmm.estimate.records import Estimate, Request, mean_and_error
-from dgmm.likelihood import Likelihood, NodeRule
+from dgmm.estimate.nested import Apart, score
+from dgmm.estimate.records import Request, mean_and_error
+from dgmm.likelihood import Likelihood, NodeRule, Point
 from dgmm.model import Model
 
 __all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
@@ -30,11 +30,8 @@ RISE, GRID = 8.0, 3.0
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
 
-SILENT = 1e-4
+SILENT = 1e-3
 """Nats per subject that a larger penalty changes where the networks have nothing more to lose."""
-
-DRAWS, SCRAMBLES = 128, 2
-"""By which a subject left out is scored."""
 
 Step = Mapping[str, float]
 
@@ -60,7 +57,7 @@ def first_step(model: Model) -> Step:
 
 
 def climbed(
-    likelihood: Likelihood, below: Estimate, steps: tuple[Step, ...], request: Request
+    likelihood: Likelihood, below: Point, steps: tuple[Step, ...], request: Request
 ) -> Learned:
     """Learn from the nested model up a ladder: under a large penalty alone a silent network is a
     maximum from which nothing leads away.
@@ -73,22 +70,12 @@ def climbed(
 
 
 def scored(
-    likelihood: Likelihood,
-    below: Nested,
-    classical: Estimate,
-    folds: Folds,
-    request: Request,
-    steps: tuple[Step, ...] | None = None,
+    likelihood: Likelihood, apart: Apart, request: Request, steps: tuple[Step, ...] | None = None
 ) -> Ladder:
-    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given.
-
-    classical: the nested fit to all subjects, where those without a fold begin.
-    """
+    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given."""
     quiet = replace(request, method="ml", missing="observed", verbose=0, checkpoint=None)
-    every = [np.setdiff1d(np.arange(folds.n), left) for left in folds.left]
-    likelihoods = [likelihood.on(likelihood.panel.select(kept)) for kept in every]
-    nested = [below.fit_some(kept, classical.theta) for kept in every]
-    pairs = zip(likelihoods, nested, strict=True)
+    likelihoods = [likelihood.on(likelihood.panel.select(kept)) for kept in apart.folds.kept]
+    pairs = zip(likelihoods, apart.points, strict=True)
     states = [climbed(one, plain, (), quiet) for one, plain in pairs]
     rule, taken = node_rule(likelihood), list[Step]()
     found: list[Ladder] = []
@@ -99,30 +86,42 @@ def scored(
             follow(state.under(dict(step)), one.panel, quiet, rule)
             for state, one in zip(states, likelihoods, strict=True)
         ]
-        found.append(Ladder(tuple(taken), _scores(likelihood, folds, states)))
+        found.append(Ladder(tuple(taken), _scores(likelihood, apart.folds, states)))
         if steps is not None:
             if len(taken) == len(steps):
                 return found[-1]
-        elif _last(step) or _settled(found):
-            return _taken(found)
+        elif _last(step) or _settled(found, apart.scores):
+            return _taken(found, apart.scores)
 
 
-def _taken(found: Sequence[Ladder]) -> Ladder:
-    """The largest penalty within one standard error of the best."""
-    best = max(found, key=lambda one: float(one.scores.mean()))
-    return next(one for one in reversed(found) if _near(one, best))
+def _taken(found: Sequence[Ladder], nested: Tensor) -> Ladder:
+    """The largest penalty within one standard error of the best; of all, where the nested model
+    is.
+    """
+    best = _best(found)
+    if _near(nested, best):
+        return found[-1]
+    return next(one for one in reversed(found) if _near(one.scores, best))
 
 
-def _near(one: Ladder, best: Ladder) -> bool:
-    difference, error = mean_and_error(best.scores - one.scores)
-    return one is best or difference <= error
+def _settled(found: Sequence[Ladder], nested: Tensor) -> bool:
+    """The last penalty changes nothing, or it and the nested model are clearly worse than the
+    best.
+    """
+    best, last = _best(found), found[-1].scores
+    if len(found) > 1 and float((last - found[-2].scores).abs().mean()) < SILENT:
+        return True
+    return not (_near(last, best) or _near(nested, best))
 
 
-def _settled(found: Sequence[Ladder]) -> bool:
-    """The last penalty is clearly worse than the best, or changes nothing."""
-    best = max(found, key=lambda one: float(one.scores.mean()))
-    change = (found[-1].scores - found[-2].scores).abs().mean() if len(found) > 1 else np.inf
-    return not _near(found[-1], best) or float(change) < SILENT
+def _best(found: Sequence[Ladder]) -> Tensor:
+    return max((one.scores for one in found), key=lambda scores: float(scores.mean()))
+
+
+def _near(scores: Tensor, best: Tensor) -> bool:
+    """Whether scores are within one standard error of the best."""
+    difference, error = mean_and_error(best - scores)
+    return difference <= error
 
 
 def _next(model: Model, taken: list[Step]) -> Step:
@@ -136,14 +135,11 @@ def _last(step: Step) -> bool:
 
 
 def _scores(likelihood: Likelihood, folds: Folds, states: list[Learned]) -> Tensor:
-    each = iter(states)
-
-    def without(_: np.ndarray, left: np.ndarray) -> Tensor:
-        state = next(each)
-        own = likelihood.under(state.model).on(likelihood.panel.select(left))
-        return own.by(draws=DRAWS, replicates=SCRAMBLES).each(state.theta).value
-
-    return folds.scores(without)
+    scores = [
+        score(likelihood.under(state.model).on(likelihood.panel.select(left)), state.theta)
+        for state, left in zip(states, folds.left, strict=True)
+    ]
+    return folds.joined(scores)
 
 
 def node_rule(likelihood: Likelihood) -> NodeRule | None:

@@ -17,9 +17,9 @@ import torch
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import stochastic, tied_encoder
 from dgmm.estimate.control import Control
-from dgmm.estimate.records import Estimate, Request, Saem
+from dgmm.estimate.records import Request, Saem
 from dgmm.estimate.tied import tied_decoder
-from dgmm.likelihood import NodeRule
+from dgmm.likelihood import NodeRule, Point
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -61,7 +61,7 @@ class Learned:
         return replace(self, model=self.model.with_ridge(kappa))
 
 
-def tied_start(model: Model, panel: Panel, below: Estimate, request: Request) -> Learned:
+def tied_start(model: Model, panel: Panel, below: Point, request: Request) -> Learned:
     """Decoder and encoder that give the profiles of the nested fit."""
     centred = model.with_reference(panel)
     generator = torch.Generator().manual_seed(request.seed)

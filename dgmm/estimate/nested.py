@@ -1,4 +1,4 @@
-"""The classical model beneath one with networks."""
+"""The classical model beneath one with networks, fitted to all subjects and without every fold."""
 
 from __future__ import annotations
 
@@ -13,12 +13,27 @@ from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.folds import Folds
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
-from dgmm.likelihood import Likelihood, choose
+from dgmm.likelihood import Likelihood, Point, choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["Nested"]
+__all__ = ["Apart", "Nested", "score"]
+
+REFIT = 0.05
+"""Newton decrement, in standard errors, at which a fit without a fold ends where draws are used."""
+
+DRAWS, SCRAMBLES = 128, 2
+"""By which such a fit is made, and subjects are scored."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The nested model without every fold in turn."""
+
+    folds: Folds
+    points: tuple[Point, ...]  # of the subjects outside each fold
+    scores: Tensor  # of every subject with an outcome, by the fit without its fold
 
 
 @dataclass(frozen=True)
@@ -46,22 +61,27 @@ class Nested:
         """Fit it to all subjects."""
         return fit_linear(self.likelihood, self.eta, self.request)
 
-    def fit_some(self, subjects: np.ndarray, theta: Theta | None = None) -> Estimate:
-        """Fit it to the subjects at some positions, from ``theta`` if one is near."""
+    def fit_some(self, subjects: np.ndarray, theta: Theta) -> Point:
+        """Fit it to the subjects at some positions, from ``theta`` nearby."""
+        likelihood = self.likelihood.on(self.panel.select(subjects))
+        if likelihood.sampled:
+            likelihood = likelihood.by(draws=DRAWS)
+            return Point(likelihood, likelihood.polished(theta, tolerance=REFIT).theta)
         inside = torch.zeros(self.panel.n, dtype=torch.bool)
         inside[torch.from_numpy(subjects)] = True
         eta = self.eta[inside[self.likelihood.observed.subject]]
-        likelihood = self.likelihood.on(self.panel.select(subjects))
         return fit_linear(likelihood, eta, self.request, theta)
 
-    def scores(self, folds: Folds, done: Estimate) -> Tensor:
-        """The score of every subject with an outcome, by fits without its fold.
+    def apart(self, folds: Folds, theta: Theta) -> Apart:
+        """Fit it without every fold; theta: of the fit to all subjects."""
+        points = tuple(self.fit_some(kept, theta) for kept in folds.kept)
+        scores = [
+            score(point.likelihood.on(self.panel.select(left)), point.theta)
+            for point, left in zip(points, folds.left, strict=True)
+        ]
+        return Apart(folds, points, folds.joined(scores))
 
-        done: the fit to all subjects.
-        """
 
-        def without(kept: np.ndarray, left: np.ndarray) -> Tensor:
-            fitted = self.fit_some(kept, done.theta)
-            return fitted.likelihood.on(self.panel.select(left)).each(fitted.theta).value
-
-        return folds.scores(without)
+def score(likelihood: Likelihood, theta: Theta) -> Tensor:
+    """log p(y_i; theta) of subjects left out, (n,)."""
+    return likelihood.by(draws=DRAWS, replicates=SCRAMBLES).each(theta).value

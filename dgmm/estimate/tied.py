@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dgmm.estimate.records import Estimate
+from dgmm.likelihood import Point
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
@@ -12,7 +12,7 @@ from dgmm.parameters import Theta, part
 __all__ = ["tied_decoder"]
 
 
-def tied_decoder(model: Model, panel: Panel, below: Estimate, generator: torch.Generator) -> Theta:
+def tied_decoder(model: Model, panel: Panel, below: Point, generator: torch.Generator) -> Theta:
     """theta of the deep model that gives the profiles of the nested fit."""
     ready = below.model.prepare(below.theta)
     target = below.model.mu1(ready, below.panel.rows) - below.panel.rows.offset

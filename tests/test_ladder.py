@@ -1,0 +1,59 @@
+"""Which penalty is taken, by scores of subjects left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dgmm.estimate.ladder import Ladder, _settled, _taken
+
+NOISE = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+NOISE = (NOISE - NOISE.mean()) / NOISE.std()  # s.e. of a mean of NOISE: 0.05
+
+
+def found(*means: float) -> list[Ladder]:
+    """Scores whose differences from those of mean zero have the standard error 0.05 |difference|
+    times ten, so that a difference of any size is two standard errors.
+    """
+    return [
+        Ladder(({"latent1": 8.0 * 3**j},), mean + 10 * abs(mean) * NOISE)
+        for j, mean in enumerate(means)
+    ]
+
+
+def near(scores: torch.Tensor) -> torch.Tensor:
+    """Scores less than one standard error below some."""
+    return scores - 0.02 + NOISE
+
+
+def worse(scores: torch.Tensor) -> torch.Tensor:
+    """Scores clearly below some."""
+    return scores - 0.5 + NOISE
+
+
+def test_the_best_penalty_is_taken_where_all_others_are_clearly_worse() -> None:
+    steps = found(-0.3, 0.0, -0.2)
+    assert _settled(steps, worse(steps[1].scores))
+    assert _taken(steps, worse(steps[1].scores)) is steps[1]
+
+
+def test_of_penalties_that_are_equally_good_the_largest_is_taken() -> None:
+    first, best, _ = found(-0.3, 0.0, -0.2)
+    last = Ladder(({"latent1": 72.0},), near(best.scores))
+    assert not _settled([first, best, last], worse(best.scores))
+    assert _taken([first, best, last], worse(best.scores)) is last
+
+
+@pytest.mark.parametrize("rough", [0.0, -0.3])
+def test_a_network_that_is_not_clearly_better_than_the_nested_model_is_silenced(
+    rough: float,
+) -> None:
+    steps = found(rough, -0.2)
+    best = max((one.scores for one in steps), key=lambda scores: float(scores.mean()))
+    assert not _settled(steps, near(best))  # the largest penalty is still to come
+    assert _taken(steps, near(best)) is steps[-1]
+
+
+def test_nothing_larger_is_tried_where_a_penalty_changes_nothing() -> None:
+    steps = found(0.0, 0.0)
+    assert _settled(steps, near(steps[0].scores))
