@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from toys import build, frame, random_theta
 
-from dgmm.estimate.ladder import Ladder, _settled, _taken
+from dgmm.estimate.ladder import Ladder, _settled, _silent, _taken
+from dgmm.estimate.learners import Learned
+from dgmm.model import Model
+from dgmm.parameters import Theta
 
 NOISE = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 NOISE = (NOISE - NOISE.mean()) / NOISE.std()  # s.e. of a mean of NOISE: 0.05
@@ -19,6 +23,10 @@ def found(*means: float) -> list[Ladder]:
         Ladder(({"latent1": 8.0 * 3**j},), mean + 10 * abs(mean) * NOISE)
         for j, mean in enumerate(means)
     ]
+
+
+def learned(model: Model, theta: Theta) -> Learned:
+    return Learned(model, theta, encoder=None, phi={}, trace=None)  # type: ignore[arg-type]
 
 
 def near(scores: torch.Tensor) -> torch.Tensor:
@@ -54,6 +62,11 @@ def test_a_network_that_is_not_clearly_better_than_the_nested_model_is_silenced(
     assert _taken(steps, near(best)) is steps[-1]
 
 
-def test_nothing_larger_is_tried_where_a_penalty_changes_nothing() -> None:
-    steps = found(0.0, 0.0)
-    assert _settled(steps, near(steps[0].scores))
+def test_a_network_is_silent_where_its_weights_cost_nothing() -> None:
+    model, panel = build("y ~ x + (dnn(t, hidden=(4,)) | id)", frame(15, 6))
+    theta = random_theta(model, 1)
+    assert not _silent([learned(model, theta)])
+    names = model.penalised()["latent1"]
+    quiet = {**theta, **{name: 1e-3 * theta[name] for name in names}}
+    assert _silent([learned(model, quiet)])
+    assert not _silent([learned(model, quiet), learned(model, theta)])

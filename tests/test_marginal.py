@@ -12,7 +12,7 @@ from scipy import stats
 from toys import build, frame, linear_gaussian, random_theta
 
 from dgmm import datasets
-from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, modes
+from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, places
 from dgmm.likelihood import statistics as sums
 from dgmm.likelihood.gaussian import per_subject, profile_theta
 from dgmm.likelihood.polish import polish
@@ -191,9 +191,9 @@ def test_quadrature_of_a_random_intercept_is_the_integral_by_hand() -> None:
 def test_modes_come_back_in_the_order_of_the_subjects() -> None:
     model, panel = small(GAUSSIAN[0])
     theta = random_theta(model, 4)
-    found = modes(frozen_at(model, theta, panel, Quadrature(3))).anchor.mode
-    assert found.shape == (1, panel.n, model.k)
-    np.testing.assert_allclose(found[0].numpy(), linear_gaussian(model, theta, panel)[0], atol=1e-8)
+    found = places(frozen_at(model, theta, panel, Quadrature(3))).anchor.mode
+    assert found.shape == (panel.n, model.k)
+    np.testing.assert_allclose(found.numpy(), linear_gaussian(model, theta, panel)[0], atol=1e-8)
 
 
 def test_quadrature_grows_and_ends() -> None:

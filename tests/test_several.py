@@ -14,7 +14,7 @@ from dgmm.model import Model
 from dgmm.panel import LatentRows, Panel
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import by_height, find_modes, score
-from dgmm.posterior.several import Components, find_all_modes
+from dgmm.posterior.several import find_all_modes
 
 
 @cache
@@ -26,7 +26,7 @@ def made() -> tuple[Model, Theta, Panel, OnGrid]:
 def test_the_modes_are_the_maxima_of_a_grid() -> None:
     model, theta, panel, grid = made()
     found = find_all_modes(model, theta, whole(panel))
-    assert found.number.tolist() == found.modes.tolist() == [1, 1, 2]
+    assert found.number.tolist() == [1, 1, 2]
     step = float(grid.axis[1] - grid.axis[0])
     for i in range(panel.n):
         height = grid.height[i]
@@ -98,25 +98,3 @@ def test_no_place_with_a_finite_precision_is_an_error(monkeypatch) -> None:  # t
     monkeypatch.setattr(Neural, "jacobian", steep)
     with pytest.raises(torch.linalg.LinAlgError):
         find_all_modes(model, theta, whole(panel))
-
-
-def test_modes_are_followed_to_another_theta() -> None:
-    model, theta, panel, _ = made()
-    moved = {**theta, "latent1.shift": 1.02 * theta["latent1.shift"]}
-    followed = find_all_modes(model, theta, whole(panel)).followed(model, moved, whole(panel))
-    known = find_all_modes(model, moved, whole(panel))
-    there = known.mass > 0
-    torch.testing.assert_close(
-        followed.anchor.mode[there], known.anchor.mode[there], atol=1e-5, rtol=0
-    )
-
-
-def test_components_of_parts_are_put_together_in_the_order_of_the_subjects() -> None:
-    model, theta, panel, _ = made()
-    found = find_all_modes(model, theta, whole(panel))
-    first, second = torch.tensor([2, 0]), torch.tensor([1])
-    parts = [(first, found.at(first)), (second, found.at(second, 1))]
-    again = Components.of_all(parts)
-    assert torch.equal(again.mass, found.mass)
-    assert torch.equal(again.number, found.number)
-    assert torch.equal(again.anchor.mode, found.anchor.mode)

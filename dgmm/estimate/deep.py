@@ -215,6 +215,7 @@ def _finished(likelihood: Likelihood, learned: Learned, request: Request) -> _St
             request.seed,
             how,
             rule=node_rule(likelihood),
+            start=learned.near,
             progress=bar,
         )
     own = likelihood.under(model).by(draws=control.polish_draws, replicates=2)

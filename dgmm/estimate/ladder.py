@@ -30,8 +30,8 @@ RISE, GRID = 8.0, 3.0
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
 
-SILENT = 1e-3
-"""Nats per subject that a larger penalty changes where the networks have nothing more to lose."""
+SILENT = 0.1
+"""Nats of penalty in which a network says nothing: a larger one would change nothing."""
 
 Step = Mapping[str, float]
 
@@ -90,7 +90,7 @@ def scored(
         if steps is not None:
             if len(taken) == len(steps):
                 return found[-1]
-        elif _last(step) or _settled(found, apart.scores):
+        elif _last(step) or _silent(states) or _settled(found, apart.scores):
             return _taken(found, apart.scores)
 
 
@@ -105,13 +105,20 @@ def _taken(found: Sequence[Ladder], nested: Tensor) -> Ladder:
 
 
 def _settled(found: Sequence[Ladder], nested: Tensor) -> bool:
-    """The last penalty changes nothing, or it and the nested model are clearly worse than the
-    best.
-    """
-    best, last = _best(found), found[-1].scores
-    if len(found) > 1 and float((last - found[-2].scores).abs().mean()) < SILENT:
-        return True
-    return not (_near(last, best) or _near(nested, best))
+    """The last penalty and the nested model are clearly worse than the best."""
+    best = _best(found)
+    return not (_near(found[-1].scores, best) or _near(nested, best))
+
+
+def _silent(states: Sequence[Learned]) -> bool:
+    """Whether no network whose penalty is to be chosen says anything, in any fold."""
+    nats = [
+        0.5 * state.model.ridge_of(name) * float(state.theta[weights].square().sum())
+        for state in states
+        for name in open_ridges(state.model)
+        for weights in state.model.penalised()[name]
+    ]
+    return max(nats, default=0.0) < SILENT
 
 
 def _best(found: Sequence[Ladder]) -> Tensor:

@@ -20,12 +20,14 @@ from dgmm.estimate.control import Control
 from dgmm.estimate.records import Request, Saem
 from dgmm.estimate.tied import tied_decoder
 from dgmm.likelihood import NodeRule, Point
+from dgmm.likelihood.nodes import places
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.penalised.evidence import choose_ridge
 from dgmm.penalised.marginal import Climb, climb
+from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 from dgmm.variational.schedule import Schedule, schedule_for
 from dgmm.variational.training import Trace, train
@@ -55,6 +57,7 @@ class Learned:
     phi: Weights
     trace: Trace
     account: Saem | None = None
+    near: Places | None = None  # where b | y lies at theta
 
     def under(self, kappa: dict[str, float]) -> Learned:
         """The next penalties."""
@@ -81,7 +84,7 @@ def kindle(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
         top = climb(
             state.model, state.theta, panel.observed_rows(), request.seed, KINDLED, rule=rule
         )
-        return replace(state, theta=top.theta)
+        return replace(state, theta=top.theta, near=places(top.frozen))
     return _on_bound(state, panel, request, share=FIRST_SHARE, anneal=True)
 
 
@@ -92,10 +95,17 @@ def follow(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
         state = _on_bound(state, panel, request, share=FURTHER_SHARE, anneal=False)
     with Progress(request.verbose, FOLLOWED.rounds, "marginal likelihood") as bar:
         top = climb(
-            state.model, state.theta, observed, request.seed, FOLLOWED, rule=rule, progress=bar
+            state.model,
+            state.theta,
+            observed,
+            request.seed,
+            FOLLOWED,
+            rule=rule,
+            start=state.near,
+            progress=bar,
         )
     model = choose_ridge(state.model, top.theta, observed, request.seed)
-    return replace(state, model=model, theta=top.theta)
+    return replace(state, model=model, theta=top.theta, near=places(top.frozen))
 
 
 def with_completed(state: Learned, panel: Panel, request: Request) -> Learned:
@@ -104,7 +114,7 @@ def with_completed(state: Learned, panel: Panel, request: Request) -> Learned:
     theta, phi, account = stochastic(
         state.model, panel, state.theta, state.encoder, state.phi, request, generator
     )
-    return replace(state, theta=theta, phi=phi, account=account)
+    return replace(state, theta=theta, phi=phi, account=account, near=None)
 
 
 # -- on a bound ----------------------------------------------------------------------------------
@@ -136,7 +146,7 @@ def _on_bound(
             checkpoint=request.checkpoint,
             device=request.device,
         )
-    return replace(state, theta=theta, phi=phi, trace=state.trace.followed_by(trace))
+    return replace(state, theta=theta, phi=phi, trace=state.trace.followed_by(trace), near=None)
 
 
 def _newton_schedule(schedule: Schedule, control: Control) -> Schedule:

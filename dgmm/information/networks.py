@@ -135,7 +135,13 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
     r, P = positions(model, direct).numpy(), model.packing.size
     frozen = freeze_at(done, done.theta, observed, seed, max(32, draws // 8))
     simulated = simulated_scores(
-        model, done.theta, observed, seed, subjects=FEWEST_SIMULATED, draws=SIMULATED_DRAWS
+        model,
+        done.theta,
+        observed,
+        seed,
+        subjects=FEWEST_SIMULATED,
+        draws=SIMULATED_DRAWS,
+        refined=True,
     )
     packing = model.packing
     expected = Metric.of(simulated, kappa_vector(model, packing), damping(packing))

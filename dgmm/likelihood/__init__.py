@@ -6,7 +6,7 @@ crossed_laplace, adaptive, numerical; rules (nodes), and the numerics beneath.
 
 from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, Point, Smooth
 from dgmm.likelihood.choose import MEMBERS, WORDS, alike, choose
-from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, modes
+from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, places
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive
 from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
 
@@ -32,5 +32,5 @@ __all__ = [
     "choose",
     "freeze",
     "mean_scores",
-    "modes",
+    "places",
 ]

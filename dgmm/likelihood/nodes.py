@@ -6,10 +6,8 @@
 m_i one Newton step from a fixed anchor and R_i the root of the inverse information there: a smooth
 function of theta with an exact gradient, accurate because the nodes follow the posterior.
 
-Draws of a subject with several modes are shared out among them, and weighted against the mixture:
-
-    l_i(theta) = log 1/M sum_m p(y_i, b_im; theta) / sum_c a_ic f(R_ic^-1 (b_im - m_ic)) / |R_ic|,
-    b_im = m_ic(m) + R_ic(m) e_m,   e_m ~ f,   a_ic the share of the draws of mode c.
+Where a posterior is not normal, m_i and R_i are moved and reshaped by constants, or held
+(:mod:`dgmm.posterior.proposal`).
 """
 
 from __future__ import annotations
@@ -28,12 +26,10 @@ from dgmm.model import Model
 from dgmm.numerics.quadrature import Nodes, sigma_points
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.mixture import Mixture, component_of, shared_out
 from dgmm.posterior.modes import ITERATIONS, factor_root, find_modes, tracked
-from dgmm.posterior.proposal import find_components
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places, find_places
 
-__all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "modes"]
+__all__ = ["Frozen", "derived_jacobian", "freeze", "mean_scores", "places"]
 
 CELLS = 3_000_000
 """Largest number of (draw, subject, measurement) entries held at once."""
@@ -44,12 +40,16 @@ CACHED = 300_000
 
 
 class Piece(NamedTuple):
-    """Subjects with equally many components, and the nodes around these."""
+    """Subjects whose nodes are all around modes, which they follow, or all held."""
 
     block: Block
-    around: Components
-    nodes: Nodes  # of several components: draws and log 1/M, else weighted by the base density
-    counts: Tensor  # (C, n) nodes of every component
+    around: Places
+    nodes: Nodes
+
+    @property
+    def held(self) -> bool:
+        """The nodes do not follow theta."""
+        return not bool(self.around.follows.any())
 
 
 @dataclass(frozen=True)
@@ -77,32 +77,22 @@ class Frozen:
     def _terms(self, ready: Theta, piece: Piece, few: int | None = None) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
         model, block, (e, log_weight) = self.model, piece.block, piece.nodes
-        fixed = model.fixed(ready, block)
-        anchor = piece.around.anchor
-        if len(piece.counts) == 1:
-            mean, root, log_det = tracked(model, ready, anchor.at(0), block, fixed)
-            if len(e) == 1:  # Laplace's approximation: the determinant moves with the mode
-                root, log_det = factor_root(model.precision(ready, mean, block, fixed))
-
-            def placed(e: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
-                return mean + torch.einsum("nab,mnb->mna", root, e), log_det
-
+        fixed, anchor = model.fixed(ready, block), piece.around.anchor
+        if piece.held:
+            mean, root, log_det = anchor.mode, anchor.root, anchor.log_det_root
         else:
-            log_share = (piece.counts / len(e)).log()
-            q = Mixture(*tracked(model, ready, anchor, block, fixed), log_share)
+            near = tracked(model, ready, anchor, block, fixed)
+            mean, root, log_det = piece.around.around(*near)
+        if len(e) == 1:  # Laplace's approximation: the determinant moves with the mode
+            root, log_det = factor_root(model.precision(ready, mean, block, fixed))
 
-            def placed(e: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
-                b = q.at(e, component)
-                return b, -q.log_density(b, self.rule.log_base)
+        def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+            b = mean + torch.einsum("nab,mnb->mna", root, e)
+            return b, model.log_joint(ready, b, block, fixed) + log_weight + log_det
 
-        def some(e: Tensor, log_weight: Tensor, component: Tensor) -> tuple[Tensor, Tensor]:
-            b, log_volume = placed(e, component)
-            return b, model.log_joint(ready, b, block, fixed) + log_weight + log_volume
-
-        held = (e, log_weight, component_of(piece.counts))
         if few is None or few >= len(e):
-            return some(*held)
-        parts = [some(*part) for part in zip(*(one.split(few) for one in held), strict=True)]
+            return some(e, log_weight)
+        parts = [some(*part) for part in zip(e.split(few), log_weight.split(few), strict=True)]
         b, terms = zip(*parts, strict=True)
         return torch.cat(b), torch.cat(terms)
 
@@ -186,7 +176,7 @@ class Frozen:
         e = sigma_points(self.model.k)
         for block, around, *_ in self.pieces:
             with torch.no_grad():
-                mean, root, _ = tracked(self.model, ready, around.anchor.at(0), block)
+                mean, root, _ = tracked(self.model, ready, around.anchor, block)
                 b = mean + torch.einsum("nab,mb->mna", root, e)
             yield block, b, torch.zeros(b.shape[:2], dtype=b.dtype)
 
@@ -197,29 +187,28 @@ def freeze(
     panel: Panel,
     rule: NodeRule,
     rng: np.random.Generator,
-    start: Tensor | Components | None = None,
+    start: Tensor | Places | None = None,
     keys: Sequence[int] | None = None,
     iterations: int = ITERATIONS,
 ) -> Frozen:
-    """Anchor the nodes of a rule at the modes of b | y.
+    """Anchor the nodes of a rule at b | y.
 
-    start: what :func:`modes` gave at a theta nearby, whose modes are followed to this one, or where
-    Newton begins, (n, k); without it modes are looked for from all places that may have one.
+    start: what :func:`places` gave at a theta nearby, or b (n, k) near modes, around which the
+    nodes then are. Without it modes are looked for from all places that may have one.
     iterations: Newton steps at most from a start; nodes are right around any place near the modes.
     """
     model = model.sized(panel)
     nodes = rule.nodes(model.k, panel.n, rng, keys)
     pieces = []
     for block in panel.blocks(CELLS // rule.count(model.k)):
-        found = _around(model, theta, block, rule, start, iterations)
+        found = _around(model, theta, block, start, iterations)
         few = max(1, CACHED // (rule.count(model.k) * block.mask.shape[1]))
-        kinds = torch.stack([found.number, found.modes], dim=1)
-        for kind in kinds.unique(dim=0):
-            for who in torch.nonzero((kinds == kind).all(1))[:, 0].split(few):
-                part = torch.zeros(len(kinds), dtype=torch.bool)
+        for kind in found.follows.unique():
+            for who in torch.nonzero(found.follows == kind)[:, 0].split(few):
+                part = torch.zeros(len(found.follows), dtype=torch.bool)
                 part[who] = True
-                around = found.at(who, int(kind[0]))
-                pieces.append(_piece(rule, block.some(part), around, nodes))
+                own = block.some(part)
+                pieces.append(Piece(own, found.at(who), nodes.rows(own.subjects)))
     return Frozen(model, rule, tuple(pieces), panel.n)
 
 
@@ -227,30 +216,19 @@ def _around(
     model: Model,
     theta: Theta,
     block: Block,
-    rule: NodeRule,
-    start: Tensor | Components | None,
+    start: Tensor | Places | None,
     iterations: int,
-) -> Components:
-    """The components that nodes of a rule are placed around."""
-    if isinstance(start, Components):
-        near = start.at(block.subjects, None if rule.several else 1)
-        return near.followed(model, theta, block, iterations)
-    if start is None and rule.several:
-        return find_components(model, theta, block)
-    first = None if start is None else start[block.subjects]
-    return Components.single(find_modes(model, theta, block, first, iterations))
+) -> Places:
+    """The places that nodes are around."""
+    if isinstance(start, Tensor):
+        return Places.of(find_modes(model, theta, block, start[block.subjects], iterations))
+    near = None if start is None else start.at(block.subjects)
+    return find_places(model, theta, block, near, iterations)
 
 
-def _piece(rule: NodeRule, block: Block, around: Components, nodes: Nodes) -> Piece:
-    own = nodes.rows(block.subjects)
-    if len(around.mass) > 1:
-        own = Nodes(own.e, own.log_weight + rule.log_base(own.e))
-    return Piece(block, around, own, shared_out(around.mass, len(own.e)))
-
-
-def modes(frozen: Frozen) -> Components:
-    """The modes of all subjects and what else nodes are around: a start for :func:`freeze`."""
-    return Components.of_all([(piece.block.subjects, piece.around) for piece in frozen.pieces])
+def places(frozen: Frozen) -> Places:
+    """Where the nodes of all subjects are: a start for :func:`freeze`."""
+    return Places.of_all([(piece.block.subjects, piece.around) for piece in frozen.pieces])
 
 
 # -- scores --------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from dgmm.likelihood.base import ROUNDS, Compared, Each, Likelihood, Maximum, Ob
 from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.gaussian import closed_form, per_subject
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns
-from dgmm.likelihood.nodes import Frozen, freeze, modes
+from dgmm.likelihood.nodes import Frozen, freeze, places
 from dgmm.likelihood.polish import Polished, polish
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
 from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
@@ -24,7 +24,7 @@ from dgmm.numerics.ascent import whitening
 from dgmm.numerics.hessian import STEP, Curvature, short_steps, whitened_jacobian
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 
 __all__ = [
@@ -309,7 +309,7 @@ class Sampled(Numerical):
         """l_i by every one of some independent scrambles, (replicates, n)."""
         return self._table(theta)
 
-    def _table(self, theta: Theta, start: Components | None = None) -> Tensor:
+    def _table(self, theta: Theta, start: Places | None = None) -> Tensor:
         keys = self.observed.keys if self.keyed else None
         integration = self.integration
         return independent_likelihoods(
@@ -330,7 +330,7 @@ class Sampled(Numerical):
         return Each(value, spread / math.sqrt(len(table)), total)
 
     def _final(self, theta: Theta, polished: Polished) -> tuple[float, float]:
-        found = self._averaged(self._table(theta, modes(polished.frozen)))
+        found = self._averaged(self._table(theta, places(polished.frozen)))
         return float(found.value.sum()), found.total_error
 
     def _search_rule(self) -> NodeRule:
@@ -356,7 +356,7 @@ def independent_likelihoods(
     rule: NodeRule,
     replicates: int,
     seed: int,
-    start: Components | None = None,
+    start: Places | None = None,
     keys: Sequence[int] | None = None,
 ) -> Tensor:
     """l_i by every one of some independent scrambles, (replicates, n)."""
@@ -364,7 +364,7 @@ def independent_likelihoods(
     for number in range(replicates):
         rng = np.random.default_rng([seed, 71, number])
         frozen = freeze(model, theta, panel, rule, rng, start, keys)
-        start = modes(frozen)
+        start = places(frozen)
         values.append(frozen.per_subject(theta))
     return torch.stack(values)
 

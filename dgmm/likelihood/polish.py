@@ -20,12 +20,12 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood.nodes import Frozen, freeze, modes
+from dgmm.likelihood.nodes import Frozen, freeze, places
 from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 
 PROBE = 0.1
@@ -146,7 +146,7 @@ def polish(
     rounds: int = 12,
     tolerance: float = 3e-3,
     evaluations: int = 40,
-    start: Tensor | Components | None = None,
+    start: Tensor | Places | None = None,
     progress: Progress | None = None,
 ) -> Polished:
     """Maximise over the ``free`` parameters (all by default); the same nodes in every round."""
@@ -156,7 +156,7 @@ def polish(
     weak = damping(packing)
     used = 0
 
-    def place(theta: Theta, start: Tensor | Components | None) -> _Place:
+    def place(theta: Theta, start: Tensor | Places | None) -> _Place:
         """The nodes anchored at theta, with the metric there."""
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
         x, surface = packing.pack(theta).numpy(), Surface(frozen, theta, packing, kappa.numpy())
@@ -168,7 +168,7 @@ def polish(
 
     def moved(here: _Place, x: np.ndarray) -> _Place:
         theta = {**here.surface.theta, **packing.unpack(torch.from_numpy(x))}
-        return place(theta, modes(here.surface.frozen))
+        return place(theta, places(here.surface.frozen))
 
     here = place(theta, start)
     path = [-here.value]

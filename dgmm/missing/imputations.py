@@ -19,7 +19,7 @@ from dgmm.missing.dropout import complete_by_pattern
 from dgmm.missing.pooling import pool
 from dgmm.parameters import Theta
 from dgmm.posterior.draws import complete
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places
 
 __all__ = ["frames", "outcomes", "profile"]
 
@@ -43,7 +43,7 @@ def outcomes(
     if done.patterns is not None:
         yield from _by_pattern(done, info, m, seed, draws, delta)
         return
-    start: Components | None = None
+    start: Places | None = None
     known = None if info is None else uncertainty(done, info)
     for number in range(m):
         generator = torch.Generator().manual_seed(_seed(seed, number))

@@ -23,19 +23,18 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood import Frozen, Importance, NodeRule, freeze
-from dgmm.likelihood.nodes import modes
+from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze
+from dgmm.likelihood.nodes import places
 from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
-from dgmm.likelihood.rules import AroundOne
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
 from dgmm.numerics.lowrank import LowRank
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 
-__all__ = ["Climb", "Metric", "Top", "climb", "node_error", "simulated_scores"]
+__all__ = ["Climb", "Metric", "Top", "climb", "node_error", "search_rule", "simulated_scores"]
 
 LEAST = 1e-3
 """Share of its own information that a parameter without a penalty has for one: rotations of b
@@ -49,6 +48,9 @@ SIMULATED_DRAWS = 16
 APPROACH, FOLLOW = 20, 6
 """Newton steps to the modes in which nodes are anchored, from afar and from those before."""
 
+MOST_POINTS = 25
+"""Of a product rule per dimension."""
+
 MEMORY = 40
 """Steps that L-BFGS remembers."""
 
@@ -61,7 +63,8 @@ L-BFGS found there was in part the error of the nodes."""
 class Climb:
     """How far an ascent goes.
 
-    draws: nodes per subject; ``most_draws`` bounds their doubling where they are too few.
+    draws: that :func:`search_rule` is given; ``most_draws`` bounds their doubling where they are
+        too few.
     rounds, evaluations: most moves of the anchors, and most calls in between.
     tolerance: Newton decrement, in standard errors, at the end.
     expected: whether the expected information takes part in the metric.
@@ -130,12 +133,12 @@ def climb(
     how: Climb,
     *,
     rule: NodeRule | None = None,
-    start: Tensor | Components | None = None,
+    start: Tensor | Places | None = None,
     progress: Progress | None = None,
 ) -> Top:
     """Maximise over all of theta; the ridge is that of the model.
 
-    rule: of the nodes, by default importance sampling.
+    rule: of the nodes, by default :func:`search_rule`.
     start: where the search for the modes begins, (n, k).
     """
     packing = model.packing
@@ -144,7 +147,7 @@ def climb(
     reached = -math.inf
     number, decrement = 0, math.inf
     while True:
-        nodes = rule or AroundOne(draws)
+        nodes = rule or search_rule(model.k, draws)
         rng, steps = np.random.default_rng(seed), APPROACH if start is None else FOLLOW
         frozen = freeze(model, theta, panel, nodes, rng, start, iterations=steps)
         surface = Surface(frozen, theta, packing, kappa.numpy())
@@ -166,9 +169,21 @@ def climb(
         theta = {**theta, **packing.unpack(x)}
         if number == how.rounds:  # the maximum of this surface is the result
             break
-        start = modes(frozen)
+        start = places(frozen)
     done = decrement < how.tolerance
-    return Top(theta, frozen, decrement, number, used, (*path, reached), done, metric)
+    path = [*path, reached] if used else path
+    return Top(theta, frozen, decrement, number, used, tuple(path), done, metric)
+
+
+def search_rule(k: int, draws: int) -> NodeRule:
+    """The nodes of a search: a product rule with up to 2 x draws nodes in few dimensions.
+
+    L-BFGS finds what nodes have in error, the more the more weights there are. Of draws around a
+    posterior that is not normal that is many times more than of as many nodes of a product rule.
+    """
+    if Quadrature.cannot(k) is not None:
+        return Importance(draws)
+    return Quadrature(min(MOST_POINTS, int((2 * draws) ** (1 / k) + 1e-9)))
 
 
 def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> Tensor:
@@ -181,7 +196,9 @@ def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> T
     """
     packing = model.packing
     rng = np.random.default_rng([seed, 97])
-    frozen = freeze(model, top.theta, panel, Importance(draws), rng, modes(top.frozen))
+    rule = search_rule(model.k, draws)
+    rule = search_rule(model.k, 4 * draws) if isinstance(rule, Quadrature) else rule
+    frozen = freeze(model, top.theta, panel, rule, rng, places(top.frozen))
     x = packing.pack(top.theta)
     slope = packing.pack(frozen.value_and_gradient(top.theta)[1]) - top.metric.kappa * x
     at = packing.positions(["beta"])
@@ -239,12 +256,15 @@ def simulated_scores(
     *,
     subjects: int = SIMULATED,
     draws: int = SIMULATED_DRAWS,
+    refined: bool = False,
     packing: Packing | None = None,
 ) -> Tensor:
     """Scores of outcomes drawn from the model in place of those seen, (m, P).
 
     Their squares sum to the expected information: every subject is drawn as often as it takes to
     have ``subjects`` of them, and weighs in accordingly.
+
+    refined: nodes are where posteriors that are not normal ask for them, else around modes.
     """
     replicates = max(1, math.ceil(subjects / panel.n))
     several = panel.select(np.tile(np.arange(panel.n), replicates))
@@ -253,4 +273,7 @@ def simulated_scores(
     drawn = several.with_outcome(simulate_panel(model, theta, several, generator, b))
     rng = np.random.default_rng([seed, 5])
     frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
+    if refined:
+        near = places(frozen)
+        frozen = freeze(model, theta, drawn, Importance(draws), rng, near, iterations=FOLLOW)
     return frozen.scores(theta, packing) / math.sqrt(replicates)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from dgmm.mcmc import Independent, Proposal, State, independence, random_walk
+from dgmm.mcmc import Proposal, State, independence, random_walk
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.mixture import UNITS, Mixture, shared_out
-from dgmm.posterior.proposal import find_components
-from dgmm.posterior.several import Components
+from dgmm.posterior.proposal import Places, find_places
 
 __all__ = ["complete", "draw_effects"]
 
@@ -30,13 +26,13 @@ def draw_effects(
     theta: Theta,
     history: Panel,
     generator: torch.Generator,
-    start: Components | None = None,
-) -> tuple[Tensor, Components]:
+    start: Places | None = None,
+) -> tuple[Tensor, Places]:
     """One draw of b_i | y_i at ``theta`` for every subject, (n, k), and where the proposal was.
 
-    Importance resampling from ts around the modes, then Metropolis-Hastings steps that remove what
-    error the resampling leaves. ``history`` is that of :meth:`Model.history`; a subject without
-    outcomes is drawn from the prior. ``start``: the components at a theta nearby.
+    Importance resampling from ts, then Metropolis-Hastings steps that remove what error the
+    resampling leaves. ``history`` is that of :meth:`Model.history`; a subject without outcomes is
+    drawn from the prior. ``start``: the places of the proposal at a theta nearby.
     """
     theta = {name: value.detach() for name, value in theta.items()}
     b = torch.zeros(history.n, model.k, dtype=torch.float64)
@@ -44,50 +40,20 @@ def draw_effects(
     for block in history.blocks(cells=3_000_000 // RESAMPLED):
         at = block.subjects
         if start is None:
-            found = find_components(model, theta, block)
+            found = find_places(model, theta, block)
         else:
             found = start.at(at).followed(model, theta, block)
         b[at] = _posterior_draw(model, theta, block, found, generator)
         every.append((at, found))
-    return b, Components.of_all(every)
-
-
-class _Several(NamedTuple):
-    """A mixture of ts around several places, for an independence step."""
-
-    around: Mixture
-    kernel: Proposal  # the t of every component, around zero
-
-    @classmethod
-    def of(cls, found: Components) -> _Several:
-        mean, _, root, log_det, *_ = found.anchor
-        share = shared_out(found.mass, UNITS) / UNITS
-        zero, one = torch.zeros_like(mean[0]), torch.eye(mean.shape[-1], dtype=mean.dtype)
-        kernel = Proposal(zero, one.expand_as(root[0]))
-        return cls(Mixture(mean, root, log_det, share.log()), kernel)
-
-    def draw(self, chains: int, generator: torch.Generator) -> Tensor:
-        e = self.kernel.draw(chains, generator)
-        uniform = torch.rand(e.shape[:2], generator=generator, dtype=torch.float64)
-        ends = self.around.log_share.exp().cumsum(0)[:-1]
-        return self.around.at(e, (uniform >= ends[:, None]).sum(0))
-
-    def log_density(self, x: Tensor) -> Tensor:
-        return self.around.log_density(x, self.kernel.log_density)
-
-
-def _proposal(found: Components) -> Independent:
-    """A t around one mode, ts around several places."""
-    if len(found.mass) > 1:
-        return _Several.of(found)
-    return Proposal(found.anchor.mode[0], found.anchor.root[0])
+    return b, Places.of_all(every)
 
 
 @torch.no_grad()
 def _posterior_draw(
-    model: Model, theta: Theta, block: Block, found: Components, generator: torch.Generator
+    model: Model, theta: Theta, block: Block, found: Places, generator: torch.Generator
 ) -> Tensor:
-    root, proposal = found.anchor.root[0], _proposal(found)
+    placed = found.placed
+    root, proposal = placed.root, Proposal(placed.mode, placed.root)
     ready = model.prepare(theta)
 
     def log_density(x: Tensor) -> Tensor:
@@ -110,8 +76,8 @@ def complete(
     theta: Theta,
     panel: Panel,
     generator: torch.Generator,
-    start: Components | None = None,
-) -> tuple[Tensor, Components]:
+    start: Places | None = None,
+) -> tuple[Tensor, Places]:
     """Outcomes of every planned row, (N,), the missing ones drawn from p(y_missing | y_observed).
 
     The second value, where the proposal was, is a ``start`` for the next call.

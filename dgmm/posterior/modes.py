@@ -40,17 +40,13 @@ TIE = 1e-6
 
 
 class Anchor(NamedTuple):
-    """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1.
-
-    Other places of high density are anchors too, those whose slope is not zero.
-    """
+    """Mode a_i of p(b | y) at some theta, with P_i = I + J'W J there, and a root of P_i^-1."""
 
     mode: Tensor  # (n, k)
     covariance: Tensor  # (n, k, k)
     root: Tensor  # (n, k, k), root root' = covariance
     log_det_root: Tensor  # (n,)
     decrement: Tensor  # (n,) Newton decrement that was left
-    slope: Tensor  # (n, k) d log p(y_i, b) / d b at a_i that is not followed; 0 at a mode
 
     def at(self, which: int | Tensor | tuple[Tensor, ...]) -> Anchor:
         """The anchor of some subjects, or of one component where there are several."""
@@ -152,8 +148,7 @@ def anchored(model: Model, ready: Theta, block: Block, fixed: Fixed, found: Clim
     """The normal approximation where Newton ended."""
     with torch.no_grad():
         root, log_det = factor_root(model.precision(ready, found.b, block, fixed))
-    still = torch.zeros_like(found.b)
-    return Anchor(found.b, root @ root.mT, root, log_det, found.decrement, still)
+    return Anchor(found.b, root @ root.mT, root, log_det, found.decrement)
 
 
 def trials(model: Model, ready: Theta, block: Block, fixed: Fixed) -> Climb:
@@ -209,16 +204,15 @@ def tracked(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """m_i(theta), R_i(theta) and log |R_i|: the Gaussian that follows theta from a fixed anchor.
 
-    P_i(theta) = I + J'W J,   m_i = a_i + P_i^-1 {d log p(y_i, b; theta) / d b - g_i},   b = a_i,
+    P_i(theta) = I + J'W J,   m_i = a_i + P_i^-1 d log p(y_i, b; theta) / d b,   b = a_i,
 
-    g_i the slope there at the theta of the anchor, 0 at a mode; all differentiable in theta, and
-    for anchors with a leading axis too. For a linear Gaussian model this is the posterior at every
+    all differentiable in theta. For a linear Gaussian model this is the posterior at every
     theta, so the marginal likelihood has an exact gradient whatever the nodes.
     """
     fixed = model.fixed(ready, block) if fixed is None else fixed
     gradient = score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
     root, log_det = factor_root(model.precision(ready, anchor.mode, block, fixed))
-    step = torch.einsum("...ab,...cb,...c->...a", root, root, gradient - anchor.slope)
+    step = torch.einsum("...ab,...cb,...c->...a", root, root, gradient)
     return anchor.mode + step, root, log_det
 
 

@@ -1,151 +1,184 @@
-"""Components of a proposal for b | y: its modes, and places along what is not normal around them.
+"""Where nodes for b | y are put: around the mode, or with the mean and the covariance of b | y.
 
 A subject who is seen in part has a posterior with shoulders: where a curve lies outside the time
-seen, the prior decides. There a t around a mode misses much of the mass and gives a few draws all
-the weight. Components are then put where weighted draws, half of them from the prior, say that the
-mass is, and again from draws of that mixture: population Monte Carlo, Cappe, Guillin, Marin and
-Robert (2004), Journal of Computational and Graphical Statistics 13, 907-929.
+seen, the prior decides. There nodes around a mode miss much of the mass and give a few of them all
+the weight. Such a subject gets one density around
+
+    a_i = E(b | y_i),   S_i S_i' = var(b | y_i),
+
+weighted means over draws of ts around the mode and the moments before, at first around all modes.
+Quadrature around these moments: Naylor and Smith (1982), Applied Statistics 31, 214-225; importance
+sampling: Oh and Berger (1992), Journal of Statistical Computation and Simulation 41, 143-168.
+
+How far a posterior is from normal is said by the Kullback-Leibler divergence from the normal
+density with these moments to the one around the mode m_i with R_i R_i' = P_i^-1. Where it is small,
+nodes are around the mode and follow it to another theta; where it is moderate they follow the mode
+too, moved and reshaped by R_i^-1 (a_i - m_i) and R_i^-1 S_i; where it is large they stay where they
+are, because derivatives through a mode far from the mass are mostly noise.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.model import Fixed, Model
+from dgmm.model import Model
 from dgmm.numerics.quadrature import log_t, sobol_t
 from dgmm.panel import Block
 from dgmm.parameters import Theta
-from dgmm.posterior.mixture import UNITS, Mixture, component_of, shared_out
-from dgmm.posterior.modes import Anchor, factor_root, score
-from dgmm.posterior.several import Components, find_all_modes, some
+from dgmm.posterior.mixture import Mixture, component_of, shared_out
+from dgmm.posterior.modes import ITERATIONS, Anchor, factor_root, find_modes, moments
+from dgmm.posterior.several import Modes, find_all_modes
 
-__all__ = ["find_components"]
+__all__ = ["Places", "find_places"]
 
 FREEDOM = 5.0
+
+DRAWS = 256
+"""Draws per subject of which the moments are taken."""
 
 CELLS = 300_000
 """(draw, subject, measurement) entries worked through at once."""
 
-DRAWS = 256
-"""Draws per subject to see whether modes are enough, and in each round where they are not."""
+HELD = 2.0
+"""Effective draws per dimension that the covariance before stands for."""
 
-WIDE = 2.0
-"""How much wider than the ts around modes the draws are that look beside them."""
+NORMAL, FAR = 0.05, 0.3
+"""Nats up to which a posterior counts as normal, and from which on nodes stay."""
 
-ENOUGH = 0.4
-"""Effective share of the draws around modes from which on they are."""
-
-ROUNDS = 3
+FIRST = 2
+"""Rounds of draws from the modes to the moments; from those at a theta nearby it takes one."""
 
 
-def find_components(model: Model, theta: Theta, block: Block) -> Components:
-    """The modes of b | y of every subject, and places between and around them where these are few.
+class Places(NamedTuple):
+    """Where the nodes of every subject are, at some theta."""
 
-    Draws around modes, q, have an effective share 1 / E(p / q | y), p the density of b | y. It is
-    taken over draws from further away: those of q itself do not know what they miss. Where the
-    latent structures name one place for a mode it is the one component.
+    anchor: Anchor  # (n, ...)
+    follows: Tensor  # (n,) bool: the anchor is a mode, which is followed to another theta
+    shift: Tensor  # (n, k) in units of the root of the anchor
+    shape: Tensor  # (n, k, k), upper triangular: the root is that of the anchor times this
+
+    @classmethod
+    def of(cls, anchor: Anchor) -> Places:
+        """Around modes."""
+        one = torch.eye(anchor.root.shape[-1], dtype=anchor.root.dtype).expand_as(anchor.root)
+        follows = torch.ones(len(anchor.mode), dtype=torch.bool)
+        return cls(anchor, follows, torch.zeros_like(anchor.mode), one)
+
+    @classmethod
+    def of_all(cls, parts: Sequence[tuple[Tensor, Places]]) -> Places:
+        """Those of all subjects from those of some at a time, each with their positions."""
+        order = torch.cat([at for at, _ in parts]).argsort()
+        anchors = zip(*(part.anchor for _, part in parts), strict=True)
+        others = zip(*(part[1:] for _, part in parts), strict=True)
+        return cls(
+            Anchor(*(torch.cat(one)[order] for one in anchors)),
+            *(torch.cat(one)[order] for one in others),
+        )
+
+    def at(self, which: Tensor) -> Places:
+        """Those of some subjects."""
+        return Places(self.anchor.at(which), *(part[which] for part in self[1:]))
+
+    def followed(self, model: Model, theta: Theta, block: Block) -> Places:
+        """The modes at another theta; other places stay."""
+        if not bool(self.follows.any()):
+            return self
+        start = self.anchor.mode[self.follows]
+        moved = find_modes(model, theta, block.some(self.follows), start)
+        whole = Anchor(*(part.clone() for part in self.anchor))
+        for part, own in zip(whole, moved, strict=True):
+            part[self.follows] = own
+        return self._replace(anchor=whole)
+
+    def around(self, mode: Tensor, root: Tensor, log_det: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, root and log determinant of the nodes where the anchor has moved."""
+        mean = mode + torch.einsum("nab,nb->na", root, self.shift)
+        more = self.shape.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return mean, root @ self.shape, log_det + more
+
+    @property
+    def placed(self) -> Anchor:
+        """Mean and covariance of the density that the nodes are of."""
+        anchor = self.anchor
+        mean, root, log_det = self.around(anchor.mode, anchor.root, anchor.log_det_root)
+        return Anchor(mean, root @ root.mT, root, log_det, anchor.decrement)
+
+
+def find_places(
+    model: Model,
+    theta: Theta,
+    block: Block,
+    near: Places | None = None,
+    iterations: int = ITERATIONS,
+) -> Places:
+    """Places for nodes at theta; ``near``: those at a theta nearby.
+
+    Where every latent structure is linear b | y has one mode, and that is taken.
+
+    iterations: Newton steps at most from the places nearby.
     """
-    found = find_all_modes(model, theta, block)
+    start = None if near is None else near.anchor.mode
+    if all(latent.linear for latent in model.latents):
+        return Places.of(find_modes(model, theta, block, start, iterations))
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
-    if len(model.candidate_modes(ready)) == 1:
-        return found
-    with torch.no_grad():
-        fixed = model.fixed(ready, block)
-        share = _effective_share(model, ready, block, fixed, found)
-        few = ~(share > ENOUGH)
-        if not bool(few.any()):
-            return found
-        return _joined(found, few, _spread(model, ready, *some(block, fixed, few), found.at(few)))
+    if near is None:
+        tried, rounds = find_all_modes(model, theta, block), FIRST
+        mode = tried.anchor.at(0)
+    else:
+        mode, rounds = find_modes(model, theta, block, start, iterations), 1
+        tried = Modes.pair(mode, near.placed)
+    for number in range(rounds):
+        found = _matched(model, ready, block, tried, number)
+        tried = Modes.pair(mode, found)
+    return _chosen(Places.of(mode), found)
 
 
-def _effective_share(
-    model: Model, ready: Theta, block: Block, fixed: Fixed, found: Components
-) -> Tensor:
-    """1 / E(p / q | y) of the mixture q around the modes, (n,)."""
-    anchor, share = found.anchor, found.mass.log()
-    q = Mixture(anchor.mode, anchor.root, anchor.log_det_root, share)
-    wide = anchor.log_det_root + model.k * math.log(WIDE)
-    q_wide = Mixture(anchor.mode, WIDE * anchor.root, wide, share)
-    b, height, log_weight = _drawn(model, ready, block, fixed, q_wide)
-    log_p = height - (torch.logsumexp(log_weight, 0) - math.log(DRAWS))
-    mean = torch.logsumexp(torch.log_softmax(log_weight, 0) + log_p - q.log_density(b, _log_t), 0)
-    return (-mean).exp()
+def _chosen(around: Places, found: Anchor) -> Places:
+    """The modes, the moments found, or the modes with what makes moments of them."""
+    mode = around.anchor
+    gap = torch.linalg.solve_triangular(mode.root, (found.mode - mode.mode)[..., None], upper=True)
+    shape = torch.linalg.solve_triangular(mode.root, found.root, upper=True)
+    # the divergence of normal densities in the coordinates of the one around the mode
+    square = shape.square().sum((-2, -1)) + gap.square().sum((-2, -1)) - gap.shape[-2]
+    divergence = 0.5 * square - shape.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    moved, stays = (divergence > NORMAL) & (divergence < FAR), ~(divergence < FAR)
+    pairs = zip(found, mode, strict=True)
+    return Places(
+        Anchor(*(torch.where(_like(stays, own), own, other) for own, other in pairs)),
+        ~stays,
+        torch.where(moved[:, None], gap[..., 0], around.shift),
+        torch.where(moved[:, None, None], shape, around.shape),
+    )
 
 
-def _drawn(
-    model: Model, ready: Theta, block: Block, fixed: Fixed, q: Mixture
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws b (M, n, k) of a mixture of ts, log p(y, b) (M, n) and their log weights (M, n)."""
-    counts = shared_out(q.log_share.exp(), DRAWS, 2 * UNITS)
-    q = q._replace(log_share=(counts / DRAWS).log())
-    e = sobol_t(1, model.k, DRAWS, np.random.default_rng(DRAWS), FREEDOM).e
-    b = q.at(e, component_of(counts))
+@torch.no_grad()
+def _matched(model: Model, ready: Theta, block: Block, around: Modes, number: int) -> Anchor:
+    """The moments of b | y, weighted means over draws of ts around some places."""
+    anchor = around.anchor
+    counts = shared_out(around.mass, DRAWS)
+    q = Mixture(anchor.mode, anchor.root, anchor.log_det_root, (counts / DRAWS).log())
+    e = sobol_t(1, model.k, DRAWS, np.random.default_rng([DRAWS, number]), FREEDOM).e
+    b, fixed = q.at(e, component_of(counts)), model.fixed(ready, block)
     parts = b.split(max(1, CELLS // block.mask.numel()))
     height = torch.cat([model.log_joint(ready, part, block, fixed) for part in parts])
     height = torch.where(torch.isnan(height), -torch.inf, height)
-    return b, height, height - q.log_density(b, _log_t)
+    found = moments(b, height - q.log_density(b, _log_t))
+    held = HELD * model.k
+    share = (held / (held + found.effective))[:, None, None]
+    covariance = (1 - share) * found.covariance + share * anchor.covariance[0]
+    root, log_det = factor_root(torch.linalg.inv(covariance))
+    return Anchor(found.mean, covariance, root, log_det, torch.zeros_like(log_det))
+
+
+def _like(which: Tensor, part: Tensor) -> Tensor:
+    """(n,) in the shape of a part (n, ...)."""
+    return which.reshape(-1, *[1] * (part.ndim - 1))
 
 
 def _log_t(e: Tensor) -> Tensor:
     return log_t(e, FREEDOM)
-
-
-def _with_prior(found: Components) -> Mixture:
-    """Half of the draws around the components, half around the prior."""
-    anchor, half = found.anchor, 0.5 * torch.ones_like(found.mass[:1])
-    one = torch.eye(anchor.mode.shape[-1], dtype=half.dtype).expand_as(anchor.root[:1])
-    return Mixture(
-        torch.cat([anchor.mode, torch.zeros_like(anchor.mode[:1])]),
-        torch.cat([anchor.root, one]),
-        torch.cat([anchor.log_det_root, torch.zeros_like(half)]),
-        torch.cat([0.5 * found.mass, half]).log(),
-    )
-
-
-def _spread(
-    model: Model, ready: Theta, block: Block, fixed: Fixed, modes: Components
-) -> Components:
-    """The modes and draws resampled by their weights, UNITS components of equal mass."""
-    now, first, number = modes, modes.number, torch.arange(UNITS)[:, None]
-    mass = torch.full((UNITS, len(first)), 1 / UNITS, dtype=torch.float64)
-    for _ in range(ROUNDS):
-        b, _, log_weight = _drawn(model, ready, block, fixed, _with_prior(now))
-        b = _resampled(b, log_weight, number, first)
-        P = model.precision(ready, b, block, fixed)
-        lost = torch.linalg.cholesky_ex(P).info > 0
-        P = torch.where(lost[..., None, None], torch.eye(model.k, dtype=P.dtype), P)
-        root, log_det = factor_root(P)
-        slope = score(model, ready, b, block, fixed)
-        there = Anchor(b, root @ root.mT, root, log_det, torch.zeros_like(log_det), slope)
-        mode = torch.where(number < first, number, 0)
-        modal = modes.anchor.at((mode, torch.arange(len(first))))
-        pairs = zip(modal, there, strict=True)
-        anchor = Anchor(*(_chosen((number < first) | lost, *pair) for pair in pairs))
-        now = Components(anchor, mass, first)
-    return now
-
-
-def _resampled(b: Tensor, log_weight: Tensor, number: Tensor, first: Tensor) -> Tensor:
-    """Draws at even points of their cumulative weights, for the places from ``first`` (n,) on."""
-    share = torch.softmax(log_weight, 0).cumsum(0).T.contiguous()
-    level = (number - first + 0.5) / (UNITS - first)
-    place = torch.searchsorted(share, level.clamp(0, 1).T.contiguous()).clamp(max=len(b) - 1)
-    return b[place.T, torch.arange(len(first))]
-
-
-def _joined(found: Components, few: Tensor, spread: Components) -> Components:
-    """The components of all subjects, those of some of them replaced."""
-    whole = found.padded(UNITS)
-    pairs = zip((*whole.anchor, whole.mass), (*spread.anchor, spread.mass), strict=True)
-    for part, own in pairs:
-        part[:, few] = own
-    return whole
-
-
-def _chosen(which: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """``one`` where ``which`` (C, n), else the other, (C, n, ...)."""
-    return torch.where(which.reshape(*which.shape, *[1] * (one.ndim - 2)), one, other)

@@ -8,7 +8,6 @@ place near a higher one is the same mode.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,6 @@ from dgmm.model import Fixed, Model
 from dgmm.panel import Block
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import (
-    ITERATIONS,
     Anchor,
     Climb,
     anchored,
@@ -29,7 +27,7 @@ from dgmm.posterior.modes import (
     trials,
 )
 
-__all__ = ["Components", "find_all_modes", "some"]
+__all__ = ["Modes", "find_all_modes"]
 
 MOST = 4
 """Largest number of modes of a subject."""
@@ -48,70 +46,34 @@ NEGLIGIBLE = 1e-4
 """Mass, relative to the largest, of a mode that is left out."""
 
 
-class Components(NamedTuple):
-    """Where a proposal for b | y has its components: the modes, the highest first, then others.
+class Modes(NamedTuple):
+    """The modes of b | y of every subject, the highest first.
 
-    Every subject has C places; of one with fewer components the last ones repeat the first.
+    Every subject has C places; of one with fewer modes the last ones repeat the first.
     """
 
     anchor: Anchor  # (C, n, ...)
-    mass: Tensor  # (C, n) of every component, adding up to one; 0 where there is none
-    modes: Tensor  # (n,) how many of them are modes
+    mass: Tensor  # (C, n) of every mode, adding up to one; 0 where there is none
+
+    @classmethod
+    def single(cls, anchor: Anchor) -> Modes:
+        """One for every subject."""
+        one = torch.ones(1, len(anchor.mode), dtype=torch.float64)
+        return cls(Anchor(*(part[None] for part in anchor)), one)
+
+    @classmethod
+    def pair(cls, one: Anchor, other: Anchor) -> Modes:
+        """Two for every subject, of the same mass."""
+        anchor = Anchor(*(torch.stack(parts) for parts in zip(one, other, strict=True)))
+        return cls(anchor, torch.full_like(anchor.log_det_root, 0.5))
 
     @property
     def number(self) -> Tensor:
-        """Number of components of every subject, (n,)."""
+        """Number of modes of every subject, (n,)."""
         return (self.mass > 0).sum(0)
 
-    @classmethod
-    def single(cls, anchor: Anchor) -> Components:
-        """One mode for every subject."""
-        n = len(anchor.mode)
-        one = torch.ones(1, n, dtype=torch.float64)
-        return cls(Anchor(*(part[None] for part in anchor)), one, torch.ones(n, dtype=torch.long))
 
-    @classmethod
-    def of_all(cls, parts: Sequence[tuple[Tensor, Components]]) -> Components:
-        """Those of all subjects from those of some at a time, each with their positions."""
-        most = max(len(part.mass) for _, part in parts)
-        order = torch.cat([at for at, _ in parts]).argsort()
-        whole = [part.padded(most) for _, part in parts]
-        anchors = zip(*(part.anchor for part in whole), strict=True)
-        anchor = Anchor(*(torch.cat(one, dim=1)[:, order] for one in anchors))
-        mass = torch.cat([part.mass for part in whole], dim=1)[:, order]
-        return cls(anchor, mass, torch.cat([part.modes for part in whole])[order])
-
-    def padded(self, most: int) -> Components:
-        """The same with ``most`` places."""
-        more = most - len(self.mass)
-        anchor = Anchor(*(torch.cat([p, p[:1].expand(more, *p.shape[1:])]) for p in self.anchor))
-        mass = torch.cat([self.mass, self.mass.new_zeros(more, len(self.modes))])
-        return Components(anchor, mass, self.modes)
-
-    def at(self, which: Tensor, most: int | None = None) -> Components:
-        """Those of some subjects, the first ``most`` of each."""
-        anchor = Anchor(*(part[:most, which] for part in self.anchor))
-        mass = self.mass[:most, which]
-        return Components(anchor, mass / mass.sum(0), self.modes[which].clamp(max=len(mass)))
-
-    def followed(
-        self, model: Model, theta: Theta, block: Block, iterations: int = ITERATIONS
-    ) -> Components:
-        """The components at another theta: Newton goes from mode to mode, other places stay."""
-        if len(self.mass) == 1:
-            start = self.anchor.mode[0]
-            return Components.single(find_modes(model, theta, block, start, iterations))
-        moved = Anchor(*(part.clone() for part in self.anchor))
-        for number in range(int(self.modes.max())):
-            who = self.modes > number
-            part = block if bool(who.all()) else block.some(who)
-            new = find_modes(model, theta, part, self.anchor.mode[number, who], iterations)
-            for whole, own in zip(moved, new, strict=True):
-                whole[number, who] = own
-        return self._replace(anchor=moved)
-
-
-def find_all_modes(model: Model, theta: Theta, block: Block) -> Components:
+def find_all_modes(model: Model, theta: Theta, block: Block) -> Modes:
     """The distinct modes of b | y of every subject, with their Laplace masses exp(height) |P|^-1/2.
 
     Raises:
@@ -119,7 +81,7 @@ def find_all_modes(model: Model, theta: Theta, block: Block) -> Components:
     """
     ready = model.prepare({name: value.detach() for name, value in theta.items()})
     if len(model.candidate_modes(ready)) == 1:
-        return Components.single(find_modes(model, theta, block))
+        return Modes.single(find_modes(model, theta, block))
     with torch.no_grad():
         fixed = model.fixed(ready, block)
     tried = trials(model, ready, block, fixed)
@@ -147,18 +109,18 @@ def _ends(
     pairs = zip(best, (places, low, low), strict=True)
     found = Climb(*(torch.cat([own[None], other]) for own, other in pairs))
     for number, who in enumerate(there, start=1):
-        part, known = some(block, fixed, who)
+        part, known = _some(block, fixed, who)
         end = climb(model, ready, part, known, found.b[number, who])
         for whole, own in zip(found, end, strict=True):
             whole[number, who] = own
     return found
 
 
-def _distinct(model: Model, ready: Theta, block: Block, fixed: Fixed, found: Climb) -> Components:
+def _distinct(model: Model, ready: Theta, block: Block, fixed: Fixed, found: Climb) -> Modes:
     """One of each mode, with its normal approximation."""
     P = torch.eye(model.k, dtype=torch.float64).repeat(*found.height.shape, 1, 1)
     for number, who in enumerate(torch.isfinite(found.height)):
-        part, known = some(block, fixed, who)
+        part, known = _some(block, fixed, who)
         with torch.no_grad():
             P[number, who] = model.precision(ready, found.b[number, who], part, known)
     lost = torch.linalg.cholesky_ex(P).info > 0
@@ -175,12 +137,12 @@ def _distinct(model: Model, ready: Theta, block: Block, fixed: Fixed, found: Cli
     order = keep.int().argsort(dim=0, descending=True, stable=True)[: int(keep.sum(0).max())]
     keep, log_mass, *parts = _sorted(order, keep, log_mass, b, root, log_det, decrement)
     b, root, log_det, decrement = (_repeated(part, keep) for part in parts)
-    anchor = Anchor(b, root @ root.mT, root, log_det, decrement, torch.zeros_like(b))
+    anchor = Anchor(b, root @ root.mT, root, log_det, decrement)
     mass = torch.softmax(torch.where(keep, log_mass, -torch.inf), 0)
-    return Components(anchor, mass, keep.sum(0))
+    return Modes(anchor, mass)
 
 
-def some(block: Block, fixed: Fixed, who: Tensor) -> tuple[Block, Fixed]:
+def _some(block: Block, fixed: Fixed, who: Tensor) -> tuple[Block, Fixed]:
     """Some subjects of a block with mu1 of their rows."""
     if bool(who.all()):
         return block, fixed

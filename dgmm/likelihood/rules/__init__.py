@@ -1,8 +1,8 @@
 """Node rules: one per file; the word in ``likelihood=`` is its ``name``."""
 
 from dgmm.likelihood.rules.base import NodeRule
-from dgmm.likelihood.rules.importance import AroundOne, Importance
+from dgmm.likelihood.rules.importance import Importance
 from dgmm.likelihood.rules.laplace import Laplace
 from dgmm.likelihood.rules.quadrature import Quadrature
 
-__all__ = ["AroundOne", "Importance", "Laplace", "NodeRule", "Quadrature"]
+__all__ = ["Importance", "Laplace", "NodeRule", "Quadrature"]

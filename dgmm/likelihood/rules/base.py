@@ -1,4 +1,4 @@
-"""A node rule: where the integrand is evaluated around the mode, and with which weights."""
+"""A node rule: where the integrand is evaluated around b | y, and with which weights."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ class NodeRule(ABC):
     """A table of nodes for every subject."""
 
     name: ClassVar[str]
-
-    several: ClassVar[bool] = False
-    """Nodes are draws, which several modes of b | y may share; else all are around the highest."""
 
     @abstractmethod
     def nodes(

@@ -1,4 +1,4 @@
-"""Importance sampling with quasi-random t draws around the mode: `likelihood="importance"`."""
+"""Importance sampling with quasi-random t draws around b | y: `likelihood="importance"`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmm.likelihood.rules.base import NodeRule
 from dgmm.numerics.quadrature import Nodes, log_t, sobol_t
 
-__all__ = ["AroundOne", "Importance"]
+__all__ = ["Importance"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,6 @@ class Importance(NodeRule):
     df: float = 5.0
 
     name = "importance"
-    several = True
 
     def nodes(
         self, k: int, n: int, rng: np.random.Generator, keys: Sequence[int] | None = None
@@ -40,10 +39,3 @@ class Importance(NodeRule):
 
     def describe(self, k: int) -> str:
         return f"importance sampling, {self.draws} quasi-random t({self.df:g}) draws per subject"
-
-
-@dataclass(frozen=True)
-class AroundOne(Importance):
-    """The draws around one mode of every subject: for searches, where nodes must be cheap."""
-
-    several = False

@@ -22,7 +22,7 @@ LADDER = {
 
 @dataclass(frozen=True)
 class Quadrature(NodeRule):
-    """``points`` nodes per dimension around every subject's mode."""
+    """``points`` nodes per dimension around b | y of every subject."""
 
     points: int
 
