@@ -63,7 +63,7 @@ def test_a_network_that_is_not_clearly_better_than_the_nested_model_is_silenced(
 
 
 def test_a_network_is_silent_where_its_weights_cost_nothing() -> None:
-    model, panel = build("y ~ x + (dnn(t, hidden=(4,)) | id)", frame(15, 6))
+    model, _ = build("y ~ x + (dnn(t, hidden=(4,)) | id)", frame(15, 6))
     theta = random_theta(model, 1)
     assert not _silent([learned(model, theta)])
     names = model.penalised()["latent1"]

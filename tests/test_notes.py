@@ -260,3 +260,13 @@ def test_an_elbo_that_fell_is_blamed_on_the_rate(
     found = of_training(done, None)
     assert len(found) == notes
     assert not notes or "fell from -9.00 to -12.00 nats per subject" in found[0]
+
+
+def test_a_silent_network_left_of_a_bar_is_named() -> None:
+    texts = [f"y ~ t + (dnn(t, hidden=(3,), ridge={ridge}) | id)" for ridge in (1e6, 0.05)]
+    quiet, loud = (mixed_model(text, frame(25, 5), control=QUICK, starts=1) for text in texts)
+    assert any(
+        "the network of (dnn(t, hidden=(3,)" in note and note.endswith("is silent")
+        for note in quiet.messages
+    )
+    assert not any("is silent" in note for note in loud.messages)

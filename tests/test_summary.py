@@ -160,6 +160,13 @@ def test_quadrature_does_not_print_rounding_error(cbpp: Fit) -> None:
     [
         (0.267, 0.054, "better."),
         (-0.9, 0.2, "worse."),
+        (-0.004, 0.001, "the two predict alike."),
+        (
+            -0.004,
+            0.009,
+            "inconclusive: differences below 0.018 nats per subject cannot be seen with "
+            "200 subjects.",
+        ),
         (
             0.05,
             0.237,

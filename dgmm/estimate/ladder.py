@@ -21,6 +21,7 @@ from dgmm.estimate.nested import Apart, score
 from dgmm.estimate.records import Request, mean_and_error
 from dgmm.likelihood import Likelihood, NodeRule, Point
 from dgmm.model import Model
+from dgmm.penalised.silence import silent
 
 __all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
 
@@ -29,9 +30,6 @@ RISE, GRID = 8.0, 3.0
 
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
-
-SILENT = 0.1
-"""Nats of penalty in which a network says nothing: a larger one would change nothing."""
 
 Step = Mapping[str, float]
 
@@ -112,13 +110,9 @@ def _settled(found: Sequence[Ladder], nested: Tensor) -> bool:
 
 def _silent(states: Sequence[Learned]) -> bool:
     """Whether no network whose penalty is to be chosen says anything, in any fold."""
-    nats = [
-        0.5 * state.model.ridge_of(name) * float(state.theta[weights].square().sum())
-        for state in states
-        for name in open_ridges(state.model)
-        for weights in state.model.penalised()[name]
-    ]
-    return max(nats, default=0.0) < SILENT
+    return all(
+        set(open_ridges(state.model)) <= set(silent(state.model, state.theta)) for state in states
+    )
 
 
 def _best(found: Sequence[Ladder]) -> Tensor:

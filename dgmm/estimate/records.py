@@ -100,6 +100,10 @@ class Patterns:
     parameters: int  # of one head
 
 
+NEGLIGIBLE = 0.02
+"""Nats per subject that do not matter: 4 log units of 200 subjects."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Log score of the deep model less that of the nested one, over subjects that neither has seen.
@@ -122,6 +126,16 @@ class HeldOut:
     def visible(self) -> float:
         """The smallest difference that so many subjects show."""
         return 2 * self.standard_error
+
+    @property
+    def alike(self) -> bool:
+        """Whether a difference that would matter can be ruled out."""
+        return abs(self.difference) + self.visible < NEGLIGIBLE
+
+    @property
+    def worse(self) -> bool:
+        """Whether the nested model predicts better, by more than chance."""
+        return self.difference < -self.visible and not self.alike
 
 
 @dataclass(frozen=True)

@@ -84,8 +84,10 @@ def _held_out(done: Estimate) -> list[str]:
     held = done.held_out
     if held is None:
         return []
-    verdict = "better" if held.difference > 0 else "worse"
-    if abs(held.difference) < held.visible:
+    verdict = "worse" if held.difference < 0 else "better"
+    if held.alike:
+        verdict = "the two predict alike"
+    elif abs(held.difference) < held.visible:
         verdict = (
             f"inconclusive: differences below {held.visible:.2g} nats per subject cannot be seen "
             f"with {held.subjects} subjects"

@@ -12,6 +12,13 @@ from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
 from dgmm.information import Information, boundary_reasons, find_boundary
+from dgmm.report.network_notes import (
+    of_effective_parameters,
+    of_held_out,
+    of_nested_model,
+    of_silent_effects,
+    of_silent_networks,
+)
 from dgmm.variational.collapse import ACTIVE, Activity, posterior_means
 
 __all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_messages"]
@@ -197,52 +204,6 @@ def of_saem(done: Estimate, info: Information | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def of_nested_model(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """A deep model that fits worse than the classical one within it."""
-    below = done.nested
-    if below is None or done.log_likelihood >= below.log_likelihood - 2 * done.mc_error - 0.1:
-        return ()
-    return (
-        f"the log-likelihood is below that of the nested classical model "
-        f"({below.log_likelihood:.2f}): the ridge, a small latent= or a poor start holds the "
-        "network back; raise latent= or starts=, lower ridge=, or prefer the classical model",
-    )
-
-
-def of_effective_parameters(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """Networks with more effective parameters than half of the subjects with an outcome."""
-    effective = {} if info is None else info.effective
-    subjects = int((done.observed.count > 0).sum())
-    return tuple(
-        f"a network has {edf:.0f} effective parameters for {subjects} subjects: it "
-        "will follow their noise; raise its ridge= or take fewer hidden units"
-        for network, edf in effective.items()
-        if network != "total" and edf > subjects / 2
-    )
-
-
-def of_silent_networks(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """Networks on the fixed side whose penalty has left nothing but a line."""
-    silent = () if info is None else info.silent(done.model)
-    return tuple(
-        f"{done.model.networks[i].label} has fallen silent: its penalty leaves the linear part "
-        "alone. Standard errors and bands take it as known that there is no curve, and are too "
-        "narrow where there is a weak one; compare with a spline, or refit with ridge= or starts=3"
-        for i in silent
-    )
-
-
-def of_held_out(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """A deep model that predicts subjects held out worse than the classical one."""
-    held = done.held_out
-    if held is None or held.difference >= -2 * held.standard_error:
-        return ()
-    return (
-        "on held-out subjects the nested classical model predicts better: prefer it unless "
-        "there is a reason for the network",
-    )
-
-
 CHECKS: tuple[Check, ...] = (
     of_information,
     of_boundary,
@@ -257,6 +218,7 @@ CHECKS: tuple[Check, ...] = (
     of_nested_model,
     of_effective_parameters,
     of_silent_networks,
+    of_silent_effects,
     of_held_out,
 )
 
