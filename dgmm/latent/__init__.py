@@ -2,7 +2,7 @@
 
 from dgmm.design import LatentBlock
 from dgmm.formula import LatentTerm, Syntax
-from dgmm.latent.base import BOUNDARY, Boundary, Component, Latent
+from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
@@ -12,6 +12,7 @@ from dgmm.runtime.registry import lookup, members
 __all__ = [
     "BOUNDARY",
     "Boundary",
+    "Chain",
     "Component",
     "Latent",
     "Normal",

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import ATANH
-from dgmm.latent.path import Path, Visits
+from dgmm.latent.path import Path, Visits, rows_of_visits
+from dgmm.latent.stationary import Stationary
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
 __all__ = ["Autoregressive"]
 
 
-class Autoregressive(Path):
+class Autoregressive(Stationary):
     """cov(z_s, z_t) = sd^2 rho^|t - s| at whole numbers s and t, rho in (-1, 1)."""
 
     name = "ar1"
@@ -32,20 +32,7 @@ class Autoregressive(Path):
 
     @classmethod
     def check(cls, block: LatentBlock, visits: Visits) -> None:
-        text, (time, code) = block.term.text, visits[:2]
-        broken = np.flatnonzero(time != np.round(time))
-        if len(broken):
-            raise ValueError(
-                f"{text}: visits are whole numbers, and {time[broken[0]]:g} is not; for times of "
-                f"any kind use ou({block.columns.names[0]})"
-            )
-        again = np.flatnonzero((np.diff(time) == 0) & (np.diff(code) == 0))
-        if len(again):
-            group = block.grouping.levels[code[again[0]]]
-            raise ValueError(
-                f"{text}: every visit of a subject has one row, and `{block.grouping.name}` "
-                f"{str(group)!r} has several at visit {time[again[0]]:g}"
-            )
+        rows_of_visits(block, visits)
 
     def sized(self, rows: LatentRows, longest: int) -> Path:
         broken = rows.T[rows.T.frac() != 0]

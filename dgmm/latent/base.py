@@ -16,7 +16,7 @@ from dgmm.formula import Syntax
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["BOUNDARY", "Boundary", "Component", "Latent"]
+__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent"]
 
 BOUNDARY = 1e-4
 """A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
@@ -31,6 +31,18 @@ class Component(NamedTuple):
     kind: str
     effects: tuple[str, ...]  # one, or the two that are correlated
     link: Link
+
+
+class Chain(NamedTuple):
+    """States that move from row to row: z_j = A_j z_{j-1} + B_j e_j, of which mu2 takes c'z_j.
+
+    e ~ N(0, I). A and B of a first row are those of the move from zero to the first state, and B
+    is zero where that has a flat prior.
+    """
+
+    A: Tensor  # (..., d, d)
+    B: Tensor  # (..., d, d)
+    c: Tensor  # (d,)
 
 
 class Boundary(NamedTuple):
@@ -59,6 +71,8 @@ class Latent(ABC):
     linear: ClassVar[bool]  # mu2 linear in b
     by_columns: ClassVar[bool] = False
     """mu2 = T Lambda b, Lambda the same for all rows, D free within :meth:`blocks` of columns."""
+    by_states: ClassVar[bool] = False
+    """mu2 = c'z, the states z a Markov chain over the rows of a subject: :meth:`chain`."""
 
     label: str  # the term as written in the formula
     dim: int  # k
@@ -72,6 +86,11 @@ class Latent(ABC):
     def scale(self) -> Tensor:
         """A sensible size of the standard deviation of every effect, (q,)."""
         return self.frame.square().sum(1).sqrt()
+
+    @property
+    def flat(self) -> int:
+        """How many of the first elements of b have a flat prior and not N(0, 1)."""
+        return 0
 
     @property
     def neural(self) -> bool:
@@ -133,6 +152,10 @@ class Latent(ABC):
         """Weights from which the likelihood may have different maxima, the given ones first."""
         return (weights,)
 
+    def times(self, weights: Weights, factor: Tensor) -> Weights:
+        """Weights of the mu2 that is ``factor`` times as large, where it is linear."""
+        raise NotImplementedError(f"{type(self).__name__} has no factor")
+
     def from_covariance(
         self, covariance: Tensor, gram: Tensor, generator: torch.Generator
     ) -> Weights:
@@ -165,6 +188,13 @@ class Latent(ABC):
     @abstractmethod
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
+
+    def chain(self, weights: Weights, time: Tensor, before: Tensor, first: Tensor) -> Chain:
+        """The chain over rows, if mu2 is one of states.
+
+        time: of the rows, in any shape; before: of the row before; first: rows without any.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is no chain of states")
 
     def candidate_modes(self, weights: Weights) -> Tensor:
         """Values of b near which a mode of b | y may lie, (c, k), zero first and often alone."""

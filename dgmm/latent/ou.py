@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from dgmm.families.links import LINKS
-from dgmm.latent.path import Path
+from dgmm.latent.stationary import Stationary
 from dgmm.networks import Weights
 
 __all__ = ["OrnsteinUhlenbeck"]
 
 
-class OrnsteinUhlenbeck(Path):
+class OrnsteinUhlenbeck(Stationary):
     """cov{z(s), z(t)} = sd^2 exp(-|t - s| / range), at any times.
 
     The covariance of nlme's corExp() with that range, of glmmTMB's ou() with rate 1 / range.

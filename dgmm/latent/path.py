@@ -1,34 +1,32 @@
-"""Stationary Gaussian paths: mu2_ij = z_i(t_ij), a state at every row, correlated over time.
+"""Paths: mu2_ij = c'z_i(t_ij), states that move from row to row and remember nothing else.
 
-    z_1 = s e_1,   z_j = r(g_j) z_{j-1} + s sqrt{1 - r(g_j)^2} e_j,   g_j = t_j - t_{j-1},
+    z_1 = B_1 e_1,   z_j = A(g_j) z_{j-1} + B(g_j) e_j,   g_j = t_j - t_{j-1},
 
-with e = b white noise, one element per row, and r the correlation over a gap, r(g) r(h) = r(g + h).
-So mu2 = L b with a lower triangular factor of the covariance of the states,
+with e = b white noise, d elements a row. The states are a Markov chain, which is what the filter of
+:mod:`dgmm.likelihood.filter` needs to know (:meth:`~dgmm.latent.base.Latent.chain`). A path begins
 
-    L_jm = s r(t_j - t_m) sqrt{1 - r(g_m)^2},  m <= j,   L_j1 = s r(t_j - t_1).
+    stationary   with the distribution it has at any time
+    known        at zero, at one time for all subjects: the first of the data
+    diffuse      anywhere: the first state has a flat prior, and is the first elements of b
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.families.links import LINKS, Link
 from dgmm.formula import Syntax
-from dgmm.latent.base import Boundary, Component, Latent
+from dgmm.latent.base import Chain, Latent
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["Path", "Visits", "read_visits"]
-
-LEAST = 1e-30
-"""Smallest innovation variance between two times, in units of s^2: its root has a derivative."""
+__all__ = ["Moves", "Path", "Visits", "number", "read_visits", "rows_of_visits"]
 
 
 class Visits(NamedTuple):
@@ -62,94 +60,160 @@ def read_visits(block: LatentBlock) -> Visits:
     return Visits(time, code, int(count.max()), spread)
 
 
+def rows_of_visits(block: LatentBlock, visits: Visits) -> None:
+    """Refuse times that are no numbers of visits, a row for each."""
+    text, (time, code) = block.term.text, visits[:2]
+    broken = np.flatnonzero(time != np.round(time))
+    if len(broken):
+        raise ValueError(
+            f"{text}: visits are whole numbers, and {time[broken[0]]:g} is not; for times of "
+            f"any kind use ou({block.columns.names[0]})"
+        )
+    again = np.flatnonzero((np.diff(time) == 0) & (np.diff(code) == 0))
+    if len(again):
+        group = block.grouping.levels[code[again[0]]]
+        raise ValueError(
+            f"{text}: every visit of a subject has one row, and `{block.grouping.name}` "
+            f"{str(group)!r} has several at visit {time[again[0]]:g}"
+        )
+
+
+class Moves(NamedTuple):
+    """A and B of gaps of any shape, (..., d, d)."""
+
+    A: Tensor
+    B: Tensor
+
+
 @dataclass(frozen=True)
 class Path(Latent):
-    """A stationary path with standard deviation s and one parameter of its correlation."""
+    """States z of dimension d at every row, of which mu2 takes c'z."""
 
     label: str
     names: tuple[str, ...]  # the time
-    frame: Tensor  # (1, 1) unit of s
-    dim: int  # rows of the largest subject
+    frame: Tensor  # (1, 1) unit of mu2
+    dim: int  # elements of b: those of a diffuse start, and d for every row of the largest subject
     time_unit: float
+    origin: float  # the time at which a known start is zero
+    start: str  # "stationary", "known", "diffuse"
 
     syntax = Syntax(serial=True)
     linear = True
-
-    raw: ClassVar[str]  # name of the working parameter of the correlation
-    reported_as: ClassVar[str]
-    link: ClassVar[Link]
-    first: ClassVar[float]  # starting value of the working parameter
-    others: ClassVar[tuple[float, ...]]  # further starting values
-    far: ClassVar[float]  # the working parameter beyond +- this is at an end, as the data see it
-    ends: ClassVar[tuple[str, str]]  # what the states are at the lower and upper end of its range
+    by_states = True
 
     @classmethod
     def build(cls, block: LatentBlock, unit: float) -> Path:
         visits = read_visits(block)
         cls.check(block, visits)
-        frame = torch.tensor([[unit]], dtype=torch.float64)
-        return cls(block.term.text, block.columns.names, frame, visits.longest, visits.spread)
+        path = cls.of(block, visits, torch.tensor([[unit]], dtype=torch.float64))
+        return path.with_room(visits.longest)
 
     @classmethod
     def check(cls, block: LatentBlock, visits: Visits) -> None:
         """Refuse times at which the path has no meaning."""
 
+    @classmethod
     @abstractmethod
-    def correlation(self, weights: Weights, gap: Tensor) -> Tensor:
-        """r at gaps of any shape, in the units of time."""
+    def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Path:
+        """The path of a term, without room for any row yet."""
 
-    def innovation(self, weights: Weights, gap: Tensor) -> Tensor:
-        """1 - r(gap)^2."""
-        return 1 - self.correlation(weights, gap).square()
+    @property
+    @abstractmethod
+    def d(self) -> int:
+        """Dimension of the state."""
+
+    @property
+    def flat(self) -> int:
+        return self.d if self.start == "diffuse" else 0
+
+    @abstractmethod
+    def moves(self, weights: Weights, gap: Tensor) -> Moves:
+        """A and B of positive gaps, in the units of time."""
+
+    def first_root(self, weights: Weights) -> Tensor:
+        """B of the first state of a stationary start, (d, d)."""
+        raise NotImplementedError(f"{type(self).__name__} has no stationary distribution")
+
+    def loading(self, weights: Weights) -> Tensor:
+        """c (d,): mu2 is the first state."""
+        return torch.nn.functional.pad(torch.ones(1, dtype=torch.float64), (0, self.d - 1))
+
+    def with_room(self, longest: int) -> Path:
+        """The path where subjects have up to ``longest`` rows."""
+        return replace(self, dim=max(self.flat + self.d * longest, self.dim))
 
     def sized(self, rows: LatentRows, longest: int) -> Path:
-        return replace(self, dim=max(longest, self.dim))
+        early = rows.T[torch.lt(rows.T, self.origin)]
+        if self.start == "known" and len(early):
+            raise ValueError(
+                f"{self.label} begins at {self.names[0]} {self.origin:g}, the first time of the "
+                f"fit, and {float(early[0]):g} lies before it"
+            )
+        return self.with_room(longest)
 
     def layers(self) -> str:
         return ""
 
-    # -- parameters --------------------------------------------------------------------------
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"log_sd": (1,), self.raw: (1,)}
-
-    def initial(self, generator: torch.Generator) -> Weights:
-        return {"log_sd": _number(-0.7), self.raw: _number(self.first)}
-
-    def starts(self, weights: Weights) -> tuple[Weights, ...]:
-        return (weights, *({**weights, self.raw: _number(value)} for value in self.others))
-
-    # -- mu2 ---------------------------------------------------------------------------------
+    def remark(self, weights: Weights) -> str:
+        if self.start == "known":
+            return f"{self.effect_name} is zero at {self.names[0]} {self.origin:g}."
+        if self.start == "diffuse":
+            return (
+                f"{self.effect_name} has a diffuse start, exactly: its first state is integrated "
+                "out of the likelihood with a flat prior."
+            )
+        return ""
 
     def prepare(self, weights: Weights) -> Weights:
         return {}
 
-    def factor(self, weights: Weights, rows: LatentRows) -> Tensor:
-        """L (n, J, J). A gap that is not positive, as to a padded row, adds nothing."""
-        time = rows.T[..., 0]
-        gap = (time[..., 1:] - time[..., :-1]).clamp(min=0)
-        elapsed = torch.cat([torch.zeros_like(time[..., :1]), gap.cumsum(-1)], dim=-1)
-        between = (elapsed[..., :, None] - elapsed[..., None, :]).clamp(min=0)
-        moves = gap > 0
+    # -- mu2 ---------------------------------------------------------------------------------
+
+    def chain(self, weights: Weights, time: Tensor, before: Tensor, first: Tensor) -> Chain:
+        origin = self.origin if self.start == "known" else time
+        gap = (time - torch.where(first, origin, before)).clamp(min=0)
+        moves = (gap > 0)[..., None, None]
         # the root of zero has no derivative: where nothing moves another value takes its place
-        inner = self.innovation(weights, torch.where(moves, gap, 1.0)).clamp(min=LEAST)
-        fresh = torch.where(moves, inner.sqrt(), 0.0)
-        fresh = torch.cat([torch.ones_like(time[..., :1]), fresh], dim=-1)
-        states = torch.tril(self.correlation(weights, between)) * fresh[..., None, :]
-        return self.scale * weights["log_sd"].exp() * states
+        A, B = self.moves(weights, torch.where(gap > 0, gap, 1.0))
+        still = torch.eye(self.d, dtype=torch.float64)
+        A, B = torch.where(moves, A, still), torch.where(moves, B, 0.0)
+        if self.start == "stationary":
+            B = torch.where(first[..., None, None], self.first_root(weights), B)
+        return Chain(A, B, self.loading(weights))
+
+    def _chain(self, weights: Weights, rows: LatentRows) -> Chain:
+        """That of the rows of a block, (n, J, .). A padded row, whose gap is negative, is still."""
+        time = torch.cummax(rows.T[..., 0], dim=-1).values
+        before = torch.cat([time[..., :1], time[..., :-1]], dim=-1)
+        first = (torch.arange(time.shape[-1]) == 0).expand_as(time)
+        return self.chain(weights, time, before, first)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        used = b[..., : self._steps(rows)]
-        return torch.einsum("njm,...nm->...nj", self.factor(weights, rows), used)
+        A, B, c = self._chain(weights, rows)
+        J = self._steps(rows)
+        e = b[..., self.flat : self.flat + J * self.d].unflatten(-1, (J, self.d))
+        noise, found = (B @ e[..., None])[..., 0], []
+        z = b[..., : self.d] if self.flat else torch.zeros_like(e[..., 0, :])
+        for j in range(J):
+            z = (A[..., j, :, :] @ z[..., None])[..., 0] + noise[..., j, :]
+            found.append(z @ c)
+        return torch.stack(found, dim=-1)
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        unused = self.dim - self._steps(rows)
-        return torch.nn.functional.pad(self.factor(weights, rows), (0, unused))
+        J = self._steps(rows)
+        A, B, c = self._chain(weights, rows)
+        before = torch.eye(self.d, dtype=A.dtype).expand(*A.shape[:-3], self.d, self.d)
+        columns, found = (before if self.flat else before[..., :0]), []
+        for j in range(J):
+            columns = torch.cat([A[..., j, :, :] @ columns, B[..., j, :, :]], dim=-1)
+            known = torch.einsum("d,...dk->...k", c, columns)
+            found.append(torch.nn.functional.pad(known, (0, self.dim - known.shape[-1])))
+        return torch.stack(found, dim=-2)
 
     def _steps(self, rows: LatentRows) -> int:
         """J, which elements of b there must be."""
         J = rows.T.shape[-2]
-        if self.dim < J:
+        if self.dim < self.flat + self.d * J:
             raise ValueError(f"{self.label}: {J} rows of a subject, and b has {self.dim} elements")
         return J
 
@@ -157,38 +221,12 @@ class Path(Latent):
         """Zero: a path has no columns."""
         return torch.zeros(1, self.dim, dtype=torch.float64)
 
-    # -- what is reported --------------------------------------------------------------------
-
     @property
     def effect_name(self) -> str:
         """ou(time)."""
         return f"{self.name}({self.names[0]})"
 
-    def components(self) -> tuple[Component, ...]:
-        own = (self.effect_name,)
-        return Component("sd", own, LINKS["log"]), Component(self.reported_as, own, self.link)
 
-    @abstractmethod
-    def natural(self, weights: Weights) -> Tensor:
-        """The reported parameter of the correlation, (1,)."""
-
-    def reported(self, weights: Weights) -> Tensor:
-        return torch.cat([self.scale * weights["log_sd"].exp(), self.natural(weights)])
-
-    def at_boundary(self, weights: Weights, floor: float) -> Boundary:
-        zero, at_end = weights["log_sd"].exp() < floor, weights[self.raw].abs() > self.far
-        held, name = {"log_sd": zero, self.raw: zero | at_end}, self.effect_name
-        if bool(zero):
-            return Boundary((name,), held, (f"the variance of `{name}` is estimated as zero",))
-        if not bool(at_end):
-            return Boundary((), held)
-        value, states = float(self.natural(weights)), self.ends[int(weights[self.raw] > 0)]
-        return Boundary(
-            (),
-            held,
-            (f"the {self.reported_as} of `{name}` has run to an end ({value:.3g}): {states}",),
-        )
-
-
-def _number(value: float) -> Tensor:
+def number(value: float) -> Tensor:
+    """A weight of one element."""
     return torch.tensor([value], dtype=torch.float64)
