@@ -74,6 +74,9 @@ class Latent(ABC):
     by_states: ClassVar[bool] = False
     """mu2 = c'z, the states z a Markov chain over the rows of a subject: :meth:`chain`."""
 
+    states: int = 0
+    """How many there are, 0 where mu2 is none of such."""
+
     label: str  # the term as written in the formula
     dim: int  # k
     names: tuple[str, ...]  # columns of T

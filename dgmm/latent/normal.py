@@ -87,6 +87,10 @@ class Normal(Latent):
     ) -> Weights:
         return triangular(covariance, self.frame, not self.diagonal)
 
+    def times(self, weights: Weights, factor: Tensor) -> Weights:
+        below = {name: weights[name] * factor for name in ("below",) if name in weights}
+        return {"log_diagonal": weights["log_diagonal"] + factor.log(), **below}
+
     # -- mu2 ---------------------------------------------------------------------------------
 
     def prepare(self, weights: Weights) -> Weights:

@@ -96,6 +96,7 @@ class Path(Latent):
     time_unit: float
     origin: float  # the time at which a known start is zero
     start: str  # "stationary", "known", "diffuse"
+    states: int
 
     syntax = Syntax(serial=True)
     linear = True
@@ -118,13 +119,8 @@ class Path(Latent):
         """The path of a term, without room for any row yet."""
 
     @property
-    @abstractmethod
-    def d(self) -> int:
-        """Dimension of the state."""
-
-    @property
     def flat(self) -> int:
-        return self.d if self.start == "diffuse" else 0
+        return self.states if self.start == "diffuse" else 0
 
     @abstractmethod
     def moves(self, weights: Weights, gap: Tensor) -> Moves:
@@ -136,11 +132,11 @@ class Path(Latent):
 
     def loading(self, weights: Weights) -> Tensor:
         """c (d,): mu2 is the first state."""
-        return torch.nn.functional.pad(torch.ones(1, dtype=torch.float64), (0, self.d - 1))
+        return torch.nn.functional.pad(torch.ones(1, dtype=torch.float64), (0, self.states - 1))
 
     def with_room(self, longest: int) -> Path:
         """The path where subjects have up to ``longest`` rows."""
-        return replace(self, dim=max(self.flat + self.d * longest, self.dim))
+        return replace(self, dim=max(self.flat + self.states * longest, self.dim))
 
     def sized(self, rows: LatentRows, longest: int) -> Path:
         early = rows.T[torch.lt(rows.T, self.origin)]
@@ -175,7 +171,7 @@ class Path(Latent):
         moves = (gap > 0)[..., None, None]
         # the root of zero has no derivative: where nothing moves another value takes its place
         A, B = self.moves(weights, torch.where(gap > 0, gap, 1.0))
-        still = torch.eye(self.d, dtype=torch.float64)
+        still = torch.eye(self.states, dtype=torch.float64)
         A, B = torch.where(moves, A, still), torch.where(moves, B, 0.0)
         if self.start == "stationary":
             B = torch.where(first[..., None, None], self.first_root(weights), B)
@@ -191,9 +187,9 @@ class Path(Latent):
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         A, B, c = self._chain(weights, rows)
         J = self._steps(rows)
-        e = b[..., self.flat : self.flat + J * self.d].unflatten(-1, (J, self.d))
+        e = b[..., self.flat : self.flat + J * self.states].unflatten(-1, (J, self.states))
         noise, found = (B @ e[..., None])[..., 0], []
-        z = b[..., : self.d] if self.flat else torch.zeros_like(e[..., 0, :])
+        z = b[..., : self.states] if self.flat else torch.zeros_like(e[..., 0, :])
         for j in range(J):
             z = (A[..., j, :, :] @ z[..., None])[..., 0] + noise[..., j, :]
             found.append(z @ c)
@@ -202,7 +198,9 @@ class Path(Latent):
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         J = self._steps(rows)
         A, B, c = self._chain(weights, rows)
-        before = torch.eye(self.d, dtype=A.dtype).expand(*A.shape[:-3], self.d, self.d)
+        before = torch.eye(self.states, dtype=A.dtype).expand(
+            *A.shape[:-3], self.states, self.states
+        )
         columns, found = (before if self.flat else before[..., :0]), []
         for j in range(J):
             columns = torch.cat([A[..., j, :, :] @ columns, B[..., j, :, :]], dim=-1)
@@ -213,7 +211,7 @@ class Path(Latent):
     def _steps(self, rows: LatentRows) -> int:
         """J, which elements of b there must be."""
         J = rows.T.shape[-2]
-        if self.dim < self.flat + self.d * J:
+        if self.dim < self.flat + self.states * J:
             raise ValueError(f"{self.label}: {J} rows of a subject, and b has {self.dim} elements")
         return J
 

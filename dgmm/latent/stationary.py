@@ -37,8 +37,6 @@ class Stationary(Path):
     far: ClassVar[float]  # the working parameter beyond +- this is at an end, as the data see it
     ends: ClassVar[tuple[str, str]]  # what the states are at the lower and upper end of its range
 
-    d = 1
-
     @classmethod
     def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Self:
         return cls(
@@ -49,6 +47,7 @@ class Stationary(Path):
             visits.spread,
             float(visits.time.min()),
             "stationary",
+            1,
         )
 
     @abstractmethod

@@ -6,6 +6,7 @@ from dgmm.likelihood.adaptive import AdaptiveLaplace, AdaptiveQuadrature
 from dgmm.likelihood.base import Integration, Likelihood
 from dgmm.likelihood.crossed_gaussian import CrossedGaussian
 from dgmm.likelihood.crossed_laplace import CrossedLaplace
+from dgmm.likelihood.filter import Filter
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
@@ -16,6 +17,7 @@ __all__ = ["MEMBERS", "WORDS", "alike", "choose"]
 MEMBERS: tuple[type[Likelihood], ...] = (
     Gaussian,
     CrossedGaussian,
+    Filter,
     LinearGaussian,
     AdaptiveQuadrature,
     NodeQuadrature,
@@ -26,7 +28,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
 )
 """In the order in which likelihood="auto" tries them."""
 
-WORDS = ("auto", "exact", "laplace", "quadrature", "importance")
+WORDS = ("auto", "exact", "filter", "laplace", "quadrature", "importance")
 
 
 def choose(

@@ -40,6 +40,8 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
     """
     pattern = stats.pattern
     x = np.where(pattern.on_diagonal, 1.0, 0.0) if start is None else start
+    if not len(x):
+        return _profile(stats, reml, x, 1, "there is no Lambda")
     found = _descend(stats, reml, x)
     used = int(found.nfev)
     for _ in range(RESTARTS):
@@ -52,10 +54,17 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
             break
         found = again
     x = _settled(stats, reml, _sharpened(stats, reml, found.x))
+    return _profile(stats, reml, x, used, str(found.message), bool(found.success))
+
+
+def _profile(
+    stats: Sufficient, reml: bool, x: np.ndarray, used: int, message: str, done: bool = True
+) -> Profile:
+    """The record of a Lambda, all else at its conditional maximum."""
     value, gradient, S, beta, rss = profiled_deviance(stats, x, reml)
     df = stats.N - stats.p if reml else stats.N
     sigma2 = rss / df
-    Lambda = pattern.fill(x)
+    Lambda = stats.pattern.fill(x)
     Lambda = Lambda * np.where(np.diag(Lambda) < 0, -1.0, 1.0)
     return Profile(
         beta,
@@ -64,8 +73,8 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
         -0.5 * value,
         sigma2 * np.linalg.inv(S[: stats.p, : stats.p]),
         used,
-        bool(np.all(np.abs(gradient) < 1e-3)) or bool(found.success),
-        str(found.message),
+        bool(np.all(np.abs(gradient) < 1e-3)) or done,
+        message,
     )
 
 

@@ -184,7 +184,8 @@ def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndar
     y, trials, weights = (column[at].numpy() for column in rows.data)
     root = np.sqrt(weights)
     pairs = zip(rows.T, model.latents, strict=True)
-    t = np.concatenate([(latent.frame.numpy().T / unit) @ T[at].numpy().T for T, latent in pairs])
+    own = [(one.frame.numpy().T / unit) @ T[at].numpy().T for T, one in pairs if one.by_columns]
+    t = np.concatenate([np.zeros((0, len(y))), *own])
     z = np.empty((len(model.names) + 1, len(y)))
     np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])
     z[-1] = (y / trials - rows.offset[at].numpy()) / unit

@@ -145,6 +145,17 @@ class GaussianValue:
         at, p = self._apart(theta), self.stats.p
         return at.sigma**2 * np.linalg.inv(self._reduced(theta, at).S[:p, :p])
 
+    def combination(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        """Lambda relative to sigma, v and the precision 1 / sigma^2 of v'S v in -2 l."""
+        at = self._apart(theta)
+        return at.Lambda, self._residual(self._reduced(theta, at), at), at.sigma**-2
+
+    def conditional_beta(self, theta: np.ndarray) -> np.ndarray:
+        """beta at its maximum given the other parameters, (p,)."""
+        found = self._reduced(theta, self._apart(theta))
+        beta: np.ndarray = self.stats.origin - self._generalised(found)[:-1]
+        return beta
+
     # -- variance parameters on the scale of lme4's theta ---------------------------------------
 
     def variance_vector(self, theta: np.ndarray) -> np.ndarray:

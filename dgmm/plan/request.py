@@ -194,9 +194,9 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
         raise ValueError(
             "random effects in zi= need a model without dnn() left of a bar, and method='ml'"
         )
-    _check_paths(method, design)
+    _check_paths(design)
     closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
-    if method == "reml" and not (closed and word in ("auto", "exact")):
+    if method == "reml" and not (closed and word in ("auto", "exact", "filter")):
         raise ValueError(_no_reml(word, design, family))
     if method == "vae" and word == "exact":
         raise ValueError(
@@ -211,12 +211,10 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
     return word
 
 
-def _check_paths(method: str, design: Design) -> None:
-    """Paths have no restricted likelihood and stand alone in their predictor."""
+def _check_paths(design: Design) -> None:
+    """Paths stand alone in their predictor."""
     for term in design.formula.latents:
         if not term.syntax.serial:
             continue
-        if method == "reml":
-            raise ValueError(f"method='reml' has no paths such as {term.text}; use method='ml'")
         if any(block.term.target for block in design.latents):
             raise ValueError(f"{term.text} is a path: random effects in zi= cannot stand beside it")

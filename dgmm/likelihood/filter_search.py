@@ -1,0 +1,128 @@
+"""The maximum of the Gaussian log-likelihood with paths, over the weights of the paths alone.
+
+Given them relative to sigma the model is the classical one of the innovations, of which
+:mod:`dgmm.likelihood.profiling` profiles out Lambda, sigma and beta. So the profiled likelihood has
+the gradient of l where it stands, and few parameters are left, one or two a path; the search begins
+at every value that the paths name, and the highest maximum is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import optimize
+
+from dgmm.latent import Pattern
+from dgmm.likelihood.filtered import relative
+from dgmm.likelihood.innovations import Innovations
+from dgmm.likelihood.packed import Packed, moving_packing
+from dgmm.likelihood.profiling import Profile, maximise
+from dgmm.model import Model
+from dgmm.parameters import Theta
+
+__all__ = ["Found", "search"]
+
+FARTHEST = 15.0
+"""Working parameters of paths, of order one whatever the units, are kept within."""
+
+TIE = 1e-7
+"""Log-likelihood by which one maximum must be above another to be preferred."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The maximum: theta, and the classical one of the innovations there."""
+
+    theta: np.ndarray
+    value: float
+    profile: Profile
+    innovations: Innovations
+    evaluations: int
+    slope: float  # largest of the profiled log-likelihood, per outcome
+
+
+def search(packed: Packed, restricted: bool, starts: Sequence[Theta]) -> Found:
+    """The highest maximum from several weights of the paths relative to sigma."""
+    every = [_climbed(packed, restricted, start) for start in starts]
+    top = max(one.value for one in every)
+    return next(one for one in every if one.value > top - TIE)
+
+
+def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
+    own = moving_packing(packed.model)
+    entries: list[np.ndarray | None] = [None]
+    N, used = int(packed.seen.sum()), 0
+
+    def at(x: np.ndarray) -> tuple[Profile, Innovations, np.ndarray]:
+        nonlocal used
+        used += 1
+        found = Innovations.at(packed, own.unpack(torch.from_numpy(x)))
+        stats = found.statistics
+        profile = maximise(stats, restricted, entries[0])
+        sigma = math.exp(profile.log_sigma) / stats.unit
+        pattern = stats.pattern
+        Lambda = profile.Lambda / sigma
+        if len(pattern.row):
+            entries[0] = Lambda[pattern.row, pattern.column]
+        v = np.append(stats.origin - profile.beta, 1.0)
+        slopes = found.slopes(stats.reduce(Lambda), v, sigma**-2, restricted)
+        return profile, found, own.pack(found.gradient(slopes)).numpy()
+
+    def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
+        profile, _, gradient = at(x)
+        if not math.isfinite(profile.log_likelihood):
+            return 1e300, np.zeros_like(x)
+        return -2 * profile.log_likelihood / N, -2 * gradient / N
+
+    x = own.pack(start).detach().numpy()
+    options = {"ftol": 1e-14, "gtol": 1e-7, "maxiter": 200, "maxcor": 30}
+    box = [(-FARTHEST, FARTHEST)] * len(x)
+    ended = optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=box, options=options)
+    x = _sharpened(scaled, ended.x)
+    profile, found, gradient = at(x)
+    theta = _theta(packed.model, profile, own.unpack(torch.from_numpy(x)))
+    inside = np.abs(x) < FARTHEST
+    slope = float(np.abs(gradient[inside]).max(initial=0.0)) / N
+    return Found(theta, profile.log_likelihood, profile, found, used, slope)
+
+
+def _sharpened(
+    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray
+) -> np.ndarray:
+    """Newton steps while they make the gradient smaller and cost nothing."""
+    value, gradient = scaled(x)
+    for _ in range(3):
+        free = np.abs(x) < FARTHEST
+        if np.abs(gradient[free]).max(initial=0.0) < 1e-10:
+            break
+        h, unit = 1e-4, np.eye(len(x))
+        H = np.array([(scaled(x + h * u)[1] - scaled(x - h * u)[1]) / (2 * h) for u in unit])
+        H = 0.5 * (H + H.T)[np.ix_(free, free)]
+        step = np.zeros_like(x)
+        step[free] = np.linalg.lstsq(H, gradient[free], rcond=1e-8)[0]
+        if np.abs(step).max() > 1.0:
+            break
+        after, slope = scaled(x - step)
+        smaller = np.abs(slope[free]).max() < np.abs(gradient[free]).max()
+        if not (smaller and after < value + 1e-12 * max(1.0, abs(value))):
+            break
+        x, value, gradient = x - step, after, slope
+    return x
+
+
+def _theta(model: Model, profile: Profile, moving: Theta) -> np.ndarray:
+    """theta of a profile and the paths relative to its sigma."""
+    pattern = Pattern.of(model.latents)
+    log_sigma = torch.tensor([profile.log_sigma], dtype=torch.float64)
+    theta: Theta = {
+        "beta": torch.from_numpy(profile.beta),
+        **pattern.to_theta(profile.Lambda[pattern.row, pattern.column]),
+        **relative(model, moving, (-log_sigma).exp()),
+        "extra": log_sigma,
+    }
+    vector: np.ndarray = model.packing.pack(theta).numpy()
+    return vector

@@ -1,0 +1,212 @@
+"""The rows of a Gaussian model with paths, packed for the filter.
+
+    y = X beta + F delta_i + T Lambda b_i + c'z + e,   var(e) = sigma^2 / w
+
+What moves is a state z; all else is a right-hand side: beta, the random effects b_i, and first
+states delta_i with a flat prior. Subjects stand by falling numbers of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.latent import Chain
+from dgmm.likelihood.statistics import scaled_rows
+from dgmm.model import Model
+from dgmm.numerics.cholesky import backward
+from dgmm.numerics.kalman import Steps, System, states
+from dgmm.panel import Panel
+from dgmm.parameters import Packing, Theta, part
+
+__all__ = ["Packed", "eliminated", "moving_packing"]
+
+KNOWN = 1e-9
+"""Share of a flat column outside the span of those before it, below which there is none."""
+
+
+def moving_packing(model: Model) -> Packing:
+    """The weights of the paths."""
+    keys = tuple(f"latent{i}." for i, one in enumerate(model.latents, 1) if one.by_states)
+    return model.packing.only(name for name in model.packing.shapes if name.startswith(keys))
+
+
+def eliminated(G: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first f of r columns taken out of all, from products G (f, r, n) of theirs with all.
+
+    Returns:
+        L (f, f, n) with L L' = G_ff, K = L^-1 G (f, r, n), and which pivots there were (f, n): a
+        column that those before it determine has L_jj = 1 and nothing else.
+    """
+    K, L = G.copy(), np.zeros((f, f, G.shape[-1]))
+    known = np.zeros((f, G.shape[-1]), dtype=bool)
+    for j in range(f):
+        known[j] = K[j, j] > KNOWN * G[j, j]
+        L[j, j] = np.sqrt(np.where(known[j], K[j, j], 1.0))
+        K[j] = np.where(known[j], K[j] / L[j, j], 0.0)
+        for i in range(j + 1, f):
+            L[i, j] = K[j, i]
+            K[i] = K[i] - L[i, j] * K[j]
+    return L, K, known
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Columns in units of the model, and what the matrices of the filter are made of."""
+
+    model: Model
+    panel: Panel  # subjects by falling numbers of rows
+    order: np.ndarray  # (n,) their places in the panel that was given
+    steps: Steps
+
+    @classmethod
+    def of(cls, model: Model, panel: Panel) -> Packed:
+        """The rows of a panel; those of a masked one that were not seen have states."""
+        order = Steps.of(panel.count.numpy()).order
+        sorted_ = panel.select(order)
+        return cls(model, sorted_, order, Steps.of(sorted_.count.numpy()))
+
+    @property
+    def series(self) -> int:
+        """Subjects with rows, the first of all."""
+        return self.steps.first.stop
+
+    @cached_property
+    def step(self) -> np.ndarray:
+        """Which row of its subject every one is, 0, 1, ..., (N,)."""
+        found: np.ndarray = np.repeat(np.arange(len(self.steps.sizes)), self.steps.sizes)
+        return found
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        """The row of the given panel that every packed one is, (N,)."""
+        count = np.empty(self.panel.n, dtype=int)
+        count[self.order] = self.panel.count.numpy()
+        start = np.cumsum(count) - count
+        found: np.ndarray = start[self.order[self.steps.series]] + self.step
+        return found
+
+    @cached_property
+    def count(self) -> np.ndarray:
+        """Outcomes that count, of every series, (n,)."""
+        return np.bincount(self.steps.series, self.seen, self.series)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Prior weights, (N,)."""
+        weights: np.ndarray = self.panel.rows.data.weights.numpy()[self.steps.rows]
+        return weights
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """1 where the outcome counts, (N,)."""
+        found: np.ndarray = self.panel.observed.numpy()[self.steps.rows].astype(float)
+        return found
+
+    # -- right-hand sides ------------------------------------------------------------------------
+
+    @cached_property
+    def _scaled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        found = scaled_rows(self.model, self.panel)
+        rows, root = self.steps.rows, np.sqrt(self.weights)
+        return found.t[:, rows] / root, found.z[:, rows] / root, found.origin
+
+    @property
+    def t(self) -> np.ndarray:
+        """Columns of T frame, (q, N)."""
+        return self._scaled[0]
+
+    @property
+    def z(self) -> np.ndarray:
+        """Columns of X basis, then y - X origin, (p + 1, N)."""
+        return self._scaled[1]
+
+    @property
+    def origin(self) -> np.ndarray:
+        """Coefficients that y has lost, (p,)."""
+        return self._scaled[2]
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """What first states without a prior add to y, (f, N); their moves know no parameter."""
+        which = np.concatenate(
+            [np.full(one.states, one.flat > 0) for one in self.model.latents if one.by_states]
+        )
+        N, f = len(self.steps.rows), int(which.sum())
+        if not f:
+            return np.zeros((0, N))
+        generator = torch.Generator().manual_seed(0)
+        start = {
+            f"latent{i}.{name}": value
+            for i, one in enumerate(self.model.latents, 1)
+            for name, value in one.initial(generator).items()
+        }
+        system, e = self.system(start), np.zeros((len(which), f, N))
+        e[np.flatnonzero(which), np.arange(f), self.steps.first] = 1.0
+        unit = np.broadcast_to(np.eye(len(which))[..., None], system.B.shape)
+        z = states(replace(system, B=unit), e)
+        found: np.ndarray = np.einsum("an,afn->fn", system.c, z) / self.model.unit
+        return found
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """[F, T, X, y] (r, N), the last three without what F explains of them in a subject."""
+        rest = np.concatenate([self.t, self.z])
+        f = len(self.flat)
+        for _ in range(2 if f else 0):  # the second takes off the rounding of the first
+            both = np.concatenate([self.flat, rest])
+            L, K, _ = eliminated(self.sums(self.flat * self.seen, both), f)
+            delta = backward(L, K[:, f:])  # (f, r - f, n)
+            for column, own in zip(self.flat, delta, strict=True):
+                rest = rest - column * own[:, self.steps.series]
+        return np.concatenate([self.flat, rest])
+
+    def sums(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Sums of products over the rows of every series, (a, b, n)."""
+        back, start = self.steps.back, self.panel.start.numpy()[: self.series]
+        own, other = left[:, back], right[:, back]
+        found = np.empty((len(own), len(other), self.series))
+        for i, one in enumerate(own):
+            found[i] = np.add.reduceat(one * other, start, axis=-1)
+        return found
+
+    # -- the matrices ----------------------------------------------------------------------------
+
+    @cached_property
+    def _times(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Time of every row, of the row before, and which are first."""
+        at = next(i for i, one in enumerate(self.model.latents) if one.by_states)
+        time = self.panel.rows.T[at][:, 0][torch.from_numpy(self.steps.rows)]
+        first = torch.zeros(len(time), dtype=torch.bool)
+        first[self.steps.first] = True
+        return time, time[torch.from_numpy(self.steps.before)], first
+
+    def chains(self, moving: Theta) -> list[Chain]:
+        """Those of the paths, differentiable in their weights."""
+        return [
+            one.chain(part(moving, f"latent{i}."), *self._times)
+            for i, one in enumerate(self.model.latents, 1)
+            if one.by_states
+        ]
+
+    def system(self, moving: Theta) -> System:
+        """The matrices of the filter at some weights of the paths."""
+        with torch.no_grad():
+            return self.joined(self.chains(moving))
+
+    def joined(self, chains: list[Chain]) -> System:
+        """One state of several chains; the unit of variance is that of the errors."""
+        c = np.concatenate([chain.c.detach().numpy() for chain in chains])
+        A, B = np.zeros((2, len(c), len(c), len(self.steps.rows)))
+        first = 0
+        for chain in chains:
+            at = slice(first, first + len(chain.c))
+            A[at, at] = chain.A.detach().permute(1, 2, 0).numpy()
+            B[at, at] = chain.B.detach().permute(1, 2, 0).numpy()
+            first = at.stop
+        wide = np.broadcast_to(c[:, None], (len(c), len(self.steps.rows)))
+        return System(self.steps, A, B, wide, 1 / self.weights, self.seen)
