@@ -220,8 +220,10 @@ def _groupings(
     found: dict[str, tuple[Grouping, GroupingSpecification]] = {}
     for term in request.formula.latents:
         if term.group not in found:
-            names = split_group(term.group)
-            found[term.group] = learn_grouping(term.group, names, [series[n] for n in names])
+            names, of = split_group(term.group), request.formula.latents
+            paths = all(one.syntax.serial for one in of if one.group == term.group)
+            own = [series[n] for n in names]
+            found[term.group] = learn_grouping(term.group, names, own, 1 if paths else 2)
     pairs = [found[term.group] for term in request.formula.latents]
     return [grouping for grouping, _ in pairs], tuple(memory for _, memory in pairs)
 

@@ -48,13 +48,16 @@ class GroupingSpecification:
 
 
 def learn_grouping(
-    name: str, columns: Sequence[str], series: Sequence[pd.Series]
+    name: str, columns: Sequence[str], series: Sequence[pd.Series], least: int = 2
 ) -> tuple[Grouping, GroupingSpecification]:
-    """Find the levels, in natural order; rows without a label have been dropped before."""
+    """Find the levels, in natural order; rows without a label have been dropped before.
+
+    least: levels that there must be; paths alone have something to say of one long series.
+    """
     parts = [factorize(one) for one in series]
     codes, combinations = _combine([part[0] for part in parts], [len(part[1]) for part in parts])
     levels = _names([labels[combinations[:, k]] for k, (_, labels) in enumerate(parts)])
-    if len(levels) < 2:
+    if len(levels) < least:
         raise ValueError(
             f"the group `{name}` has {len(levels)} level in the complete rows; "
             "a random part needs two or more"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,6 +111,11 @@ class Latent(ABC):
     def build(cls, block: LatentBlock, unit: float) -> Latent:
         """Read dimensions and scales off the design; ``unit`` is the scale of eta."""
 
+    @classmethod
+    def takes_up(cls, block: LatentBlock) -> np.ndarray:
+        """Columns (N, c) of which it takes up the effects of every subject, with a flat prior."""
+        return np.zeros((len(block.columns.matrix), 0))
+
     def sized(self, rows: LatentRows, longest: int) -> Latent:
         """The structure where subjects have up to ``longest`` rows; a path has a b for each.
 
@@ -191,6 +197,10 @@ class Latent(ABC):
     @abstractmethod
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
+
+    def flat_states(self) -> Tensor:
+        """The first states per unit of the elements of b with a flat prior, (states, flat)."""
+        return torch.eye(self.states, self.flat, dtype=torch.float64)
 
     def chain(self, weights: Weights, time: Tensor, before: Tensor, first: Tensor) -> Chain:
         """The chain over rows, if mu2 is one of states.

@@ -189,7 +189,7 @@ class Path(Latent):
         J = self._steps(rows)
         e = b[..., self.flat : self.flat + J * self.states].unflatten(-1, (J, self.states))
         noise, found = (B @ e[..., None])[..., 0], []
-        z = b[..., : self.states] if self.flat else torch.zeros_like(e[..., 0, :])
+        z = b[..., : self.flat] @ self.flat_states().mT
         for j in range(J):
             z = (A[..., j, :, :] @ z[..., None])[..., 0] + noise[..., j, :]
             found.append(z @ c)
@@ -198,10 +198,7 @@ class Path(Latent):
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         J = self._steps(rows)
         A, B, c = self._chain(weights, rows)
-        before = torch.eye(self.states, dtype=A.dtype).expand(
-            *A.shape[:-3], self.states, self.states
-        )
-        columns, found = (before if self.flat else before[..., :0]), []
+        columns, found = self.flat_states().expand(*A.shape[:-3], self.states, self.flat), []
         for j in range(J):
             columns = torch.cat([A[..., j, :, :] @ columns, B[..., j, :, :]], dim=-1)
             known = torch.einsum("d,...dk->...k", c, columns)

@@ -44,8 +44,8 @@ def per_series(found: Innovations, pieces: Pieces, v: np.ndarray, precision: flo
     """l_i of every series, (n,)."""
     packed, sums = found.packed, _Sums(found, pieces, v)
     log_F = np.bincount(packed.steps.series, found.found.log_F, packed.series)
-    log_scale = 2 * math.log(packed.model.unit) - math.log(precision)
-    total = packed.count * math.log(2 * math.pi) + sums.count * log_scale + log_F + sums.log_flat
+    per_outcome = math.log(2 * math.pi) + 2 * math.log(packed.model.unit)
+    total = packed.count * per_outcome - sums.count * math.log(precision) + log_F + sums.log_flat
     each: np.ndarray = -0.5 * (total + log_det(pieces.L) + precision * sums.rss)
     return each
 

@@ -29,6 +29,12 @@ __all__ = ["Found", "search"]
 FARTHEST = 15.0
 """Working parameters of paths, of order one whatever the units, are kept within."""
 
+FAR = 4.0
+"""Where an end may be what they run to."""
+
+COSTS_NOTHING = 1e-9
+"""Deviance per outcome that is rounding, and what the search has left."""
+
 TIE = 1e-7
 """Log-likelihood by which one maximum must be above another to be preferred."""
 
@@ -82,7 +88,7 @@ def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
     options = {"ftol": 1e-14, "gtol": 1e-7, "maxiter": 200, "maxcor": 30}
     box = [(-FARTHEST, FARTHEST)] * len(x)
     ended = optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=box, options=options)
-    x = _sharpened(scaled, ended.x)
+    x = _at_ends(scaled, _sharpened(scaled, ended.x))
     profile, found, gradient = at(x)
     theta = _theta(packed.model, profile, own.unpack(torch.from_numpy(x)))
     inside = np.abs(x) < FARTHEST
@@ -111,6 +117,18 @@ def _sharpened(
         if not (smaller and after < value + 1e-12 * max(1.0, abs(value))):
             break
         x, value, gradient = x - step, after, slope
+    return x
+
+
+def _at_ends(scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray) -> np.ndarray:
+    """Parameters that run to an end of their range, taken there where that costs nothing."""
+    value = scaled(x)[0]
+    for k in np.flatnonzero(np.abs(x) > FAR):
+        there = x.copy()
+        there[k] = math.copysign(FARTHEST, x[k])
+        found = scaled(there)[0]
+        if found < value + COSTS_NOTHING:
+            x, value = there, min(found, value)
     return x
 
 

@@ -77,7 +77,8 @@ class Innovations:
         """The classical sums, of T, X and y."""
         packed, f, q = self.packed, self.f, self.q
         rest, z = self.products[f:, f:], self.found.whitened[f + q :]
-        C, constant, N = z @ z.T, float(self.found.log_F.sum()), int(packed.seen.sum())
+        C, N, model = z @ z.T, int(packed.seen.sum()), packed.model
+        constant = float(self.found.log_F.sum()) + 2 * N * math.log(model.unit)
         if f:
             L, K, known = self.flat
             own = K[:, f:]
@@ -86,14 +87,13 @@ class Innovations:
             pivots = np.einsum("jjn->jn", L)[known]
             N -= len(pivots)
             constant += float(2 * np.log(pivots).sum() + len(pivots) * math.log(2 * math.pi))
-        model = packed.model
         return Statistics(
             rest[:, :q],
             rest[:, q:],
             C,
             packed.origin,
             N,
-            constant + 2 * N * math.log(model.unit),
+            constant,
             model.unit,
             float(torch.linalg.slogdet(model.basis)[1]),
             Pattern.of(model.latents),

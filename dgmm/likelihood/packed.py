@@ -133,10 +133,9 @@ class Packed:
     @cached_property
     def flat(self) -> np.ndarray:
         """What first states without a prior add to y, (f, N); their moves know no parameter."""
-        which = np.concatenate(
-            [np.full(one.states, one.flat > 0) for one in self.model.latents if one.by_states]
-        )
-        N, f = len(self.steps.rows), int(which.sum())
+        paths = [one for one in self.model.latents if one.by_states]
+        first = torch.block_diag(*(one.flat_states() for one in paths)).numpy()
+        (d, f), N = first.shape, len(self.steps.rows)
         if not f:
             return np.zeros((0, N))
         generator = torch.Generator().manual_seed(0)
@@ -145,9 +144,9 @@ class Packed:
             for i, one in enumerate(self.model.latents, 1)
             for name, value in one.initial(generator).items()
         }
-        system, e = self.system(start), np.zeros((len(which), f, N))
-        e[np.flatnonzero(which), np.arange(f), self.steps.first] = 1.0
-        unit = np.broadcast_to(np.eye(len(which))[..., None], system.B.shape)
+        system, e = self.system(start), np.zeros((d, f, N))
+        e[..., self.steps.first] = first[..., None]
+        unit = np.broadcast_to(np.eye(d)[..., None], system.B.shape)
         z = states(replace(system, B=unit), e)
         found: np.ndarray = np.einsum("an,afn->fn", system.c, z) / self.model.unit
         return found

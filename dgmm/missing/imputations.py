@@ -48,8 +48,23 @@ def outcomes(
     for number in range(m):
         generator = torch.Generator().manual_seed(_seed(seed, number))
         theta = _drawn(done.theta, known, generator)
-        y, start = complete(done.model, theta, done.panel, generator, start)
+        y, start = _completed(done, theta, generator, start)
         yield y
+
+
+def _completed(
+    done: Estimate, theta: Theta, generator: torch.Generator, start: Components | None
+) -> tuple[Tensor, Components | None]:
+    """Outcomes of every planned row: b | y is drawn at once where it is normal, else by a chain."""
+    if not done.likelihood.normal:
+        return complete(done.model, theta, done.panel, generator, start)
+    panel, model = done.panel, done.model
+    posterior = done.likelihood.on(model.history(panel)).posterior(theta)
+    (eta,) = posterior.draws(panel, 1, generator)
+    with torch.no_grad():
+        extra = model.extra(theta, panel.rows)
+        drawn = model.family.simulate(eta, panel.rows.data, extra, generator)
+    return torch.where(panel.observed, panel.rows.data.y, drawn), None
 
 
 def _seed(seed: int, number: int) -> int:

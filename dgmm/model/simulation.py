@@ -11,7 +11,17 @@ from dgmm.model import Model
 from dgmm.panel import Panel, effects_of_rows
 from dgmm.parameters import Theta
 
-__all__ = ["simulate_crossed", "simulate_outcomes", "simulate_panel"]
+__all__ = ["check_population", "simulate_crossed", "simulate_outcomes", "simulate_panel"]
+
+
+def check_population(model: Model) -> None:
+    """Raise ValueError where subjects without outcomes have no distribution."""
+    flat = [latent.label for latent in model.latents if latent.flat]
+    if flat:
+        raise ValueError(
+            f"{flat[0]} has a diffuse start: subjects without outcomes may be anywhere, and the "
+            "population has no distribution. Take start='known' for one that has"
+        )
 
 
 def simulate_outcomes(
@@ -42,6 +52,7 @@ def simulate_panel(
     ready = model.prepare(theta)
     y = torch.zeros(panel.n_rows, dtype=torch.float64)
     if effects is None:
+        check_population(model)
         effects = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         for block in panel.blocks():

@@ -14,6 +14,7 @@ from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
 from dgmm.model import Model
+from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import normal_rule, sobol_normal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -168,6 +169,7 @@ def normal_effects(model: Model) -> bool:
 
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
     model, theta = one.model.sized(target), one.theta
+    check_population(model)
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if normal_effects(model):

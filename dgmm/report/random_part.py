@@ -7,6 +7,7 @@ import pandas as pd
 
 from dgmm.inference.criteria import groups_seen, nobs
 from dgmm.inference.reported import time_profile
+from dgmm.parameters import part
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.tables import Tables
@@ -22,6 +23,8 @@ def random_part(fit: Fitted, tables: Tables) -> str:
     for i, latent in enumerate(done.model.latents):
         if latent.neural:
             lines += _profile_lines(fit, i)
+        elif remark := latent.remark(part(done.theta, f"latent{i + 1}.")):
+            lines.append(wrap(remark, "   "))
     lines.append(wrap(_sizes(fit), "   "))
     return "\n".join(lines)
 
