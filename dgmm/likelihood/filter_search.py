@@ -76,7 +76,7 @@ def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
             entries[0] = Lambda[pattern.row, pattern.column]
         v = np.append(stats.origin - profile.beta, 1.0)
         slopes = found.slopes(stats.reduce(Lambda), v, sigma**-2, restricted)
-        return profile, found, own.pack(found.gradient(slopes)).numpy()
+        return profile, found, own.pack(found.paths.gradient(slopes)).numpy()
 
     def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
         profile, _, gradient = at(x)

@@ -102,7 +102,7 @@ class FilteredValue:
         own = moving_packing(self.model)
         with torch.enable_grad():
             x = torch.from_numpy(theta).requires_grad_()
-            along = own.pack(self._relative(x)) @ own.pack(found.gradient(slopes))
+            along = own.pack(self._relative(x)) @ own.pack(found.paths.gradient(slopes))
             (slope,) = torch.autograd.grad(along, x)
         through: np.ndarray = slope.numpy()
         return through
@@ -113,7 +113,7 @@ class FilteredValue:
         found = self.innovations(theta)
         Lambda, v, precision = value.combination(rest)
         pieces = found.statistics.reduce(Lambda)
-        each = found.scores(found.slopes(pieces, v, precision, False))
+        each = found.paths.scores(found.slopes(pieces, v, precision, False))
         x, own = torch.from_numpy(theta), moving_packing(self.model)
         through = torch.autograd.functional.jacobian(lambda at: own.pack(self._relative(at)), x)
         scores: np.ndarray = each @ through.numpy()

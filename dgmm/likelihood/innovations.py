@@ -21,14 +21,14 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from dgmm.latent import Chain, Pattern
+from dgmm.latent import Pattern
 from dgmm.likelihood.packed import Packed, eliminated
+from dgmm.likelihood.path_weights import PathWeights
 from dgmm.likelihood.statistics import Pieces, Statistics
 from dgmm.numerics.cholesky import backward
 from dgmm.numerics.kalman import Filtered, Slopes, filtered
-from dgmm.parameters import Packing, Theta
+from dgmm.parameters import Theta
 
 __all__ = ["Innovations"]
 
@@ -37,17 +37,19 @@ __all__ = ["Innovations"]
 class Innovations:
     """Those of the columns [F, T, X, y] at some weights of the paths, for errors of variance 1."""
 
-    packed: Packed
-    moving: Theta
-    chains: list[Chain]  # differentiable in the weights
+    paths: PathWeights
     found: Filtered
 
     @classmethod
     def at(cls, packed: Packed, moving: Theta) -> Innovations:
         """One pass of the filter; ``moving`` are weights relative to sigma."""
-        held = {name: value.detach().requires_grad_() for name, value in moving.items()}
-        chains = packed.chains(held)
-        return cls(packed, held, chains, filtered(packed.joined(chains), packed.columns))
+        paths = PathWeights.of(packed, moving)
+        return cls(paths, filtered(paths.system(), packed.columns))
+
+    @property
+    def packed(self) -> Packed:
+        """The rows."""
+        return self.paths.packed
 
     @property
     def f(self) -> int:
@@ -147,48 +149,3 @@ class Innovations:
             np.concatenate([one, np.broadcast_to(zero, (self.f, one.shape[1]))]) for one in rest
         ]
         return [*own, *wide]
-
-    def gradient(self, slopes: Slopes) -> Theta:
-        """From slopes in the matrices to those in the weights of the paths."""
-        pairs = [(t, g) for t, g in self._pairs(slopes) if t.requires_grad]
-        found = torch.autograd.grad(
-            [t for t, _ in pairs],
-            list(self.moving.values()),
-            [g for _, g in pairs],
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return {
-            name: torch.zeros_like(value) if slope is None else slope
-            for (name, value), slope in zip(self.moving.items(), found, strict=True)
-        }
-
-    def scores(self, slopes: Slopes) -> np.ndarray:
-        """The same of every series, (n, P) in the order of the weights."""
-        own = Packing({name: tuple(value.shape) for name, value in self.moving.items()})
-        pairs, series = self._pairs(slopes), self.packed.steps.series
-
-        def moved(x: Tensor) -> tuple[Tensor, ...]:
-            chains = self.packed.chains(own.unpack(x))
-            return tuple(M for chain in chains for M in (chain.A, chain.B))
-
-        x, columns = own.pack(self.moving).detach(), []
-        for unit in torch.eye(own.size, dtype=x.dtype):
-            along = torch.func.jvp(moved, (x,), (unit,))[1]
-            terms = [(M * s).sum((-2, -1)) for M, (_, s) in zip(along, pairs, strict=True)]
-            rows = torch.stack(terms).sum(0).numpy()
-            columns.append(np.bincount(series, rows, self.packed.series))
-        return np.stack(columns, axis=1)
-
-    def _pairs(self, slopes: Slopes) -> list[tuple[Tensor, Tensor]]:
-        """A and B of every chain with the slopes in them, (N, d, d)."""
-        B = self.found.system.B
-        in_B = 2 * np.einsum("abn,bcn->acn", slopes.Q, B)
-        pairs, first = [], 0
-        for chain in self.chains:
-            at = slice(first, first + len(chain.c))
-            first = at.stop
-            for matrix, slope in ((chain.A, slopes.A), (chain.B, in_B)):
-                own = torch.from_numpy(np.ascontiguousarray(np.moveaxis(slope[at, at], -1, 0)))
-                pairs.append((matrix, own))
-        return pairs

@@ -197,8 +197,8 @@ class Packed:
         with torch.no_grad():
             return self.joined(self.chains(moving))
 
-    def joined(self, chains: list[Chain]) -> System:
-        """One state of several chains; the unit of variance is that of the errors."""
+    def joined(self, chains: list[Chain], noise: np.ndarray | None = None) -> System:
+        """One state of several chains, outcomes with the variances ``noise``, by default 1 / w."""
         c = np.concatenate([chain.c.detach().numpy() for chain in chains])
         A, B = np.zeros((2, len(c), len(c), len(self.steps.rows)))
         first = 0
@@ -208,4 +208,5 @@ class Packed:
             B[at, at] = chain.B.detach().permute(1, 2, 0).numpy()
             first = at.stop
         wide = np.broadcast_to(c[:, None], (len(c), len(self.steps.rows)))
-        return System(self.steps, A, B, wide, 1 / self.weights, self.seen)
+        R = 1 / self.weights if noise is None else noise
+        return System(self.steps, A, B, wide, R, self.seen)
