@@ -7,6 +7,8 @@ from dgmm.likelihood.base import Integration, Likelihood
 from dgmm.likelihood.crossed_gaussian import CrossedGaussian
 from dgmm.likelihood.crossed_laplace import CrossedLaplace
 from dgmm.likelihood.filter import Filter
+from dgmm.likelihood.filter_laplace import FilterLaplace
+from dgmm.likelihood.filter_sampled import FilterSampled
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
@@ -19,6 +21,8 @@ MEMBERS: tuple[type[Likelihood], ...] = (
     CrossedGaussian,
     Filter,
     LinearGaussian,
+    FilterLaplace,
+    FilterSampled,
     AdaptiveQuadrature,
     NodeQuadrature,
     CrossedLaplace,

@@ -17,7 +17,6 @@ from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.gaussian import Gaussian, closed_form, digits_left
 from dgmm.likelihood.packed import Packed, moving_packing
 from dgmm.likelihood.posterior import Posterior
-from dgmm.likelihood.rules import NodeRule
 from dgmm.likelihood.states import StatePosterior
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -110,9 +109,6 @@ class Filter(Gaussian):
 
     def independence(self, theta: Theta) -> float:
         return Likelihood.independence(self, theta)
-
-    def score_rule(self) -> NodeRule:
-        return Likelihood.score_rule(self)
 
     def choice(self) -> dict[str, Any]:
         """Without its paths a model has the exact likelihood of a classical one."""

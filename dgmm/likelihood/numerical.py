@@ -35,6 +35,7 @@ __all__ = [
     "Sampled",
     "gradient_hessian",
     "independent_likelihoods",
+    "no_density",
 ]
 
 PREDICTION_DRAWS = 256
@@ -49,6 +50,14 @@ SCORE_STEP = 1e-3
 """Relative step of the differences, of fourth order, that scores of Laplace's rule are made of."""
 
 
+def no_density(model: Model) -> str | None:
+    """Why b has no density, in a sentence; None when it has."""
+    flat = [latent.label for latent in model.latents if latent.flat]
+    if flat:
+        return f"{flat[0]} has a diffuse start, which is for Gaussian outcomes: take start='known'"
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Numerical(Likelihood):
     """Nodes that follow the posterior of every subject from fixed anchors."""
@@ -60,7 +69,7 @@ class Numerical(Likelihood):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        return cls.one_factor(panel)
+        return cls.one_factor(panel) or no_density(model)
 
     # -- the function ----------------------------------------------------------------------------
 

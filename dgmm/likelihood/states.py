@@ -13,8 +13,9 @@ the prior, corrected by the smoother of what they miss: Durbin and Koopman (2002
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,21 +25,37 @@ from dgmm.latent import Pattern
 from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.packed import Packed, eliminated
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive, over_normal
+from dgmm.likelihood.state_laplace import StateLaplace
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward, cholesky, forward, solve
 from dgmm.numerics.kalman import Backward, System, filtered
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["StatePosterior"]
+__all__ = ["Pseudo", "StatePosterior", "pseudo_outcomes"]
 
 CELLS = 2_000_000
 """Entries of draws held at once."""
 
 
+class Pseudo(NamedTuple):
+    """Gaussian outcomes of packed rows with the posterior of those of any family at its mode."""
+
+    e: np.ndarray  # (N,) less X beta
+    noise: np.ndarray  # (N,)
+    each: np.ndarray  # (n,) Laplace's l_i of every series
+
+
+def pseudo_outcomes(model: Model, theta: Theta, history: Panel) -> Pseudo:
+    """Those at the modes."""
+    engine = StateLaplace(model, history)
+    mode = engine.proposal(model.packing.pack(theta).detach().numpy())
+    return Pseudo(mode.e, 1 / mode.W, engine.each_at(mode))
+
+
 @dataclass(frozen=True)
 class StatePosterior(Posterior):
-    """The exact posterior of a Gaussian model with paths.
+    """The posterior of a model with paths: exact of a Gaussian one, else normal around the mode.
 
     ``history`` has the rows at which anything is asked; in a masked panel those whose outcome was
     not seen have states alone.
@@ -47,6 +64,7 @@ class StatePosterior(Posterior):
     model: Model
     theta: Theta
     history: Panel
+    pseudo: Pseudo | None = None  # Gaussian outcomes in the place of those of another family
 
     # -- the smoother ----------------------------------------------------------------------------
 
@@ -56,12 +74,21 @@ class StatePosterior(Posterior):
 
     @cached_property
     def _sigma(self) -> Tensor:
+        """The unit of all that is smoothed."""
+        if self.pseudo is not None:
+            return torch.ones(1, dtype=torch.float64)
         return self.theta["extra"].detach()[-1:].exp()
+
+    @cached_property
+    def _noise(self) -> np.ndarray:
+        """Variances of errors, (N,)."""
+        return 1 / self._packed.weights if self.pseudo is None else self.pseudo.noise
 
     @cached_property
     def _system(self) -> System:
         theta = {name: value.detach() for name, value in self.theta.items()}
-        return self._packed.system(relative(self._packed.model, theta, self._sigma))
+        moving = relative(self._packed.model, theta, self._sigma)
+        return replace(self._packed.system(moving), R=self._noise)
 
     @cached_property
     def _mu1(self) -> np.ndarray:
@@ -136,6 +163,8 @@ class StatePosterior(Posterior):
     @property
     def _residual(self) -> np.ndarray:
         """e, (1, N) in units of sigma."""
+        if self.pseudo is not None:
+            return self.pseudo.e[None]
         data = self.history.rows.data
         y = (data.y / data.trials).numpy()[self._packed.places]
         residual = np.where(self._packed.seen > 0, y - self._mu1, 0.0)
@@ -198,6 +227,9 @@ class StatePosterior(Posterior):
 
     def log_density(self) -> Tensor:
         found = torch.zeros(self.history.n, dtype=torch.float64)
+        if self.pseudo is not None:
+            found[self._packed.order[: self._packed.series]] = torch.from_numpy(self.pseudo.each)
+            return found
         vector = self._packed.model.packing.pack(self.theta).detach().numpy()
         each = torch.from_numpy(FilteredValue(self._packed).each(vector))
         found[self._packed.order[: self._packed.series]] = each
@@ -242,7 +274,7 @@ class StatePosterior(Posterior):
                 eta[:, block.index[block.mask]] = value[:, block.mask]
         noise = torch.randn(size, target.n_rows, generator=generator, dtype=torch.float64)
         made = eta.numpy()[:, packed.places] / sigma
-        missed = noise.numpy()[:, packed.places] / np.sqrt(packed.weights)
+        missed = noise.numpy()[:, packed.places] * np.sqrt(self._noise)
         e = np.where(packed.seen > 0, self._residual - made - missed, 0.0)
         found = self._mu1 + sigma * (made + self._random_part(e))
         return self._unpacked(found)

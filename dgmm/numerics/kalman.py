@@ -19,6 +19,9 @@ row, with a = A'r and S = A'N A of the row that follows,
     in Q   1/2 (r r' - N),        in A   r E(z_{j-1} | u)' - N A var(z_{j-1} | u_1, ..., u_{j-1}),
     in R   1/2 (w^2 - g / F - K'S K),  in c   w E(z | u)' - K' + K'S (I - K c') P.
 
+A variance R may be negative, as the curvature of a log-density that is not concave: all but the
+whitened innovations hold while every 1 + c'Pc / R is positive.
+
 After Durbin and Koopman (2012), Time Series Analysis by State Space Methods, 2nd ed., chapters 4
 and 6.4, and for the slopes Koopman and Shephard (1992), Biometrika 79, 823-826. A start without a
 prior is no state but a right-hand side: de Jong (1991), Annals of Statistics 19, 1073-1083.
@@ -136,8 +139,8 @@ class Filtered:
 
     @property
     def log_F(self) -> np.ndarray:
-        """g log F, (N,)."""
-        found: np.ndarray = self.system.seen * np.log(self.F)
+        """g log |F|, (N,)."""
+        found: np.ndarray = self.system.seen * np.log(np.abs(self.F))
         return found
 
     @cached_property
