@@ -79,8 +79,11 @@ def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
         return profile, found, own.pack(found.paths.gradient(slopes)).numpy()
 
     def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
-        profile, _, gradient = at(x)
-        if not math.isfinite(profile.log_likelihood):
+        try:
+            profile, _, gradient = at(x)
+        except (np.linalg.LinAlgError, torch.linalg.LinAlgError):  # a step too far
+            return 1e300, np.zeros_like(x)
+        if not (math.isfinite(profile.log_likelihood) and np.isfinite(gradient).all()):
             return 1e300, np.zeros_like(x)
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 

@@ -55,9 +55,12 @@ def random_lines(table: pd.DataFrame) -> list[str]:
             continue
         values = [v for g, _, _, below, v, _ in records if (g, below) == (group, name)]
         correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
-        for g, word, own, _, value, _ in records:  # the other parameters of an effect
-            if word not in ("sd", "cor") and (g, own) == (group, name):
-                correlations = f"{word} {number(value)}"
+        others = [  # the other parameters of an effect
+            f"{word} {number(value)}"
+            for g, word, own, _, value, _ in records
+            if word not in ("sd", "cor") and (g, own) == (group, name)
+        ]
+        correlations = ", ".join(others) or correlations
         shown = group if group != last else ""
         last = group
         rows.append([shown, name, number(variance), number(sd), correlations])

@@ -1,0 +1,217 @@
+"""Free state space `ssm(visit, state=2)`: a linear system of d states on a grid of visits.
+
+    z_t = A z_{t-1} + g e_t,   mu2_t = z_t1,
+
+A and the covariance of the innovations are free, and what is seen is one coordinate: of A, C and Q
+the outcomes know what the process mu2 is, and no more. Every stationary process of this kind is an
+ARMA(d, d - 1) process, so the states are taken in its observer form,
+
+    A = [phi_1 1 0; phi_2 0 1; phi_3 0 0],   g = s (1, theta_1, ..., theta_{d-1})',
+
+with 2 d parameters, identified beside noise of the outcome: the standard deviation of mu2, phi with
+all roots of A inside the unit circle, theta with those of the moving average outside. Partial
+autocorrelations in (-1, 1) range over exactly these: Monahan (1984), Biometrika 71, 403-404.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dgmm.design import LatentBlock
+from dgmm.families.links import LINKS
+from dgmm.formula import Syntax
+from dgmm.latent.base import Boundary, Component
+from dgmm.latent.path import Moves, Path, Visits, rows_of_visits
+from dgmm.networks import Weights
+from dgmm.panel import LatentRows
+
+__all__ = ["StateSpace"]
+
+LONGEST = 65_536
+"""Visits that a grid may have."""
+
+SINGULAR = 1e-13
+"""Added to a covariance of innovations, relative to its trace, so that it has a root."""
+
+INSIDE = 1 - 1e-9
+"""Largest partial autocorrelation: beyond, no stationary covariance can be calculated."""
+
+FAR = 4.0
+"""A partial autocorrelation of 0.9993, as of :class:`~dgmm.latent.ar1.Autoregressive`."""
+
+
+def stationary_coefficients(partial: Tensor) -> Tensor:
+    """phi (d,) of an autoregression with the given partial autocorrelations."""
+    phi = partial[:1]
+    for k in range(1, len(partial)):
+        last = partial[k : k + 1]
+        phi = torch.cat([phi - last * phi.flip(0), last])
+    return phi
+
+
+@dataclass(frozen=True)
+class StateSpace(Path):
+    """d states, of which mu2 is the first in observer form."""
+
+    visits: int = 1  # range of the grid
+
+    name = "ssm"
+    syntax = Syntax(options={"state": "count", "start": ("stationary", "known")}, serial=True)
+
+    @classmethod
+    def check(cls, block: LatentBlock, visits: Visits) -> None:
+        rows_of_visits(block, visits)
+        d, text = block.term.options.get("state", 2), block.term.text
+        most = visits.longest
+        if 2 * d >= most:
+            raise ValueError(
+                f"{text}: {d} states have {2 * d} parameters, and no subject has more than {most} "
+                f"visits, which know {most - 1} autocorrelations: take state={max(1, most // 3)} "
+                "or fewer"
+            )
+
+    @classmethod
+    def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Self:
+        options, origin = block.term.options, float(visits.time.min())
+        return cls(
+            block.term.text,
+            block.columns.names,
+            frame,
+            0,
+            visits.spread,
+            origin,
+            options.get("start", "stationary"),
+            options.get("state", 2),
+            _range(block.term.text, origin, float(visits.time.max())),
+        )
+
+    def sized(self, rows: LatentRows, longest: int) -> Path:
+        broken = rows.T[rows.T.frac() != 0]
+        if len(broken):
+            raise ValueError(f"{self.label}: visits are whole numbers, and {broken[0]:g} is not")
+        last = max(float(rows.T.max()), self.origin + self.visits)
+        first = min(float(rows.T.min()), self.origin)
+        wide = replace(self, visits=_range(self.label, first, last))
+        return super(StateSpace, wide).sized(rows, longest)
+
+    # -- parameters --------------------------------------------------------------------------
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        moving = {"atanh_ma": (self.states - 1,)} if self.states > 1 else {}
+        return {"log_sd": (1,), "atanh_partial": (self.states,), **moving}
+
+    def initial(self, generator: torch.Generator) -> Weights:
+        return self._at((0.7, -0.2))
+
+    def starts(self, weights: Weights) -> tuple[Weights, ...]:
+        """Slow decay, fast decay, and an oscillation."""
+        others = ((1.2, 0.1), (0.1, 0.1), (0.8, -1.0), (-0.5, 0.0))
+        return (weights, *({**weights, **self._at(one)} for one in others))
+
+    def _at(self, partial: tuple[float, float]) -> Weights:
+        zeros = {name: torch.zeros(s, dtype=torch.float64) for name, s in self.shapes().items()}
+        first = torch.tensor(partial, dtype=torch.float64)[: self.states]
+        rest = torch.zeros(self.states - len(first), dtype=torch.float64)
+        log_sd = torch.full((1,), -0.7, dtype=torch.float64)
+        return {**zeros, "log_sd": log_sd, "atanh_partial": torch.cat([first, rest])}
+
+    def times(self, weights: Weights, factor: Tensor) -> Weights:
+        return {**weights, "log_sd": weights["log_sd"] + factor.log()}
+
+    def coefficients(self, weights: Weights) -> tuple[Tensor, Tensor]:
+        """phi (d,) and theta (d - 1,)."""
+        phi = stationary_coefficients(INSIDE * torch.tanh(weights["atanh_partial"]))
+        if self.states == 1:
+            return phi, phi[:0]
+        return phi, -stationary_coefficients(INSIDE * torch.tanh(weights["atanh_ma"]))
+
+    # -- mu2 ---------------------------------------------------------------------------------
+
+    def _matrices(self, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
+        """A, g and the stationary covariance of the states."""
+        phi, theta = self.coefficients(weights)
+        d = self.states
+        shift = torch.diag(torch.ones(d - 1, dtype=torch.float64), 1)[:, 1:]
+        A = torch.cat([phi[:, None], shift], dim=1)
+        g = torch.cat([torch.ones(1, dtype=torch.float64), theta])
+        Q = torch.outer(g, g)
+        moved = torch.eye(d * d, dtype=torch.float64) - torch.kron(A, A)
+        P = torch.linalg.solve(moved, Q.reshape(-1)).reshape(d, d)
+        s2 = (self.scale * weights["log_sd"].exp()).square() / P[0, 0]
+        return A, g * s2.sqrt(), 0.5 * s2 * (P + P.mT)
+
+    def moves(self, weights: Weights, gap: Tensor) -> Moves:
+        """By the table of all gaps of the grid, doubled until it is long enough."""
+        A, g, _ = self._matrices(weights)
+        powers, sums = A[None], torch.outer(g, g)[None]
+        while len(powers) < self.visits:
+            by = powers[-1]
+            sums = torch.cat([sums, by @ sums @ by.mT + sums[-1]])
+            powers = torch.cat([powers, by @ powers])
+        at = gap.long() - 1
+        return Moves(powers[at], _root(sums)[at])
+
+    def first_root(self, weights: Weights) -> Tensor:
+        return _root(self._matrices(weights)[2])
+
+    # -- what is reported --------------------------------------------------------------------
+
+    def components(self) -> tuple[Component, ...]:
+        own, identity = (self.effect_name,), LINKS["identity"]
+        phi = [Component(f"phi{k + 1}", own, identity) for k in range(self.states)]
+        theta = [Component(f"theta{k + 1}", own, identity) for k in range(self.states - 1)]
+        return (Component("sd", own, LINKS["log"]), *phi, *theta)
+
+    def reported(self, weights: Weights) -> Tensor:
+        sd = self.scale * weights["log_sd"].exp()
+        return torch.cat([sd, *self.coefficients(weights)])
+
+    def remark(self, weights: Weights) -> str:
+        d = self.states
+        with torch.no_grad():
+            root = torch.linalg.eigvals(self._matrices(weights)[0])
+        top = root[root.abs().argmax()]
+        turn = float(top.imag.abs())
+        period = (
+            f", a period of {2 * torch.pi / float(top.angle().abs()):.3g} visits" if turn else ""
+        )
+        found = (
+            f"{self.effect_name}: {d} state{'s' * (d > 1)} in observer form, mu2 the first, known "
+            f"by its ARMA({d}, {d - 1}) alone; largest root of A {float(top.abs()):.3g}{period}."
+        )
+        return " ".join(filter(None, [found, super().remark(weights)]))
+
+    def at_boundary(self, weights: Weights, floor: float) -> Boundary:
+        zero, name = weights["log_sd"].exp() < floor, self.effect_name
+        held = {n: zero.expand(s) for n, s in self.shapes().items()}
+        if bool(zero):
+            return Boundary((name,), held, (f"the variance of `{name}` is estimated as zero",))
+        ends = {n: weights[n].abs() > FAR for n in held if n != "log_sd"}
+        if not any(bool(end.any()) for end in ends.values()):
+            return Boundary((), held)
+        reason = (
+            f"the coefficients of `{name}` have run to an end of their range, with a root on the "
+            "unit circle: fewer states, or rw(), may do as well"
+        )
+        return Boundary((), held | ends, (reason,))
+
+
+def _range(text: str, first: float, last: float) -> int:
+    """Visits from the first to the last."""
+    if last - first > LONGEST:
+        raise ValueError(
+            f"{text}: visits from {first:g} to {last:g} are a grid of more than {LONGEST:,}; "
+            "number the visits of a subject 1, 2, ..."
+        )
+    return max(1, int(last - first))
+
+
+def _root(Q: Tensor) -> Tensor:
+    """A root of covariances that may be singular, (..., d, d)."""
+    d = Q.shape[-1]
+    trace = Q.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    return torch.linalg.cholesky(Q + SINGULAR * trace * torch.eye(d, dtype=Q.dtype))

@@ -1,0 +1,171 @@
+"""Free state spaces: against ARMA models of statsmodels, the dense density, and ar1()."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from statsmodels.tsa.arima_process import arma_acf, arma_generate_sample
+from statsmodels.tsa.statespace.sarimax import SARIMAX
+from toys import build, random_theta
+
+import dgmm
+from dgmm.latent.ssm import StateSpace, stationary_coefficients
+from dgmm.likelihood import choose
+from dgmm.model import Model
+from dgmm.parameters import Theta, part
+
+PHI, THETA = [1.2, -0.7], [0.4]
+
+
+def panel(n: int = 25, seed: int = 3, longest: int = 40) -> pd.DataFrame:
+    """An intercept, an ARMA(2, 1) process and noise, at 3 of 4 visits."""
+    rng, rows = np.random.default_rng(seed), []
+    for i in range(n):
+        z = arma_generate_sample(
+            np.r_[1, -np.array(PHI)],
+            np.r_[1, THETA],
+            longest,
+            burnin=300,
+            distrvs=lambda size: rng.standard_normal(size),
+        )
+        y = 1 + 0.7 * rng.normal() + z + 0.5 * rng.normal(size=longest)
+        kept = np.sort(rng.choice(longest, 3 * longest // 4, replace=False))
+        one = {"id": i, "visit": kept + 1, "x": rng.normal(size=len(kept)), "y": y[kept]}
+        rows.append(pd.DataFrame(one))
+    return pd.concat(rows, ignore_index=True)
+
+
+def of_term(model: Model, theta: Theta) -> tuple[StateSpace, Theta]:
+    latent = model.latents[-1]
+    assert isinstance(latent, StateSpace)
+    return latent, part(theta, f"latent{len(model.latents)}.")
+
+
+def test_partial_autocorrelations_give_a_stationary_autoregression() -> None:
+    rng = np.random.default_rng(1)
+    for d in (1, 2, 3, 5):
+        partial = torch.from_numpy(rng.uniform(-1, 1, d))
+        phi = stationary_coefficients(partial).numpy()
+        assert np.abs(np.roots(np.r_[1, -phi])).max() < 1
+        rho = arma_acf(np.r_[1, -phi], [1], d + 1)
+        last = [np.linalg.solve(_toeplitz(rho[:k]), rho[1 : k + 1])[-1] for k in range(1, d + 1)]
+        np.testing.assert_allclose(last, partial, atol=1e-10)
+
+
+def _toeplitz(rho: np.ndarray) -> np.ndarray:
+    lag = np.abs(np.subtract.outer(np.arange(len(rho)), np.arange(len(rho))))
+    return rho[lag]
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_the_process_is_an_arma_process(d: int) -> None:
+    """Its covariance at the visits of a panel, gaps included, is that of statsmodels' ARMA."""
+    model, rows = build(f"y ~ 1 + (ssm(visit, state={d}) | id)", panel(4, longest=12))
+    theta = random_theta(model, 3)
+    latent, weights = of_term(model, theta)
+    phi, ma = (c.numpy() for c in latent.coefficients(weights))
+    sd = float(latent.reported(weights)[0])
+    block = rows.block(torch.arange(rows.n))
+    J = model.jacobian(theta, torch.zeros(rows.n, model.k, dtype=torch.float64), block.rows)
+    rho = arma_acf(np.r_[1, -phi], np.r_[1, ma], 13)
+    for i in range(rows.n):
+        t = block.rows.T[0][i, :, 0].long()
+        expected = sd**2 * rho[(t[:, None] - t).abs().numpy()]
+        np.testing.assert_allclose(J[i] @ J[i].T, expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("start", ["stationary", "known"])
+def test_the_likelihood_is_that_of_the_dense_density(start: str) -> None:
+    formula = f"y ~ x + (1 | id) + (ssm(visit, state=2, start='{start}') | id)"
+    model, rows = build(formula, panel(5, longest=15), unit=0.7)
+    theta = random_theta(model, 3)
+    found, dense = choose(model, rows, "filter"), choose(model, rows, "exact")
+    assert found.value(theta) == pytest.approx(dense.value(theta), abs=1e-9)
+    one, two = (by.value_and_gradient(theta)[1] for by in (found, dense))
+    assert all(torch.allclose(one[name], two[name], atol=1e-8) for name in one)
+    assert torch.allclose(found.scores(theta), dense.scores(theta), atol=1e-8)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_one_series_has_the_likelihood_of_sarimax_with_measurement_error(d: int) -> None:
+    frame = panel(1, longest=80)
+    model, rows = build(f"y ~ 1 + (ssm(visit, state={d}) | id)", frame)
+    theta = random_theta(model, 5)
+    latent, weights = of_term(model, theta)
+    with torch.no_grad():
+        phi, ma = (c.numpy() for c in latent.coefficients(weights))
+        g = latent._matrices(weights)[1].numpy()
+    sigma2, beta = float(torch.exp(2 * theta["extra"])), float(model.beta(theta))
+    y = np.full(80, np.nan)
+    y[frame["visit"] - 1] = frame["y"] - beta
+    twin = SARIMAX(y, order=(d, 0, d - 1), measurement_error=True)
+    expected = twin.loglike(np.r_[phi, ma, sigma2, g[0] ** 2])
+    assert choose(model, rows, "filter").value(theta) == pytest.approx(expected, abs=1e-7)
+
+
+def test_one_state_is_an_autoregressive_path() -> None:
+    frame = panel()
+    one = dgmm.mixed_model("y ~ x + (1 | id) + (ssm(visit, state=1) | id)", frame, verbose=0)
+    two = dgmm.mixed_model("y ~ x + (1 | id) + (ar1(visit) | id)", frame, verbose=0)
+    assert one.loglik().value == pytest.approx(two.loglik().value, abs=1e-6)
+    np.testing.assert_allclose(one.fixef(), two.fixef(), atol=1e-4)
+
+
+def test_a_fit_finds_the_process_from_which_the_data_came() -> None:
+    frame = panel(60)
+    fit = dgmm.mixed_model("y ~ x + (1 | id) + (ssm(visit, state=2) | id)", frame, verbose=0)
+    table = fit.var_corr().set_index("kind")
+    value, error = table["sdcor"], table["std_error"]
+    for kind, truth in zip(("phi1", "phi2", "theta1"), [*PHI, *THETA], strict=True):
+        assert abs(value[kind] - truth) < 3 * error[kind]
+    told = " ".join(str(fit.summary()).split())
+    assert "2 states in observer form, mu2 the first, known by its ARMA(2, 1) alone" in told
+    period = 2 * math.pi / np.abs(np.angle(np.roots(np.r_[1, -value[["phi1", "phi2"]]])))[0]
+    assert f"a period of {period:.3g} visits" in told
+    smaller = dgmm.mixed_model("y ~ x + (1 | id) + (ar1(visit) | id)", frame, verbose=0)
+    assert fit.aic() < smaller.aic() - 10
+    ahead = pd.DataFrame({"id": [0], "visit": [100_000], "x": [0.0]})
+    with pytest.raises(ValueError, match="a grid of more than 65,536"):
+        fit.predict(ahead)
+    far = fit.predict(ahead.assign(visit=4000), interval=None)["fit"]
+    assert far.iloc[0] == pytest.approx(
+        fit.fixef()["(Intercept)"] + fit.ranef().loc[0, "(Intercept)"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("term", "said"),
+    [
+        ("ssm(visit, state=20)", "20 states have 40 parameters, and no subject has more than 30"),
+        ("ssm(visit, state=0)", "positive whole number"),
+        ("ssm(time)", "visits are whole numbers"),
+        ("ssm(twice)", "`id` '0' has several at visit"),
+        ("ssm(far)", "a grid of more than 65,536"),
+        ("ssm(visit, start='diffuse')", "start= is 'stationary' or 'known'"),
+    ],
+)
+def test_what_the_visits_do_not_tell_is_refused_in_words(term: str, said: str) -> None:
+    frame = panel(4).assign(
+        time=lambda d: d["visit"] + 0.5,
+        twice=lambda d: (d["visit"] + 1) // 2,
+        far=lambda d: d["visit"] * 10_000,
+    )
+    with pytest.raises(ValueError, match=said):
+        dgmm.mixed_model(f"y ~ x + ({term} | id)", frame, verbose=0)
+
+
+def test_states_that_the_data_do_not_have_are_told() -> None:
+    """Noise alone has no state: what is estimated of it has no standard errors, and a note."""
+    rng = np.random.default_rng(2)
+    frame = panel(10)
+    frame["y"] = rng.normal(size=len(frame))
+    fit = dgmm.mixed_model("y ~ x + (ssm(visit, state=3) | id)", frame, verbose=0)
+    plain = fit.loglik().value - (-0.5 * len(frame) * (1 + math.log(2 * math.pi)))
+    assert np.isfinite(plain)
+    assert "Notes:" in str(fit.summary())
+    kinds = fit.var_corr().set_index("kind")["std_error"]
+    assert kinds.drop("sd").isna().any() or (kinds.drop("sd") > 0.5).any()
