@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -461,3 +463,101 @@ def test_the_word_filter_is_for_models_with_a_path() -> None:
         dgmm.mixed_model("y ~ w + (1 | id)", frame, likelihood="filter", verbose=0)
     model, panel = build(FORMULAS["ou"], frame)
     assert choose(model, panel, "auto", Integration()).word == "filter"
+
+
+# -- rows of every kind ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["intercept and ou", "llt", "diffuse rw", "slope and ar1"])
+def test_the_order_of_the_rows_does_not_matter(case: str) -> None:
+    frame = data(20)
+    sorted_ = dgmm.mixed_model(FORMULAS[case], frame.sort_values(["id", "time"]), verbose=0)
+    mixed = dgmm.mixed_model(FORMULAS[case], frame, verbose=0)
+    assert mixed.loglik().value == pytest.approx(sorted_.loglik().value, abs=1e-9)
+    np.testing.assert_allclose(
+        mixed.fitted().sort_index(), sorted_.fitted().sort_index(), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("case", ["ou", "slope and rw", "llt", "diffuse rw", "diffuse llt"])
+def test_rows_at_one_time_see_one_state(case: str) -> None:
+    frame = data().assign(time=lambda d: d["time"].round(0))  # several rows at many times
+    model, panel = build(FORMULAS[case], frame, unit=0.7)
+    theta = random_theta(model, 3)
+    expected = dense(model, theta, panel.observed_rows())
+    assert torch.allclose(by(model, panel).each(theta).value, expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("case", ["ou", "slope and rw", "llt", "diffuse rw"])
+def test_subjects_with_one_visit_or_none_that_was_seen(case: str) -> None:
+    frame = data()
+    frame.loc[frame["id"].isin([2, 5]), "y"] = np.nan  # nothing seen
+    frame = frame[~((frame["id"] == 3) & frame["time"].duplicated())]
+    one = frame[(frame["id"] != 4) | (frame.groupby("id").cumcount() == 0)]
+    model, panel = build(FORMULAS[case], one, unit=0.7)
+    theta, seen = random_theta(model, 3), panel.observed_rows()
+    found = by(model, panel)
+    some = torch.nonzero(seen.count)[:, 0]
+    expected = dense(model, theta, seen.select(some))
+    value = found.each(theta).value
+    assert torch.allclose(value[some], expected, atol=1e-9, rtol=0)
+    assert int((value == 0).sum()) == int((seen.count == 0).sum()) == 2
+    scores = found.scores(theta)
+    assert float(scores[seen.count == 0].abs().max()) == 0
+    gradient = model.packing.pack(found.value_and_gradient(theta)[1])
+    assert torch.allclose(scores.sum(0), gradient, atol=1e-8)
+
+
+def test_a_subject_whose_start_its_outcomes_do_not_tell_adds_no_slope() -> None:
+    """One outcome under a diffuse trend: its density is flat in everything."""
+    frame = data().dropna()
+    one = frame[(frame["id"] != 4) | (frame.groupby("id").cumcount() == 1)]
+    model, panel = build(FORMULAS["diffuse llt"], one, unit=0.7)
+    theta = random_theta(model, 3)
+    found = by(model, panel)
+    (alone,) = torch.nonzero(panel.observed_rows().count == 1)[:, 0].tolist()
+    assert float(found.scores(theta)[alone].abs().max()) < 1e-10
+    rows = replace(panel.masked_rows(), masked=False)
+    eta = found.on(panel.masked_rows()).posterior(theta).predictive(rows, "link")
+    unknown = panel.subject == alone
+    assert bool(eta.mean[unknown].isnan().all())
+    assert bool(eta.mean[~unknown].isfinite().all())
+
+
+@pytest.mark.parametrize("case", ["intercept and ou", "rw", "ou and rw", "diffuse rw"])
+def test_steps_of_a_millionth_and_of_a_million(case: str) -> None:
+    frame = data()
+    steps = np.array([0.0, 1e-6, 1e-6, 1.0, 1e6, 1e-6, 1e6, 2.0])
+    frame = frame.sort_values(["id", "visit"])
+    frame["time"] = frame.groupby("id").cumcount().map(dict(enumerate(np.cumsum(steps))))
+    model, panel = build(FORMULAS[case], frame, unit=0.7)
+    theta = random_theta(model, 3)
+    for name in ("log_range", "log_sd"):  # of the order of one in units of the data
+        theta |= {key: theta[key] - 12.0 for key in theta if key.endswith(name)}
+    expected = dense(model, theta, panel.observed_rows())
+    found = by(model, panel)
+    assert torch.allclose(found.each(theta).value, expected, atol=1e-6, rtol=1e-9)
+    gradient = found.value_and_gradient(theta)[1]
+    assert all(bool(value.isfinite().all()) for value in gradient.values())
+    fit = dgmm.mixed_model(FORMULAS[case], frame, verbose=0)
+    assert math.isfinite(fit.loglik().value)
+    assert np.isfinite(fit.fitted()).all()
+
+
+def test_an_outcome_that_was_never_seen_is_refused() -> None:
+    with pytest.raises(ValueError, match="`y`"):
+        dgmm.mixed_model(FORMULAS["ou"], data().assign(y=np.nan), verbose=0)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize("id", ["ou_intercept", "ou", "ar1_intercept"])
+def test_both_likelihoods_reach_the_maxima_of_r(id: str, reml: bool) -> None:
+    folder = Path(__file__).parent / "reference"
+    refs = json.loads((folder / "serial.json").read_text())["refs"]
+    (ref,) = [one for one in refs if one["id"] == (f"{id}_reml" if reml else id)]
+    frame = pd.read_csv(folder / ("ar1.csv" if "ar1" in id else "visits.csv"))
+    method = "reml" if reml else "ml"
+    fit = dgmm.mixed_model(ref["formula"], frame, method=method, verbose=0)
+    assert fit.loglik().value == pytest.approx(ref["log_likelihood"], abs=1e-6)
+    np.testing.assert_allclose(fit.fixef(), ref["fixef"], atol=1e-5)
+    np.testing.assert_allclose(fit.var_corr()["sdcor"], [*ref["parameters"].values()], rtol=1e-4)
