@@ -29,6 +29,16 @@ __all__ = ["Found", "search"]
 FARTHEST = 15.0
 """Working parameters of paths, of order one whatever the units, are kept within."""
 
+COARSE, FINE = 1e-4, 1e-7
+"""Slopes of the deviance per outcome at which a search ends: on the way, and at a maximum, where
+what is left of the log-likelihood is about N times its square."""
+
+SOME = 250
+"""Subjects on which starts are tried, at least, where there are more."""
+
+NEAR, BELOW = 0.1, 5.0
+"""Working parameters by which maxima are one, and log-likelihood by which one is not worth it."""
+
 FAR = 4.0
 """Where an end may be what they run to."""
 
@@ -44,6 +54,7 @@ class Found:
     """The maximum: theta, and the classical one of the innovations there."""
 
     theta: np.ndarray
+    moving: np.ndarray  # weights of the paths relative to sigma
     value: float
     profile: Profile
     innovations: Innovations
@@ -52,13 +63,28 @@ class Found:
 
 
 def search(packed: Packed, restricted: bool, starts: Sequence[Theta]) -> Found:
-    """The highest maximum from several weights of the paths relative to sigma."""
-    every = [_climbed(packed, restricted, start) for start in starts]
+    """The highest maximum from several weights of the paths relative to sigma.
+
+    All starts are followed a part of the way, and of many subjects on a few of them; maxima that
+    are apart, and not far below the highest, are then found on all.
+    """
+    step = max(1, packed.series // SOME)
+    few = packed if step == 1 else packed.some(np.arange(0, packed.series, step))
+    reached = sorted(
+        (_climbed(few, restricted, start, COARSE) for start in starts), key=lambda one: -one.value
+    )
+    own, apart = moving_packing(packed.model), list[Found]()
+    for one in reached:
+        near = (np.abs(one.moving - other.moving).max() < NEAR for other in apart)
+        if one.value > reached[0].value - BELOW and not any(near):
+            apart.append(one)
+    weights = [own.unpack(torch.from_numpy(one.moving)) for one in apart]
+    every = [_climbed(packed, restricted, start, FINE) for start in weights]
     top = max(one.value for one in every)
     return next(one for one in every if one.value > top - TIE)
 
 
-def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
+def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -> Found:
     own = moving_packing(packed.model)
     entries: list[np.ndarray | None] = [None]
     N, used = int(packed.seen.sum()), 0
@@ -88,15 +114,17 @@ def _climbed(packed: Packed, restricted: bool, start: Theta) -> Found:
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 
     x = own.pack(start).detach().numpy()
-    options = {"ftol": 1e-14, "gtol": 1e-7, "maxiter": 200, "maxcor": 30}
+    options = {"ftol": 1e-14, "gtol": tolerance, "maxiter": 200, "maxcor": 30}
     box = [(-FARTHEST, FARTHEST)] * len(x)
     ended = optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=box, options=options)
-    x = _at_ends(scaled, _sharpened(scaled, ended.x))
+    x = ended.x
+    if tolerance == FINE:
+        x = _at_ends(scaled, _sharpened(scaled, x))
     profile, found, gradient = at(x)
     theta = _theta(packed.model, profile, own.unpack(torch.from_numpy(x)))
     inside = np.abs(x) < FARTHEST
     slope = float(np.abs(gradient[inside]).max(initial=0.0)) / N
-    return Found(theta, profile.log_likelihood, profile, found, used, slope)
+    return Found(theta, x, profile.log_likelihood, profile, found, used, slope)
 
 
 def _sharpened(
@@ -106,7 +134,7 @@ def _sharpened(
     value, gradient = scaled(x)
     for _ in range(3):
         free = np.abs(x) < FARTHEST
-        if np.abs(gradient[free]).max(initial=0.0) < 1e-10:
+        if np.abs(gradient[free]).max(initial=0.0) < FINE:
             break
         h, unit = 1e-4, np.eye(len(x))
         H = np.array([(scaled(x + h * u)[1] - scaled(x - h * u)[1]) / (2 * h) for u in unit])

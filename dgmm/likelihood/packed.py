@@ -166,9 +166,13 @@ class Packed:
 
     def sums(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Sums of products over the rows of every series, (a, b, n)."""
-        back, start = self.steps.back, self.panel.start.numpy()[: self.series]
+        J, n = len(self.steps.sizes), self.series
+        if len(self.steps.rows) == J * n:  # as many rows of every series
+            own, other = (x.reshape(len(x), J, n) for x in (left, right))
+            return np.array([(one * other).sum(1) for one in own]).reshape(-1, len(other), n)
+        back, start = self.steps.back, self.panel.start.numpy()[:n]
         own, other = left[:, back], right[:, back]
-        found = np.empty((len(own), len(other), self.series))
+        found = np.empty((len(own), len(other), n))
         for i, one in enumerate(own):
             found[i] = np.add.reduceat(one * other, start, axis=-1)
         return found
@@ -176,21 +180,43 @@ class Packed:
     # -- the matrices ----------------------------------------------------------------------------
 
     @cached_property
-    def _times(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Time of every row, of the row before, and which are first."""
+    def _times(self) -> tuple[Tensor, Tensor, Tensor, np.ndarray | None]:
+        """Time, time of the row before, and which are first, of rows that differ in what moves.
+
+        The last is where every row stands among them, None where nearly all differ.
+        """
         at = next(i for i, one in enumerate(self.model.latents) if one.by_states)
-        time = self.panel.rows.T[at][:, 0][torch.from_numpy(self.steps.rows)]
-        first = torch.zeros(len(time), dtype=torch.bool)
+        time = self.panel.rows.T[at][:, 0].numpy()[self.steps.rows]
+        first = np.zeros(len(time), dtype=bool)
         first[self.steps.first] = True
-        return time, time[torch.from_numpy(self.steps.before)], first
+        before = time[self.steps.before]
+        kinds = np.stack([np.where(first, time, time - before), first], axis=1)
+        few, index = np.unique(kinds, axis=0, return_inverse=True)
+        if 2 * len(few) < len(time):
+            first = few[:, 1] > 0
+            time, before = few[:, 0], np.where(first, few[:, 0], 0.0)
+            return *map(torch.from_numpy, (time, before, first)), index.reshape(-1)
+        return *map(torch.from_numpy, (time, before, first)), None
+
+    @property
+    def kinds(self) -> np.ndarray | None:
+        """The chain of which row, of those of :meth:`chains`, every one has, None for its own."""
+        return self._times[3]
 
     def chains(self, moving: Theta) -> list[Chain]:
-        """Those of the paths, differentiable in their weights."""
+        """Those of the paths, differentiable in their weights, of rows that differ in what moves.
+
+        Only the time since the row before counts, and of a first row the time itself.
+        """
         return [
-            one.chain(part(moving, f"latent{i}."), *self._times)
+            one.chain(part(moving, f"latent{i}."), *self._times[:3])
             for i, one in enumerate(self.model.latents, 1)
             if one.by_states
         ]
+
+    def some(self, subjects: np.ndarray) -> Packed:
+        """Some of the subjects (m,), by their places among the series."""
+        return Packed.of(self.model, self.panel.select(subjects))
 
     def system(self, moving: Theta) -> System:
         """The matrices of the filter at some weights of the paths."""
@@ -202,10 +228,11 @@ class Packed:
         c = np.concatenate([chain.c.detach().numpy() for chain in chains])
         A, B = np.zeros((2, len(c), len(c), len(self.steps.rows)))
         first = 0
+        kinds = slice(None) if self.kinds is None else self.kinds
         for chain in chains:
             at = slice(first, first + len(chain.c))
-            A[at, at] = chain.A.detach().permute(1, 2, 0).numpy()
-            B[at, at] = chain.B.detach().permute(1, 2, 0).numpy()
+            A[at, at] = chain.A.detach().permute(1, 2, 0).numpy()[..., kinds]
+            B[at, at] = chain.B.detach().permute(1, 2, 0).numpy()[..., kinds]
             first = at.stop
         wide = np.broadcast_to(c[:, None], (len(c), len(self.steps.rows)))
         R = 1 / self.weights if noise is None else noise

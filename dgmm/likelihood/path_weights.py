@@ -36,7 +36,7 @@ class PathWeights:
 
     def gradient(self, slopes: Slopes) -> Theta:
         """The slopes in the weights."""
-        pairs = [(t, g) for t, g in self._pairs(slopes) if t.requires_grad]
+        pairs = [(t, self._gathered(g)) for t, g in self._pairs(slopes) if t.requires_grad]
         found = torch.autograd.grad(
             [t for t, _ in pairs],
             list(self.weights.values()),
@@ -52,7 +52,8 @@ class PathWeights:
     def scores(self, slopes: Slopes) -> np.ndarray:
         """Those of every series, (n, P) in the order of the weights."""
         own = Packing({name: tuple(value.shape) for name, value in self.weights.items()})
-        pairs, series = self._pairs(slopes), self.packed.steps.series
+        slope_of = [slope for _, slope in self._pairs(slopes)]
+        series, kinds = self.packed.steps.series, self.packed.kinds
 
         def moved(x: Tensor) -> tuple[Tensor, ...]:
             chains = self.packed.chains(own.unpack(x))
@@ -60,21 +61,32 @@ class PathWeights:
 
         x, columns = own.pack(self.weights).detach(), []
         for unit in torch.eye(own.size, dtype=x.dtype):
-            along = torch.func.jvp(moved, (x,), (unit,))[1]
-            terms = [(M * s).sum((-2, -1)) for M, (_, s) in zip(along, pairs, strict=True)]
-            rows = torch.stack(terms).sum(0).numpy()
+            rows = np.zeros(len(series))
+            for M, slope in zip(torch.func.jvp(moved, (x,), (unit,))[1], slope_of, strict=True):
+                along = M.permute(1, 2, 0).numpy()
+                along = along if kinds is None else along[..., kinds]
+                rows += (along * slope).sum((0, 1))
             columns.append(np.bincount(series, rows, self.packed.series))
         return np.stack(columns, axis=1)
 
-    def _pairs(self, slopes: Slopes) -> list[tuple[Tensor, Tensor]]:
-        """A and B of every chain with the slopes in them, (N, d, d)."""
+    def _gathered(self, slope: np.ndarray) -> Tensor:
+        """Slopes (d, d, N) in the matrices of every row as those in the chains, (m, d, d)."""
+        kinds = self.packed.kinds
+        if kinds is not None:
+            sums = [np.bincount(kinds, one) for one in slope.reshape(-1, slope.shape[-1])]
+            slope = np.array(sums).reshape(*slope.shape[:2], -1)
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(slope, -1, 0)))
+
+    def _pairs(self, slopes: Slopes) -> list[tuple[Tensor, np.ndarray]]:
+        """A and B of every chain with the slopes in them, (d, d, N)."""
         B = slopes.backward.forward.system.B
         in_B = 2 * np.einsum("abn,bcn->acn", slopes.Q, B)
-        pairs, first = [], 0
+        pairs: list[tuple[Tensor, np.ndarray]] = []
+        first = 0
         for chain in self.chains:
             at = slice(first, first + len(chain.c))
             first = at.stop
-            for matrix, slope in ((chain.A, slopes.A), (chain.B, in_B)):
-                own = torch.from_numpy(np.ascontiguousarray(np.moveaxis(slope[at, at], -1, 0)))
-                pairs.append((matrix, own))
+            moves = chain.A.requires_grad  # a walk has an A that no weight changes
+            in_A = slopes.A[at, at] if moves else np.zeros_like(in_B[at, at])
+            pairs += [(chain.A, in_A), (chain.B, in_B[at, at])]
         return pairs

@@ -163,6 +163,9 @@ class Filtered:
         system, K, gain, through = self.system, self.K, self.gain, self.through
         v, m = (self.v if v is None else v), (self.m if m is None else m)
         d, h, N = len(K), len(v), len(gain)
+        if d == 1:
+            r1, N1, w, S1 = _backward_of_one(self, v)
+            return Backward(self, m, v, r1[None], N1[None, None], w, S1[None, None])
         r, S_row = np.empty((d, h, N)), np.zeros((d, d, N))
         w, precision = np.empty((h, N)), np.empty((d, d, N))
         for more, at, following in system.steps.backwards():
@@ -270,6 +273,9 @@ class Slopes:
 def filtered(system: System, u: np.ndarray) -> Filtered:
     """The pass forwards over the right-hand sides u (r, N), packed as the system is."""
     d, (r, N) = len(system.A), u.shape
+    if d == 1:
+        v, F, K1, m1, P1 = _forward_of_one(system, u)
+        return Filtered(system, v, F, K1[None], m1[None], P1[None, None])
     v, F, K = np.empty((r, N)), np.empty(N), np.empty((d, N))
     m, P = np.empty((d, r, N)), np.empty((d, d, N))
     Q, identity, every = system.Q, np.eye(d)[:, :, None], system.steps.first.stop
@@ -278,8 +284,7 @@ def filtered(system: System, u: np.ndarray) -> Filtered:
         A, n = system.A[..., at], at.stop - at.start
         mean = _product(A, mean[..., :n])
         cov = _between(A, cov[..., :n]) + Q[..., at]
-        if d > 1:
-            cov = 0.5 * (cov + _transposed(cov))
+        cov = 0.5 * (cov + _transposed(cov))
         m[..., at], P[..., at] = mean, cov
         c, R = system.c[:, at], system.R[at]
         Pc = _product(cov, c[:, None])[:, 0]
@@ -298,6 +303,52 @@ def states(system: System, e: np.ndarray) -> np.ndarray:
         n = at.stop - at.start
         z[..., at] += _product(system.A[..., at], z[..., before][..., :n])
     return z
+
+
+# -- one state: the same, with no more than a few operations a step --------------------------------
+
+
+def _forward_of_one(
+    system: System, u: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """v (r, N), F, K, m (r, N) and P; the variance after an outcome is P R / F."""
+    A, Q, c, R, seen = system.A[0, 0], system.Q[0, 0], system.c[0], system.R, system.seen
+    AA, cc, slices = A * A, c * c, system.steps.slices
+    P, F, missed = np.empty_like(Q), np.empty_like(Q), bool((seen == 0).any())
+    p = np.zeros(system.steps.first.stop)
+    for at in slices:
+        P[at] = p = AA[at] * p[: at.stop - at.start] + Q[at]
+        F[at] = f = cc[at] * p + R[at]
+        left = p * R[at] / f
+        p = np.where(seen[at] > 0, left, p) if missed else left
+    K = P * c * seen / F
+    v, m = np.empty_like(u), np.empty_like(u)
+    mean = np.zeros((len(u), len(p) if not slices else slices[0].stop))
+    for at in slices:
+        m[:, at] = mean = A[at] * mean[:, : at.stop - at.start]
+        v[:, at] = e = u[:, at] - c[at] * mean
+        mean = mean + K[at] * e
+    return v, F, K, m, P
+
+
+def _backward_of_one(
+    found: Filtered, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """r (h, N), N, w (h, N) and S."""
+    A, c, K = found.system.A[0, 0], found.system.c[0], found.K[0]
+    AA, through, own = A * A, np.square(found.through[0, 0]), found.gain * c * c
+    scaled, S, precision = v * found.gain, np.zeros_like(K), np.empty_like(K)
+    r, w, h = np.empty_like(v), np.empty_like(v), len(v)
+    for more, at, following in found.system.steps.backwards():
+        n = at.stop - at.start
+        a = np.zeros((h, n))
+        if more:
+            np.multiply(AA[following], precision[following], out=S[at][:more])
+            np.multiply(A[following], r[:, following], out=a[:, :more])
+        precision[at] = through[at] * S[at] + own[at]
+        w[:, at] = x = scaled[:, at] - K[at] * a
+        r[:, at] = c[at] * x + a
+    return r, precision, w, S
 
 
 def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
