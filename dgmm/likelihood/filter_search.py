@@ -29,14 +29,14 @@ __all__ = ["Found", "search"]
 FARTHEST = 15.0
 """Working parameters of paths, of order one whatever the units, are kept within."""
 
-COARSE, FINE = 1e-4, 1e-7
+COARSE, FINE = 1e-3, 1e-7
 """Slopes of the deviance per outcome at which a search ends: on the way, and at a maximum, where
 what is left of the log-likelihood is about N times its square."""
 
-SOME = 250
+SOME = 150
 """Subjects on which starts are tried, at least, where there are more."""
 
-NEAR, BELOW = 0.1, 5.0
+NEAR, BELOW = 0.2, 5.0
 """Working parameters by which maxima are one, and log-likelihood by which one is not worth it."""
 
 FAR = 4.0
@@ -88,9 +88,12 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
     own = moving_packing(packed.model)
     entries: list[np.ndarray | None] = [None]
     N, used = int(packed.seen.sum()), 0
+    last: dict[bytes, tuple[Profile, Innovations, np.ndarray]] = {}  # of the last point
 
     def at(x: np.ndarray) -> tuple[Profile, Innovations, np.ndarray]:
         nonlocal used
+        if (known := last.get(x.tobytes())) is not None:
+            return known
         used += 1
         found = Innovations.at(packed, own.unpack(torch.from_numpy(x)))
         stats = found.statistics
@@ -102,7 +105,9 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
             entries[0] = Lambda[pattern.row, pattern.column]
         v = np.append(stats.origin - profile.beta, 1.0)
         slopes = found.slopes(stats.reduce(Lambda), v, sigma**-2, restricted)
-        return profile, found, own.pack(found.paths.gradient(slopes)).numpy()
+        last.clear()
+        last[x.tobytes()] = profile, found, own.pack(found.paths.gradient(slopes)).numpy()
+        return last[x.tobytes()]
 
     def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
         try:

@@ -192,11 +192,12 @@ class Packed:
         before = time[self.steps.before]
         kinds = np.stack([np.where(first, time, time - before), first], axis=1)
         few, index = np.unique(kinds, axis=0, return_inverse=True)
+        where = None
         if 2 * len(few) < len(time):
-            first = few[:, 1] > 0
+            first, where = few[:, 1] > 0, index.reshape(-1)
             time, before = few[:, 0], np.where(first, few[:, 0], 0.0)
-            return *map(torch.from_numpy, (time, before, first)), index.reshape(-1)
-        return *map(torch.from_numpy, (time, before, first)), None
+        tensor = torch.from_numpy
+        return tensor(time), tensor(before), tensor(first), where
 
     @property
     def kinds(self) -> np.ndarray | None:
