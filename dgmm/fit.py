@@ -56,6 +56,7 @@ from dgmm.plan import (
 )
 from dgmm.prediction.predict import fitted, log_score, predict, residuals, simulate
 from dgmm.prediction.ranef import coef, ranef
+from dgmm.prediction.states import states
 from dgmm.record import Fitted, Memory
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -99,6 +100,7 @@ class Fit(Fitted):
     boundary = boundary
     ranef = ranef
     coef = coef
+    states = states
 
     # the likelihood
     loglik = loglik

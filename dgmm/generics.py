@@ -45,6 +45,7 @@ __all__ = [
     "sigma",
     "simulate",
     "slopes",
+    "states",
     "std_errors",
     "summary",
     "update",
@@ -101,6 +102,7 @@ predict = _generic(Fit.predict)
 r2 = _generic(Fit.r2)
 random_profile = _generic(Fit.random_profile)
 ranef = _generic(Fit.ranef)
+states = _generic(Fit.states)
 ranova = _generic(Fit.ranova)
 refit = _generic(Fit.refit)
 residuals = _generic(Fit.residuals)

@@ -255,6 +255,70 @@ def test_random_effects_beside_a_path_have_their_conditional_covariance(case: st
         assert torch.allclose(found[i], expected, atol=1e-10)
 
 
+@pytest.mark.parametrize("case", ["slope and ou", "ou and rw", "llt", "diffuse rw", "diffuse llt"])
+def test_states_are_conditional_normals(case: str) -> None:
+    """Levels by their covariance with the outcome, slopes of a trend by theirs with its level."""
+    model, panel, theta = made(case)
+    masked = panel.masked_rows()
+    mean, variance = by(model, panel).on(masked).posterior(theta).states()
+    sigma2, mu1 = torch.exp(2 * theta["extra"][-1]), model.mu1(model.prepare(theta), panel.rows)
+    at_state = 0
+    for i, latent in enumerate(model.latents):
+        if not latent.by_states:
+            continue
+        value = latent.reported(part(theta, f"latent{i + 1}."))
+        for k, (_, factor) in enumerate(latent.state_names()):
+            for at in subjects(panel):
+                T, known = tuple(own[at] for own in panel.rows.T), panel.observed[at]
+                t = T[i] - (T[i][:1] if latent.flat else latent.origin)
+                if k == 0:
+                    C = only(model, theta, T, i)
+                    own = C.diagonal()
+                    F = T[i] ** torch.arange(max(latent.flat, 1))
+                else:
+                    low = torch.minimum(t, t.T)
+                    C = value[1] ** 2 * (t.T * low - low**2 / 2)
+                    own = value[1] ** 2 * t[:, 0]
+                    F = torch.tensor([[0.0, 1.0]], dtype=torch.float64).expand(len(t), 2)
+                V = covariance(model, theta, T) + torch.diag(sigma2 / panel.rows.data.weights[at])
+                V, cross = V[known][:, known], C[:, known]
+                gain = torch.linalg.solve(V, cross.T).T
+                r = (panel.rows.data.y[at] - mu1[at])[known]
+                expected, spread = gain @ r, own - (gain * cross).sum(1)
+                if latent.flat:
+                    G = flat_columns(model, T)[known]
+                    free = F - gain @ G
+                    inner = torch.linalg.inv(G.T @ torch.linalg.solve(V, G))
+                    expected = expected + free @ inner @ G.T @ torch.linalg.solve(V, r)
+                    spread = spread + (free @ inner * free).sum(1)
+                assert torch.allclose(factor * mean[at_state, at], expected, atol=1e-9)
+                assert torch.allclose(factor**2 * variance[at_state, at], spread, atol=1e-9)
+            at_state += 1
+
+
+def only(model: Model, theta: Theta, T: tuple[Tensor, ...], i: int) -> Tensor:
+    """var of what one term adds."""
+    alone = replace(model, latents=(model.latents[i],))
+    own = {f"latent1.{name}": value for name, value in part(theta, f"latent{i + 1}.").items()}
+    return covariance(alone, own, (T[i],))
+
+
+def test_the_table_of_states_has_a_row_for_every_row() -> None:
+    frame = data(20)
+    fit = dgmm.mixed_model(FORMULAS["llt"], frame, verbose=0)
+    table = fit.states()
+    assert table.columns.tolist()[:2] == ["id", "time"]
+    assert table.index.equals(frame.index)
+    beta, rows = fit.fixef(), fit.ranef().loc[table["id"]].to_numpy()
+    fixed = beta.iloc[0] + beta["time"] * frame["time"] + beta["w"] * frame["w"]
+    random = rows[:, 0] + rows[:, 1] * frame["time"].to_numpy()
+    total = fixed + random + table["llt(time):level"]
+    np.testing.assert_allclose(total, fit.fitted(), atol=1e-8)
+    assert (table["sd(llt(time):slope)"] >= 0).all()
+    with pytest.raises(ValueError, match="models with a path"):
+        dgmm.mixed_model("y ~ w + (1 | id)", frame, verbose=0).states()
+
+
 # -- white noise -----------------------------------------------------------------------------------
 
 

@@ -198,6 +198,10 @@ class Latent(ABC):
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """d mu2 / d b at b (..., n, k): (..., n, J, k), or (n, J, k) where b does not matter."""
 
+    def state_names(self) -> tuple[tuple[str, float], ...]:
+        """Names of the states for a table, and the factors that give them their units."""
+        return ()
+
     def flat_states(self) -> Tensor:
         """The first states per unit of the elements of b with a flat prior, (states, flat)."""
         return torch.eye(self.states, self.flat, dtype=torch.float64)

@@ -36,6 +36,10 @@ class LocalTrend(Wandering):
         """The flat prior is one of the level and of the slope per unit of time."""
         return torch.diag(torch.tensor([1.0, self.time_unit], dtype=torch.float64))[:, : self.flat]
 
+    def state_names(self) -> tuple[tuple[str, float], ...]:
+        level, slope = self.effects()
+        return (level, 1.0), (slope, 1 / self.time_unit)
+
     def moves(self, weights: Weights, gap: Tensor) -> Moves:
         level, slope = self.deviations(weights)
         g = gap / self.time_unit

@@ -212,6 +212,11 @@ class Path(Latent):
             raise ValueError(f"{self.label}: {J} rows of a subject, and b has {self.dim} elements")
         return J
 
+    def state_names(self) -> tuple[tuple[str, float], ...]:
+        if self.states == 1:
+            return ((self.effect_name, 1.0),)
+        return tuple((f"{self.effect_name}:{k + 1}", 1.0) for k in range(self.states))
+
     def loadings(self, weights: Weights) -> Tensor:
         """Zero: a path has no columns."""
         return torch.zeros(1, self.dim, dtype=torch.float64)

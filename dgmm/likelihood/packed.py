@@ -131,13 +131,13 @@ class Packed:
         return self._scaled[2]
 
     @cached_property
-    def flat(self) -> np.ndarray:
-        """What first states without a prior add to y, (f, N); their moves know no parameter."""
+    def flat_states(self) -> np.ndarray:
+        """The states that first ones without a prior lead to, (d, f, N)."""
         paths = [one for one in self.model.latents if one.by_states]
         first = torch.block_diag(*(one.flat_states() for one in paths)).numpy()
         (d, f), N = first.shape, len(self.steps.rows)
         if not f:
-            return np.zeros((0, N))
+            return np.zeros((d, 0, N))
         generator = torch.Generator().manual_seed(0)
         start = {
             f"latent{i}.{name}": value
@@ -147,8 +147,13 @@ class Packed:
         system, e = self.system(start), np.zeros((d, f, N))
         e[..., self.steps.first] = first[..., None]
         unit = np.broadcast_to(np.eye(d)[..., None], system.B.shape)
-        z = states(replace(system, B=unit), e)
-        found: np.ndarray = np.einsum("an,afn->fn", system.c, z) / self.model.unit
+        return states(replace(system, B=unit), e)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """What they add to y, (f, N): their moves know no parameter."""
+        c = np.concatenate([np.eye(one.states)[0] for one in self.model.latents if one.by_states])
+        found: np.ndarray = np.einsum("a,afn->fn", c, self.flat_states) / self.model.unit
         return found
 
     @cached_property

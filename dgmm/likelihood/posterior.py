@@ -64,6 +64,13 @@ class Posterior(ABC):
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
 
+    def states(self) -> Predictive:
+        """Moments of the states of all paths at every row, (d, N) each, term after term."""
+        raise ValueError(
+            "states() is for models with paths that are fitted by the filter, likelihood='filter' "
+            "or 'laplace'"
+        )
+
 
 def over_normal(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Predictive:
     """Moments of g^-1(eta) for normal eta at the rows of ``target``."""

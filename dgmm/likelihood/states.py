@@ -216,6 +216,21 @@ class StatePosterior(Posterior):
             covariance[:, columns[:, None], columns] = cov
         return Effects((mean,), (covariance,))
 
+    def states(self) -> Predictive:
+        system, packed = self._system, self._packed
+        series, f = packed.steps.series, len(packed.flat)
+        own, back = self._of_own(self._residual)
+        z = -self._smoothed_own.mean  # (d, o, N): what is left of them beside the states of F
+        z[:, :f] += packed.flat_states
+        mean = back.mean[:, 0] + np.einsum("don,on->dn", z, own[:, 0][:, series])
+        variance = np.einsum("ddn->dn", self._smoothed_own.covariance).copy()
+        L = self._factor[..., series]
+        for k in range(len(system.A)) if len(own) else ():
+            variance[k] += (forward(L, z[k][:, None]) ** 2).sum((0, 1))
+        sigma = float(self._sigma)
+        spread = sigma**2 * variance.clip(min=0.0)
+        return Predictive(self._unpacked(sigma * mean), self._unpacked(spread))
+
     def _inverse(self) -> np.ndarray:
         """P^-1, (o, o, n)."""
         identity = np.broadcast_to(np.eye(len(self._own))[..., None], self._factor.shape)
