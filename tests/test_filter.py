@@ -491,6 +491,22 @@ def test_a_saved_fit_predicts_what_it_did(tmp_path: object) -> None:
         assert str(back.summary()) == str(fit.summary())
 
 
+def test_a_walk_is_tested_as_a_variance_is() -> None:
+    frame = data(40, seed=4)
+    small = dgmm.mixed_model("y ~ time + w + (1 | id)", frame, verbose=0)
+    big = dgmm.mixed_model("y ~ time + w + (1 | id) + (rw(time) | id)", frame, verbose=0)
+    table = small.anova(big).table
+    assert table["null"].iloc[1] == "0.5 chi2(0) + 0.5 chi2(1)"
+    gain = 2 * (big.loglik().value - small.loglik().value)
+    assert table["Pr(>Chisq)"].iloc[1] == pytest.approx(0.5 * stats.chi2.sf(gain, 1), rel=1e-6)
+    without = big.ranova().table.loc["(rw(time) | id) | id"]
+    assert without["Pr(>Chisq)"] == pytest.approx(0.5 * stats.chi2.sf(gain, 1), rel=1e-4)
+    diffuse = dgmm.mixed_model(FORMULAS["slope and diffuse rw"], frame, verbose=0)
+    plain = dgmm.mixed_model("y ~ 0 + w + (0 + time | id)", frame, verbose=0)
+    with pytest.raises(ValueError, match="has a diffuse start"):
+        plain.anova(diffuse)
+
+
 # -- words -----------------------------------------------------------------------------------------
 
 

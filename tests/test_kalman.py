@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
@@ -267,3 +270,29 @@ def test_nile_at_its_maximum(function: Callable[[float, float], float], quoted: 
     if function is exact_nile:
         assert -found.fun == pytest.approx(function(*PUBLISHED), abs=1e-6)
         np.testing.assert_allclose(np.exp(found.x), PUBLISHED, rtol=1e-3)
+
+
+def test_paths_without_noise_have_the_likelihood_of_corcar1() -> None:
+    """nlme's corCAR1() beside a random intercept: R = 0, and the intercept as a right-hand side."""
+    folder = Path(__file__).parent / "reference"
+    refs = json.loads((folder / "serial.json").read_text())["refs"]
+    (ref,) = [one for one in refs if one["id"] == "car1_intercept"]
+    data = pd.read_csv(folder / "visits.csv").sort_values(["id", "time"])
+    sd_b, sd, scale = ref["parameters"].values()
+    steps = Steps.of(data.groupby("id").size().to_numpy())
+    at = data.iloc[steps.rows]
+    gap = at["time"].to_numpy() - at["time"].to_numpy()[steps.before]
+    first = np.zeros(len(at), dtype=bool)
+    first[steps.first] = True
+    A = np.exp(-gap / scale)
+    B = sd * np.where(first, 1.0, np.sqrt(-np.expm1(-2 * gap / scale)))
+    N, fixed = len(at), np.array(ref["fixef"])
+    system = System(steps, A[None, None], B[None, None], np.ones((1, N)), np.zeros(N), np.ones(N))
+    residual = at["y"] - fixed[0] - fixed[1] * at["time"] - fixed[2] * at["x"]
+    found = filtered(system, np.stack([sd_b * np.ones(N), residual]))
+    z = found.whitened
+    G = np.array([[np.bincount(steps.series, a * b) for a in z] for b in z])
+    M = 1 + G[0, 0]
+    rest = G[1, 1] - G[0, 1] ** 2 / M
+    total = N * math.log(2 * math.pi) + found.log_F.sum() + (np.log(M) + rest).sum()
+    assert -0.5 * total == pytest.approx(ref["log_likelihood"], abs=1e-8)

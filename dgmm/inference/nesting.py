@@ -53,9 +53,13 @@ class Candidate:
             for name, Z in zip(model.family.extra, model.outcome.extra_designs(rows), strict=True)
         }
 
-    def paths(self) -> Counter[tuple[str, tuple[str, ...]]]:
-        """Word and time of its paths."""
-        return Counter((one.name, one.names) for one in self.estimate.model.latents if one.serial)
+    def paths(self) -> Counter[tuple[str, tuple[str, ...], bool, bool]]:
+        """Word and time of its paths, whether one begins anywhere, and is a variance alone."""
+        return Counter(
+            (one.name, one.names, one.flat > 0, one.lone_variance)
+            for one in self.estimate.model.latents
+            if one.serial
+        )
 
     def blocks(self) -> list[RandomBlock]:
         """The independent random blocks."""
@@ -139,7 +143,16 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             f"the random part of `{small.label}` is not nested in that of `{big.label}`: a path of "
             "the former is absent from the latter. Compare aic()."
         )
-    if big.paths() - small.paths():
+    more = big.paths() - small.paths()
+    if any(flat for _, _, flat, _ in more):
+        raise ValueError(
+            f"a path of `{big.label}` has a diffuse start, whose likelihood is one of other "
+            f"contrasts than that of `{small.label}`: take start='known' to compare them"
+        )
+    alike = small.X.shape[1] == big.X.shape[1] and len(small.blocks()) == len(big.blocks())
+    if alike and [alone for *_, alone in more.elements()] == [True]:
+        return Mixture((0, 1))
+    if more:
         df = round(big.df - small.df)
         return Mixture(
             (df,),

@@ -97,6 +97,11 @@ class Latent(ABC):
         return 0
 
     @property
+    def lone_variance(self) -> bool:
+        """Its only parameter is a variance, whose zero leaves nothing of it."""
+        return False
+
+    @property
     def neural(self) -> bool:
         """A network with many weights, of which none is reported."""
         return self.syntax.neural

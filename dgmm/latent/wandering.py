@@ -52,6 +52,10 @@ class Wandering(Path):
         diffuse = block.term.options.get("start") == "diffuse"
         return np.vander(time, len(cls.parts) if diffuse else 0, increasing=True)
 
+    @property
+    def lone_variance(self) -> bool:
+        return len(self.parts) == 1 and not self.flat
+
     # -- parameters --------------------------------------------------------------------------
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
