@@ -23,7 +23,7 @@ class Autoregressive(Stationary):
     reported_as = "rho"
     link = ATANH
     first = 0.5
-    others = (-0.5, 1.5)
+    others = ((-0.5, -0.7), (1.5, -0.7))
     far = 4.0  # rho of 0.9993, which takes 1000 visits to fall to a half
     ends = (
         "the state of a subject changes its sign from visit to visit and nothing else",

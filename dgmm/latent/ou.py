@@ -23,7 +23,7 @@ class OrnsteinUhlenbeck(Stationary):
     reported_as = "range"
     link = LINKS["log"]
     first = -0.7
-    others = (-2.5, 1.0)
+    others = ((-2.5, -0.7), (1.0, -0.7), (-4.5, 1.5))  # the last one leaves no noise
     far = 7.0  # a range of 1000 times the unit of time
     ends = (
         "states at different times are independent, as residuals are",

@@ -33,7 +33,7 @@ class Stationary(Path):
     reported_as: ClassVar[str]
     link: ClassVar[Link]
     first: ClassVar[float]  # starting value of the working parameter
-    others: ClassVar[tuple[float, ...]]  # further starting values
+    others: ClassVar[tuple[tuple[float, float], ...]]  # further ones, with that of log_sd
     far: ClassVar[float]  # the working parameter beyond +- this is at an end, as the data see it
     ends: ClassVar[tuple[str, str]]  # what the states are at the lower and upper end of its range
 
@@ -67,7 +67,8 @@ class Stationary(Path):
         return {"log_sd": number(-0.7), self.raw: number(self.first)}
 
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
-        return (weights, *({**weights, self.raw: number(value)} for value in self.others))
+        others = [{"log_sd": number(sd), self.raw: number(value)} for value, sd in self.others]
+        return (weights, *others)
 
     def times(self, weights: Weights, factor: Tensor) -> Weights:
         return {**weights, "log_sd": weights["log_sd"] + factor.log()}

@@ -33,6 +33,9 @@ COARSE, FINE = 1e-3, 1e-7
 """Slopes of the deviance per outcome at which a search ends: on the way, and at a maximum, where
 what is left of the log-likelihood is about N times its square."""
 
+FINEST, MANY = 1e-9, 5000
+"""The slope where the outcomes are few, and leave directions that are nearly flat."""
+
 SOME = 150
 """Subjects on which starts are tried, at least, where there are more."""
 
@@ -119,12 +122,14 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 
     x = own.pack(start).detach().numpy()
-    options = {"ftol": 1e-14, "gtol": tolerance, "maxiter": 200, "maxcor": 30}
+    if tolerance == FINE and N < MANY:
+        tolerance = FINEST
+    options = {"ftol": 1e-15, "gtol": tolerance, "maxiter": 200, "maxcor": 30}
     box = [(-FARTHEST, FARTHEST)] * len(x)
     ended = optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=box, options=options)
     x = ended.x
-    if tolerance == FINE:
-        x = _at_ends(scaled, _sharpened(scaled, x))
+    if tolerance < COARSE:
+        x = _at_ends(scaled, _sharpened(scaled, x, tolerance))
     profile, found, gradient = at(x)
     theta = _theta(packed.model, profile, own.unpack(torch.from_numpy(x)))
     inside = np.abs(x) < FARTHEST
@@ -133,13 +138,13 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
 
 
 def _sharpened(
-    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray
+    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, tolerance: float
 ) -> np.ndarray:
     """Newton steps while they make the gradient smaller and cost nothing."""
     value, gradient = scaled(x)
     for _ in range(3):
         free = np.abs(x) < FARTHEST
-        if np.abs(gradient[free]).max(initial=0.0) < FINE:
+        if np.abs(gradient[free]).max(initial=0.0) < tolerance:
             break
         h, unit = 1e-4, np.eye(len(x))
         H = np.array([(scaled(x + h * u)[1] - scaled(x - h * u)[1]) / (2 * h) for u in unit])
