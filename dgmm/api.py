@@ -75,11 +75,12 @@ def mixed_model(
             of a bar), "reml", and two that learn on a variational bound before they are brought
             to that same maximum: "vae" (variational auto-encoder: decoder and encoder learn
             together) and "vb" (networks left of a bar; q(b | y) by Newton steps). "auto" is ML.
-        likelihood: "exact" (Gaussian, linear random effects), "quadrature" (at most three random
-            effects; the rule grows until the log-likelihood moves less than 0.01), "importance"
-            (any), "laplace" (any without networks left of a bar: an approximation, fast); "auto"
-            takes the first of the first three that applies. With several grouping factors, and
-            beside paths, "exact", or "laplace" for other outcomes.
+        likelihood: "exact" (Gaussian, linear random effects), "filter" (the same beside paths, by
+            the Kalman filter), "quadrature" (at most three random effects; the rule grows until
+            the log-likelihood moves less than 0.01), "importance" (any), "laplace" (any without
+            networks left of a bar: an approximation, fast); "auto" takes the first of the first
+            four that applies. With several grouping factors "exact", or "laplace" for other
+            outcomes, and beside paths "filter" or "laplace".
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing, which is right when
             they are missing at random. "saem": the same likelihood by stochastic approximation

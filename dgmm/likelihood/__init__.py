@@ -1,7 +1,9 @@
 """log p(y; theta), one engine per file: exact, Laplace, by quadrature, by importance sampling.
 
 base (what every member answers), choose (the words), then the members: gaussian, crossed_gaussian,
-crossed_laplace, adaptive, numerical; rules (nodes), and the numerics beneath.
+crossed_laplace, filter, filter_laplace, filter_sampled, adaptive, numerical; rules (nodes), and the
+numerics beneath. Of paths: packed (rows), innovations, filtered (l of theta), filter_search, states
+(the posterior), and for other families state_modes, state_laplace, state_importance.
 """
 
 from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, Point, Smooth

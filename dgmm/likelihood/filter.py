@@ -15,7 +15,7 @@ from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observe
 from dgmm.likelihood.filter_search import search
 from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.gaussian import Gaussian, closed_form, digits_left
-from dgmm.likelihood.packed import Packed, moving_packing
+from dgmm.likelihood.packed import Packed, moving_packing, not_packed
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.states import StatePosterior
 from dgmm.model import Model
@@ -40,13 +40,7 @@ class Filter(Gaussian):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        if reason := cls.one_factor(panel):
-            return reason
-        if not model.serial:
-            return "it is for models with a path, such as (ou(time) | id)"
-        if model.networks or not all(one.by_columns or one.by_states for one in model.latents):
-            return "it is for paths and random effects T Lambda b, and models without dnn()"
-        return closed_form(model)
+        return cls.one_factor(panel) or not_packed(model) or closed_form(model)
 
     @classmethod
     def of(

@@ -22,6 +22,7 @@ from dgmm.likelihood.base import (
     unreached,
 )
 from dgmm.likelihood.numerical import no_density
+from dgmm.likelihood.packed import not_packed
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.likelihood.state_importance import surplus
@@ -46,13 +47,11 @@ TIE = 1e-6
 
 
 def not_by_states(model: Model) -> str | None:
-    """Why the filter does not apply to a model, in a sentence; None when it does."""
-    if not model.serial:
-        return "it is for models with a path, such as (ou(time) | id)"
+    """Why pseudo-outcomes and the filter do not apply to a model; None when they do."""
+    if reason := not_packed(model):
+        return reason
     if len(model.outcomes) > 1:
         return "it is for one outcome"
-    if model.networks or not all(one.by_columns or one.by_states for one in model.latents):
-        return "it is for paths and random effects T Lambda b, and models without dnn()"
     if any(model.targets):
         return "random effects in zi= cannot stand beside a path"
     return no_density(model)

@@ -23,10 +23,19 @@ from dgmm.numerics.kalman import Steps, System, states
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta, part
 
-__all__ = ["Packed", "eliminated", "moving_packing"]
+__all__ = ["Packed", "eliminated", "moving_packing", "not_packed"]
 
 KNOWN = 1e-9
 """Share of a flat column outside the span of those before it, below which there is none."""
+
+
+def not_packed(model: Model) -> str | None:
+    """Why the filter does not apply to a model, in a sentence; None when it does."""
+    if not model.serial:
+        return "it is for models with a path, such as (ou(time) | id)"
+    if model.networks or not all(one.by_columns or one.by_states for one in model.latents):
+        return "it is for paths and random effects T Lambda b, and models without dnn()"
+    return None
 
 
 def moving_packing(model: Model) -> Packing:
