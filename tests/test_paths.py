@@ -179,6 +179,17 @@ def test_a_padded_row_adds_nothing_and_no_gradient_is_nan(case: str) -> None:
     assert all(bool(torch.isfinite(g).all()) for g in gradient)
 
 
+def test_long_paths_go_step_by_step_to_the_same_effect() -> None:
+    times = np.cumsum(np.random.default_rng(0).exponential(size=150))
+    data = pd.DataFrame({"id": np.repeat([1, 2], 75), "time": times, "y": np.sin(times)})
+    model, panel = build("y ~ 1 + (ou(time) | id)", data)
+    theta, block = random_theta(model, 2), panel.block(torch.arange(2))
+    b = torch.randn(2, model.k, generator=generator(), dtype=torch.float64)
+    J = model.jacobian(theta, b, block.rows)
+    found = model.mu2(theta, b, block.rows)
+    assert torch.allclose(found, torch.einsum("njk,nk->nj", J, b), atol=1e-12)
+
+
 def test_two_rows_at_one_time_have_one_state() -> None:
     times = [0.0, 1.0, 1.0, 0.0, 3.0]
     data = pd.DataFrame({"id": [1, 1, 1, 2, 2], "time": times, "y": [1.0, 2.0, 4.0, 0.0, 1.0]})

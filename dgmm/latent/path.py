@@ -188,10 +188,10 @@ class Path(Latent):
         A, B, c = self._chain(weights, rows)
         J = self._steps(rows)
         e = b[..., self.flat : self.flat + J * self.states].unflatten(-1, (J, self.states))
-        noise, found = (B @ e[..., None])[..., 0], []
+        noise, found = (B * e[..., None, :]).sum(-1), []
         z = b[..., : self.flat] @ self.flat_states().mT
         for j in range(J):
-            z = (A[..., j, :, :] @ z[..., None])[..., 0] + noise[..., j, :]
+            z = (A[..., j, :, :] * z[..., None, :]).sum(-1) + noise[..., j, :]
             found.append(z @ c)
         return torch.stack(found, dim=-1)
 

@@ -25,6 +25,10 @@ LEAST = 1e-30
 """Smallest innovation variance between two times, in units of s^2: its root has a derivative."""
 
 
+LONG = 64
+"""Rows of a subject up to which L b is one product, and beyond a step after the other."""
+
+
 @dataclass(frozen=True)
 class Stationary(Path):
     """cov{z(s), z(t)} = sd^2 r(|t - s|)."""
@@ -89,6 +93,12 @@ class Stationary(Path):
         fresh = self._chain(weights, rows).B[..., 0, 0]
         between = (time[..., :, None] - time[..., None, :]).clamp(min=0)
         return torch.tril(self.correlation(weights, between)) * fresh[..., None, :]
+
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        if rows.T.shape[-2] > LONG:
+            return super().effect(weights, b, rows)
+        used = b[..., : self._steps(rows)]
+        return torch.einsum("njm,...nm->...nj", self.factor(weights, rows), used)
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         unused = self.dim - self._steps(rows)
