@@ -499,8 +499,6 @@ def test_a_walk_is_tested_as_a_variance_is() -> None:
     assert table["null"].iloc[1] == "0.5 chi2(0) + 0.5 chi2(1)"
     gain = 2 * (big.loglik().value - small.loglik().value)
     assert table["Pr(>Chisq)"].iloc[1] == pytest.approx(0.5 * stats.chi2.sf(gain, 1), rel=1e-6)
-    without = big.ranova().table.loc["(rw(time) | id) | id"]
-    assert without["Pr(>Chisq)"] == pytest.approx(0.5 * stats.chi2.sf(gain, 1), rel=1e-4)
     diffuse = dgmm.mixed_model(FORMULAS["slope and diffuse rw"], frame, verbose=0)
     plain = dgmm.mixed_model("y ~ 0 + w + (0 + time | id)", frame, verbose=0)
     with pytest.raises(ValueError, match="has a diffuse start"):

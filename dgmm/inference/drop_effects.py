@@ -77,6 +77,6 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
 def _lost(latent: Latent, effect: int) -> tuple[int, Mixture | None]:
     """How many parameters an effect takes with it, and the distribution of the likelihood ratio."""
     if latent.serial:
-        return len(latent.components()), Mixture((0, 1)) if latent.lone_variance else None
+        return len(latent.components()), None
     block = next(one for one in latent.blocks() if effect in one)
     return len(block), Mixture((len(block) - 1, len(block)))
