@@ -8,7 +8,6 @@ import numpy as np
 
 from dgmm.design import Columns, Design, Grouping, LatentBlock, dependent_columns
 from dgmm.families import Family
-from dgmm.latent import kind_of
 
 __all__ = ["check_groups", "factors", "overlaps"]
 
@@ -26,7 +25,6 @@ def check_groups(design: Design, family: Family) -> None:
             "independent rows use a regression package such as statsmodels."
         )
     _check_apart(design)
-    _check_flat(design)
     if len(names) > 1:
         _check_several(design, names)
     observed = design.observed
@@ -75,50 +73,6 @@ def _check_apart(design: Design) -> None:
             f"{both} both hold the effect `{shared}` of `{one.grouping.name}`: only the sum of its "
             "variances is known, not how it divides; keep it in one of them"
         )
-
-
-def _check_flat(design: Design) -> None:
-    """Refuse what a path takes up that may begin anywhere in every subject."""
-    for block in design.latents:
-        flat = kind_of(block.term).takes_up(block)
-        if not flat.shape[1]:
-            continue
-        seen, text = design.observed, block.term.text
-        code = block.grouping.codes[seen]
-        lost = _within(design.fixed.matrix[seen], flat[seen], code)
-        names = dependent_columns(lost, design.fixed.names)
-        if names:
-            listed = " and ".join(f"`{name}`" for name in names)
-            raise ValueError(
-                f"{text} has a diffuse start: it takes up the level of every "
-                f"`{block.grouping.name}` and with it {listed} of the fixed part, of which nothing "
-                "is left to estimate. "
-                "Leave that out (0 + ... leaves out the intercept), or take start='known'"
-            )
-        for other in design.latents:
-            if other is block or not _linear(other) or other.grouping.name != block.grouping.name:
-                continue
-            left = _within(other.columns.matrix[seen], flat[seen], code)
-            both = next(iter(dependent_columns(left, other.columns.names)), "")
-            if both:
-                raise ValueError(
-                    f"{text} with a diffuse start and {other.term.text} both hold the effect "
-                    f"`{both}` of `{block.grouping.name}`: a flat prior takes it up, and no "
-                    "variance of it is left. Leave it out of the latter, or take start='known'"
-                )
-
-
-def _within(columns: np.ndarray, flat: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """The residuals of columns about ``flat`` within every subject; of size one, or rounding."""
-    left, size = columns.astype(float), np.linalg.norm(columns, axis=0)
-    left = left / np.where(size > 0, size, 1.0)
-    whole = np.zeros_like(left)
-    for level in np.unique(code):
-        at = code == level
-        basis = flat[at] - np.append(0.0, flat[at, 1:].mean(0))
-        fitted = np.linalg.lstsq(basis, left[at], rcond=1e-10)[0]
-        whole[at] = left[at] - basis @ fitted
-    return np.where(np.linalg.norm(whole, axis=0) > 1e-9, whole, 0.0)
 
 
 def overlaps(design: Design) -> list[str]:

@@ -14,6 +14,7 @@ from dgmm.families import find as find_family
 from dgmm.formula import Formula, nested_formula, parse_formula, with_part
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
+from dgmm.plan.flat import check_flat
 from dgmm.plan.groups import check_groups, overlaps
 from dgmm.plan.origin import check_origin
 from dgmm.plan.residual import check_residual
@@ -62,6 +63,7 @@ def read_designs(
     check_groups(design, family)
     check_residual(design, family)
     check_origin(design, family)
+    check_flat(design)
     if not is_deep(parsed):
         return design, None, family
     design = replace(design, messages=(*design.messages, *overlaps(design)))
