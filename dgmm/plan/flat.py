@@ -25,8 +25,8 @@ def check_flat(design: Design) -> None:
             raise ValueError(
                 f"{text} has a diffuse start: it takes up the level of every "
                 f"`{block.grouping.name}` and with it {listed} of the fixed part, of which nothing "
-                "is left to estimate. "
-                "Leave that out (0 + ... leaves out the intercept), or take start='known'"
+                "is left to estimate. Leave that out (0 + ... leaves out the intercept), or take "
+                "start='known'"
             )
         for other in design.latents:
             if (
@@ -50,8 +50,7 @@ def _within(columns: np.ndarray, flat: np.ndarray, code: np.ndarray) -> np.ndarr
     left, size = columns.astype(float), np.linalg.norm(columns, axis=0)
     left = left / np.where(size > 0, size, 1.0)
     whole = np.zeros_like(left)
-    for level in np.unique(code):
-        at = code == level
+    for at in np.split(np.arange(len(code)), np.flatnonzero(np.diff(code)) + 1):
         basis = flat[at] - np.append(0.0, flat[at, 1:].mean(0))
         fitted = np.linalg.lstsq(basis, left[at], rcond=1e-10)[0]
         whole[at] = left[at] - basis @ fitted
