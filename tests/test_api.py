@@ -38,7 +38,7 @@ OPTIONS = [
     ({"method": "REML"}, "method='REML'|auto, ml, reml, vae"),
     (
         {"likelihood": "laplas"},
-        "did you mean 'laplace'|auto, exact, laplace, quadrature, importance",
+        "did you mean 'laplace'|auto, exact, filter, laplace, quadrature, importance",
     ),
     ({"encoder": "site"}, "'site'|did you mean 'sites'|dense, recurrent, sites"),
     ({"se": "robust"}, "se='robust'|hessian, sandwich, bootstrap, None"),

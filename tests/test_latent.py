@@ -23,6 +23,10 @@ TERMS = {
     "dnn, dense": "(dnn(t, form='dense', hidden=(6,)) | id)",
     "ou": "(ou(t) | id)",
     "ar1": "(ar1(visit) | id)",
+    "rw": "(rw(t) | id)",
+    "rw, diffuse": "(rw(t, start='diffuse') | id)",
+    "llt": "(llt(t) | id)",
+    "ssm": "(ssm(visit, state=2) | id)",
 }
 D = torch.tensor([[1.5, 0.4], [0.4, 0.7]], dtype=torch.float64)
 

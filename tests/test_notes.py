@@ -137,14 +137,15 @@ def test_a_path_at_an_end_of_its_range_is_said_to_be() -> None:
     fit = fitted("y ~ 1 + (ou(t) | id)", data, se=None)
     assert fit.messages == ()
     done = fit.estimate
-    theta = {**done.theta, "latent1.log_range": torch.tensor([8.0]).double()}
+    noisy = {**done.theta, "extra": torch.tensor([-1.0]).double()}  # as if there were noise
+    theta = {**noisy, "latent1.log_range": torch.tensor([8.0]).double()}
     (note,) = of_boundary(replace(done, theta=theta), None)
     assert "the range of `ou(t)` has run to an end" in note
     assert "does not change over time, as a random intercept" in note
-    low = {**done.theta, "latent1.log_range": torch.tensor([-8.0]).double()}
+    low = {**noisy, "latent1.log_range": torch.tensor([-8.0]).double()}
     (note,) = of_boundary(replace(done, theta=low), None)
     assert "independent, as residuals are" in note
-    zero = {**done.theta, "latent1.log_sd": torch.tensor([-20.0]).double()}
+    zero = {**noisy, "latent1.log_sd": torch.tensor([-20.0]).double()}
     (note,) = of_boundary(replace(done, theta=zero), None)
     assert "the variance of `ou(t)` is estimated as zero" in note
 

@@ -37,6 +37,9 @@ __all__ = ["Pseudo", "StatePosterior", "pseudo_outcomes"]
 CELLS = 2_000_000
 """Entries of draws held at once."""
 
+MOST = 4_000_000
+"""Entries of covariances of white noise that are made."""
+
 
 class Pseudo(NamedTuple):
     """Gaussian outcomes of packed rows with the posterior of those of any family at its mode."""
@@ -179,7 +182,11 @@ class StatePosterior(Posterior):
     # -- the questions ---------------------------------------------------------------------------
 
     def effects(self) -> Effects:
-        """b of every subject: of a path its white noise, whose covariance is not made and zero."""
+        """b of every subject: of a path its white noise, one element a row and state.
+
+        Of long paths, and of those with a diffuse start, the covariance of the noise is not made:
+        there it is zero.
+        """
         packed, model, n = self._packed, self._packed.model, self.history.n
         f, series, step = len(packed.flat), packed.steps.series, torch.from_numpy(packed.step)
         own, back = self._of_own(self._centred(self._residual)[0])
@@ -209,12 +216,30 @@ class StatePosterior(Posterior):
         columns = torch.cat(
             [torch.full((one.dim,), one.by_columns) for one in model.latents]
         ).nonzero()[:, 0]
-        if len(columns):
+        if not f and n * model.k**2 < MOST:
+            covariance = self._dense()
+        elif len(columns):
             inverse = self._inverse()[f:, f:]
             cov = torch.eye(len(columns), dtype=torch.float64).repeat(n, 1, 1)
             cov[who[: packed.series]] = torch.from_numpy(np.moveaxis(inverse, -1, 0).copy())
             covariance[:, columns[:, None], columns] = cov
         return Effects((mean,), (covariance,))
+
+    def _dense(self) -> Tensor:
+        """(I + J'J / R)^-1 of all elements of b, J those of the predictor, (n, k, k)."""
+        packed, model = self._packed, self._packed.model
+        known = packed.seen / self._noise / float(self._sigma) ** 2
+        weight, k = self._unpacked(known), model.k
+        found = torch.empty(self.history.n, k, k, dtype=torch.float64)
+        ready = model.prepare({name: value.detach() for name, value in self.theta.items()})
+        with torch.no_grad():
+            for block in self.history.blocks():
+                zero = torch.zeros(len(block.subjects), k, dtype=torch.float64)
+                J = model.jacobian(ready, zero, block.rows)
+                W = torch.where(block.mask, weight[block.index], 0.0)[..., None]
+                eye = torch.eye(k, dtype=torch.float64)
+                found[block.subjects] = torch.linalg.inv(eye + J.mT @ (W * J))
+        return found
 
     def states(self) -> Predictive:
         system, packed = self._system, self._packed

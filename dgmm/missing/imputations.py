@@ -53,8 +53,8 @@ def outcomes(
 
 
 def _completed(
-    done: Estimate, theta: Theta, generator: torch.Generator, start: Components | None
-) -> tuple[Tensor, Components | None]:
+    done: Estimate, theta: Theta, generator: torch.Generator, start: Places | None
+) -> tuple[Tensor, Places | None]:
     """Outcomes of every planned row: b | y is drawn at once where it is normal, else by a chain."""
     if not done.likelihood.normal:
         return complete(done.model, theta, done.panel, generator, start)

@@ -30,6 +30,9 @@ TERMS = {
     "dnn": "(dnn(t, hidden=(4,), latent=1) | id)",
     "ou": "(1 | id) + (ou(t) | id)",
     "ar1": "(ar1(visit) | id)",
+    "rw": "(1 | id) + (rw(t) | id)",
+    "llt": "(1 | id) + (llt(t) | id)",
+    "ssm": "(1 | id) + (ssm(visit, state=2) | id)",
     "lin": "(lin(t) | id)",
 }
 QUICK = {"epochs": 10, "draws": 64, "replicates": 2, "polish_draws": 32, "hessian_draws": 32}

@@ -85,9 +85,12 @@ CASES = (
     Case("y ~ x + (1 | a / c)", ("exact",), several),
     Case("y ~ x + (x || a) + (t | b) + (0 + t | a)", ("exact",), several),
     Case("y ~ x + offset(t) + (1 | a / c) + (1 | b)", ("exact",), several_with_gaps, weights="w"),
-    Case("y ~ x + (ou(t) | id)", ("exact",), with_gaps),
-    Case("y ~ x + (1 | id) + (ou(t) | id)", ("exact",)),
+    Case("y ~ x + (ou(t) | id)", ("exact", "filter"), with_gaps),
+    Case("y ~ x + (1 | id) + (ou(t) | id)", ("exact", "filter")),
+    Case("y ~ x + (1 | id) + (rw(t) | id)", ("exact", "filter"), weights="w"),
+    Case("y ~ x + t + (t | id) + (llt(t) | id)", ("exact", "filter"), with_gaps),
     Case("count ~ x + (ou(t) | id)", ("laplace",), family="poisson"),
+    Case("count ~ x + (1 | id) + (rw(t) | id)", ("laplace",), with_gaps, family="poisson"),
     Case("z ~ x + dnn(w, hidden=(2,)) + (1 | id)", ("laplace", "quadrature"), family="bernoulli"),
     Case("z ~ x + t + (1 | id)", NODES, family="bernoulli"),
     Case("count ~ x + t + (t | id)", NODES, family="poisson"),
@@ -120,7 +123,7 @@ REFUSED = (
 EXACT = 1e-8
 """Of l and l_i, beside the numerical error that the likelihood itself gives."""
 
-CLOSE = {"exact": 1e-5, "laplace": 2e-4, "quadrature": 2e-2, "importance": 5e-2}
+CLOSE = {"exact": 1e-5, "filter": 1e-5, "laplace": 2e-4, "quadrature": 2e-2, "importance": 5e-2}
 """Of the information, relative to its largest entry; central differences, Louis, or few nodes."""
 
 NODES_ERROR = {"quadrature": 2e-3, "importance": 5e-2}
@@ -129,7 +132,9 @@ NODES_ERROR = {"quadrature": 2e-3, "importance": 5e-2}
 
 def tolerance(case: Case, word: str) -> float:
     """Of gradient, scores and posterior. Gauss-Hermite nodes are exact for normal outcomes."""
-    exact = word in ("exact", "laplace") or (word == "quadrature" and case.family == "gaussian")
+    exact = word in ("exact", "filter", "laplace") or (
+        word == "quadrature" and case.family == "gaussian"
+    )
     return 1e-7 if exact else NODES_ERROR[word]
 
 
