@@ -13,15 +13,18 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgmm.likelihood.base import Compared, Each, Maximum, unreached
 from dgmm.likelihood.filter_laplace import FilterLaplace, not_by_states
+from dgmm.likelihood.numerical import Sampled
+from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.state_importance import Surplus, surplus
 from dgmm.likelihood.state_laplace import StateLaplace
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation, ascend
 from dgmm.panel import Panel
-from dgmm.parameters import Theta
+from dgmm.parameters import Packing, Theta
 
 __all__ = ["FilterSampled", "StateSampled"]
 
@@ -86,6 +89,20 @@ class FilterSampled(FilterLaplace):
         pairs = max(2, self.integration.draws // 2)
         return StateSampled(self.model, self.observed, pairs, self.integration.seed)
 
+    @cached_property
+    def _finer(self) -> FilterSampled:
+        """With the draws of standard errors in the place of those of the search."""
+        return self.by(polish_draws=self.integration.hessian_draws)
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        if self._finer is self:
+            return super().scores(theta, packing)
+        return self._finer.scores(theta, packing)
+
+    def posterior(self, theta: Theta) -> Posterior:
+        """Nodes around the modes, weighted: the effort is cubic in the rows of a subject."""
+        return Sampled(self.model, self.panel, self.integration).posterior(theta)
+
     def value(self, theta: Theta) -> float:
         return float(self.each(theta).value.sum())
 
@@ -133,4 +150,4 @@ class FilterSampled(FilterLaplace):
         return f"importance sampling, {draws} antithetic draws of the smoother per subject"
 
     def __getstate__(self) -> dict[str, object]:
-        return {n: v for n, v in self.__dict__.items() if n not in ("engine", "_long")}
+        return {n: v for n, v in self.__dict__.items() if n not in ("engine", "_finer", "_long")}

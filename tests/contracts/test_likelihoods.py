@@ -31,6 +31,11 @@ def one_factor() -> pd.DataFrame:
     return frame(8, 4, seed=2)
 
 
+def two_visits() -> pd.DataFrame:
+    """Paths of two states, over which a grid is possible."""
+    return frame(8, 2, seed=2)
+
+
 def with_gaps() -> pd.DataFrame:
     """Some outcomes are missing, and all those of two subjects."""
     data = frame(9, 4, seed=3, missing=0.2)
@@ -90,6 +95,7 @@ CASES = (
     Case("y ~ x + (1 | id) + (rw(t) | id)", ("exact", "filter"), weights="w"),
     Case("y ~ x + t + (t | id) + (llt(t) | id)", ("exact", "filter"), with_gaps),
     Case("count ~ x + (ou(t) | id)", ("laplace",), family="poisson"),
+    Case("count ~ x + (ou(t) | id)", ("importance",), two_visits, family="poisson"),
     Case("count ~ x + (1 | id) + (rw(t) | id)", ("laplace",), with_gaps, family="poisson"),
     Case("z ~ x + dnn(w, hidden=(2,)) + (1 | id)", ("laplace", "quadrature"), family="bernoulli"),
     Case("z ~ x + t + (1 | id)", NODES, family="bernoulli"),
@@ -102,7 +108,7 @@ CASES = (
     Case("cbind(hits, size - hits) ~ x + (1 | a / c)", ("laplace",), several, family="binomial"),
 )
 PAIRS = [(case, word) for case in CASES for word in case.words]
-ALONE = [(case, word) for case, word in PAIRS if case.data in (one_factor, with_gaps)]
+ALONE = [(case, word) for case, word in PAIRS if case.data in (one_factor, two_visits, with_gaps)]
 every = pytest.mark.parametrize(("case", "word"), PAIRS, ids=[f"{w}-{c}" for c, w in PAIRS])
 CROSSED = [pair for pair in PAIRS if pair not in ALONE]
 one_factor_only = pytest.mark.parametrize(
