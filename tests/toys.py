@@ -259,6 +259,65 @@ def ar1_frame() -> pd.DataFrame:
     return data
 
 
+def visits_frame() -> pd.DataFrame:
+    """40 subjects at 4 to 9 irregular times: intercepts, a path and noise. visits.csv.
+
+    Intercepts have SD 0.8, the path of y has SD 1 and correlation exp(-lag / 1.2), noise SD 0.5.
+    """
+    r = np.random.default_rng(41)
+    parts = []
+    for i in range(40):
+        n = int(r.integers(4, 10))
+        time = np.sort(r.choice(800, n, replace=False)) / 100  # in [0, 8), no ties
+        x = np.round(r.normal(size=n), 3)
+        y = 1 + 0.2 * time + 0.5 * x + 0.8 * r.normal() + _path(r, np.diff(time) / 1.2)
+        y = y + 0.5 * r.normal(size=n)
+        parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "y": y.round(4)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def counts_frame() -> pd.DataFrame:
+    """80 subjects at 6 to 12 irregular times; counts with intercepts and a path. counts.csv.
+
+    Intercepts have SD 0.6, the path SD 0.7 and correlation exp(-lag / 1.5).
+    """
+    r = np.random.default_rng(42)
+    parts = []
+    for i in range(80):
+        n = int(r.integers(6, 13))
+        time = np.sort(r.choice(1000, n, replace=False)) / 100
+        x = np.round(r.normal(size=n), 3)
+        eta = 0.8 + 0.3 * x + 0.6 * r.normal() + 0.7 * _path(r, np.diff(time) / 1.5)
+        parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "count": r.poisson(np.exp(eta))}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def occasions_frame() -> pd.DataFrame:
+    """60 subjects, two outcomes at each of four occasions, items crossed with them. occasions.csv.
+
+    The effects of a subject at the occasions have SDs 0.6, 0.9, 1.3, 1.7 and correlation 0.5 (y),
+    or SD 1 and correlation 0.7^lag (z); noise has SD 0.6. A count has log mean 0.3 + 0.4 x + the
+    effects of y times 0.5 + those of items. `t` is 0 to 3; one of ten rows is not there.
+    """
+    r = np.random.default_rng(43)
+    sd, lag = np.array([0.6, 0.9, 1.3, 1.7]), np.abs(np.arange(4)[:, None] - np.arange(4))
+    item = 0.5 * r.normal(size=10)
+    parts = []
+    for i in range(60):
+        t = np.repeat(np.arange(4), 2)
+        which, x = r.integers(0, 10, 8), np.round(r.normal(size=8), 3)
+        u = sd * _stationary(r, np.where(lag > 0, 0.5, 1.0))
+        v = _stationary(r, 0.7**lag)
+        y = 2 + 0.4 * x + u[t] + 0.6 * r.normal(size=8)
+        z = 1 - 0.3 * x + v[t] + item[which] + 0.6 * r.normal(size=8)
+        count = r.poisson(np.exp(0.3 + 0.4 * x + 0.5 * u[t] + item[which]))
+        columns = {"y": y.round(4), "z": z.round(4), "count": count}
+        labels = {"id": i, "occasion": np.array(list("abcd"))[t], "t": t, "item": which, "x": x}
+        parts.append(pd.DataFrame({**labels, **columns}))
+    data = pd.concat(parts, ignore_index=True)
+    return data[r.uniform(size=len(data)) > 0.1].reset_index(drop=True)
+
+
 def _path(r: np.random.Generator, lag: np.ndarray) -> np.ndarray:
     """A stationary Ornstein-Uhlenbeck path of variance 1 at lags in units of its range."""
     values = [r.normal()]
