@@ -16,7 +16,7 @@ from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
-from dgmm.latent import words
+from dgmm.latent import structures, words
 from dgmm.latent.dnn import Neural
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
@@ -58,9 +58,9 @@ def build(
     """Model and panel (planned rows included) of a formula."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        formula = parse_formula(text, latent_words=words())
+        formula = parse_formula(text, latent_words=words(), structures=structures())
         for name, part in (parts or {}).items():
-            formula = with_part(formula, name, part)
+            formula = with_part(formula, name, part, structures())
         design = build_design(formula, data, weights=weights or None)
     design, chosen = as_counted(design, find_family(family))
     return build_model(design, chosen, unit), Panel.from_design(design)

@@ -47,13 +47,15 @@ def random_lines(table: pd.DataFrame) -> list[str]:
     known = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
     records = [*table[known].itertuples(index=False, name=None)]
     last = None
-    for group, kind, name, _, sd, variance in records:
+    for at, (group, kind, name, _, sd, variance) in enumerate(records):
         if kind != "sd":
             continue
         values = [v for g, _, _, below, v, _ in records if (g, below) == (group, name)]
         correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
-        for g, word, own, _, value, _ in records:  # the other parameters of an effect
-            if word not in ("sd", "cor") and (g, own) == (group, name):
+        for g, word, _, _, value, _ in records[at + 1 :]:  # the other parameters of the part
+            if word == "sd" or g != group:
+                break
+            if word != "cor":
                 correlations = f"{word} {number(value)}"
         shown = group if group != last else ""
         last = group

@@ -1,6 +1,6 @@
 # Intercepts, Ornstein-Uhlenbeck and AR(1) paths, noise: lme, gls, glmmTMB, and a dense normal density
 # maximised to full precision, by ML and REML, on visits.csv, ar1.csv and counts.csv (recipes:
-# visits_frame, ar1_frame, counts_frame in tests/toys.py). Writes serial.json.
+# visits_frame, ar1_frame, counts_frame in tests/toys.py), and on data/ovary.csv. Writes serial.json.
 # Run by `Rscript serial.R` in this folder.
 suppressMessages({library(nlme); library(glmmTMB); library(numDeriv); library(jsonlite)})
 source("maxima.R")
@@ -9,10 +9,14 @@ a <- transform(read.csv("ar1.csv"), id = factor(id))
 a <- a[!is.na(a$y), ]
 counts <- transform(read.csv("counts.csv"), id = factor(id))
 
+ovary <- transform(read.csv("../../data/ovary.csv"), id = factor(Mare), y = follicles,
+                   wave = sin(2 * pi * Time), rise = cos(2 * pi * Time))
+
 split_up <- function(data, formula, time) lapply(split(data, data$id), function(s)
   list(y = s$y, X = model.matrix(formula, s), lag = abs(outer(s[[time]], s[[time]], "-"))))
 of_visits <- split_up(d, ~ time + x, "time")
 of_ar1 <- split_up(a, ~ x, "visit")
+of_ovary <- split_up(ovary, ~ wave + rise, "Time")
 
 # w: log SDs, log range or atanh rho, log sigma
 full <- function(s, w) exp(2 * w[1]) + exp(2 * w[2]) * exp(-s$lag / exp(w[3])) +
@@ -88,6 +92,12 @@ for (reml in c(FALSE, TRUE)) {
     "y ~ time + x + (1 | id), correlation corCAR1(~ time | id), no noise", nrow(d), reml,
     maximum(of_visits, car1, lapply(ranges, function(r) c(-0.2, 0, r)), of_car1, logs[1:3], reml),
     lme_corCAR1 = continuous(method))
+  mare <- lme(y ~ wave + rise, ovary, random = ~ 1 | id, method = method,
+              correlation = corExp(form = ~ Time | id, nugget = TRUE))
+  refs[[paste0("ovary", tag)]] <- entry(paste0("ovary", tag),
+    "y ~ wave + rise + (1 | id) + (ou(Time) | id)", nrow(ovary), reml,
+    maximum(of_ovary, full, starts(log(c(0.05, 0.2, 1)), c(0.8, 1), 0.5), of_full, logs, reml),
+    lme_corExp_nugget = of_nlme(mare))
   refs[[paste0("ar1", tag)]] <- entry(paste0("ar1_intercept", tag),
     "y ~ x + (1 | id) + (ar1(visit) | id)", nrow(a), reml,
     maximum(of_ar1, visits, starts(c(-0.5, 0.5, 1.2), c(-0.3, 0), -0.5), of_visit,
