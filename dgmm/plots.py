@@ -208,8 +208,8 @@ def plot_fan(
         x, own = rows.loc[here, time].to_numpy(dtype=float)[order], table[here].iloc[order]
         for level in sorted(levels, reverse=True):
             low, high = (own[f"{end}_{100 * level:g}"] for end in ("lower", "upper"))
-            shade, name = 0.12 + 0.3 * (1 - level), f"{100 * level:g} %"
-            axis.fill_between(x, low, high, color=COLOURS[0], alpha=shade, lw=0, label=name)
+            shade, name = _mixed(COLOURS[0], 0.15 + 0.5 * (1 - level)), f"{100 * level:g} %"
+            axis.fill_between(x, low, high, color=shade, lw=0, label=name)
         axis.plot(x, own["fit"], color=COLOURS[0], lw=1.6)
         seen = known[known["id"] == one]
         axis.plot(seen["time"], seen["y"], "o", color="black", ms=3)
@@ -221,6 +221,12 @@ def plot_fan(
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
+
+
+def _mixed(colour: str, share: float) -> tuple[float, ...]:
+    """A colour (#rrggbb) with white, opaque, so that a legend shows what a picture does."""
+    parts = (int(colour[j : j + 2], 16) / 255 for j in (1, 3, 5))
+    return tuple(1 - share * (1 - part) for part in parts)
 
 
 def _outcomes(fit: Fit, history: Any) -> pd.DataFrame:
