@@ -52,11 +52,13 @@ def random_lines(table: pd.DataFrame) -> list[str]:
             continue
         values = [v for g, _, _, below, v, _ in records if (g, below) == (group, name)]
         correlations = " ".join("  NaN" if np.isnan(v) else f"{v:5.2f}" for v in values)
+        others = []
         for g, word, _, _, value, _ in records[at + 1 :]:  # the other parameters of the part
             if word == "sd" or g != group:
                 break
             if word != "cor":
-                correlations = f"{word} {number(value)}"
+                others.append(f"{word} {number(value)}")
+        correlations = ", ".join(others) or correlations
         shown = group if group != last else ""
         last = group
         rows.append([shown, name, number(variance), number(sd), correlations])
