@@ -58,7 +58,7 @@ def choose(
     found = engines.choose(wide, panel, word, integration, **options)
     if wide is model:
         return found
-    if found.sampled or not model.by_columns:  # nodes of any structure, derivatives by autograd
+    if found.sampled:  # nodes of any structure, derivatives by autograd
         return engines.choose(model, panel, word, integration, **options)
     return Within(model, panel, found.integration, found.word, restricted)
 
@@ -106,6 +106,11 @@ class Within(Likelihood):
     exact = property(lambda self: self.inner.exact)
     normal = property(lambda self: self.inner.normal)
     grows = property(lambda self: self.inner.grows)
+
+    @property
+    def _closed(self) -> bool:
+        """beta has a closed form given the covariances."""
+        return self.restricted or self.model.by_columns
 
     # -- the map ---------------------------------------------------------------------------------
 
@@ -156,16 +161,17 @@ class Within(Likelihood):
         return own.among(self.model.packing, packing)
 
     def _of_normal(self, theta: Theta) -> Observed:
-        """The Hessian where l is quadratic in beta: else central differences of the gradient.
+        """Central differences of the gradient; in beta, where l is quadratic, the GLS form.
 
         In phi, which has short steps where the entries of a singular Lambda have none.
         """
         packing = self.model.packing
         x, b = packing.pack(theta).detach(), packing.positions(["beta"])
         H = torch.zeros(len(x), len(x), dtype=torch.float64)
-        H[b[:, None], b] = -torch.linalg.inv(self.gls_covariance(theta))
+        if self._closed:
+            H[b[:, None], b] = -torch.linalg.inv(self.gls_covariance(theta))
         for j in range(len(x)):
-            if j in b:
+            if self._closed and j in b:
                 continue
             slopes = []
             for step in (STEP, -STEP):
@@ -174,6 +180,7 @@ class Within(Likelihood):
                 slopes.append(packing.pack(self.value_and_gradient(packing.unpack(moved))[1]))
             H[:, j] = (slopes[0] - slopes[1]) / (2 * STEP)
             H[j, b] = H[b, j]
+        H = 0.5 * (H + H.T)
         form = GLS_FORM if self.restricted else "observed information, central differences"
         return Observed(curvature_of(H.numpy()), form)
 
@@ -197,7 +204,7 @@ class Within(Likelihood):
         return self.inner.independence(self._at(theta))
 
     def variance_moments(self, theta: Theta) -> VarianceMoments | None:
-        if not self.normal:
+        if not (self.normal and self._closed):
             return None
         packing = self.model.packing
         names = [name for name in packing.shapes if name != "beta"]
@@ -298,8 +305,11 @@ class _Search:
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         one = self.likelihood
-        with np.errstate(all="ignore"):  # what is not finite is a step too far
-            value, slope = one.value_and_gradient(one._theta(x))
+        try:
+            with np.errstate(all="ignore"):  # what is not finite is a step too far
+                value, slope = one.value_and_gradient(one._theta(x))
+        except (ValueError, ArithmeticError) as error:  # a variance that is zero in floating point
+            raise FloatingPointError("the log-likelihood is not finite") from error
         gradient = one.model.packing.pack(slope).numpy()
         return Evaluation(value, gradient, np.zeros((0, len(x))) if scores else None)
 

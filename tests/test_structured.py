@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from toys import build, linear_gaussian, occasions_frame, random_theta
+from toys import build, linear_gaussian, occasions_frame, random_theta, subject_rows
 
 import dgmm
 from dgmm.likelihood import Likelihood
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_jacobian
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 from dgmm.structured import Within, choose, wider
 
 TERMS = {
@@ -106,6 +106,33 @@ def test_the_restricted_likelihood_integrates_beta_out(case: str) -> None:
     whole = plain.value(there) + inner + 0.5 * p * np.log(2 * np.pi)
     jacobian = float(torch.linalg.slogdet(plain.model.basis)[1])
     assert reml.value(theta) == pytest.approx(whole + jacobian, abs=1e-8)
+
+
+def test_beside_a_path_the_likelihood_is_the_dense_normal_density() -> None:
+    data = few().assign(time=lambda d: d["t"] + 0.3 * d.groupby(["id", "t"]).cumcount())
+    text = "y ~ x + cs(0 + occasion | id) + (ou(time) | id)"
+    model, panel = build(text, data, unit=0.8)
+    likelihood, theta = choose(model, panel, "exact"), random_theta(model, 2)
+    rows, total = likelihood.observed.rows, 0.0
+    weights = [part(theta, f"latent{i}.") for i in (1, 2)]
+    Lambda, (sd, reach) = (
+        model.latents[0].loadings(weights[0]),
+        model.latents[1].reported(weights[1]),
+    )
+    for i in range(likelihood.observed.n):
+        own = subject_rows(likelihood.observed, i)
+        Z, time = rows.T[0][own] @ Lambda, rows.T[1][own]
+        V = Z @ Z.T + sd**2 * torch.exp(-(time - time.T).abs() / reach)
+        V = V + torch.exp(2 * theta["extra"]) * torch.eye(len(V), dtype=torch.float64)
+        mean = rows.X[own] @ model.beta(theta)
+        total += float(torch.distributions.MultivariateNormal(mean, V).log_prob(rows.data.y[own]))
+    assert likelihood.value(theta) == pytest.approx(total, abs=1e-8)
+    packing, x = model.packing, model.packing.pack(theta)
+    slope = packing.pack(likelihood.value_and_gradient(theta)[1])
+    for j in range(len(x)):
+        h = 1e-4 * torch.eye(len(x), dtype=torch.float64)[j]
+        ends = [likelihood.value(packing.unpack(x + step)) for step in (h, -h)]
+        assert float(slope[j]) == pytest.approx((ends[0] - ends[1]) / 2e-4, abs=1e-4)
 
 
 def test_a_model_with_free_covariances_keeps_its_own_likelihood() -> None:
