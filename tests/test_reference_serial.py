@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from conftest import reference
-from toys import ar1_frame, counts_frame, visits_frame
+from toys import ar1_frame, counts_frame, stuck_frame, visits_frame
 
 import dgmm
 
-GAUSSIAN = ("ou", "ou_intercept", "ar1_intercept")
+GAUSSIAN = ("ou", "ou_intercept", "stuck", "ar1_intercept")
+FRAMES = {"ar1_intercept": ar1_frame, "stuck": stuck_frame}
 
 
 @cache
@@ -22,8 +23,7 @@ def fitted(name: str) -> dgmm.Fit:
     if name.startswith("poisson"):
         frame = counts_frame()
         return dgmm.mixed_model(formula, frame, family="poisson", likelihood="laplace", verbose=0)
-    frame = ar1_frame() if name.startswith("ar1") else visits_frame()
-    return dgmm.mixed_model(formula, frame, verbose=0)
+    return dgmm.mixed_model(formula, FRAMES.get(name, visits_frame)(), verbose=0)
 
 
 def peers(entry: dict[str, Any]) -> Iterator[float]:
@@ -77,8 +77,18 @@ def test_counts_with_intercepts_and_a_path_have_the_laplace_maximum_of_glmmtmb()
     assert own == pytest.approx(entry["se_full"], rel=5e-3)
 
 
+def test_a_start_that_leads_lme_astray_does_not_matter() -> None:
+    entry = reference("serial", "stuck")
+    default, *others = entry["others"]["lme_corExp_nugget"]
+    assert default["start"] == "default"
+    assert default["log_likelihood"] < entry["log_likelihood"] - 10
+    assert min(one["log_likelihood"] for one in others) > entry["log_likelihood"] - 1e-6
+    assert float(fitted("stuck").loglik().value) > default["log_likelihood"] + 10
+
+
 def test_stored_peers_never_reach_more_than_the_dense_density() -> None:
-    for name in (*GAUSSIAN, "car1_intercept", "ou_intercept_reml", "ou_reml", "ar1_intercept_reml"):
+    restricted = ("ou_intercept_reml", "ou_reml", "stuck_reml", "ar1_intercept_reml")
+    for name in (*GAUSSIAN, "car1_intercept", *restricted):
         entry = reference("serial", name)
         assert max(peers(entry)) < entry["log_likelihood"] + 1e-8
         assert abs(entry["max_abs_gradient"]) < 1e-5

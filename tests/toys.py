@@ -259,12 +259,12 @@ def ar1_frame() -> pd.DataFrame:
     return data
 
 
-def visits_frame() -> pd.DataFrame:
+def visits_frame(seed: int = 41) -> pd.DataFrame:
     """40 subjects at 4 to 9 irregular times: intercepts, a path and noise. visits.csv.
 
     Intercepts have SD 0.8, the path of y has SD 1 and correlation exp(-lag / 1.2), noise SD 0.5.
     """
-    r = np.random.default_rng(41)
+    r = np.random.default_rng(seed)
     parts = []
     for i in range(40):
         n = int(r.integers(4, 10))
@@ -274,6 +274,11 @@ def visits_frame() -> pd.DataFrame:
         y = y + 0.5 * r.normal(size=n)
         parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "y": y.round(4)}))
     return pd.concat(parts, ignore_index=True)
+
+
+def stuck_frame() -> pd.DataFrame:
+    """As visits_frame; the default start of lme does not lead to the maximum. stuck.csv."""
+    return visits_frame(99)
 
 
 def counts_frame() -> pd.DataFrame:

@@ -22,6 +22,7 @@ from toys import (
     crossed_poisson,
     occasions_frame,
     ou_frame,
+    stuck_frame,
     visits_frame,
 )
 
@@ -48,6 +49,7 @@ def levels(codes: pd.Series) -> Tensor:
         ("ou", ou_frame),
         ("ar1", ar1_frame),
         ("visits", visits_frame),
+        ("stuck", stuck_frame),
         ("counts", counts_frame),
         ("occasions", occasions_frame),
     ],

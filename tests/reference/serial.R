@@ -1,10 +1,11 @@
 # Intercepts, Ornstein-Uhlenbeck and AR(1) paths, noise: lme, gls, glmmTMB, and a dense normal density
-# maximised to full precision, by ML and REML, on visits.csv, ar1.csv and counts.csv (recipes:
-# visits_frame, ar1_frame, counts_frame in tests/toys.py), and on data/ovary.csv. Writes serial.json.
+# maximised to full precision, by ML and REML, on visits.csv, stuck.csv, ar1.csv and counts.csv
+# (recipes: visits_frame and so on in tests/toys.py), and on data/ovary.csv. Writes serial.json.
 # Run by `Rscript serial.R` in this folder.
 suppressMessages({library(nlme); library(glmmTMB); library(numDeriv); library(jsonlite)})
 source("maxima.R")
 d <- transform(read.csv("visits.csv"), id = factor(id))
+stuck <- transform(read.csv("stuck.csv"), id = factor(id))
 a <- transform(read.csv("ar1.csv"), id = factor(id))
 a <- a[!is.na(a$y), ]
 counts <- transform(read.csv("counts.csv"), id = factor(id))
@@ -15,6 +16,7 @@ ovary <- transform(read.csv("../../data/ovary.csv"), id = factor(Mare), y = foll
 split_up <- function(data, formula, time) lapply(split(data, data$id), function(s)
   list(y = s$y, X = model.matrix(formula, s), lag = abs(outer(s[[time]], s[[time]], "-"))))
 of_visits <- split_up(d, ~ time + x, "time")
+of_stuck <- split_up(stuck, ~ time + x, "time")
 of_ar1 <- split_up(a, ~ x, "visit")
 of_ovary <- split_up(ovary, ~ wave + rise, "Time")
 
@@ -52,21 +54,22 @@ of_nlme <- function(fit) {
   }
   out
 }
-exponential <- function(value, method, random = TRUE) tryCatch({
+exponential <- function(value, method, random = TRUE, data = d) tryCatch({
   correlation <- if (is.null(value)) corExp(form = ~ time | id, nugget = TRUE)
     else corExp(value, ~ time | id, nugget = TRUE)
-  of_nlme(if (random) lme(y ~ time + x, d, random = ~ 1 | id, method = method,
+  of_nlme(if (random) lme(y ~ time + x, data, random = ~ 1 | id, method = method,
                           correlation = correlation)
-          else gls(y ~ time + x, d, method = method, correlation = correlation))
+          else gls(y ~ time + x, data, method = method, correlation = correlation))
 }, error = function(e) list(error = conditionMessage(e)))
 tried <- list(default = NULL, c(0.5, 0.2), c(1, 0.2), c(2, 0.2), c(3, 0.5), c(0.5, 0.05))
-several <- function(method, random = TRUE) lapply(seq_along(tried), function(i)
+several <- function(method, random = TRUE, data = d) lapply(seq_along(tried), function(i)
   c(list(start = if (is.null(tried[[i]])) "default" else tried[[i]]),
-    exponential(tried[[i]], method, random)))
+    exponential(tried[[i]], method, random, data)))
 continuous <- function(method) of_nlme(lme(y ~ time + x, d, random = ~ 1 | id, method = method,
                                            correlation = corCAR1(form = ~ time | id)))
 
 d$tf <- numFactor(d$time)
+stuck$tf <- numFactor(stuck$time)
 a$vf <- factor(a$visit, levels = 0:9)
 counts$tf <- numFactor(counts$time)
 
@@ -84,6 +87,11 @@ for (reml in c(FALSE, TRUE)) {
     maximum(of_visits, full, starts(ranges, c(-0.2, 0), -0.7), of_full, logs, reml),
     lme_corExp_nugget = several(method),
     glmmTMB = polished_tmb(y ~ time + x + (1 | id) + ou(tf + 0 | id), d, REML = reml))
+  refs[[paste0("stuck", tag)]] <- entry(paste0("stuck", tag),
+    "y ~ time + x + (1 | id) + (ou(time) | id)", nrow(stuck), reml,
+    maximum(of_stuck, full, starts(ranges, c(-0.2, 0), -0.7), of_full, logs, reml),
+    lme_corExp_nugget = several(method, data = stuck),
+    glmmTMB = polished_tmb(y ~ time + x + (1 | id) + ou(tf + 0 | id), stuck, REML = reml))
   refs[[paste0("path", tag)]] <- entry(paste0("ou", tag), "y ~ time + x + (ou(time) | id)",
     nrow(d), reml, maximum(of_visits, path, starts(ranges, 0.2, -0.7), of_path, logs[-1], reml),
     gls_corExp_nugget = several(method, FALSE),
