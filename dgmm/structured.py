@@ -145,9 +145,13 @@ class Within(Likelihood):
     def value_and_gradient(
         self, theta: Theta, free: Collection[str] | None = None
     ) -> tuple[float, Theta]:
-        value, slope = self.inner.value_and_gradient(self._at(theta))
-        g = self.inner.model.packing.pack(slope)
-        return value, self._gradient((g @ self._jacobian(theta)).numpy(), free)
+        x = self.model.packing.pack(theta).detach().requires_grad_()
+        with torch.enable_grad():
+            psi = self._map(x)
+        wide = self.inner.model.packing
+        value, slope = self.inner.value_and_gradient(wide.unpack(psi.detach()))
+        (pulled,) = torch.autograd.grad(psi, x, wide.pack(slope))
+        return value, self._gradient(pulled.numpy(), free)
 
     def each(self, theta: Theta) -> Each:
         return self.inner.each(self._at(theta))
