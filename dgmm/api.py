@@ -15,7 +15,16 @@ from dgmm.fit import Fit, fit_model
 from dgmm.formula import grouped_formula, parse_formula
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
 from dgmm.panel import Panel
-from dgmm.plan import INSTEAD, Call, as_counted, is_deep, latent_words, read_control, read_values
+from dgmm.plan import (
+    INSTEAD,
+    Call,
+    as_counted,
+    is_deep,
+    latent_words,
+    read_control,
+    read_values,
+    structures,
+)
 from dgmm.runtime.gate import gate
 from dgmm.runtime.whole_file import path_of
 
@@ -65,7 +74,9 @@ def mixed_model(
             together), by default the first; "auto" is the second where the columns are functions
             of one time and it predicts subjects held out better by two standard errors, else the
             first. Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers,
-            alone or beside ``(1 | id)``.
+            alone or beside ``(1 | id)``. A covariance before the bar, ``cs(0 + visit | id)``: "us"
+            (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from
+            column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
         family: "gaussian", "bernoulli", "binomial", "poisson" or another word of
@@ -197,7 +208,8 @@ def lm_list(
     References:
         Pinheiro and Bates (2000), Mixed-Effects Models in S and S-PLUS, section 4.1.
     """
-    parsed = parse_formula(grouped_formula(formula), latent_words=latent_words())
+    text = grouped_formula(formula)
+    parsed = parse_formula(text, latent_words=latent_words(), structures=structures())
     if is_deep(parsed):
         raise ValueError("lm_list() is for linear terms; leave out dnn()")
     chosen = find_family(family, link)

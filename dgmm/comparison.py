@@ -120,6 +120,8 @@ def _check(fit: Fit) -> None:
         raise ValueError("compare() compares maximum likelihood fits; refit with method='ml'")
     if not (fit.estimate.nested or fit.estimate).model.by_columns:
         raise ValueError("MixedLM has no paths; compare() needs random effects of columns")
+    if any(latent.by_reported for latent in (fit.estimate.nested or fit.estimate).model.latents):
+        raise ValueError("MixedLM has free covariances only, no cs(), ar1() or hom=TRUE")
     weights = fit.estimate.observed.rows.data.weights
     if bool((weights != 1).any()):
         raise ValueError("MixedLM knows no prior weights; compare() needs a fit without weights")

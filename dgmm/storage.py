@@ -31,7 +31,7 @@ from dgmm.estimate import (
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
-from dgmm.latent import Latent, Warp
+from dgmm.latent import Latent, Structure, Warp
 from dgmm.likelihood import MEMBERS, Integration, NodeRule
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
@@ -45,6 +45,7 @@ from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
 from dgmm.runtime.whole_file import path_of
+from dgmm.structured import Within
 from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 
@@ -87,6 +88,7 @@ OWN: tuple[type[Any], ...] = (
     Trace,
     Warp,
     Variable,
+    Within,
 )
 
 
@@ -95,6 +97,7 @@ def known_classes() -> dict[str, type[Any]]:
     known: dict[str, type[Any]] = {one.__name__: one for one in OWN}
     for package, base in (
         ("dgmm.latent", Latent),
+        ("dgmm.latent.structures", Structure),
         ("dgmm.encoders", Encoder),
         ("dgmm.likelihood.rules", NodeRule),
     ):

@@ -70,8 +70,8 @@ def test_left_and_right_of_a_bar(right: str, expected: list[tuple[str, str, str]
 
 
 def test_two_bars_in_a_row_make_the_covariance_diagonal():
-    assert parse_formula("y ~ (t || id)").latents[0].covariance == "diagonal"
-    assert parse_formula("y ~ (t | id)").latents[0].covariance == "full"
+    assert parse_formula("y ~ (t || id)").latents[0].covariance == "diag"
+    assert parse_formula("y ~ (t | id)").latents[0].covariance == "us"
 
 
 def test_options_of_a_latent():
@@ -234,7 +234,7 @@ def test_nested_formula_is_the_classical_model():
     assert nested.text == "log(b) ~ 1 + x + age + g + x:g + offset(o) + (1 + ns(t, 3) | id)"
     assert not nested.networks
     assert nested.latents == (LatentTerm("(1 + ns(t, 3) | id)", "normal", "1 + ns(t, 3)", "id"),)
-    assert nested_formula(parse_formula("y ~ (dnn(t) || id)")).latents[0].covariance == "diagonal"
+    assert nested_formula(parse_formula("y ~ (dnn(t) || id)")).latents[0].covariance == "diag"
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from toys import build, frame, generator, random_theta
 
-from dgmm.likelihood import Quadrature
+from dgmm.likelihood import Importance, Quadrature
 from dgmm.likelihood.gaussian import profile_theta
 from dgmm.likelihood.polish import kappa_vector
 from dgmm.likelihood.profiling import maximise
 from dgmm.likelihood.statistics import statistics
 from dgmm.numerics.hessian import central_jacobian
-from dgmm.penalised.marginal import LEAST, Climb, Metric, Top, climb, simulated_scores
+from dgmm.penalised.marginal import LEAST, Climb, Metric, Top, climb, search_rule, simulated_scores
 
 LINE = "y ~ x + t + (t | id)"
 NEURAL = "y ~ x + (dnn(t, hidden=(3,), ridge=4, latent=2) | id)"
@@ -187,3 +187,18 @@ def test_no_round_leaves_theta_where_it_is() -> None:
     assert all(torch.equal(top.theta[name], theta[name]) for name in theta)
     assert not top.converged
     assert top.evaluations == 0
+
+
+@pytest.mark.parametrize(
+    ("k", "draws", "nodes"),
+    [(1, 128, 25), (2, 128, 16**2), (3, 32, 4**3), (3, 128, 6**3), (4, 32, 3**4), (5, 128, 3**5)],
+)
+def test_searches_take_product_nodes_where_they_are_few(k: int, draws: int, nodes: int) -> None:
+    rule = search_rule(k, draws)
+    assert isinstance(rule, Quadrature)
+    assert rule.count(k) == nodes
+
+
+@pytest.mark.parametrize(("k", "draws"), [(5, 32), (6, 128), (9, 512)])
+def test_searches_take_draws_beyond(k: int, draws: int) -> None:
+    assert search_rule(k, draws) == Importance(draws)

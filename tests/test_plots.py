@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+from toys import visits_frame
 
 import dgmm
 from dgmm import Fit
-from dgmm.plots import plot_effects, plot_profiles, plot_trace
+from dgmm.plots import fan, plot_effects, plot_fan, plot_profiles, plot_trace
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +75,83 @@ def test_effects_of_a_category_and_of_two_covariates() -> None:
     bars = plot_effects(fit, "Sex").axes[0]
     assert "held: age = 11" in bars.get_title(loc="left")
     assert [one.get_text() for one in bars.get_xticklabels()] == list(table["Sex"].unique())
+
+
+# -- forecasts -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def path() -> Fit:
+    return dgmm.mixed_model("y ~ time + x + (1 | id) + (ou(time) | id)", visits_frame(), verbose=0)
+
+
+def ahead(subjects: Sequence[object], n: int = 5) -> pd.DataFrame:
+    """Times after the last visit of some subjects."""
+    frames = [pd.DataFrame({"id": one, "time": 8.0 + np.arange(n), "x": 0.0}) for one in subjects]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_a_fan_holds_the_prediction_intervals_of_every_level(path: Fit) -> None:
+    rows = ahead([3, 7])
+    table = fan(path, rows, levels=(0.9, 0.5))
+    assert list(table) == ["fit", "lower_50", "upper_50", "lower_90", "upper_90"]
+    for level in (0.5, 0.9):
+        own = path.predict(rows, interval="prediction", level=level)
+        np.testing.assert_allclose(table["fit"], own["fit"])
+        np.testing.assert_allclose(table[f"lower_{100 * level:g}"], own["lower"])
+        np.testing.assert_allclose(table[f"upper_{100 * level:g}"], own["upper"])
+
+
+def test_a_fan_is_the_conditional_normal_widened_by_the_error_of_theta(path: Fit) -> None:
+    """Forecast and variance of a subject by dense normal algebra at the estimates."""
+    sd, own, reach, sigma = path.var_corr()["sdcor"]
+    data = visits_frame().query("id == 3")
+    rows = ahead([3])
+    time = np.concatenate([data["time"], rows["time"]])
+    lag = np.abs(time[:, None] - time)
+    V = sd**2 + own**2 * np.exp(-lag / reach) + sigma**2 * np.eye(len(time))
+    X = np.column_stack([np.ones(len(time)), time, np.concatenate([data["x"], rows["x"]])])
+    n, mean = len(data), X @ path.fixef().to_numpy()
+    gain = np.linalg.solve(V[:n, :n], V[:n, n:]).T
+    expected = mean[n:] + gain @ (data["y"].to_numpy() - mean[:n])
+    spread = np.sqrt(np.diag(V[n:, n:] - gain @ V[:n, n:]))
+    table = fan(path, rows, levels=(0.8,))
+    np.testing.assert_allclose(table["fit"], expected, atol=1e-6)
+    ratio = (table["upper_80"] - table["lower_80"]) / (2 * stats.norm.ppf(0.9) * spread)
+    assert ratio.between(1.0, 1.12).all()
+    # it opens with the gap and returns to what is known of the subject
+    assert (np.diff(table["upper_80"] - table["lower_80"]) > 0).all()
+
+
+def test_a_fan_is_drawn_for_every_subject_with_what_it_knows(path: Fit) -> None:
+    rows, levels = ahead([3, 7]), (0.5, 0.95)
+    figure = plot_fan(path, rows, levels=levels)
+    table = fan(path, rows, levels=levels)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == ["id 3", "id 7"]
+    for j, axis in enumerate(shown):
+        part = table.iloc[5 * j : 5 * j + 5]
+        wide, narrow = (one.get_paths()[0].vertices[:, 1] for one in axis.collections)
+        assert (wide.min(), wide.max()) == (part["lower_95"].min(), part["upper_95"].max())
+        assert (narrow.min(), narrow.max()) == (part["lower_50"].min(), part["upper_50"].max())
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), part["fit"])
+        data = visits_frame().query(f"id == {[3, 7][j]}")
+        np.testing.assert_allclose(axis.lines[1].get_ydata(), data["y"])
+    assert [one.get_text() for one in figure.legends[0].get_texts()] == ["95 %", "50 %"]
+
+
+def test_a_fan_of_a_new_subject_has_the_past_that_it_is_given(path: Fit) -> None:
+    past = visits_frame().query("id == 3").assign(id="new")
+    rows = ahead(["new"])
+    known = fan(path, ahead([3]), levels=(0.8,))
+    np.testing.assert_allclose(fan(path, rows, history=past, levels=(0.8,)), known, atol=1e-6)
+    axis = plot_fan(path, rows, history=past).axes[0]
+    np.testing.assert_allclose(axis.lines[1].get_xdata(), past["time"])
+
+
+def test_a_fan_needs_probabilities_and_a_time(path: Fit, sleep: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"not 95"):
+        fan(path, ahead([3]), levels=(0.5, 95))
+    plain = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", sleep, verbose=0)
+    with pytest.raises(ValueError, match="time variable"):
+        plot_fan(plain, sleep)

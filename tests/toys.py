@@ -16,7 +16,7 @@ from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import tied_encoder
 from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
-from dgmm.latent import words
+from dgmm.latent import structures, words
 from dgmm.latent.dnn import Neural
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
@@ -58,9 +58,9 @@ def build(
     """Model and panel (planned rows included) of a formula."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        formula = parse_formula(text, latent_words=words())
+        formula = parse_formula(text, latent_words=words(), structures=structures())
         for name, part in (parts or {}).items():
-            formula = with_part(formula, name, part)
+            formula = with_part(formula, name, part, structures())
         design = build_design(formula, data, weights=weights or None)
     design, chosen = as_counted(design, find_family(family))
     return build_model(design, chosen, unit), Panel.from_design(design)
@@ -257,6 +257,70 @@ def ar1_frame() -> pd.DataFrame:
     data = pd.concat(parts, ignore_index=True)
     data.loc[r.uniform(size=len(data)) < 0.05, ["y", "z"]] = np.nan
     return data
+
+
+def visits_frame(seed: int = 41) -> pd.DataFrame:
+    """40 subjects at 4 to 9 irregular times: intercepts, a path and noise. visits.csv.
+
+    Intercepts have SD 0.8, the path of y has SD 1 and correlation exp(-lag / 1.2), noise SD 0.5.
+    """
+    r = np.random.default_rng(seed)
+    parts = []
+    for i in range(40):
+        n = int(r.integers(4, 10))
+        time = np.sort(r.choice(800, n, replace=False)) / 100  # in [0, 8), no ties
+        x = np.round(r.normal(size=n), 3)
+        y = 1 + 0.2 * time + 0.5 * x + 0.8 * r.normal() + _path(r, np.diff(time) / 1.2)
+        y = y + 0.5 * r.normal(size=n)
+        parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "y": y.round(4)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def stuck_frame() -> pd.DataFrame:
+    """As visits_frame; the default start of lme does not lead to the maximum. stuck.csv."""
+    return visits_frame(99)
+
+
+def counts_frame() -> pd.DataFrame:
+    """80 subjects at 6 to 12 irregular times; counts with intercepts and a path. counts.csv.
+
+    Intercepts have SD 0.6, the path SD 0.7 and correlation exp(-lag / 1.5).
+    """
+    r = np.random.default_rng(42)
+    parts = []
+    for i in range(80):
+        n = int(r.integers(6, 13))
+        time = np.sort(r.choice(1000, n, replace=False)) / 100
+        x = np.round(r.normal(size=n), 3)
+        eta = 0.8 + 0.3 * x + 0.6 * r.normal() + 0.7 * _path(r, np.diff(time) / 1.5)
+        parts.append(pd.DataFrame({"id": i, "time": time, "x": x, "count": r.poisson(np.exp(eta))}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def occasions_frame() -> pd.DataFrame:
+    """60 subjects, two outcomes at each of four occasions, items crossed with them. occasions.csv.
+
+    The effects of a subject at the occasions have SDs 0.6, 0.9, 1.3, 1.7 and correlation 0.5 (y),
+    or SD 1 and correlation 0.7^lag (z); noise has SD 0.6. A count has log mean 0.3 + 0.4 x + the
+    effects of y times 0.5 + those of items. `t` is 0 to 3; one of ten rows is not there.
+    """
+    r = np.random.default_rng(43)
+    sd, lag = np.array([0.6, 0.9, 1.3, 1.7]), np.abs(np.arange(4)[:, None] - np.arange(4))
+    item = 0.5 * r.normal(size=10)
+    parts = []
+    for i in range(60):
+        t = np.repeat(np.arange(4), 2)
+        which, x = r.integers(0, 10, 8), np.round(r.normal(size=8), 3)
+        u = sd * _stationary(r, np.where(lag > 0, 0.5, 1.0))
+        v = _stationary(r, 0.7**lag)
+        y = 2 + 0.4 * x + u[t] + 0.6 * r.normal(size=8)
+        z = 1 - 0.3 * x + v[t] + item[which] + 0.6 * r.normal(size=8)
+        count = r.poisson(np.exp(0.3 + 0.4 * x + 0.5 * u[t] + item[which]))
+        columns = {"y": y.round(4), "z": z.round(4), "count": count}
+        labels = {"id": i, "occasion": np.array(list("abcd"))[t], "t": t, "item": which, "x": x}
+        parts.append(pd.DataFrame({**labels, **columns}))
+    data = pd.concat(parts, ignore_index=True)
+    return data[r.uniform(size=len(data)) > 0.1].reset_index(drop=True)
 
 
 def _path(r: np.random.Generator, lag: np.ndarray) -> np.ndarray:

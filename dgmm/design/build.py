@@ -234,6 +234,10 @@ def _remember(
     return Specification(
         formula=formula.text,
         latent_words={term.kind: term.syntax for term in formula.latents},
+        structures={
+            term.covariance: term.own
+            for term in sorted(formula.latents, key=lambda one: len(one.own.options))
+        },
         variables=tuple(column.variable for column in frame.columns.values()),
         groupings=frame.memories,
         states=evaluator.states,
@@ -376,5 +380,5 @@ def _notes(design: Design, table: Table, intercept: bool) -> list[str]:
         f"in lme4 2.0; lme4 1.1 keeps these correlated: (0 + {name} | {block.term.group})"
         for block in design.latents
         for name in block.columns.categories[:1]
-        if block.term.covariance == "diagonal" and len(block.columns.names) > 1
+        if "||" in block.term.text and len(block.columns.names) > 1
     ]

@@ -35,6 +35,7 @@ class Specification:
 
     formula: str
     latent_words: dict[str, Syntax] = field(default_factory=dict)
+    structures: dict[str, Syntax] = field(default_factory=dict)
     variables: tuple[Variable, ...] = ()
     groupings: tuple[GroupingSpecification, ...] = ()
     states: dict[str, State] = field(default_factory=dict)
@@ -50,9 +51,11 @@ class Specification:
 
     def parsed(self) -> Formula:
         """Return the formula, taken apart again."""
-        formula = parse_formula(self.formula, latent_words=self.latent_words)
+        formula = parse_formula(
+            self.formula, latent_words=self.latent_words, structures=self.structures
+        )
         for name, text in self.parts.items():
-            formula = with_part(formula, name, text)
+            formula = with_part(formula, name, text, self.structures)
         return formula
 
     def levels_of(self, name: str) -> tuple[Any, ...]:
@@ -109,6 +112,7 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
     spec = cls(
         formula=_text(record["formula"]),
         latent_words=_words(record["latent_words"]),
+        structures=_words(record.get("structures", {})),
         variables=tuple(_variable(one) for one in record["variables"]),
         groupings=tuple(_grouping(one) for one in record["groupings"]),
         states={_text(key): _state(state) for key, state in record["states"].items()},

@@ -37,7 +37,7 @@ __all__ = ["Learned", "follow", "kindle", "tied_start", "with_completed"]
 KINDLED = Climb(most_draws=32, rounds=4, evaluations=15)
 """From the nested model, under a small penalty, to where a maximum differs from it."""
 
-FOLLOWED = Climb(most_draws=64, rounds=3, evaluations=30, tolerance=0.2, expected=True)
+FOLLOWED = Climb(draws=64, most_draws=64, rounds=3, evaluations=30, tolerance=0.2, expected=True)
 """To near the maximum under a penalty."""
 
 FIRST_SHARE, FURTHER_SHARE = 5 / 8, 1 / 8

@@ -41,7 +41,7 @@ def network_options(options: Mapping[str, Piece], piece: Piece) -> dict[str, Any
 
 
 def latent_options(options: Mapping[str, Piece], piece: Piece, syntax: Syntax) -> dict[str, Any]:
-    """Read the options of a latent; those of kind "terms" stay pieces of formula text."""
+    """Read the options of a word; those of kind "terms" stay pieces of formula text."""
     readers = {name: _reader(kind) for name, kind in syntax.options.items()}
     chosen = _read(options, piece, readers)
     if chosen.get("form") == "dense" and "basis" in chosen:
@@ -58,6 +58,7 @@ def _reader(kind: str | tuple[str, ...]) -> Reader:
         "word": _word,
         "penalty": _penalty,
         "terms": _terms,
+        "flag": _flag,
     }
     return readers[kind] if isinstance(kind, str) else _one_of(kind)
 
@@ -130,6 +131,13 @@ def _penalty(name: str, value: Piece) -> float | None:
     if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 <= ridge < 1e300:
         raise value.error(f"{name}= is a number, zero or larger")
     return float(ridge)
+
+
+def _flag(name: str, value: Piece) -> bool:
+    """Read TRUE or FALSE, as R or as Python writes them."""
+    if value.text.lower() not in ("true", "false"):
+        raise value.error(f"{name}= is TRUE or FALSE")
+    return value.text.lower() == "true"
 
 
 def _terms(name: str, value: Piece) -> Piece:

@@ -43,12 +43,28 @@ __all__ = ["parse_formula", "with_part"]
 
 
 WORDS = {"dnn": NETWORK}
+STRUCTURES: Mapping[str, Syntax] = {"us": Syntax(), "diag": Syntax()}
+ELSEWHERE = {
+    "homdiag": "diag(terms | group, hom=TRUE)",
+    "homcs": "cs(terms | group, hom=TRUE)",
+    "hetar1": "ar1(terms | group, hom=FALSE)",
+}
+"""Words of glmmTMB in front of a bar, and what to write here."""
 
 _ONE_SPLINE = re.compile(r"(?P<lead>[01] \+ )ns\((?P<variable>[^(),]+), *(?:df ?= ?)?(?P<df>\d+)\)")
 
 
-def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> Formula:
-    """Read a formula; `latent_words` are the names that may stand left of a bar as `name(T)`."""
+def parse_formula(
+    text: str,
+    *,
+    latent_words: Mapping[str, Syntax] = WORDS,
+    structures: Mapping[str, Syntax] = STRUCTURES,
+) -> Formula:
+    """Read a formula.
+
+    latent_words: the names that may stand left of a bar, `(name(T) | group)`.
+    structures: those that may stand in front of one, `name(T | group)`.
+    """
     whole = whole_piece(text)
     left, right = sides(whole)
     linear: list[Summand] = []
@@ -59,7 +75,9 @@ def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> F
     check_count(terms, right)
     for term in terms:
         call = called(term.piece)
-        if bars(term.piece):
+        if call is not None and (call[0] in structures or call[0] in ELSEWHERE):
+            latents += _structured(term, call, structures)
+        elif bars(term.piece):
             latents += _latents(term, latent_words)
         elif call is not None and call[0] in ("dnn", "offset"):
             _refuse_minus(term)
@@ -77,13 +95,15 @@ def parse_formula(text: str, *, latent_words: Mapping[str, Syntax] = WORDS) -> F
     )
 
 
-def with_part(formula: Formula, name: str, text: str) -> Formula:
+def with_part(
+    formula: Formula, name: str, text: str, structures: Mapping[str, Syntax] = STRUCTURES
+) -> Formula:
     """Add a second predictor, `zi="~ z + (1 | id)"` or `dispersion="~ x"`, to a formula."""
     right = text.strip().removeprefix("~").strip()
     if "~" in right or not right:
         raise FormulaError(f"{name}= is a formula without outcome, as in {name}='~ x'", text, 0)
     try:
-        part = parse_formula(f"{name} ~ {right}")
+        part = parse_formula(f"{name} ~ {right}", structures=structures)
     except FormulaError as error:
         raise ValueError(f"{name}={text!r}: {error}") from error
     if (
@@ -152,11 +172,47 @@ def _latents(term: Summand, words: Mapping[str, Syntax]) -> list[LatentTerm]:
     found = []
     for group in _groups(right):
         for block in blocks:
-            bar = "||" if covariance == "diagonal" else "|"
+            bar = "||" if covariance == "diag" else "|"
             split_up = len(blocks) > 1 or group != right.text
             text = f"({block.text} {bar} {group})" if split_up else term.piece.text
             found.append(replace(block, text=text, group=group, covariance=covariance))
     return found
+
+
+def _structured(
+    term: Summand, call: tuple[str, Piece], structures: Mapping[str, Syntax]
+) -> list[LatentTerm]:
+    """Read `word(T | group, option=value)`, the covariance of the columns of T."""
+    _refuse_minus(term)
+    (word, arguments), piece = call, term.piece
+    if word in ELSEWHERE:
+        raise piece.error(f"{word}() is written {ELSEWHERE[word]}")
+    inside, given = split_arguments(arguments)
+    example = f"write {word}(terms | group), as in {word}(1 + x | id)"
+    found = bars(inside[0]) if len(inside) == 1 else []
+    if len(found) != 1 or found[0].inside:
+        raise piece.error(f"{word}() in front of a random part holds one bar: {example}")
+    left, right = inside[0].part(0, found[0].position), inside[0].part(found[0].position + 1)
+    if not left.text or not right.text:
+        raise piece.error(f"a side of the bar is empty: {example}")
+    terms = summands(left)
+    for one in terms:
+        inner = called(one.piece)
+        if inner is not None and inner[0] in WORDS:
+            raise one.piece.error(f"{word}() is for columns; a network has no such covariance")
+        check_linear(one, ("dnn", "offset"))
+    text = linear_text(terms, True)
+    check_algebra(text, left)
+    if text == "0":
+        raise left.error(f"`0` alone leaves nothing random: write {word}(0 + x | id)")
+    syntax = structures[word]
+    options = latent_options(given, piece, syntax)
+    tail = "".join(f", {name}={value.text}" for name, value in given.items())
+    latents = []
+    for group in _groups(right):
+        shown = piece.text if group == right.text else f"{word}({left.text} | {group}{tail})"
+        latents.append(LatentTerm(shown, "normal", text, group, word, options, syntax))
+    return latents
 
 
 def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
@@ -178,7 +234,7 @@ def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
         raise piece.error("nothing stands left of the bar: write (1 | id) for a random intercept")
     if not right.text:
         raise piece.error("the group is missing right of the bar: write (1 | id)")
-    return left, right, "diagonal" if double else "full"
+    return left, right, "diag" if double else "us"
 
 
 def _groups(right: Piece) -> list[str]:

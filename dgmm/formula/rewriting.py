@@ -33,7 +33,7 @@ def nested_formula(formula: Formula) -> Formula:
 
 
 def _as_normal(term: LatentTerm) -> LatentTerm:
-    bar = "||" if term.covariance == "diagonal" else "|"
+    bar = "||" if term.covariance == "diag" else "|"
     text = f"({term.terms} {bar} {term.group})"
     return LatentTerm(text, "normal", term.terms, term.group, term.covariance, target=term.target)
 

@@ -1,4 +1,4 @@
-"""What a word left of a bar may contain; plain data, as a saved fit is read again by it."""
+"""What the words of a random part may hold; plain data, as a saved fit is read again by it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Syntax:
-    """How a call left of a bar is read, `(word(terms, option=value) | id)`.
+    """How a word is read, `(word(terms, option=value) | id)` or `word(terms | id, option=value)`.
 
-    options: per option the kind of its value ("count", "layers", "word", "penalty", "terms"), or
-        the words that it may be.
+    options: per option the kind of its value ("count", "layers", "word", "penalty", "terms",
+        "flag"), or the words that it may be.
     neural: the word stands for a network.
     serial: the term is one numeric variable without intercept, in whose order the rows of a
         subject stand.

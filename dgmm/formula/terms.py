@@ -52,7 +52,9 @@ class LatentTerm:
     kind: str
     terms: str
     group: str
-    covariance: str = "full"
+    covariance: str = "us"  # of the columns: "diag" for `||`, else the word in front of the bar
+    structure: Mapping[str, Any] = field(default_factory=dict)  # options of that word, as given
+    own: Syntax = field(default_factory=Syntax)  # of that word
     basis: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)  # those of its word, as given
     syntax: Syntax = field(default_factory=Syntax)  # of its word

@@ -7,6 +7,8 @@ For one random part, D = S R S with S = diag(sd) and R = U U', the rows of U on 
 z_jk in [-1, 1] partial correlations. The first column of z is a correlation itself, so any
 correlation becomes a coordinate once its two effects are put first. After Lewandowski, Kurowicka
 and Joe (2009), J. Multivariate Analysis 100, 1989-2001.
+
+A restricted covariance has the parameters that are reported of it for coordinates.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dgmm.inference.reported import covariance
-from dgmm.latent import Latent, theta_of_covariances
+from dgmm.latent import Latent
 from dgmm.parameters import Theta, part
 
 __all__ = ["EDGE", "Coordinates"]
@@ -64,45 +66,79 @@ class Coordinates:
 
     def _size(self, i: int) -> int:
         q = len(self.orders[i])
+        if self.latents[i].by_reported:
+            return len(self.latents[i].components())
         return q + (q * (q - 1) // 2 if self.correlated(i) else 0)
 
     def is_deviation(self) -> np.ndarray:
         """True at standard deviations, False at partial correlations."""
         out = np.zeros(self.size, dtype=bool)
-        for i, order in enumerate(self.orders):
-            out[self.start(i) : self.start(i) + len(order)] = True
+        for i, (latent, order) in enumerate(zip(self.latents, self.orders, strict=True)):
+            deviations = len(order)
+            if latent.by_reported:
+                deviations = sum(one.kind == "sd" for one in latent.components())
+            out[self.start(i) : self.start(i) + deviations] = True
         return out
+
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ends of the range of every entry, a little inside at correlations."""
+        deviation = self.is_deviation()
+        lower, upper = np.where(deviation, 0.0, -EDGE), np.where(deviation, np.inf, EDGE)
+        for i, latent in enumerate(self.latents):
+            if not latent.by_reported:
+                continue
+            for j, one in enumerate(latent.components(), self.start(i)):
+                ends = one.link.inverse(torch.tensor([-torch.inf, torch.inf], dtype=torch.float64))
+                low, high = ends.tolist()
+                if one.kind != "sd":
+                    inside = 0.5 * (1 - EDGE) * (high - low)
+                    lower[j], upper[j] = low + inside, high - inside
+        return lower, upper
 
     def units(self) -> np.ndarray:
         """A sensible size of every standard deviation, 1 for partial correlations."""
         out = np.ones(self.size)
         for i, (latent, order) in enumerate(zip(self.latents, self.orders, strict=True)):
             first = self.start(i)
-            out[first : first + len(order)] = latent.scale.numpy()[list(order)]
+            own = latent.scale.numpy()[list(order)]
+            if latent.by_reported:
+                own = own[: sum(one.kind == "sd" for one in latent.components())]
+            out[first : first + len(own)] = own
         return out
 
-    def roots(self, vector: Tensor) -> list[Tensor]:
-        """Per part a square root of D, (q, q), rows in the order of the formula."""
-        found = []
-        for i, order in enumerate(self.orders):
-            q, first = len(order), self.start(i)
-            sd = vector[first : first + q]
-            U = torch.eye(q, dtype=torch.float64)
-            if self.correlated(i):
-                U = sphere_rows(vector[first + q : first + self._size(i)], q)
-            inverse = torch.argsort(torch.tensor(order))
-            found.append((sd[:, None] * U)[inverse])
-        return found
+    def root(self, i: int, vector: Tensor) -> Tensor:
+        """A square root of D (q, q) of part i, rows in the order of the formula."""
+        q, first = len(self.orders[i]), self.start(i)
+        sd = vector[first : first + q]
+        U = torch.eye(q, dtype=torch.float64)
+        if self.correlated(i):
+            U = sphere_rows(vector[first + q : first + self._size(i)], q)
+        inverse = torch.argsort(torch.tensor(self.orders[i]))
+        return (sd[:, None] * U)[inverse]
 
     def to_theta(self, vector: Tensor) -> Theta:
         """The random part of theta at these coordinates."""
-        return theta_of_covariances(self.latents, [root @ root.T for root in self.roots(vector)])
+        theta: Theta = {}
+        for i, latent in enumerate(self.latents):
+            if latent.by_reported:
+                own = vector[self.start(i) : self.start(i) + self._size(i)]
+                weights = latent.from_reported(own)
+            else:
+                root = self.root(i, vector)
+                weights = latent.nearest(root @ root.T)
+            theta |= {f"latent{i + 1}.{name}": value for name, value in weights.items()}
+        return theta
 
     def of_theta(self, theta: Theta) -> np.ndarray:
         """The coordinates of a theta."""
         out = np.zeros(self.size)
         for i, order in enumerate(self.orders):
             q, first = len(order), self.start(i)
+            if self.latents[i].by_reported:
+                weights = part(theta, f"latent{i + 1}.")
+                values = self.latents[i].reported(weights).detach().numpy()
+                out[first : first + len(values)] = values
+                continue
             D = covariance(self.latents[i], part(theta, f"latent{i + 1}.")).detach().numpy()
             D = D[np.ix_(order, order)]
             sd = np.sqrt(np.diag(D))

@@ -4,7 +4,8 @@ An effect goes with its variance and its covariances with q others of the same r
 
     2 (l - l_without)  ~  1/2 chi2(q) + 1/2 chi2(q + 1),
 
-and the last one leaves independent observations. An intercept stays while its part has slopes.
+and the last one leaves independent observations. An intercept stays while its part has slopes. A
+path, or a part with a restricted covariance, goes as a whole.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
     }
     notes = []
     for term, latent in enumerate(done.model.latents):
-        for effect, name in enumerate(latent.names):
-            if name == "(Intercept)" and len(latent.names) > 1:
+        for effect, name in enumerate(latent.names[:1] if latent.whole else latent.names):
+            if name == "(Intercept)" and len(latent.names) > 1 and not latent.whole:
                 continue
-            last = len(done.model.latents) == 1 and len(latent.names) == 1
+            alone = latent.whole or len(latent.names) == 1
+            last = len(done.model.latents) == 1 and alone
             smaller, other = done.likelihood.independence(done.theta), 0.0
             if not last:
                 found = refit_without_effect(done, request, term, effect)
@@ -46,7 +48,7 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
             gain = value - smaller
             error = float(np.hypot(done.mc_error, other))
             known = not (error > 1e-3 and abs(gain) < 4 * error)
-            label = f"{latent.label if latent.serial else name} | {groups[term]}"
+            label = f"{latent.label if latent.whole else name} | {groups[term]}"
             p = np.nan
             if known and null is not None:
                 p = null.p_value(2 * gain if gain > 5e-7 else 0.0)
@@ -60,7 +62,7 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
             }
             if null is None:
                 notes.append(
-                    f"`{label}`: without a variance its correlation over time has no value, so the "
+                    f"`{label}`: without a variance its correlation has no value, so the "
                     "likelihood ratio has no known distribution; compare AIC"
                 )
             if not known:
@@ -76,7 +78,8 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
 
 def _lost(latent: Latent, effect: int) -> tuple[int, Mixture | None]:
     """How many parameters an effect takes with it, and the distribution of the likelihood ratio."""
-    if latent.serial:
-        return len(latent.components()), None
+    if latent.whole:
+        size = len(latent.components())
+        return size, Mixture((0, 1)) if size == 1 else None
     block = next(one for one in latent.blocks() if effect in one)
     return len(block), Mixture((len(block) - 1, len(block)))

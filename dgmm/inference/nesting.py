@@ -2,14 +2,15 @@
 
 A random part is a set of independent blocks, each with a free covariance over the span of its
 columns: (t | id) is one block of two columns, (t || id) two blocks of one. Blocks with the same
-span are the same; what is left decides the null distribution.
+span are the same; what is left decides the null distribution. A restricted covariance, cs(t | id),
+is about its columns as they are: one block, within a free one and within those that hold it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from dgmm.design import Column, LeftOut
 from dgmm.estimate import Estimate, Request
 from dgmm.families import Family
 from dgmm.inference.mixtures import Mixture
+from dgmm.latent import Latent
 
 __all__ = ["Candidate", "null_distribution"]
 
@@ -74,22 +76,26 @@ class Candidate:
         for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
             target = names[self.estimate.model.entries[term][0].predictor]
             columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
-            for block in latent.blocks():
-                found.append(RandomBlock(columns[:, list(block)], group, target))
+            whole = (tuple(range(len(latent.names))),)
+            for block in whole if latent.by_reported else latent.blocks():
+                found.append(RandomBlock(columns[:, list(block)], group, latent, target))
         return found
 
 
 @dataclass(frozen=True)
 class RandomBlock:
-    """Random effects with one free covariance matrix."""
+    """Random effects with one covariance matrix, free or restricted."""
 
     columns: np.ndarray  # (N, q)
     group: np.ndarray  # (N,) level of the grouping factor
+    latent: Latent  # the random part that they are from
     target: str | None = None  # the extra parameter of the family that they enter; None: eta
 
     @property
     def parameters(self) -> int:
         """Variances and covariances."""
+        if self.latent.by_reported:
+            return len(self.latent.components())
         q = self.columns.shape[1]
         return q * (q + 1) // 2
 
@@ -101,7 +107,27 @@ class RandomBlock:
     def within(self, other: RandomBlock) -> bool:
         """Whether its effects are among those of another block."""
         alike = self.target == other.target and self.grouped_as(other)
-        return alike and bool(inside(self.columns, other.columns).all())
+        if not alike or not bool(inside(self.columns, other.columns).all()):
+            return False
+        if not other.latent.by_reported:
+            return True
+        ours, theirs = self.columns.T, other.columns.T
+        if self.latent.by_reported and not np.array_equal(ours, theirs):
+            return False
+        there = all(any(np.array_equal(one, two) for two in theirs) for one in ours)
+        return there and other.latent.holds(self.latent)
+
+    def apart(self, others: list[RandomBlock]) -> list[RandomBlock]:
+        """Its independent effects where it is within none of the others as a whole."""
+        parts = self.latent.blocks()
+        if len(parts) < 2 or any(self.within(other) for other in others):
+            return [self]
+        free = self.latent.wider()
+        return [replace(self, columns=self.columns[:, list(one)], latent=free) for one in parts]
+
+    def same_as(self, other: RandomBlock) -> bool:
+        """Whether it is the same block: each within the other."""
+        return self.within(other) and other.within(self)
 
 
 def inside(columns: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -169,7 +195,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
                 f"grouping factor with {len(np.unique(block.group))} levels in the former is "
                 "absent from the latter, and neither model is nested in the other. Compare aic()."
             )
-        if not any(block.within(other) for other in theirs):
+        if not all(any(one.within(other) for other in theirs) for one in block.apart(theirs)):
             raise ValueError(
                 f"the random part of `{small.label}` is not nested in that of `{big.label}`: an "
                 "effect, or a correlation, of the former is absent from the latter. Compare aic()."
@@ -179,11 +205,14 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
         return _beyond(edges, big, fixed, extra, bool(theirs))
     if not theirs:
         return Mixture((fixed,))
+    q, more = (sum(block.columns.shape[1] for block in blocks) for blocks in (ours, theirs))
+    if more == q:  # covariances between effects that both models have: no boundary
+        return Mixture((fixed + extra,))
     if len(theirs) == 1:
-        q, more = sum(block.columns.shape[1] for block in ours), theirs[0].columns.shape[1]
-        if more == q:  # covariances between effects that both models have: no boundary
-            return Mixture((fixed + extra,))
-        if more == q + 1 and len(ours) <= 1:
+        if not ours and theirs[0].parameters == 1:
+            return Mixture((fixed, fixed + 1))
+        restricted = any(block.latent.by_reported for block in (*ours, *theirs))
+        if more == q + 1 and len(ours) <= 1 and not restricted:
             return Mixture((fixed + q, fixed + q + 1))
     return _several("variances", fixed + extra)
 
@@ -268,7 +297,7 @@ def _unmatched(
     rest, open_ = [], list(theirs)
     for block in ours:
         for j, other in enumerate(open_):
-            if block.columns.shape[1] == other.columns.shape[1] and block.within(other):
+            if block.same_as(other):
                 del open_[j]
                 break
         else:

@@ -107,7 +107,7 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
         error = uncertainty(done, info).of(lambda theta: _working(done, theta)).se
         # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
         edge = torch.from_numpy(kinds == "cor") & (value.detach().abs() > FLAT)
-        error = torch.where(edge | (error > FLAT), torch.nan, error)
+        error = torch.where(edge | (error > FLAT) | (error == 0), torch.nan, error)
     scale = value.detach()
     estimate = np.array(
         [

@@ -31,16 +31,19 @@ SETTLED = 1e-4
 class Target(NamedTuple):
     """A parameter to be profiled."""
 
-    kind: str  # "fixed", "sd", "cor", "sigma"
+    kind: str  # "fixed", "sd", "cor", "sigma", or a word of the random part, such as "rho"
     term: int = 0  # random part
-    places: tuple[int, ...] = ()  # column of X, or effects of the random part
+    places: tuple[int, ...] = ()  # column of X, effects of a random part, or the value reported
 
 
 def targets(done: Point) -> list[Target]:
     """The targets in the order of the Wald table: coefficients, random parts, sigma."""
     found = [Target("fixed", 0, (j,)) for j in range(len(done.model.names))]
     for i, latent in enumerate(done.model.latents):
-        for kind, effects, _ in latent.components():
+        for j, (kind, effects, _) in enumerate(latent.components()):
+            if latent.by_reported:
+                found.append(Target(kind, i, (j,)))
+                continue
             found.append(Target(kind, i, tuple(latent.names.index(name) for name in effects)))
     if done.model.outcome.one_number("log_sigma") is not None:
         found.append(Target("sigma"))
@@ -58,10 +61,15 @@ class _Layout:
 
 
 def _layout(done: Point, target: Target) -> _Layout:
-    first = target.places if target.kind in ("sd", "cor") else ()
+    own = target.kind not in ("fixed", "sigma") and done.model.latents[target.term].by_reported
+    first = target.places if target.kind in ("sd", "cor") and not own else ()
     coordinates = Coordinates.of(done.model.latents, target.term, first)
     values = coordinates.of_theta(done.theta)
     start = coordinates.start(target.term)
+    if own:
+        at = start + target.places[0]
+        lower, upper = coordinates.limits()
+        return _Layout(coordinates, at, float(values[at]), (float(lower[at]), float(upper[at])))
     if target.kind == "sd":
         return _Layout(coordinates, start, float(values[start]), (0.0, np.inf))
     if target.kind == "cor":
@@ -117,8 +125,10 @@ def _random_box(
     deviation = layout.coordinates.is_deviation()
     # a standard deviation estimated as zero is measured in units of the linear predictor
     scale = np.where(deviation, np.maximum(values, 0.1 * layout.coordinates.units()), 1.0)
+    lower, upper = layout.coordinates.limits()
     bounds: list[tuple[float | None, float | None]] = [
-        (0.0, None) if one else (-EDGE, EDGE) for one in deviation
+        (low, None if np.isinf(high) else high)
+        for low, high in zip(lower.tolist(), upper.tolist(), strict=True)
     ]
     return scale, bounds
 
@@ -126,8 +136,11 @@ def _random_box(
 def _lift(values: np.ndarray, layout: _Layout, scale: np.ndarray) -> np.ndarray:
     """Start free standard deviations off zero, where their gradient vanishes."""
     deviation = layout.coordinates.is_deviation()
-    lifted = np.where(deviation, np.maximum(values, 0.1 * scale), values)
-    return np.where(deviation, lifted, np.clip(lifted, -0.99, 0.99))
+    lower, upper = (np.where(deviation, 0.0, end) for end in layout.coordinates.limits())
+    inside = 0.005 * (upper - lower)
+    return np.where(
+        deviation, np.maximum(values, 0.1 * scale), np.clip(values, lower + inside, upper - inside)
+    )
 
 
 class _Value(torch.autograd.Function):

@@ -6,6 +6,8 @@ from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
+from dgmm.latent.structures import Structure
+from dgmm.latent.structures import words as structures
 from dgmm.latent.warp import Warp
 from dgmm.runtime.registry import lookup, members
 
@@ -18,9 +20,11 @@ __all__ = [
     "Normal",
     "Path",
     "Pattern",
+    "Structure",
     "Warp",
     "build",
     "kind_of",
+    "structures",
     "theta_of_covariances",
     "words",
 ]

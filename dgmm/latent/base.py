@@ -185,6 +185,21 @@ class Latent(ABC):
         """
         return weights
 
+    def nearest(self, covariance: Tensor) -> Weights:
+        """Weights of a structure linear by columns with D = ``covariance`` (q, q), or near it."""
+        raise ValueError(f"{self.label} has no covariance of columns")
+
+    def wider(self) -> Latent:
+        """The structure linear by columns with a free covariance that holds this one.
+
+        Likelihoods of classical models are written for free covariances; see :meth:`lifted`.
+        """
+        return self
+
+    def lifted(self, weights: Weights) -> Weights:
+        """The weights of :meth:`wider` with the same Lambda, differentiable."""
+        return weights
+
     def invariances(self, weights: Weights) -> tuple[Weights, ...]:
         """Directions of some weights along which, with the layers following, nothing changes."""
         return ()
@@ -240,6 +255,18 @@ class Latent(ABC):
         """Their values on the natural scale, (c,)."""
         return torch.zeros(0, dtype=torch.float64)
 
+    @property
+    def by_reported(self) -> bool:
+        """Any reported values within their ranges go together: see :meth:`from_reported`.
+
+        Correlations of a free covariance do not, which is to be positive definite.
+        """
+        return False
+
+    def from_reported(self, values: Tensor) -> Weights:
+        """The weights with some reported values (c,)."""
+        raise ValueError(f"{self.label} is not given by the values reported of it")
+
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
         """Where a variance is zero or a parameter is at the end of its range.
 
@@ -248,8 +275,17 @@ class Latent(ABC):
         return Boundary((), {})
 
     def blocks(self) -> tuple[tuple[int, ...], ...]:
-        """Columns of T with a free covariance, block by block; independent between blocks."""
+        """Columns of T that are correlated, block by block; independent between blocks."""
         return ()
+
+    def holds(self, other: Latent) -> bool:
+        """Whether every covariance of another structure of the same columns is one of its own."""
+        return False
+
+    @property
+    def whole(self) -> bool:
+        """It stays or goes as a whole: no effect can be taken out of it alone."""
+        return self.serial
 
     def without(self, effect: int) -> tuple[Latent, tuple[int, ...]] | None:
         """The structure without one effect, and the columns of T kept; None when none is left."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dgmm.latent.base import Latent
 from dgmm.networks import Weights
-from dgmm.parameters import Theta
+from dgmm.parameters import Theta, part
 
 __all__ = ["Pattern", "free_shapes", "loadings", "theta_of_covariances", "triangular"]
 
@@ -70,6 +70,11 @@ class _Term(NamedTuple):
     key: str  # "latent1."
     dim: int
     correlated: bool
+    latent: Latent
+
+    def free(self, theta: Theta) -> Weights:
+        """The weights of the free covariance that holds that of the term."""
+        return self.latent.lifted(part(theta, self.key))
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,12 @@ class Pattern:
         for i, latent in enumerate(latents, 1):
             if not latent.by_columns:
                 continue
-            size, correlated = latent.dim, len(latent.blocks()) < latent.dim
+            size, correlated = latent.dim, len(latent.wider().blocks()) < latent.dim
             below = [(r, c) for r in range(size) for c in range(r)] if correlated else []
             for r, c in [(j, j) for j in range(size)] + below:
                 row.append(first + r)
                 column.append(first + c)
-            terms.append(_Term(f"latent{i}.", size, correlated))
+            terms.append(_Term(f"latent{i}.", size, correlated, latent))
             first += size
         return cls(np.array(row, dtype=int), np.array(column, dtype=int), first, tuple(terms))
 
@@ -118,23 +123,31 @@ class Pattern:
         """The free entries (E,) of a theta."""
         parts = []
         for term in self.terms:
-            parts.append(theta[f"{term.key}log_diagonal"].exp())
+            weights = term.free(theta)
+            parts.append(weights["log_diagonal"].exp())
             if term.correlated:
-                parts.append(theta[f"{term.key}below"])
+                parts.append(weights["below"])
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
     def to_theta(self, entries: np.ndarray) -> Theta:
-        """The part of theta with these free entries; columns get a positive diagonal."""
+        """The part of theta with these free entries; columns get a positive diagonal.
+
+        Of a restricted covariance the one near them.
+        """
         filled = self.fill(entries)
         L = torch.from_numpy(filled * np.where(np.diag(filled) < 0, -1.0, 1.0))
         theta: Theta = {}
         first = 0
         for term in self.terms:
             block = L[first : first + term.dim, first : first + term.dim]
-            theta[f"{term.key}log_diagonal"] = block.diagonal().clamp(min=LEAST).log()
+            weights = {"log_diagonal": block.diagonal().clamp(min=LEAST).log()}
             if term.correlated:
                 row, column = torch.tril_indices(term.dim, term.dim, -1)
-                theta[f"{term.key}below"] = block[row, column]
+                weights["below"] = block[row, column]
+            if term.latent.wider() is not term.latent:
+                half = term.latent.frame @ block
+                weights = term.latent.nearest(half @ half.T)
+            theta |= {f"{term.key}{name}": value for name, value in weights.items()}
             first += term.dim
         return theta
 
@@ -147,7 +160,5 @@ def theta_of_covariances(latents: Sequence[Latent], covariances: Sequence[Tensor
     """The part of theta with the covariances D (q, q) of terms linear by columns."""
     theta: Theta = {}
     for i, (latent, D) in enumerate(zip(latents, covariances, strict=True), 1):
-        correlated = len(latent.blocks()) < latent.dim
-        weights = triangular(D, latent.frame, correlated)
-        theta |= {f"latent{i}.{name}": value for name, value in weights.items()}
+        theta |= {f"latent{i}.{name}": value for name, value in latent.nearest(D).items()}
     return theta

@@ -48,7 +48,7 @@ SIMULATED_DRAWS = 16
 APPROACH, FOLLOW = 20, 6
 """Newton steps to the modes in which nodes are anchored, from afar and from those before."""
 
-MOST_POINTS = 25
+FEWEST_POINTS, MOST_POINTS = 3, 25
 """Of a product rule per dimension."""
 
 MEMORY = 40
@@ -176,14 +176,16 @@ def climb(
 
 
 def search_rule(k: int, draws: int) -> NodeRule:
-    """The nodes of a search: a product rule with up to 2 x draws nodes in few dimensions.
+    """The nodes of a search: a product rule with some 2 x draws nodes, or three per dimension
+    where these are at most 4 x draws; else draws.
 
     L-BFGS finds what nodes have in error, the more the more weights there are. Of draws around a
     posterior that is not normal that is many times more than of as many nodes of a product rule.
     """
-    if Quadrature.cannot(k) is not None:
+    points = min(MOST_POINTS, int((2 * draws) ** (1 / k) + 1e-9))
+    if points < FEWEST_POINTS and FEWEST_POINTS**k > 4 * draws:
         return Importance(draws)
-    return Quadrature(min(MOST_POINTS, int((2 * draws) ** (1 / k) + 1e-9)))
+    return Quadrature(max(points, FEWEST_POINTS))
 
 
 def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> Tensor:

@@ -12,6 +12,7 @@ from dgmm.plan.model import (
     parse_call,
     read_designs,
     read_family,
+    structures,
 )
 from dgmm.plan.request import check_options, make_request, request_behind
 
@@ -29,4 +30,5 @@ __all__ = [
     "read_family",
     "read_values",
     "request_behind",
+    "structures",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from dgmm.design import Columns, Design, Grouping, LatentBlock, dependent_columns
 from dgmm.families import Family
+from dgmm.latent.structures import build as build_structure
 
 __all__ = ["check_groups", "factors", "overlaps"]
 
@@ -18,12 +19,14 @@ def factors(design: Design) -> list[str]:
 
 
 def check_groups(design: Design, family: Family) -> None:
+    """Refuse random parts that data or the structure of the model cannot tell apart."""
     names = factors(design)
     if not names:
         raise ValueError(
             f"{design.formula.text!r} has no random part; add one, for example (1 | id). For "
             "independent rows use a regression package such as statsmodels."
         )
+    _check_structures(design)
     _check_apart(design)
     if len(names) > 1:
         _check_several(design, names)
@@ -51,6 +54,20 @@ def check_groups(design: Design, family: Family) -> None:
             )
 
 
+def _check_structures(design: Design) -> None:
+    """Covariances with a restriction go with linear terms: networks have a search of their own."""
+    restricted = [block for block in design.latents if _linear(block) and _structured(block)]
+    formula = design.formula
+    deep = [term.text for term in formula.networks]
+    deep += [term.text for term in formula.latents if term.syntax.neural]
+    if restricted and deep:
+        raise ValueError(
+            f"{restricted[0].term.text} has a restricted covariance, which models with a network "
+            f"({deep[0]}) do not have; write (terms | group) or (terms || group), or make the "
+            "network linear"
+        )
+
+
 def _check_apart(design: Design) -> None:
     """Refuse an effect that stands twice on one factor, or on two that divide the rows alike.
 
@@ -60,7 +77,10 @@ def _check_apart(design: Design) -> None:
         if one.term.target != two.term.target or not _linear(one) or not _linear(two):
             continue
         own = one.grouping.name == two.grouping.name
-        shared = _shared(one, two) if own or _alike(one.grouping, two.grouping) else ""
+        if _structured(one) or _structured(two):
+            shared = _same_span(one, two) if own else ""
+        else:
+            shared = _shared(one, two) if own or _alike(one.grouping, two.grouping) else ""
         if not shared:
             continue
         both = f"{one.term.text} and {two.term.text}"
@@ -95,6 +115,20 @@ def _linear(block: LatentBlock) -> bool:
     return not block.term.syntax.neural and not block.term.syntax.serial
 
 
+def _structured(block: LatentBlock) -> bool:
+    """Its covariance is restricted, so that it may be told from another of the same columns."""
+    return not build_structure(block.term, len(block.columns.names)).free
+
+
+def _same_span(one: LatentBlock, two: LatentBlock) -> str:
+    """The first effect of parts with the same columns, "" where either has more than the other."""
+    first, second = one.columns, two.columns
+    alike = first.matrix.shape == second.matrix.shape and np.array_equal(
+        first.matrix, second.matrix
+    )
+    return first.names[0] if alike else ""
+
+
 def _shared(one: LatentBlock, two: LatentBlock) -> str:
     """The first column of the second part that lies in the span of the first, "" for none.
 
@@ -109,7 +143,7 @@ def _shared(one: LatentBlock, two: LatentBlock) -> str:
 
 
 def _parts(columns: Columns, block: LatentBlock) -> list[Columns]:
-    if block.term.covariance == "diagonal":
+    if block.term.covariance == "diag":
         return [columns.select([name]) for name in columns.names]
     return [columns]
 

@@ -12,6 +12,7 @@ from dgmm.design import Design, build_design
 from dgmm.families import Family, OutcomeError
 from dgmm.families import find as find_family
 from dgmm.formula import Formula, nested_formula, parse_formula, with_part
+from dgmm.latent import structures
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
 from dgmm.plan.flat import check_flat
@@ -29,14 +30,15 @@ __all__ = [
     "parse_call",
     "read_designs",
     "read_family",
+    "structures",
 ]
 
 
 def parse_call(call: Call) -> Formula:
     """The formula of a call, with those of zi= and dispersion=."""
-    parsed = parse_formula(call.formula, latent_words=latent_words())
+    parsed = parse_formula(call.formula, latent_words=latent_words(), structures=structures())
     for name, text in (("zi", call.zi), ("dispersion", call.dispersion)):
-        parsed = parsed if text is None else with_part(parsed, name, text)
+        parsed = parsed if text is None else with_part(parsed, name, text, structures())
     return parsed
 
 

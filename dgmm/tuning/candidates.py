@@ -61,16 +61,17 @@ def all_candidates(
         # else the penalty is chosen on subjects held out in every fold
         control = replace(control, holdout=0.0)
     changes = {"se": None, "control": control, "starts": fit.call.starts or 1}
-    words = fit.memory.spec.latent_words
+    spec = fit.memory.spec
+    words = {"latent_words": spec.latent_words, "structures": spec.structures}
     found = []
     if classical:
-        text = nested_formula(parse_formula(fit.formula, latent_words=words)).text
+        text = nested_formula(parse_formula(fit.formula, **words)).text
         plain = {**changes, "method": "auto", "likelihood": "auto"}
         found.append(Candidate(CLASSICAL, text, dict.fromkeys(grid), plain))
     for values in itertools.product(*grid.values()):
         options = dict(zip(grid, values, strict=True))
         text = with_options(fit.formula, options, parts)
-        parse_formula(text, latent_words=words)  # an impossible option is refused here
+        parse_formula(text, **words)  # an impossible option is refused here
         name = ", ".join(f"{option}={value}" for option, value in options.items())
         found.append(Candidate(name, text, options, changes))
     return found
@@ -78,11 +79,12 @@ def all_candidates(
 
 def check_terms(candidates: Sequence[Candidate], fit: Fit, data: Any) -> None:
     """Build the columns of every candidate once: a misspelled basis is refused before any fit."""
-    words = fit.memory.spec.latent_words
+    spec = fit.memory.spec
+    words = {"latent_words": spec.latent_words, "structures": spec.structures}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given by the fit itself
         for one in candidates:
-            build_design(parse_formula(one.formula, latent_words=words), data)
+            build_design(parse_formula(one.formula, **words), data)
 
 
 def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:

@@ -15,7 +15,16 @@ from dense import LOG_2PI, Laplace, Normal
 from scipy import stats
 from torch import Tensor
 from torch.func import grad, hessian
-from toys import ar1_frame, crossed_gaussian, crossed_poisson, ou_frame
+from toys import (
+    ar1_frame,
+    counts_frame,
+    crossed_gaussian,
+    crossed_poisson,
+    occasions_frame,
+    ou_frame,
+    stuck_frame,
+    visits_frame,
+)
 
 PATHS = ("ou", "ou_intercept", "ar1_intercept", "ar1", "ar1_negative")
 
@@ -34,7 +43,17 @@ def levels(codes: pd.Series) -> Tensor:
     return torch.nn.functional.one_hot(tensor(codes).long()).double()
 
 
-@pytest.mark.parametrize(("name", "frame"), [("ou", ou_frame), ("ar1", ar1_frame)])
+@pytest.mark.parametrize(
+    ("name", "frame"),
+    [
+        ("ou", ou_frame),
+        ("ar1", ar1_frame),
+        ("visits", visits_frame),
+        ("stuck", stuck_frame),
+        ("counts", counts_frame),
+        ("occasions", occasions_frame),
+    ],
+)
 def test_a_stored_frame_is_the_one_of_its_recipe(
     name: str, frame: Callable[[], pd.DataFrame]
 ) -> None:

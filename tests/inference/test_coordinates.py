@@ -33,7 +33,7 @@ def test_effects_in_any_order_give_the_same_covariance(sleepstudy: Fit) -> None:
     for first in ((), (0,), (1,), (1, 0)):
         coordinates = Coordinates.of(done.model.latents, 0, first)
         vector = torch.from_numpy(coordinates.of_theta(done.theta))
-        (root,) = coordinates.roots(vector)
+        root = coordinates.root(0, vector)
         np.testing.assert_allclose(root @ root.T, D, rtol=1e-8)
     assert coordinates.is_deviation().tolist() == [True, True, False]
     assert float(vector[0]) == pytest.approx(sleepstudy.var_corr()["sdcor"][1])
