@@ -80,6 +80,7 @@ def _lost(latent: Latent, effect: int) -> tuple[int, Mixture | None]:
     """How many parameters an effect takes with it, and the distribution of the likelihood ratio."""
     if latent.whole:
         size = len(latent.components())
-        return size, Mixture((0, 1)) if size == 1 else None
+        proper = size == 1 and not latent.flat  # else it is a likelihood of other contrasts
+        return size, Mixture((0, 1)) if proper else None
     block = next(one for one in latent.blocks() if effect in one)
     return len(block), Mixture((len(block) - 1, len(block)))
