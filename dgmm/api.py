@@ -73,8 +73,10 @@ def mixed_model(
             shifts, stretches and scales in time) or "dense" (a network of b and the terms
             together), by default the first; "auto" is the second where the columns are functions
             of one time and it predicts subjects held out better by two standard errors, else the
-            first. Paths: ``(ou(time) | id)`` at any times, ``(ar1(visit) | id)`` at whole numbers,
-            alone or beside ``(1 | id)``. A covariance before the bar, ``cs(0 + visit | id)``: "us"
+            first. Paths, alone or beside ``(1 | id)``: ``(ou(time) | id)``, ``rw(time)`` (random
+            walk) and ``llt(time)`` (local linear trend) at any times, ``ar1(visit)`` and
+            ``ssm(visit, state=2)`` at whole numbers; ``start="diffuse"`` of rw and llt leaves open
+            where a subject begins. A covariance before the bar, ``cs(0 + visit | id)``: "us"
             (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from
             column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
