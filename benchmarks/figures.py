@@ -262,6 +262,24 @@ def linear_speed() -> str:
     )
 
 
+def path_speed() -> str:
+    """CPU seconds of models with paths by `benchmarks/paths.py`, a row per data set."""
+    table = pd.read_csv(RESULTS / "paths.csv")
+    lines = [
+        "| subjects x visits | times | dgmm | peer | ratio |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for (n, visits, grid), rows in table.groupby(["subjects", "visits", "grid"], sort=False):
+        seconds = rows.set_index("program")["seconds"]
+        own, peers = seconds["dgmm"], seconds.drop("dgmm")
+        cells = [f"{one} {value:.3g} | {value / own:.0f}" for one, value in peers.items()] or [
+            " | "
+        ]
+        times = "one grid" if grid else "irregular"
+        lines += [f"| {n} x {visits} | {times} | {own:.2f} | {cell} |" for cell in cells]
+    return "\n".join(lines)
+
+
 METHODS = {
     "sites": '`method="vae"`, encoder `sites`, polished',
     "saem, averaged": '`missing="saem"`, averaged iterates, not polished',
@@ -304,7 +322,7 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, interval_table, demo, speed, linear_speed,
-        missing, accepted, elbo_bias,
+        path_speed, missing, accepted, elbo_bias,
     )
 }  # fmt: skip
 
