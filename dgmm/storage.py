@@ -32,7 +32,7 @@ from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
 from dgmm.latent import Latent, Structure, Warp
-from dgmm.likelihood import MEMBERS, Integration, NodeRule
+from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.numerics.splines import Spline
@@ -45,7 +45,6 @@ from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
 from dgmm.runtime.whole_file import path_of
-from dgmm.structured import Within
 from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 

@@ -14,10 +14,10 @@ from toys import build, linear_gaussian, occasions_frame, random_theta, subject_
 
 import dgmm
 from dgmm.likelihood import Likelihood
+from dgmm.likelihood.structured import Within, choose, wider
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_jacobian
 from dgmm.parameters import Theta, part
-from dgmm.structured import Within, choose, wider
 
 TERMS = {
     "diag hom": "diag(0 + occasion | id, hom=TRUE)",

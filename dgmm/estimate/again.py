@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
+from dgmm.likelihood import alike, choose
 from dgmm.model import orthonormal_basis
 from dgmm.networks import Reference
 from dgmm.panel import Panel
-from dgmm.structured import alike, choose
 
 __all__ = ["refit_estimate", "refit_subjects", "refit_without", "refit_without_effect"]
 

@@ -22,10 +22,9 @@ from dgmm.estimate import classical, curved, deep
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
-from dgmm.likelihood import Likelihood
+from dgmm.likelihood import Likelihood, choose
 from dgmm.model import Model, build_model
 from dgmm.panel import Panel
-from dgmm.structured import choose
 
 __all__ = ["ROUTES", "Route", "estimate"]
 

@@ -1,16 +1,18 @@
 """log p(y; theta), one engine per file: exact, Laplace, by quadrature, by importance sampling.
 
-base (what every member answers), choose (the words), then the members: gaussian, crossed_gaussian,
-crossed_laplace, filter, filter_laplace, filter_sampled, adaptive, numerical; rules (nodes), and the
-numerics beneath. Of paths: packed (rows), innovations, filtered (l of theta), filter_search, states
-(the posterior), and for other families state_modes, state_laplace, state_importance.
+base (what every member answers), choose (the words), structured (restricted covariances, by the
+member for free ones), then the members: gaussian, crossed_gaussian, crossed_laplace, filter,
+filter_laplace, filter_sampled, adaptive, numerical; rules (nodes), and the numerics beneath. Of
+paths: packed (rows), innovations, filtered (l of theta), filter_search, states (the posterior), and
+for other families state_modes, state_laplace, state_importance.
 """
 
 from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, Point, Smooth
-from dgmm.likelihood.choose import MEMBERS, WORDS, alike, choose
+from dgmm.likelihood.choose import MEMBERS, WORDS
 from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, places
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive
 from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
+from dgmm.likelihood.structured import Within, alike, choose
 
 __all__ = [
     "MEMBERS",
@@ -30,6 +32,7 @@ __all__ = [
     "Predictive",
     "Quadrature",
     "Smooth",
+    "Within",
     "alike",
     "choose",
     "freeze",

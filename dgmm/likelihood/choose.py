@@ -14,7 +14,7 @@ from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadratur
 from dgmm.model import Model
 from dgmm.panel import Panel
 
-__all__ = ["MEMBERS", "WORDS", "alike", "choose"]
+__all__ = ["MEMBERS", "WORDS", "choose"]
 
 MEMBERS: tuple[type[Likelihood], ...] = (
     Gaussian,
@@ -74,11 +74,6 @@ def choose(
     if not others:
         raise ValueError(f"there is no likelihood for this model: {reason}")
     raise ValueError(f"likelihood={word!r} is not available: {reason}; use {others}")
-
-
-def alike(likelihood: Likelihood, model: Model, panel: Panel) -> Likelihood:
-    """The likelihood of the same word and options for another model."""
-    return choose(model, panel, **likelihood.choice())
 
 
 def _others(model: Model, panel: Panel) -> str:

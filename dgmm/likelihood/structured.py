@@ -20,11 +20,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm import likelihood as engines
-from dgmm.likelihood import Each, Integration, Likelihood, Maximum, NodeRule, Observed, Posterior
-from dgmm.likelihood.base import Compared, VarianceMoments, unreached
+from dgmm.likelihood.base import (
+    Compared,
+    Each,
+    Integration,
+    Likelihood,
+    Maximum,
+    Observed,
+    VarianceMoments,
+    unreached,
+)
+from dgmm.likelihood.choose import choose as engine_for
 from dgmm.likelihood.gaussian import GLS_FORM
 from dgmm.likelihood.growth import RULE_TOLERANCE
+from dgmm.likelihood.posterior import Posterior
+from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
 from dgmm.numerics.ascent import Ascent, Evaluation, ascend
 from dgmm.numerics.hessian import curvature_of
@@ -52,14 +62,14 @@ def choose(
     restricted: bool = False,
     sampled: bool = False,
 ) -> Likelihood:
-    """The likelihood that a word asks for; see :func:`dgmm.likelihood.choose`."""
+    """The likelihood that a word asks for; see :func:`dgmm.likelihood.choose.choose`."""
     options: dict[str, Any] = {"restricted": restricted, "sampled": sampled}
     wide = wider(model)
-    found = engines.choose(wide, panel, word, integration, **options)
+    found = engine_for(wide, panel, word, integration, **options)
     if wide is model:
         return found
     if found.sampled:  # nodes of any structure, derivatives by autograd
-        return engines.choose(model, panel, word, integration, **options)
+        return engine_for(model, panel, word, integration, **options)
     return Within(model, panel, found.integration, found.word, restricted)
 
 
@@ -91,9 +101,7 @@ class Within(Likelihood):
     def inner(self) -> Likelihood:
         """The likelihood of the wider model."""
         wide, integration = wider(self.model), self.integration
-        found = engines.choose(
-            wide, self.panel, self.engine, integration, restricted=self.restricted
-        )
+        found = engine_for(wide, self.panel, self.engine, integration, restricted=self.restricted)
         return replace(found, rule=self.rule) if self.rule else found  # type: ignore[call-arg]
 
     @classmethod
