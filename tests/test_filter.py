@@ -639,3 +639,21 @@ def test_both_likelihoods_reach_the_maxima_of_r(id: str, reml: bool) -> None:
     assert fit.loglik().value == pytest.approx(ref["log_likelihood"], abs=1e-6)
     np.testing.assert_allclose(fit.fixef(), ref["fixef"], atol=1e-5)
     np.testing.assert_allclose(fit.var_corr()["sdcor"], [*ref["parameters"].values()], rtol=1e-4)
+
+
+def test_one_long_gap_leaves_the_range_of_a_path_inside_its_range() -> None:
+    """A gap of a million between visits a unit apart: the two halves are independent series."""
+    rng = np.random.default_rng(3)
+    near = np.tile(np.arange(1.0, 9.0), (40, 1)) + rng.uniform(-0.3, 0.3, (40, 8))
+    r = np.exp(-np.diff(near) / 2.0)
+    y = rng.normal(size=near.shape)
+    for j in range(1, 8):
+        y[:, j] = r[:, j - 1] * y[:, j - 1] + np.sqrt(1 - r[:, j - 1] ** 2) * y[:, j]
+    y += 0.5 * rng.normal(size=y.shape)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(40), 8), "t": near.ravel(), "y": y.ravel()})
+    halves = frame.assign(id=2 * frame["id"] + (np.arange(320) % 8 > 3))
+    apart = frame.assign(t=frame["t"] + 1e6 * (np.arange(320) % 8 > 3))
+    own, known = (dgmm.mixed_model("y ~ 1 + (ou(t) | id)", d, verbose=0) for d in (apart, halves))
+    assert float(own.loglik()) == pytest.approx(float(known.loglik()), abs=1e-6)
+    assert not own.messages
+    np.testing.assert_allclose(own.std_errors(), known.std_errors(), rtol=1e-4)

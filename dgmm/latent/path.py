@@ -29,6 +29,11 @@ from dgmm.panel import LatentRows
 __all__ = ["Moves", "Path", "Visits", "number", "read_visits", "rows_of_visits"]
 
 
+USUAL, LONG = 0.75, 3.0
+"""Quantile of the gaps that is taken for a usual one; times so many of them, one for every row, is
+the most that the times of a subject spread without gaps of another order."""
+
+
 class Visits(NamedTuple):
     """The times of a path at the fit."""
 
@@ -36,6 +41,7 @@ class Visits(NamedTuple):
     code: np.ndarray  # (N,) subject
     longest: int  # rows of the largest subject
     spread: float  # standard deviation of the times within subjects
+    usual: float  # that without a few long gaps
 
 
 def read_visits(block: LatentBlock) -> Visits:
@@ -57,7 +63,9 @@ def read_visits(block: LatentBlock) -> Visits:
     spread = float(np.sqrt(np.square(time - mean[code]).mean()))
     if spread == 0:
         raise ValueError(f"{text}: no subject has rows at two different times")
-    return Visits(time, code, int(count.max()), spread)
+    gaps = np.diff(time)[same]
+    usual = float(np.quantile(gaps[gaps > 0], USUAL)) * float(count.mean()) / np.sqrt(12)
+    return Visits(time, code, int(count.max()), spread, min(spread, LONG * usual))
 
 
 def rows_of_visits(block: LatentBlock, visits: Visits) -> None:

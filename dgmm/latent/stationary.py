@@ -48,7 +48,7 @@ class Stationary(Path):
             block.columns.names,
             frame,
             0,
-            visits.spread,
+            visits.usual,
             float(visits.time.min()),
             "stationary",
             1,
