@@ -4,7 +4,7 @@ Every fold of the subjects has a start of its own, from the nested model fitted 
 up a ladder of penalties; so its scores owe nothing to the subjects that it is scored on. The
 largest penalty within one standard error of the best is taken (that of the paired difference): a
 rough network must be worth it. The nested model is the last step, a penalty without bound: where it
-is within one standard error, the largest penalty of all is taken. Breiman, Friedman, Olshen and
+is within two standard errors, the largest penalty of all is taken. Breiman, Friedman, Olshen and
 Stone (1984), Classification and Regression Trees, section 3.4.3.
 """
 
@@ -30,6 +30,9 @@ RISE, GRID = 8.0, 3.0
 
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
+
+CLEARLY = 2.0
+"""Standard errors by which a network must be better than the nested model."""
 
 Step = Mapping[str, float]
 
@@ -93,11 +96,11 @@ def scored(
 
 
 def _taken(found: Sequence[Ladder], nested: Tensor) -> Ladder:
-    """The largest penalty within one standard error of the best; of all, where the nested model
-    is.
+    """The largest penalty within one standard error of the best; the largest of all where the best
+    is not clearly better than the nested model.
     """
     best = _best(found)
-    if _near(nested, best):
+    if _near(nested, best, CLEARLY):
         return found[-1]
     return next(one for one in reversed(found) if _near(one.scores, best))
 
@@ -105,7 +108,7 @@ def _taken(found: Sequence[Ladder], nested: Tensor) -> Ladder:
 def _settled(found: Sequence[Ladder], nested: Tensor) -> bool:
     """The last penalty and the nested model are clearly worse than the best."""
     best = _best(found)
-    return not (_near(found[-1].scores, best) or _near(nested, best))
+    return not (_near(found[-1].scores, best) or _near(nested, best, CLEARLY))
 
 
 def _silent(states: Sequence[Learned]) -> bool:
@@ -119,10 +122,10 @@ def _best(found: Sequence[Ladder]) -> Tensor:
     return max((one.scores for one in found), key=lambda scores: float(scores.mean()))
 
 
-def _near(scores: Tensor, best: Tensor) -> bool:
-    """Whether scores are within one standard error of the best."""
+def _near(scores: Tensor, best: Tensor, errors: float = 1.0) -> bool:
+    """Whether scores are within so many standard errors of the best."""
     difference, error = mean_and_error(best - scores)
-    return difference <= error
+    return difference <= errors * error
 
 
 def _next(model: Model, taken: list[Step]) -> Step:

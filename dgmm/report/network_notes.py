@@ -57,7 +57,7 @@ def of_silent_effects(done: Estimate, info: Information | None) -> tuple[str, ..
         f"the network of {done.model.latents[int(name.removeprefix('latent')) - 1].label} is silent"
         + (
             ": with none of the penalties tried were subjects held out predicted better by more "
-            "than one standard error"
+            "than two standard errors"
             if name in done.model.open_ridge and done.held_out is not None
             else ""
         )
