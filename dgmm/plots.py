@@ -90,13 +90,8 @@ def _draw(
     chosen: list[str],
     label: str,
 ) -> Figure:
-    from matplotlib.figure import Figure
-
     time, group = fit.memory.spec.time_name, fit.memory.groups[0]
-    columns = min(3, len(chosen))
-    rows = int(np.ceil(len(chosen) / columns))
-    figure = Figure(figsize=(3.4 * columns, 2.8 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure, axes = _panels(len(chosen), 3.4, sharex=True)
     panel = fit.estimate.panel
     place = {label_key(one): j for j, one in enumerate(panel.ids)}
     outcome = fit.estimate.model.family.response(panel.rows.data).numpy()
@@ -113,11 +108,27 @@ def _draw(
             axis.plot(at, values[here], label=name, **style)
         axis.plot(panel.rows.time.numpy()[own], outcome[own], "o", color="black", ms=3.5)
         axis.set_title(f"{group} {one}", fontsize=9)
-    for axis in axes[len(chosen) :]:
+    return _labelled(figure, fit)
+
+
+def _panels(count: int, width: float, *, sharex: bool) -> tuple[Figure, np.ndarray]:
+    """A figure with an axis for every subject, at most three beside each other."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, count)
+    rows = int(np.ceil(count / columns))
+    figure = Figure(figsize=(width * columns, 2.8 * rows + 0.4), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).ravel()
+    for axis in axes[count:]:
         axis.set_visible(False)
-    figure.supxlabel(str(time))
+    return figure, axes
+
+
+def _labelled(figure: Figure, fit: Fit) -> Figure:
+    """Time below, the outcome beside, one legend above."""
+    figure.supxlabel(str(fit.memory.spec.time_name))
     figure.supylabel(fit.formula.split("~")[0].strip())
-    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     return figure
 
@@ -186,8 +197,6 @@ def plot_fan(
     Raises:
         ValueError: as :func:`fan`; the model has no time variable, or ``data`` lacks it.
     """
-    from matplotlib.figure import Figure
-
     time, group = fit.memory.spec.time_name, fit.memory.groups[0]
     rows = Table(data).frame()
     if time is None or time not in rows.columns or group not in rows.columns:
@@ -198,10 +207,7 @@ def plot_fan(
     ids = [label_key(one) for one in rows[group]]
     chosen = list(dict.fromkeys(ids))
     known = _outcomes(fit, history)
-    columns = min(3, len(chosen))
-    lines = int(np.ceil(len(chosen) / columns))
-    figure = Figure(figsize=(3.8 * columns, 2.8 * lines + 0.4), layout="constrained")
-    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    figure, axes = _panels(len(chosen), 3.8, sharex=False)
     for axis, one in zip(axes, chosen, strict=False):
         here = np.array([id == one for id in ids])
         order = np.argsort(rows.loc[here, time].to_numpy(dtype=float), kind="stable")
@@ -214,13 +220,7 @@ def plot_fan(
         seen = known[known["id"] == one]
         axis.plot(seen["time"], seen["y"], "o", color="black", ms=3)
         axis.set_title(f"{group} {one}", fontsize=9)
-    for axis in axes[len(chosen) :]:
-        axis.set_visible(False)
-    figure.supxlabel(str(time))
-    figure.supylabel(fit.formula.split("~")[0].strip())
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
-    return figure
+    return _labelled(figure, fit)
 
 
 def _mixed(colour: str, share: float) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -125,6 +125,21 @@ class Path(Latent):
     @abstractmethod
     def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Path:
         """The path of a term, without room for any row yet."""
+
+    @classmethod
+    def _begun(
+        cls,
+        block: LatentBlock,
+        visits: Visits,
+        frame: Tensor,
+        unit: float,
+        start: str,
+        states: int,
+    ) -> Self:
+        """The path with what all of them take from a term."""
+        origin = float(visits.time.min())
+        names = block.columns.names
+        return cls(block.term.text, names, frame, 0, unit, origin, start, states)
 
     @property
     def flat(self) -> int:

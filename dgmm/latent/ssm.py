@@ -76,18 +76,11 @@ class StateSpace(Path):
 
     @classmethod
     def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Self:
-        options, origin = block.term.options, float(visits.time.min())
-        return cls(
-            block.term.text,
-            block.columns.names,
-            frame,
-            0,
-            visits.spread,
-            origin,
-            options.get("start", "stationary"),
-            options.get("state", 2),
-            _range(block.term.text, origin, float(visits.time.max())),
-        )
+        options, time = block.term.options, visits.time
+        start, states = options.get("start", "stationary"), options.get("state", 2)
+        grid = _range(block.term.text, float(time.min()), float(time.max()))
+        path = cls._begun(block, visits, frame, visits.spread, start, states)
+        return replace(path, visits=grid)
 
     def sized(self, rows: LatentRows, longest: int) -> Path:
         broken = rows.T[rows.T.frac() != 0]

@@ -43,16 +43,7 @@ class Stationary(Path):
 
     @classmethod
     def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Self:
-        return cls(
-            block.term.text,
-            block.columns.names,
-            frame,
-            0,
-            visits.usual,
-            float(visits.time.min()),
-            "stationary",
-            1,
-        )
+        return cls._begun(block, visits, frame, visits.usual, "stationary", 1)
 
     @abstractmethod
     def correlation(self, weights: Weights, gap: Tensor) -> Tensor:

@@ -35,16 +35,8 @@ class Wandering(Path):
 
     @classmethod
     def of(cls, block: LatentBlock, visits: Visits, frame: Tensor) -> Self:
-        return cls(
-            block.term.text,
-            block.columns.names,
-            frame,
-            0,
-            visits.spread,
-            float(visits.time.min()),
-            block.term.options.get("start", "known"),
-            len(cls.parts),
-        )
+        start = block.term.options.get("start", "known")
+        return cls._begun(block, visits, frame, visits.spread, start, len(cls.parts))
 
     @classmethod
     def takes_up(cls, block: LatentBlock) -> np.ndarray:

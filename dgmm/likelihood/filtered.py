@@ -17,7 +17,7 @@ from dgmm.likelihood.innovations import Innovations
 from dgmm.likelihood.packed import Packed, moving_packing
 from dgmm.likelihood.sufficient import GaussianValue
 from dgmm.model import Model
-from dgmm.numerics.hessian import Curvature, curvature_of, pilot_steps
+from dgmm.numerics.hessian import Curvature, beside_quadratic, pilot_steps
 from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["FilteredValue", "relative"]
@@ -130,15 +130,8 @@ class FilteredValue:
     def hessian(self, theta: np.ndarray) -> Curvature:
         """Exact in beta, in which l is quadratic; else central differences of the gradient."""
         value, rest = self.classical(theta)
-        p, P, step = value.stats.p, len(theta), pilot_steps(self, theta)
-        H = np.empty((P, P))
-        H[:p, :p] = -np.linalg.inv(value.gls_covariance(rest))
-        for j in range(p, P):
-            h = np.zeros(P)
-            h[j] = step[j]
-            H[j] = (self.gradient(theta + h) - self.gradient(theta - h)) / (2 * step[j])
-            H[:p, j] = H[j, :p]
-        return curvature_of(H)
+        quadratic = -np.linalg.inv(value.gls_covariance(rest))
+        return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dgmm.latent import Pattern
-from dgmm.numerics.hessian import Curvature, curvature_of, pilot_steps
+from dgmm.numerics.hessian import Curvature, beside_quadratic, pilot_steps
 
 __all__ = ["Deviance", "GaussianValue", "Reduced", "Sufficient", "profiled_deviance"]
 
@@ -129,16 +129,9 @@ class GaussianValue:
 
         The restricted likelihood knows nothing of beta: its block is that of the GLS form.
         """
-        p, P = self.stats.p, len(theta)
-        at, step = self._apart(theta), pilot_steps(self, theta)
-        H = np.empty((P, P))
-        H[:p, :p] = -self._reduced(theta, at).S[:p, :p] / at.sigma**2
-        for j in range(p, P):
-            h = np.zeros(P)
-            h[j] = step[j]
-            H[j] = (self.gradient(theta + h) - self.gradient(theta - h)) / (2 * step[j])
-            H[:p, j] = H[j, :p]
-        return curvature_of(H)
+        at, p = self._apart(theta), self.stats.p
+        quadratic = -self._reduced(theta, at).S[:p, :p] / at.sigma**2
+        return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""

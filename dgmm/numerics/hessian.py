@@ -11,6 +11,7 @@ import numpy as np
 __all__ = [
     "STEP",
     "Curvature",
+    "beside_quadratic",
     "central_hessian",
     "central_jacobian",
     "curvature_of",
@@ -126,3 +127,24 @@ def pilot_steps(value: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarr
         curvature = -(value(x + unit) - 2 * centre + value(x - unit)) / h**2
         steps[j] = STEP / math.sqrt(curvature) if curvature > 0 else h
     return np.clip(steps, 1e-6, 0.05)
+
+
+def beside_quadratic(
+    quadratic: np.ndarray,
+    gradient: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    step: np.ndarray,
+) -> Curvature:
+    """The Hessian of a function whose block in the first p parameters, (p, p), is known.
+
+    Rows of the others are central differences of the gradient, with steps (P,).
+    """
+    p, P = len(quadratic), len(x)
+    H = np.empty((P, P))
+    H[:p, :p] = quadratic
+    for j in range(p, P):
+        h = np.zeros(P)
+        h[j] = step[j]
+        H[j] = (gradient(x + h) - gradient(x - h)) / (2 * step[j])
+        H[:p, j] = H[j, :p]
+    return curvature_of(H)

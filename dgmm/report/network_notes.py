@@ -41,12 +41,12 @@ def of_effective_parameters(done: Estimate, info: Information | None) -> tuple[s
 
 def of_silent_networks(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """Networks on the fixed side whose penalty has left nothing but a line."""
-    silent = () if info is None else info.silent(done.model)
+    fallen = () if info is None else info.silent(done.model)
     return tuple(
         f"{done.model.networks[i].label} has fallen silent: its penalty leaves the linear part "
         "alone. Standard errors and bands take it as known that there is no curve, and are too "
         "narrow where there is a weak one; compare with a spline, or refit with ridge= or starts=3"
-        for i in silent
+        for i in fallen
     )
 
 
