@@ -1,7 +1,11 @@
 """Average slopes and contrasts of covariates, linear or inside networks, by the delta method.
 
-slope      mean over the sample of d mu1 / d x
-contrast   mean over the sample of mu1(x = one) - mu1(x = other)
+    slope        mean over the sample of d f / d x
+    difference   mean over the sample of f(x = one), less that of f(x = other)
+    ratio        of these two means; odds ratio: of p / (1 - p) of these two means
+
+f is a quantity: the linear predictor, or the mean of a subject or of the population. A ratio has
+its interval and its test on the logarithmic scale.
 """
 
 from __future__ import annotations
@@ -11,32 +15,43 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from dgmm.design import covariate_values
+from dgmm.families.links import LINKS
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.wald import wald_table
+from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["average_contrast", "average_slopes"]
+__all__ = ["average_contrast", "average_slopes", "ratio_table", "stated"]
 
 STEP = 1e-4
-"""Share of the range of a covariate by which it is moved to either side."""
+"""Share of the range of a covariate by which it is moved to either side, once and twice."""
+
+COMPARE = {"difference": "identity", "ratio": "log", "odds_ratio": "logit"}
+"""How two means are compared, and the link on whose scale their difference is taken."""
 
 
 def average_slopes(
-    mean: MeanPart, covariates: str | Sequence[str] | None, level: float
+    mean: MeanPart, covariates: str | Sequence[str] | None, offset: float | None, level: float
 ) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.slopes`."""
     chosen = [covariates] if isinstance(covariates, str) else list(covariates or mean.own)
     mean.check(chosen)
     found: dict[str, MeanFunction] = {}
     for name in chosen:
-        found |= _of_covariate(mean, name)
-    return _table(mean, found, level)
+        found |= _of_covariate(mean, name, offset)
+    return _table(mean, found, level, stated(mean, "Average slopes", offset))
 
 
 def average_contrast(
-    mean: MeanPart, one: Mapping[str, Any], other: Mapping[str, Any], level: float
+    mean: MeanPart,
+    one: Mapping[str, Any],
+    other: Mapping[str, Any],
+    compare: str,
+    offset: float | None,
+    level: float,
 ) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.contrast`."""
     for setting in (one, other):
@@ -46,35 +61,90 @@ def average_contrast(
         for name, value in setting.items():
             if np.ndim(value):
                 raise ValueError(f"`{name}` is set to one value in a contrast, not to {value!r}")
-    label = f"{_words(one)} - {_words(other)}"
-    return _table(mean, {label: _set(mean, one) - _set(mean, other)}, level)
+    sides = (_set(mean, one, offset), _set(mean, other, offset))
+    if compare == "difference":
+        label = _label(one, other, "-")
+        title = stated(mean, "Average contrast", offset)
+        return _table(mean, {label: sides[0] - sides[1]}, level, title)
+    link = _link_of(mean, compare)
+    theta = mean.done.theta
+    first, second = (side if link is None else side.on(link, theta) for side in sides)
+    label, what = _label(one, other, "/"), compare.replace("_", " ").capitalize()
+    title = stated(mean, what, offset) if link else f"{what} of a subject, at any random effects"
+    plain = _table(mean, {label: first - second}, level, title)
+    return ratio_table(plain, title)
 
 
-def _of_covariate(mean: MeanPart, name: str) -> dict[str, MeanFunction]:
+def ratio_table(plain: pd.DataFrame, title: str, name: str = "Estimate") -> pd.DataFrame:
+    """A table of logarithms of ratios as ratios; tests stay those of the logarithms."""
+    found = ResultTable(plain, title=title).rename(columns={"Estimate": name})
+    found[name] = np.exp(plain["Estimate"])
+    found["Std. Error"] = found[name] * plain["Std. Error"]
+    found[["lower", "upper"]] = np.exp(plain[["lower", "upper"]])
+    return found
+
+
+def stated(mean: MeanPart, what: str, offset: float | None) -> str:
+    """The title of a table: what it holds, of which quantity, at which offset."""
+    title = f"{what}: {mean.quantity.words}"
+    held = mean.quantity.offset if offset is None else offset
+    if mean.has_offset and held is not None:
+        title += f", offset held at {held:g}" + (" (a rate)" * (held == 0))
+    return title
+
+
+def _link_of(mean: MeanPart, compare: str) -> Any:
+    """The link on whose scale two quantities are subtracted; None where they are on it already."""
+    if compare not in COMPARE:
+        raise ValueError(f"compare is {', '.join(map(repr, COMPARE))}, not {compare!r}")
+    wanted, own = COMPARE[compare], mean.done.model.family.link.name
+    if mean.quantity.whole:
+        return LINKS[wanted]
+    if wanted != own:
+        raise ValueError(
+            f"compare={compare!r} of linear predictors needs the {wanted} link, and this fit has "
+            f"{own!r}: give scale='response', which compares means"
+        )
+    return None
+
+
+def _of_covariate(mean: MeanPart, name: str, offset: float | None) -> dict[str, MeanFunction]:
     """The slope of a number; of a category every level against its reference."""
     column = mean.covariates[name]
     made = mean.spec.levels_of(name)
     if column.variable.kind == "number" and not made:
-        x = mean.sample[name]
-        h = STEP * (float(x.max() - x.min()) or 1.0)
-        up = mean.average(mean.sample.assign(**{name: x + h}))
-        down = mean.average(mean.sample.assign(**{name: x - h}))
-        return {name: (up - down) / (2 * h)}
+        return {name: _slope(mean, name, offset)}
     levels = made or covariate_values(column, 0)
-    base = _set(mean, {name: levels[0]})
+    base = _set(mean, {name: levels[0]}, offset)
     return {
-        f"{name}: {level} - {levels[0]}": _set(mean, {name: level}) - base for level in levels[1:]
+        f"{name}: {level} - {levels[0]}": _set(mean, {name: level}, offset) - base
+        for level in levels[1:]
     }
 
 
-def _set(mean: MeanPart, setting: Mapping[str, Any]) -> MeanFunction:
-    """The mean of mu1 with some covariates of every row set to a value."""
+def _slope(mean: MeanPart, name: str, offset: float | None) -> MeanFunction:
+    """{8 (f(h) - f(-h)) - (f(2h) - f(-2h))} / 12 h, whose error is of the order h^4."""
+    x = mean.sample[name]
+    h = STEP * (float(x.max() - x.min()) or 1.0)
+    near, far = (
+        mean.average(mean.sample.assign(**{name: x + step}), offset)
+        - mean.average(mean.sample.assign(**{name: x - step}), offset)
+        for step in (h, 2 * h)
+    )
+    return near / (1.5 * h) - far / (12 * h)
+
+
+def _set(mean: MeanPart, setting: Mapping[str, Any], offset: float | None) -> MeanFunction:
+    """The mean of the quantity with some covariates of every row set to a value."""
     size = len(mean.sample)
     fixed = mean.frame(setting, size)[list(setting)]
-    return mean.average(mean.sample.assign(**{name: fixed[name].array for name in setting}))
+    changed = mean.sample.assign(**{name: fixed[name].array for name in setting})
+    return mean.average(changed, offset)
 
 
-def _table(mean: MeanPart, found: dict[str, MeanFunction], level: float) -> pd.DataFrame:
+def _table(
+    mean: MeanPart, found: dict[str, MeanFunction], level: float, title: str
+) -> pd.DataFrame:
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
     for label, one in found.items():
@@ -83,10 +153,19 @@ def _table(mean: MeanPart, found: dict[str, MeanFunction], level: float) -> pd.D
     spreads = [mean.spread(one) for one in found.values()]
     estimate = pd.Series([float(one.value) for one in spreads], index=list(found), dtype=float)
     error = pd.Series([float(one.se) for one in spreads], index=list(found), dtype=float)
-    ends = [one.interval(level)[0].tolist() for one in spreads]
     table = wald_table(estimate, error)
-    table[["lower", "upper"]] = np.array(ends).reshape(-1, 2)
-    return table
+    half = float(special.ndtri(0.5 + level / 2)) * error
+    table["lower"], table["upper"] = estimate - half, estimate + half
+    return ResultTable(table, title=title)
+
+
+def _label(one: Mapping[str, Any], other: Mapping[str, Any], sign: str) -> str:
+    """A comparison in few words: trt: progabide - placebo."""
+    if list(one) == list(other) and len(one) == 1:
+        (name,), (first,), (second,) = one, one.values(), other.values()
+        negative = isinstance(second, int | float) and second < 0
+        return f"{name}: {first} {sign} {f'({second})' if negative else second}"
+    return f"{_words(one)} {sign} {_words(other)}"
 
 
 def _words(setting: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""Effects: the fixed part over a grid of a covariate, with pointwise and simultaneous bands.
+"""Effects: a quantity over a grid of a covariate, with pointwise and simultaneous bands.
 
     fit +- z se pointwise,   fit +- c se simultaneously,
     c the quantile of max_g |d_g| / se_g,  d ~ N(0, J V J')
 
-over the points g of the grid. Ruppert, Wand and Carroll (2003), Semiparametric Regression, 6.5.
+over the points g of the grid; of a mean the bands are those of its link scale. Ruppert, Wand
+and Carroll (2003), Semiparametric Regression, 6.5.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import special
+from torch import Tensor
 
 from dgmm.design import covariate_values
+from dgmm.families.links import Link
+from dgmm.inference.average_slopes import stated
 from dgmm.inference.mean_part import MeanPart
 from dgmm.information import Spread
+from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
 __all__ = ["curve_table", "simultaneous_factor"]
@@ -59,6 +64,11 @@ def curve_table(
     columns = _grid(mean, focal, given, grid)
     size = len(columns[focal[0]])
     frame = mean.frame({**given, **columns}, size)
+    if term is not None and mean.quantity.whole:
+        raise ValueError(
+            f"term={term!r} is a part of the linear predictor and has no mean of its own: leave "
+            "scale='response' out"
+        )
     found = mean.mean(frame, offset) if term is None else mean.term(term, frame)
     spread = mean.spread(found)
     if found.departures.message:
@@ -69,19 +79,23 @@ def curve_table(
                 f"effects(): {label} has fallen silent, and the band takes it as known that there "
                 "is no curve: it is too narrow where there is a weak one"
             )
-    fit, se, ends = spread.value.numpy(), spread.se.numpy(), spread.interval(level).numpy()
-    c = max(float(special.ndtri(0.5 + level / 2)), simultaneous_factor(spread, level, seed))
-    bands = {
-        "fit": fit,
-        "se": se,
-        "lower": ends[:, 0],
-        "upper": ends[:, 1],
-        "sim_lower": fit - c * se,
-        "sim_upper": fit + c * se,
-    }
+    link, z = mean.quantity.link, float(special.ndtri(0.5 + level / 2))
+    c = max(z, simultaneous_factor(spread, level, seed))
+    bands = {"fit": spread.value.numpy(), "se": spread.se.numpy()}
+    for names, factor in ((("lower", "upper"), z), (("sim_lower", "sim_upper"), c)):
+        ends = _band(spread, link, factor).numpy()
+        bands |= dict(zip(names, ends.T, strict=True))
     if term is None and mean.has_offset:
         bands = {"offset": mean.offsets(frame, offset).numpy(), **bands}
-    return pd.DataFrame({**columns, **bands})
+    title = stated(mean, "Effects" if term is None else f"Effects of {term} alone", offset)
+    return ResultTable({**columns, **bands}, title=title)
+
+
+def _band(spread: Spread, link: Link, factor: float) -> Tensor:
+    """The ends fit +- factor se on the scale of a link, back on that of the quantity, (G, 2)."""
+    middle = link.forward(spread.value)
+    half = factor * spread.se / link.derivative(middle).abs()
+    return link.inverse(torch.stack([middle - half, middle + half], dim=1)).sort(dim=1).values
 
 
 def _grid(

@@ -1,6 +1,8 @@
-"""mu1 at any covariates, with its derivatives in the parameters and its standard error.
+"""The mean part at any covariates, with its derivatives in the parameters and its standard error.
 
-    var{mu1(x)} = J V J',   J = d mu1(x) / d m,   V = (F + kappa S)^-1 over m = (beta, weights)
+    var{f(x)} = J V J',   J = d f(x) / d theta,   V = (F + kappa S)^-1
+
+with f the linear predictor mu1, which moves with m = (beta, weights) alone, or a mean.
 
 V is the Bayesian covariance of a penalised fit: its bands allow for the bias of the penalty on
 average over the sample. Wahba (1983), J. R. Statist. Soc. B 45, 133-150; Nychka (1988), J. American
@@ -31,6 +33,8 @@ from dgmm.design import (
     typical_value,
 )
 from dgmm.estimate import Estimate
+from dgmm.families.links import Link
+from dgmm.inference.quantities import Quantity
 from dgmm.information import (
     Derivative,
     Information,
@@ -51,7 +55,7 @@ ROWS = 2_000
 
 @dataclass(frozen=True)
 class MeanFunction:
-    """A function of the parameters m of the mean, (G,), and its derivatives d / d m, (G, P_m).
+    """A function of the parameters, (G,), and its derivatives in those of a quantity, (G, P).
 
     departures: its derivatives in the coefficients left out, (G, D): a function is estimable where
         they vanish.
@@ -76,31 +80,53 @@ class MeanFunction:
             self.departures,
         )
 
+    def combined(self, L: np.ndarray) -> MeanFunction:
+        """L f, L (H, G)."""
+        factors = torch.from_numpy(L)
+        return MeanFunction(
+            lambda theta: factors @ self.value(theta),
+            lambda: factors @ self.slope(),
+            replace(self.departures, values=L @ self.departures.values),
+        )
+
+    def on(self, link: Link, theta: Theta) -> MeanFunction:
+        """g(f) of a link g: log f, logit f; derivatives at ``theta``."""
+
+        def slope() -> Tensor:
+            return self.slope() / link.derivative(link.forward(self.value(theta)))[:, None]
+
+        return MeanFunction(lambda at: link.forward(self.value(at)), slope, self.departures)
+
 
 @dataclass(frozen=True)
 class MeanPart:
-    """The fixed part of a fit as a function of the covariates."""
+    """A quantity of a fit as a function of the covariates."""
 
-    done: Estimate
+    quantity: Quantity
     info: Information | None  # None: without standard errors
     spec: Specification
     covariates: Mapping[str, Column]
     terms: tuple[str, ...]  # (p,) of the linear columns
 
+    @property
+    def done(self) -> Estimate:
+        """The estimate that all of it is about."""
+        return self.quantity.done
+
     # -- parameters ----------------------------------------------------------------------------
 
     @cached_property
     def known(self) -> Uncertainty:
-        """Of m: linear coefficients, and weights where a network is on the fixed side."""
+        """Of m: linear coefficients, and weights where a network is on the fixed side.
+
+        Of a mean over the population: of all parameters, those at a boundary taken as known.
+        """
         if self.info is None:
             raise ValueError("this fit has no standard errors (se=None), which bands are made of")
-        weights = bool(self.done.model.networks)
-        return uncertainty(self.done, self.info, weights=weights)
-
-    @cached_property
-    def slopes(self) -> MeanSlopes:
-        """d mu1 / d m at m-hat."""
-        return MeanSlopes.at(self.done.model, self.done.theta)
+        if not self.quantity.whole:
+            return uncertainty(self.done, self.info, weights=bool(self.done.model.networks))
+        found = uncertainty(self.done, self.info, weights=True)
+        return found if found.empty else found.taking_held_as_known()
 
     def spread(self, function: MeanFunction) -> Spread:
         """The functions at m-hat with their standard errors; missing where not estimable.
@@ -108,7 +134,7 @@ class MeanPart:
         Raises:
             ValueError: the fit has none.
         """
-        slope = Derivative.dense(mean_packing(self.done.model), function.slope)
+        slope = Derivative.dense(self.quantity.packing, function.slope)
         found = self.known.of(function.value, slope)
         if bool(found.se.isnan().any()):
             messages = () if self.info is None else self.info.messages
@@ -242,39 +268,54 @@ class MeanPart:
             warnings.simplefilter("ignore")
             return rebuild(spec, frame, outcome=False)
 
-    # -- functions of m ------------------------------------------------------------------------
+    # -- functions of the parameters -----------------------------------------------------------
 
     def offsets(self, frame: pd.DataFrame, offset: float | None) -> Tensor:
-        """The offset of every row of a frame, (G,): the one given, else that of the rows."""
+        """The offset of every row of a frame, (G,): the one given, else that of the quantity."""
         own = self.rows(frame)[0].offset
-        return own if offset is None else torch.full_like(own, offset)
+        held = self.quantity.offset if offset is None else offset
+        return own if held is None else torch.full_like(own, held)
 
     def mean(self, frame: pd.DataFrame, offset: float | None = None) -> MeanFunction:
-        """mu1 at the rows of a frame, at their offset or at the one given."""
-        model, (rows, departures) = self.done.model, self.rows(frame)
-        rows = replace(rows, offset=self.offsets(frame, offset))
+        """The quantity at the rows of a frame, at their offset or at the one given."""
+        quantity, (panel, departures, order) = self.quantity, self._held(frame, offset)
+        return MeanFunction(
+            lambda theta: quantity.value(theta, panel)[order],
+            lambda: quantity.jacobian(panel)[order],
+            departures,
+        )
+
+    def average(self, frame: pd.DataFrame, offset: float | None = None) -> MeanFunction:
+        """The mean of the quantity over the rows of a frame, as one function."""
+        (panel, departures, _), size = self._held(frame, offset), len(frame)
+        place, quantity = torch.arange(size), self.quantity
+        parts = [
+            panel.keep((place >= at) & (place < at + ROWS)) if size > ROWS else panel
+            for at in range(0, size, ROWS)
+        ]
 
         def value(theta: Theta) -> Tensor:
-            return model.mu1(model.prepare(theta), rows)
-
-        return MeanFunction(value, lambda: self.slopes.jacobian(rows), departures)
-
-    def average(self, frame: pd.DataFrame) -> MeanFunction:
-        """The mean of mu1 over the rows of a frame, as one function."""
-        (rows, departures), size, model = self.rows(frame), len(frame), self.done.model
-        runs = [torch.arange(at, min(at + ROWS, size)) for at in range(0, size, ROWS)]
-        parts = [rows.take(run) for run in runs]
-
-        def value(theta: Theta) -> Tensor:
-            ready = model.prepare(theta)
-            return torch.stack([model.mu1(ready, some).sum() for some in parts]).sum()[None] / size
+            return (
+                torch.stack([quantity.value(theta, some).sum() for some in parts]).sum()[None]
+                / size
+            )
 
         def slope() -> Tensor:
-            sums = [self.slopes.jacobian(some).sum(0) for some in parts]
+            sums = [quantity.jacobian(some).sum(0) for some in parts]
             return torch.stack(sums).sum(0)[None] / size
 
         mean = departures.values.mean(axis=0, keepdims=True)
         return MeanFunction(value, slope, replace(departures, values=mean))
+
+    def _held(self, frame: pd.DataFrame, offset: float | None) -> tuple[Panel, Departures, Tensor]:
+        """The rows of a frame at their offset: a panel, and the order that is that of the frame."""
+        design, panel, order = self._at(frame)
+        held = self.quantity.offset if offset is None else offset
+        if held is not None:
+            own = torch.full_like(panel.rows.offset, held)
+            panel = replace(panel, rows=replace(panel.rows, offset=own))
+        known = design.departures.of_mean()
+        return panel, replace(known, values=known.values[order.numpy()]), order
 
     def term(self, term: str, frame: pd.DataFrame) -> MeanFunction:
         """The contribution of one term, with mean zero over the sample."""
@@ -299,7 +340,7 @@ class MeanPart:
 
         def slope() -> Tensor:
             found = torch.zeros(len(rows.X), packing.size, dtype=torch.float64)
-            found[:, own] = self.slopes.network(i, rows)
+            found[:, own] = MeanSlopes.at(model, self.done.theta).network(i, rows)
             return found
 
         return MeanFunction(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from dgmm.inference.wald import format_p, stars
+from dgmm.inference.wald import stars
+from dgmm.runtime.result_table import format_p
 
 __all__ = ["Anova"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-__all__ = ["format_p", "intervals", "stars", "wald_table"]
+__all__ = ["intervals", "stars", "wald_table"]
 
 
 def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
@@ -24,17 +24,6 @@ def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.n
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
     z = special.ndtri(0.5 + level / 2)
     return np.column_stack([estimate - z * std_error, estimate + z * std_error])
-
-
-def format_p(p: float) -> str:
-    """A p value as R prints it."""
-    if not np.isfinite(p):
-        return "NA"
-    if p < 2e-16:
-        return "<2e-16"
-    if p < 1e-4:
-        return f"{p:.2e}"
-    return f"{p:.4f}" if p >= 0.01 else f"{p:.{2 - int(np.floor(np.log10(p)))}f}"
 
 
 def stars(p: float) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dgmm.inference.wald import format_p, stars
+from dgmm.inference.wald import stars
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, decimals, number, wrap
 from dgmm.report.tables import Tables
+from dgmm.runtime.result_table import format_p
 
 __all__ = ["family_part", "fixed_lines", "fixed_part", "modelled_parts"]
 

@@ -48,7 +48,7 @@ def test_the_slope_inside_a_network(curved: Fit, curved_frame: pd.DataFrame) -> 
     ends = curved.effects("z", at={"z": [-1.0, 1.0]})["fit"]
     found = curved.contrast({"z": 1.0}, {"z": -1.0})
     assert found["Estimate"].iloc[0] == pytest.approx(ends[1] - ends[0], rel=1e-9)
-    assert list(found.index) == ["z = 1.0 - z = -1.0"]
+    assert list(found.index) == ["z: 1.0 - (-1.0)"]
 
 
 def test_only_observed_rows_count() -> None:
