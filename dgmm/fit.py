@@ -30,9 +30,11 @@ from dgmm.inference.criteria import (
     n_groups,
     nobs,
 )
+from dgmm.inference.emmeans import emmeans
 from dgmm.inference.explained import icc, r2
 from dgmm.inference.fixed_effects import coefficients, std_errors, vcov
 from dgmm.inference.influential import influence
+from dgmm.inference.population_coefficients import marginal_coefs
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.variance_parameters import (
     boundary,
@@ -89,6 +91,8 @@ class Fit(Fitted):
     held_covariates = held_covariates
     slopes = slopes
     contrast = contrast
+    emmeans = emmeans
+    marginal_coefs = marginal_coefs
 
     # the random part, and what the family adds
     var_corr = var_corr

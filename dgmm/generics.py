@@ -20,6 +20,7 @@ __all__ = [
     "df_residual",
     "drop1",
     "effects",
+    "emmeans",
     "family_parameters",
     "fitted",
     "fixef",
@@ -30,6 +31,7 @@ __all__ = [
     "is_singular",
     "log_score",
     "loglik",
+    "marginal_coefs",
     "n_groups",
     "nobs",
     "part_coefficients",
@@ -84,6 +86,7 @@ deviance = _generic(Fit.deviance)
 df_residual = _generic(Fit.df_residual)
 drop1 = _generic(Fit.drop1)
 effects = _generic(Fit.effects)
+emmeans = _generic(Fit.emmeans)
 family_parameters = _generic(Fit.family_parameters)
 fitted = _generic(Fit.fitted)
 fixef = _generic(Fit.fixef)
@@ -94,6 +97,7 @@ influence = _generic(Fit.influence)
 is_singular = _generic(Fit.is_singular)
 log_score = _generic(Fit.log_score)
 loglik = _generic(Fit.loglik)
+marginal_coefs = _generic(Fit.marginal_coefs)
 n_groups = _generic(Fit.n_groups)
 nobs = _generic(Fit.nobs)
 part_coefficients = _generic(Fit.part_coefficients)

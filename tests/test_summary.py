@@ -265,7 +265,7 @@ def test_numbers(value: float, text: str) -> None:
 
 
 def test_a_report_is_its_sections_in_their_order(fit: Fit) -> None:
-    tables = tables_of(fit, None)
+    tables = tables_of(fit, "auto")
     written = [section(fit, tables) for section in SECTIONS]
     assert "\n\n".join(text for text in written if text is not None) == str(fit.summary())
     assert (written[SECTIONS.index(network_part)] is None) == fit.estimate.model.linear

@@ -27,7 +27,7 @@ def anova(
     fit: Fitted,
     *others: Fitted,
     L: Any = None,
-    df: str | None = None,
+    df: str | None = "auto",
     nsim: int | None = None,
     seed: int | None = None,
     workers: int = 1,
@@ -44,7 +44,8 @@ def anova(
             distribution 1/2 chi2(q) + 1/2 chi2(q + 1).
         L: a dict {coefficient: factor}, a list of coefficients that are zero together, or an
             array (r, p). Without it and without others, one test per term.
-        df: "satterthwaite" for F (or t) tests of Gaussian linear models.
+        df: "satterthwaite" or "kenward-roger" for F (or t) tests of Gaussian linear models, None
+            for chi-squared tests; "auto" as in :meth:`coefficients`.
         nsim: replicates of a parametric bootstrap in place of the chi2 distributions.
         seed: of that bootstrap; by default that of the fit.
         workers: processes of that bootstrap.
@@ -66,7 +67,7 @@ def anova(
         Statistical Computation and Simulation 54, 363-378.
     """
     if others:
-        if L is not None or df is not None:
+        if L is not None or df not in (None, "auto"):
             raise ValueError("L= and df= belong to Wald tests of one fit; give one fit only")
         for one in others:
             if not isinstance(one, Fitted):
@@ -74,7 +75,7 @@ def anova(
         start = fit.call.seed if seed is None else seed
         return _of_models([fit, *others], nsim, start, workers)
     moments = moments_of(fit, df)
-    V = vcov(fit, kind="default" if moments is None else "gls").to_numpy()
+    V = vcov(fit).to_numpy() if moments is None else moments.covariance
     if L is None:
         return _with_left_out(fit, term_tests(fit.fixef(), V, fit.memory.terms, moments))
     left_out = [one.name for one in _left_out(fit)]

@@ -24,7 +24,7 @@ from dgmm.inference.wald import wald_table
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["average_contrast", "average_slopes", "ratio_table", "stated"]
+__all__ = ["COMPARE", "as_ratios", "average_contrast", "average_slopes", "stated"]
 
 STEP = 1e-4
 """Share of the range of a covariate by which it is moved to either side, once and twice."""
@@ -71,16 +71,15 @@ def average_contrast(
     first, second = (side if link is None else side.on(link, theta) for side in sides)
     label, what = _label(one, other, "/"), compare.replace("_", " ").capitalize()
     title = stated(mean, what, offset) if link else f"{what} of a subject, at any random effects"
-    plain = _table(mean, {label: first - second}, level, title)
-    return ratio_table(plain, title)
+    return as_ratios(_table(mean, {label: first - second}, level, title))
 
 
-def ratio_table(plain: pd.DataFrame, title: str, name: str = "Estimate") -> pd.DataFrame:
-    """A table of logarithms of ratios as ratios; tests stay those of the logarithms."""
-    found = ResultTable(plain, title=title).rename(columns={"Estimate": name})
-    found[name] = np.exp(plain["Estimate"])
-    found["Std. Error"] = found[name] * plain["Std. Error"]
-    found[["lower", "upper"]] = np.exp(plain[["lower", "upper"]])
+def as_ratios(logs: pd.DataFrame) -> pd.DataFrame:
+    """A table of logarithms of ratios as one of ratios; tests stay those of the logarithms."""
+    found = logs.copy()
+    found["Estimate"] = np.exp(logs["Estimate"])
+    found["Std. Error"] = found["Estimate"] * logs["Std. Error"]
+    found[["lower", "upper"]] = np.exp(logs[["lower", "upper"]])
     return found
 
 

@@ -2,7 +2,8 @@
 
     W = (L b)'(L V L')^-1 (L b)  ~  chi2(r),     F = W / r  ~  F(r, df)
 
-with r the rank of L; the second with Satterthwaite's degrees of freedom.
+with r the rank of L; the second with the degrees of freedom of Satterthwaite, or of Kenward and
+Roger, who multiply F by a factor too.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 from scipy import special
 
-from dgmm.inference.satterthwaite import Satterthwaite
+from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.tables import Anova
 from dgmm.information import Spread
 from dgmm.runtime.registry import suggestion
@@ -67,7 +68,7 @@ def _place(name: str, names: Sequence[str], left_out: Sequence[str]) -> int:
 
 
 def wald_test(
-    beta: pd.Series, V: np.ndarray, L: np.ndarray, moments: Satterthwaite | None = None
+    beta: pd.Series, V: np.ndarray, L: np.ndarray, moments: SmallSamples | None = None
 ) -> Anova:
     """Test L beta = 0: one row as z (or t), several jointly as chi-squared (or F)."""
     _check(V)
@@ -87,7 +88,7 @@ def wald_test(
 
 
 def term_tests(
-    beta: pd.Series, V: np.ndarray, terms: Sequence[str], moments: Satterthwaite | None = None
+    beta: pd.Series, V: np.ndarray, terms: Sequence[str], moments: SmallSamples | None = None
 ) -> Anova:
     """One test per term of the formula: all its columns zero, the others as they are."""
     _check(V)
@@ -96,7 +97,7 @@ def term_tests(
         L = np.eye(len(beta))[[j for j, owner in enumerate(terms) if owner == term]]
         rows.append(_joint(_spread(beta, V, L), L, moments))
     columns = None if rows else ["Chisq", "Df", "Pr(>Chisq)"]
-    how = "F tests, Satterthwaite's degrees of freedom" if moments else "chi-squared tests"
+    how = f"F tests, {moments.words}'s degrees of freedom" if moments else "chi-squared tests"
     title = f"Wald tests of the terms, each given all others ({how})"
     note = "a main effect beside its interaction is the effect where the other variables are zero"
     marginal = any(set(one.split(":")) < set(two.split(":")) for one in labels for two in labels)
@@ -104,7 +105,7 @@ def term_tests(
 
 
 def coefficient_table(
-    estimate: pd.Series, error: pd.Series, moments: Satterthwaite | None, L: np.ndarray
+    estimate: pd.Series, error: pd.Series, moments: SmallSamples | None, L: np.ndarray
 ) -> pd.DataFrame:
     """Estimate, Std. Error, z or (df, t), p; ``L`` (r, p) has the contrasts behind the rows."""
     ratio = estimate / error
@@ -125,7 +126,7 @@ def _spread(beta: pd.Series, V: np.ndarray, L: np.ndarray) -> Spread:
     return estimates.combined(torch.tensor(L, dtype=torch.float64))
 
 
-def _joint(found: Spread, L: np.ndarray, moments: Satterthwaite | None) -> dict[str, float]:
+def _joint(found: Spread, L: np.ndarray, moments: SmallSamples | None) -> dict[str, float]:
     inner = found.covariance.numpy()
     root = np.sqrt(np.diag(inner))
     value, vector = np.linalg.eigh(inner / root / root[:, None])
@@ -135,8 +136,8 @@ def _joint(found: Spread, L: np.ndarray, moments: Satterthwaite | None) -> dict[
     if moments is None:
         p = float(special.chdtrc(rank, statistic))
         return {"Chisq": statistic, "Df": rank, "Pr(>Chisq)": p}
-    df = moments.denominator(L)
-    F = statistic / rank
+    df, factor = moments.joint(L)
+    F = factor * statistic / rank
     p = float(special.fdtrc(rank, df, F))
     return {"F value": F, "NumDF": rank, "DenDF": df, "Pr(>F)": p}
 

@@ -7,12 +7,20 @@ import pandas as pd
 
 from dgmm.inference import reported
 from dgmm.inference.contrasts import coefficient_table
-from dgmm.inference.satterthwaite import Satterthwaite, satterthwaite
+from dgmm.inference.criteria import groups_seen
+from dgmm.inference.kenward_roger import kenward_roger
+from dgmm.inference.satterthwaite import satterthwaite
+from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.wald import wald_table
 from dgmm.information import Information, information
 from dgmm.record import Fitted
 
-__all__ = ["coefficients", "moments_of", "std_errors", "vcov"]
+__all__ = ["SMALL", "coefficients", "fewest_groups", "moments_of", "std_errors", "vcov"]
+
+SMALL = 100
+"""Groups below which tests after REML are t and F tests unless others are asked for."""
+
+WORDS = (None, "auto", "satterthwaite", "kenward-roger")
 
 
 def vcov(fit: Fitted, kind: str = "default") -> pd.DataFrame:
@@ -52,21 +60,41 @@ def std_errors(fit: Fitted, kind: str = "default") -> pd.Series:
         return pd.Series(np.sqrt(np.diag(V)), index=V.index, name="Std. Error")
 
 
-def coefficients(fit: Fitted, df: str | None = None) -> pd.DataFrame:
+def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
     """The Wald table of the linear coefficients.
 
-    df: None for z tests, "satterthwaite" for t tests with the GLS standard errors (Gaussian
-        linear models), as lmerTest.
+    df: None for z tests; of Gaussian linear models "satterthwaite" for t tests with the GLS
+        standard errors, as lmerTest, and "kenward-roger" (REML) for those of pbkrtest, whose
+        standard errors allow for the estimated variances. "auto" is "satterthwaite" after REML
+        with fewer than 100 groups, else None.
     """
     moments = moments_of(fit, df)
     if moments is None:
         return wald_table(fit.fixef(), std_errors(fit))
-    error = std_errors(fit, kind="gls")
+    error = pd.Series(np.sqrt(np.diag(moments.covariance)), index=fit.fixef().index)
     return coefficient_table(fit.fixef(), error, moments, np.eye(len(error)))
 
 
-def moments_of(fit: Fitted, df: str | None) -> Satterthwaite | None:
+def moments_of(fit: Fitted, df: str | None) -> SmallSamples | None:
     """The moments behind t and F tests; None for z and chi-squared tests."""
-    if df not in (None, "satterthwaite"):
-        raise ValueError(f"df is None (z tests) or 'satterthwaite', not {df!r}")
+    if df not in WORDS:
+        known = "'auto', 'satterthwaite', 'kenward-roger' or None (z tests)"
+        raise ValueError(f"df is {known}, not {df!r}")
+    if df == "kenward-roger":
+        return kenward_roger(fit.estimate)
+    if df == "auto" and not _small(fit):
+        return None
     return None if df is None else satterthwaite(fit.estimate)
+
+
+def _small(fit: Fitted) -> bool:
+    """Whether tests are t tests when nothing else is asked for."""
+    done = fit.estimate
+    if done.method != "reml" or fewest_groups(fit) >= SMALL:
+        return False
+    return done.likelihood.variance_moments(done.theta) is not None
+
+
+def fewest_groups(fit: Fitted) -> int:
+    """Subjects with an outcome, or levels of the factor that has fewest."""
+    return min(seen for seen, _ in groups_seen(fit).values())

@@ -89,6 +89,16 @@ class MeanFunction:
             replace(self.departures, values=L @ self.departures.values),
         )
 
+    @staticmethod
+    def stacked(functions: Sequence[MeanFunction]) -> MeanFunction:
+        """Several functions as one, (G_1 + G_2 + ...,)."""
+        values = np.concatenate([one.departures.values for one in functions])
+        return MeanFunction(
+            lambda theta: torch.cat([one.value(theta) for one in functions]),
+            lambda: torch.cat([one.slope() for one in functions]),
+            replace(functions[0].departures, values=values),
+        )
+
     def on(self, link: Link, theta: Theta) -> MeanFunction:
         """g(f) of a link g: log f, logit f; derivatives at ``theta``."""
 

@@ -18,35 +18,39 @@ from dataclasses import dataclass
 import numpy as np
 
 from dgmm.estimate import Estimate
+from dgmm.inference.small_samples import Denominator, SmallSamples
 
 __all__ = ["Satterthwaite", "satterthwaite"]
 
 
 @dataclass(frozen=True)
-class Satterthwaite:
+class Satterthwaite(SmallSamples):
     """The covariance of the coefficients with what its own uncertainty needs."""
 
-    vcov: np.ndarray  # (p, p) GLS form, user's columns
+    covariance: np.ndarray  # (p, p) GLS form, user's columns
     slopes: np.ndarray  # (v, p, p) d vcov / d psi
     uncertainty: np.ndarray  # (v, v) var(psi-hat)
 
+    words = "Satterthwaite"
+    form = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
+
     def df(self, contrast: np.ndarray) -> float:
         """Degrees of freedom of one contrast (p,)."""
-        variance = float(contrast @ self.vcov @ contrast)
+        variance = float(contrast @ self.covariance @ contrast)
         gradient = np.einsum("a,vab,b->v", contrast, self.slopes, contrast)
         return 2 * variance**2 / float(gradient @ self.uncertainty @ gradient)
 
-    def denominator(self, L: np.ndarray) -> float:
-        """Denominator degrees of freedom of the F test of L beta = 0, L (r, p)."""
-        value, vector = np.linalg.eigh(L @ self.vcov @ L.T)
+    def joint(self, L: np.ndarray) -> Denominator:
+        """The denominator of the F test of L beta = 0, L (r, p), by Fai and Cornelius."""
+        value, vector = np.linalg.eigh(L @ self.covariance @ L.T)
         kept = value > 1e-10 * value[-1]
         each = np.array([self.df(row) for row in vector.T[kept] @ L])
         if np.ptp(each) < 1e-8 * each.max():
-            return float(each.mean())
+            return Denominator(float(each.mean()), 1.0)
         if np.any(each <= 2):
-            return 2.0
+            return Denominator(2.0, 1.0)
         expected = float((each / (each - 2)).sum())
-        return 2 * expected / (expected - len(each))
+        return Denominator(2 * expected / (expected - len(each)), 1.0)
 
 
 def satterthwaite(done: Estimate) -> Satterthwaite:

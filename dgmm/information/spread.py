@@ -47,11 +47,13 @@ class Spread:
 
     def combined(self, L: Tensor) -> Spread:
         """The spread of L f, L (H, G)."""
-        unknown = self.left.isnan().any(1)
+        unknown, missing = self.left.isnan().any(1), self.value.isnan()
         left = L @ torch.where(unknown[:, None], 0.0, self.left)
         left[(L[:, unknown] != 0).any(1)] = torch.nan
+        value = L @ torch.where(missing, 0.0, self.value)
+        value[(L[:, missing] != 0).any(1)] = torch.nan
         draws = None if self.draws is None else self.draws @ L.T
-        return Spread(L @ self.value, left, L @ self.right, draws)
+        return Spread(value, left, L @ self.right, draws)
 
     def interval(
         self, level: float, link: Link = LINKS["identity"], *, percentiles: bool = False

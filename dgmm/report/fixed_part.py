@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dgmm.inference.fixed_effects import SMALL, fewest_groups
+from dgmm.inference.satterthwaite import Satterthwaite
 from dgmm.inference.wald import stars
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, decimals, number, wrap
@@ -21,20 +23,34 @@ def fixed_part(fit: Fitted, tables: Tables) -> str:
     if len(table):
         lines = ["Fixed effects:", *fixed_lines(table), "---"]
         lines.append("Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1")
-    gls = "GLS form, (sum X'V^-1 X)^-1 at the estimated variances"
-    if "df" in table:
-        form = f"{gls}; degrees of freedom by Satterthwaite's approximation"
+    if tables.moments is not None:
+        form = tables.moments.form
     elif fit.information is not None:
         form = fit.information.form
     elif fit.estimate.method != "reml":
         form = "not asked for (se=None)"
     else:
-        form = gls
+        form = Satterthwaite.form
     lines.append(wrap(f"Standard errors: {form}", "   "))
+    if len(table):
+        lines.append(wrap(tests(fit, tables), "   "))
     if fit.estimate.model.networks:
         note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
         lines.append(wrap(note, "   "))
     return "\n".join(lines)
+
+
+def tests(fit: Fitted, tables: Tables) -> str:
+    """Which distribution the p values are from, and why."""
+    groups = fewest_groups(fit)
+    if tables.moments is not None:
+        return f"Tests: t, {tables.moments.words}'s degrees of freedom; REML, {groups} groups"
+    if fit.estimate.model.family.conjugate and fit.estimate.method == "ml" and groups < SMALL:
+        return (
+            f"Tests: z, as if variances were known; p values are too small with {groups} groups: "
+            "method='reml' has t tests"
+        )
+    return f"Tests: z, the normal distribution of large samples; {groups} groups"
 
 
 def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:

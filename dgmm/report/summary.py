@@ -79,10 +79,10 @@ SECTIONS: tuple[Section, ...] = (
 """The report, in this order."""
 
 
-def summary(fit: Fitted, df: str | None = None) -> Summary:
+def summary(fit: Fitted, df: str | None = "auto") -> Summary:
     """The report; ``print`` it, or read its tables.
 
-    df: "satterthwaite" for t tests of the coefficients, see :meth:`coefficients`.
+    df: of the tests of the coefficients, see :meth:`coefficients`.
     """
     tables = tables_of(fit, df)
     written = [section(fit, tables) for section in SECTIONS]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
-from dgmm.inference.fixed_effects import coefficients
+from dgmm.inference.fixed_effects import coefficients, moments_of
+from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.variance_parameters import (
     family_parameters,
     part_coefficients,
@@ -25,6 +26,7 @@ class Tables:
     """The tables that a summary prints, and gives."""
 
     coefficients: pd.DataFrame
+    moments: SmallSamples | None  # behind t tests of the coefficients
     random_effects: pd.DataFrame
     family_parameters: pd.DataFrame
     parts: dict[str, pd.DataFrame]  # of zi= and dispersion=
@@ -36,6 +38,7 @@ def tables_of(fit: Fitted, df: str | None) -> Tables:
     """All tables of a fit; ``df`` is that of the coefficients."""
     return Tables(
         coefficients(fit, df),
+        moments_of(fit, df),
         var_corr(fit),
         family_parameters(fit),
         part_coefficients(fit),

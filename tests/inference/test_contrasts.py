@@ -68,7 +68,9 @@ def test_impossible_hypotheses_are_named(sleepstudy: Fit) -> None:
         sleepstudy.anova(L=np.eye(3))
     with pytest.raises(ValueError, match="not zero"):
         sleepstudy.anova(L=np.zeros((1, 2)))
-    with pytest.raises(ValueError, match="'satterthwaite', not 'kenward-roger'"):
+    with pytest.raises(ValueError, match="'kenward-roger' or None \\(z tests\\), not 'kr'"):
+        sleepstudy.anova(df="kr")
+    with pytest.raises(ValueError, match="fitted by method='reml'.*method='ml'"):
         sleepstudy.anova(df="kenward-roger")
     bare = mixed_model(FORMULAS["sleepstudy"], data("sleepstudy"), se=None, verbose=0)
     with pytest.raises(ValueError, match="se=None"):

@@ -19,7 +19,6 @@ def test_sleepstudy_as_lmertest(sleepstudy_reml: Fit) -> None:
     text = str(sleepstudy_reml.summary(df="satterthwaite"))
     assert "df t value Pr(>|t|)" in text
     assert "Satterthwaite" in text
-    assert "Satterthwaite" not in str(sleepstudy_reml.summary())
 
 
 def test_exact_degrees_of_freedom_in_balanced_layouts() -> None:
@@ -42,7 +41,7 @@ def test_maximum_likelihood_counts_all_subjects(sleepstudy: Fit) -> None:
 
 def test_the_moments_against_finite_differences(pbcseq: Fit) -> None:
     found = satterthwaite(pbcseq.estimate)
-    np.testing.assert_allclose(found.vcov, pbcseq.vcov(kind="gls"), rtol=1e-8)
+    np.testing.assert_allclose(found.covariance, pbcseq.vcov(kind="gls"), rtol=1e-8)
     assert np.linalg.eigvalsh(found.uncertainty)[0] > 0
     # the uncertainty of log sigma is that of the observed information
     table = pbcseq.var_corr()
@@ -59,7 +58,7 @@ def test_several_rows_by_fai_and_cornelius() -> None:
     assert moments.df(np.array([1.0, 0.0])) == pytest.approx(8.0)
     assert moments.df(np.array([0.0, 1.0])) == pytest.approx(4.0)
     expected = 8 / 6 + 4 / 2
-    assert moments.denominator(np.eye(2)) == pytest.approx(2 * expected / (expected - 2), rel=1e-5)
+    assert moments.joint(np.eye(2)).df == pytest.approx(2 * expected / (expected - 2), rel=1e-5)
 
 
 def test_a_singular_fit_has_degrees_of_freedom() -> None:
