@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import cache
 
 import coverage_fixed
+import coverage_population
 import coverage_random
 import demo_seeds
 import intervals
@@ -218,6 +219,19 @@ def coverage_of_random(name: str) -> str:
     return coverage_random.report()[name]
 
 
+def coverage_of_population() -> str:
+    """Coverage of population-averaged intervals."""
+    table = kept(coverage_population.PATH, coverage_population.COLUMNS)
+    found = coverage_population.report(table)
+    found["within"] = found["within"].map({True: "yes", False: "**no**"})
+    columns = {
+        "interval": ("interval", "{}"),
+        "coverage": ("coverage", "{:.3f}"),
+        "within": ("within 99.9 % limits", "{}"),
+    }
+    return f"{len(table)} data sets:\n\n" + markdown(found, columns)
+
+
 def interval_table() -> str:
     """Prediction intervals beside the oracle's."""
     if not intervals.TABLE.exists():
@@ -321,8 +335,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
-        coverage_fixed_table, coverage_of_random, interval_table, demo, speed, linear_speed,
-        path_speed, missing, accepted, elbo_bias,
+        coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
+        speed, linear_speed, path_speed, missing, accepted, elbo_bias,
     )
 }  # fmt: skip
 

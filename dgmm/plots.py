@@ -244,6 +244,8 @@ def plot_effects(
     fit: Fit,
     covariates: str | Sequence[str],
     *,
+    scale: str = "link",
+    type: str | None = None,
     term: str | None = None,
     at: Mapping[str, Any] | None = None,
     grid: int = 101,
@@ -258,7 +260,8 @@ def plot_effects(
     from matplotlib.figure import Figure
 
     focal = [covariates] if isinstance(covariates, str) else list(covariates)
-    table = fit.effects(focal, term=term, at=at, grid=grid, level=level)
+    options: dict[str, Any] = {"scale": scale, "type": type, "term": term, "at": at}
+    table = fit.effects(focal, **options, grid=grid, level=level)
     figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axis = figure.subplots()
     first, numeric = focal[0], fit.memory.covariates[focal[0]].variable.kind == "number"
@@ -274,12 +277,19 @@ def plot_effects(
         axis.vlines(ticks, 0, 0.025, color="0.3", lw=0.6, transform=axis.get_xaxis_transform())
     if len(focal) > 1:
         axis.legend(frameon=False)
-    axis.set_title(_explained(fit, focal, term, dict(at or {}), level), fontsize=8, loc="left")
+    held = {} if term is not None else {**fit.held_covariates(scale), **(at or {})}
+    axis.set_title(_explained(focal, held, level), fontsize=8, loc="left")
     axis.set_xlabel(first)
-    link = fit.estimate.model.family.link.name
-    scale = "" if link == "identity" else f" ({link})"
-    axis.set_ylabel(term or f"mean of {fit.formula.split('~')[0].strip()}{scale}")
+    axis.set_ylabel(term or _mean_in_words(fit, scale, type))
     return figure
+
+
+def _mean_in_words(fit: Fit, scale: str, type: str | None) -> str:
+    link = fit.estimate.model.family.link.name
+    said = "" if link == "identity" else f" ({link})"
+    if scale == "response":
+        said = " (random effects zero)" if type == "mean_subject" else " (population)"
+    return f"mean of {fit.formula.split('~')[0].strip()}{said}"
 
 
 def _curve(
@@ -305,14 +315,9 @@ def _bars(
     axis.set_xticks(np.arange(len(own)), [str(value) for value in own[name]])
 
 
-def _explained(
-    fit: Fit, focal: Sequence[str], term: str | None, at: Mapping[str, Any], level: float
-) -> str:
+def _explained(focal: Sequence[str], held: Mapping[str, Any], level: float) -> str:
     """What the bands are, and where the other covariates stand."""
     words = f"{100 * level:g} % bands: dark pointwise, light (or thin lines) for the whole curve"
-    if term is not None:
-        return words
-    held = {**fit.held_covariates(), **at}
     others = [f"{name} = {_short(held[name])}" for name in held if name not in focal]
     return words + (f"\nheld: {', '.join(others)}" if others else "")
 

@@ -26,6 +26,7 @@ stored = benchmark("stored")
 fixed = benchmark("coverage_fixed")
 random = benchmark("coverage_random")
 ahead = benchmark("intervals")
+population = benchmark("coverage_population")
 
 # -- beside a network of covariates --------------------------------------------------------------
 
@@ -52,6 +53,41 @@ def test_data_sets_of_the_study_are_fitted_as_stored(table: pd.DataFrame) -> Non
         assert abs(again["estimate"] - row.estimate) < 0.1 * row.std_error
         assert again["std_error"] == pytest.approx(row.std_error, rel=0.02)
         assert again["edf"] == pytest.approx(row.edf, abs=1.5)
+
+
+# -- of the population ---------------------------------------------------------------------------
+
+
+def test_population_averaged_intervals_cover_in_the_stored_study() -> None:
+    table = stored.kept(population.PATH, population.COLUMNS)
+    assert len(table) >= 200
+    assert table["converged"].all()
+    found = population.report(table)
+    assert len(found) == 2 * len(population.TIMES) + 7
+    assert found["within"].all()
+
+
+def test_the_truth_of_the_population_is_an_average_over_draws() -> None:
+    frame = population.simulate(0)
+    rng = np.random.default_rng(1)
+    b = population.SD * rng.normal(size=40_000)
+    eta = population.columns(frame.head(12)) @ population.BETA
+    drawn = 1 / (1 + np.exp(-(eta[:, None] + b)))
+    error = drawn.std(1) / np.sqrt(len(b))
+    assert (np.abs(population.population(frame.head(12)) - drawn.mean(1)) < 4 * error).all()
+    (difference, ratio, slope), _ = population.truths(frame)
+    up, down = (population.population(frame.assign(t=frame["t"] + h)).mean() for h in (1e-4, -1e-4))
+    assert slope == pytest.approx((up - down) / 2e-4, rel=1e-6)
+    assert np.sign(np.log(ratio)) == np.sign(difference)
+
+
+@pytest.mark.slow
+def test_data_sets_of_the_population_are_fitted_as_stored() -> None:
+    table = stored.kept(population.PATH, population.COLUMNS)
+    for row in table.head(5).itertuples():
+        again = population.one(int(row.seed))
+        assert again["means_inside"] == row.means_inside
+        assert again["sd"] == pytest.approx(row.sd, rel=1e-3)
 
 
 # -- beside a neural random part -----------------------------------------------------------------

@@ -77,6 +77,22 @@ def test_effects_of_a_category_and_of_two_covariates() -> None:
     assert [one.get_text() for one in bars.get_xticklabels()] == list(table["Sex"].unique())
 
 
+def test_means_are_drawn_as_what_they_are() -> None:
+    frame = dgmm.datasets.load("epil").assign(exposure=0.5)
+    fit = dgmm.mixed_model(
+        "y ~ lage + trt + (1 | subject)", frame, family="poisson", offset="exposure", verbose=0
+    )
+    for type, words in (("marginal", "(population)"), ("mean_subject", "(random effects zero)")):
+        axis = plot_effects(fit, "lage", scale="response", type=type, grid=5).axes[0]
+        table = fit.effects("lage", scale="response", type=type, grid=5)
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), table["fit"])
+        assert axis.get_ylabel() == f"mean of y {words}"
+        assert "held: trt = placebo, offset = 0" in axis.get_title(loc="left")
+    axis = plot_effects(fit, "lage", grid=5).axes[0]
+    assert axis.get_ylabel() == "mean of y (log)"
+    assert "exposure = 0.5" in axis.get_title(loc="left")
+
+
 # -- forecasts -------------------------------------------------------------------------------------
 
 

@@ -91,15 +91,18 @@ def effects(
     )
 
 
-def held_covariates(fit: Fitted) -> dict[str, Any]:
+def held_covariates(fit: Fitted, scale: str = "link") -> dict[str, Any]:
     """Where :meth:`effects` holds covariates of the fixed part that it does not vary.
 
     Means of numbers over the rows of the fit, reference levels of categories; with an offset its
-    variables, or ``offset`` itself.
+    variables, or ``offset`` itself, which on scale="response" is 0.
     """
-    mean = mean_part(fit)
-    held = {name: mean.typical[name] for name in dict.fromkeys((*mean.own, *mean.of_offset))}
-    if mean.mean_offset is not None:
+    mean = mean_part(fit, scale)
+    of_offset = () if mean.quantity.offset is not None else mean.of_offset
+    held = {name: mean.typical[name] for name in dict.fromkeys((*mean.own, *of_offset))}
+    if mean.has_offset and mean.quantity.offset is not None:
+        held["offset"] = mean.quantity.offset
+    elif mean.mean_offset is not None:
         held[mean.spec.offset or "offset"] = mean.mean_offset
     return held
 
