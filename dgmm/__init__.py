@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dgmm.generics import (
         aic,
         anova,
+        augment,
         bic,
         bootstrap,
         coef,
@@ -61,11 +62,13 @@ if TYPE_CHECKING:
         states,
         std_errors,
         summary,
+        tidy,
         update,
         var_corr,
         vcov,
     )
     from dgmm.missing.pooling import pool
+    from dgmm.report.modelsummary import modelsummary
     from dgmm.studies import simulate_study
     from dgmm.tuning.cross_validation import Tuning, tune
 
@@ -79,6 +82,7 @@ __all__ = [
     "Tuning",
     "aic",
     "anova",
+    "augment",
     "bic",
     "bootstrap",
     "check_family",
@@ -107,6 +111,7 @@ __all__ = [
     "loglik",
     "marginal_coefs",
     "mixed_model",
+    "modelsummary",
     "n_groups",
     "nobs",
     "part_coefficients",
@@ -129,6 +134,7 @@ __all__ = [
     "std_errors",
     "studies",
     "summary",
+    "tidy",
     "tune",
     "update",
     "var_corr",
@@ -148,6 +154,7 @@ HOMES = {
     "lm_list": "api",
     "load": "api",
     "mixed_model": "api",
+    "modelsummary": "report.modelsummary",
     "pool": "missing.pooling",
     "simulate_study": "studies",
     "tune": "tuning.cross_validation",

@@ -60,9 +60,11 @@ from dgmm.prediction.predict import fitted, log_score, predict, residuals, simul
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.states import states
 from dgmm.record import Fitted, Memory
+from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
 from dgmm.report.tables import glance
+from dgmm.report.tidy import augment, tidy
 from dgmm.runtime.gate import gate_methods
 from dgmm.runtime.versions import versions
 from dgmm.runtime.warned import warn_user
@@ -138,6 +140,8 @@ class Fit(Fitted):
     # report and file
     summary = summary
     glance = glance
+    tidy = tidy
+    augment = augment
     save = save
 
     def refit(self, y: Any) -> Fit:
@@ -180,7 +184,7 @@ class Fit(Fitted):
         return fit_model(self.call.changed({**changes, "formula": text}, frame), frame)
 
     def __repr__(self) -> str:
-        return f"<Fit {self.formula!r}: {self.loglik()}>"
+        return brief(self)
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -11,6 +11,7 @@ from dgmm.fit import Fit
 __all__ = [
     "aic",
     "anova",
+    "augment",
     "bic",
     "bootstrap",
     "coef",
@@ -50,6 +51,7 @@ __all__ = [
     "states",
     "std_errors",
     "summary",
+    "tidy",
     "update",
     "var_corr",
     "vcov",
@@ -77,6 +79,7 @@ def _generic(
 
 aic = _generic(Fit.aic)
 anova = _generic(Fit.anova)
+augment = _generic(Fit.augment)
 bic = _generic(Fit.bic)
 bootstrap = _generic(Fit.bootstrap)
 coef = _generic(Fit.coef)
@@ -116,6 +119,7 @@ simulate = _generic(Fit.simulate)
 slopes = _generic(Fit.slopes)
 std_errors = _generic(Fit.std_errors)
 summary = _generic(Fit.summary)
+tidy = _generic(Fit.tidy)
 update = _generic(Fit.update)
 var_corr = _generic(Fit.var_corr)
 vcov = _generic(Fit.vcov)

@@ -62,7 +62,7 @@ def dense_crossed_poisson(x: np.ndarray, y: np.ndarray, X: np.ndarray, Z: np.nda
 def at_maximum(fit: Fit, log_likelihood) -> tuple[np.ndarray, np.ndarray, float]:
     """x of a fit, its distance from the maximum and the largest error of its standard errors."""
     x = np.append(fit.fixef(), np.log(fit.var_corr()["sdcor"]))
-    own = np.append(fit.std_errors(), fit.var_corr()["std_error"])
+    own = np.append(fit.std_errors(), fit.var_corr()["se_working"])
     se = np.minimum(own, 0.5)
     step, eye = 0.05 * se, np.eye(len(x))
     up = [log_likelihood(x + h * e) for h, e in zip(step, eye, strict=True)]

@@ -188,7 +188,7 @@ def test_marginal_means_of_a_logit_model(toenail: Fit) -> None:
     coefficients = toenail.fixef().to_numpy()
     X = np.column_stack([np.ones(3), new["trt"], new["time"], new["trt"] * new["time"]])
     np.testing.assert_allclose(eta, X @ coefficients, rtol=1e-10)
-    sd = toenail.var_corr()["sdcor"][0]
+    sd = toenail.var_corr()["sdcor"].iloc[0]
 
     def mean(at: float) -> float:
         def weighted(b: float) -> float:
@@ -211,7 +211,7 @@ def test_marginal_means_of_a_logit_model(toenail: Fit) -> None:
 def test_marginal_means_of_counts_have_a_closed_form(epil: Fit) -> None:
     new = data("epil").iloc[[0, 50, 100]]
     middle = epil.predict(new, type="mean_subject")["fit"]
-    factor = np.exp(epil.var_corr()["vcov"][0] / 2)
+    factor = np.exp(epil.var_corr()["vcov"].iloc[0] / 2)
     marginal = epil.predict(new, type="marginal")["fit"]
     np.testing.assert_allclose(marginal, factor * middle, rtol=2e-3)
 

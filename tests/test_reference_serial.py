@@ -63,7 +63,7 @@ def test_estimates_and_standard_errors_are_those_of_r(name: str) -> None:
     assert fit.summary().coefficients["Std. Error"].tolist() == pytest.approx(full, rel=1e-4)
     assert named(name) == pytest.approx(entry["parameters"], rel=1e-4)
     table = fit.var_corr()
-    own = sorted(table["std_error"])
+    own = sorted(table["se_working"])
     assert own == pytest.approx(sorted(entry["se_working"].values()), rel=1e-3)
 
 

@@ -69,7 +69,7 @@ def test_standard_deviations_and_the_correlation_are_those_of_the_dense_density(
 @pytest.mark.parametrize("name", [one for one in GAUSSIAN if not one.endswith("reml")])
 def test_standard_errors_are_those_of_the_dense_density(name: str) -> None:
     entry, table = reference("structures", name)["se_working"], fitted(name).var_corr()
-    mine = table["std_error"].to_numpy()
+    mine = table["se_working"].to_numpy()
     rho = [value for key, value in entry.items() if key == "working_rho"]
     theirs = [value for key, value in entry.items() if key.startswith("log_sd")] + rho
     assert mine == pytest.approx(np.array([*theirs, entry["log_sigma"]]), rel=1e-4)

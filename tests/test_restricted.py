@@ -24,7 +24,7 @@ def test_the_balanced_one_way_layout() -> None:
     of_within = 2 * within**2 / (n * (J - 1))
     of_tau2 = (2 * between**2 / (n - 1) + of_within) / J**2
     expected = [np.sqrt(of_tau2) / (2 * tau2), np.sqrt(of_within) / (2 * within)]
-    np.testing.assert_allclose(table["std_error"], expected, rtol=1e-4)
+    np.testing.assert_allclose(table["se_working"], expected, rtol=1e-4)
 
 
 def test_intervals_of_a_reml_fit(sleepstudy_reml: Fit, sleepstudy: Fit) -> None:
@@ -34,12 +34,12 @@ def test_intervals_of_a_reml_fit(sleepstudy_reml: Fit, sleepstudy: Fit) -> None:
     np.testing.assert_allclose(z, sleepstudy_reml.std_errors(), rtol=1e-6)
     # on the log scale nearly the same as after ML
     ours, theirs = sleepstudy_reml.var_corr(), sleepstudy.var_corr()
-    np.testing.assert_allclose(ours["std_error"], theirs["std_error"], rtol=0.05)
+    np.testing.assert_allclose(ours["se_working"], theirs["se_working"], rtol=0.05)
 
 
 def test_no_errors_when_none_were_asked_for() -> None:
     formula = "Reaction ~ Days + (Days | Subject)"
     fit = mixed_model(formula, data("sleepstudy"), method="reml", se=None, verbose=0)
-    assert fit.var_corr()["std_error"].isna().all()
+    assert fit.var_corr()["se_working"].isna().all()
     with pytest.raises(ValueError, match="se=None"):
         fit.predict(interval="confidence")

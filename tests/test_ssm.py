@@ -119,7 +119,7 @@ def test_a_fit_finds_the_process_from_which_the_data_came() -> None:
     frame = panel(60)
     fit = dgmm.mixed_model("y ~ x + (1 | id) + (ssm(visit, state=2) | id)", frame, verbose=0)
     table = fit.var_corr().set_index("kind")
-    value, error = table["sdcor"], table["std_error"]
+    value, error = table["sdcor"], table["se_working"]
     for kind, truth in zip(("phi1", "phi2", "theta1"), [*PHI, *THETA], strict=True):
         assert abs(value[kind] - truth) < 3 * error[kind]
     told = " ".join(str(fit.summary()).split())
@@ -166,5 +166,5 @@ def test_states_that_the_data_do_not_have_are_told() -> None:
     fit = dgmm.mixed_model("y ~ x + (ssm(visit, state=3) | id)", frame, verbose=0)
     plain = fit.loglik().value - (-0.5 * len(frame) * (1 + math.log(2 * math.pi)))
     assert np.isfinite(plain)
-    kinds = fit.var_corr().set_index("kind")["std_error"]
+    kinds = fit.var_corr().set_index("kind")["se_working"]
     assert kinds.drop("sd").isna().any() or (kinds.drop("sd") > 0.5).any()

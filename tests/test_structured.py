@@ -286,7 +286,7 @@ def test_a_correlation_of_one_is_the_random_intercept(word: str) -> None:
     assert fit.loglik().value == pytest.approx(plain.loglik().value, abs=1e-6)
     table = fit.var_corr()
     assert table["sdcor"].iloc[1] == pytest.approx(1.0, abs=1e-5)
-    assert np.isnan(table["std_error"].iloc[1])
+    assert np.isnan(table["se_working"].iloc[1])
     np.testing.assert_allclose(fit.std_errors(), plain.std_errors(), rtol=1e-4)
     assert "has run to an end (1): the effects of a level are multiples of one" in fit.messages[0]
 
@@ -302,7 +302,7 @@ def test_a_standard_deviation_of_zero_leaves_the_others() -> None:
     table = fit.var_corr()
     assert table["sdcor"].iloc[0] < 1e-6
     assert fit.is_singular()
-    assert table["std_error"].iloc[1:4].notna().all()
+    assert table["se_working"].iloc[1:4].notna().all()
     assert "the variance of `occasiona` is estimated as zero" in fit.messages[0]
     # those of the other occasions are fitted as if the first had none
     frame = edges()

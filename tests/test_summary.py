@@ -52,9 +52,26 @@ def test_golden(name: str, request: pytest.FixtureRequest) -> None:
 def test_printing_a_summary_is_its_text(sleepstudy: Fit) -> None:
     summary = sleepstudy.summary()
     assert repr(summary) == str(summary)
-    assert repr(sleepstudy) == (
-        "<Fit 'Reaction ~ Days + (Days | Subject)': 'log Lik.' -875.9697 (df=6)>"
-    )
+
+
+def test_printing_a_fit_shows_its_estimates(sleepstudy: Fit, deep: Fit) -> None:
+    assert repr(sleepstudy).splitlines() == [
+        "Linear mixed model fitted by maximum likelihood",
+        " Family: gaussian (identity)",
+        "Formula: Reaction ~ Days + (Days | Subject)",
+        "Log-likelihood: -875.9697 (df=6)",
+        "Random effects:",
+        " Groups   Name        Std.Dev. Corr",
+        " Subject  (Intercept)    23.78",
+        "          Days           5.717  0.08",
+        " Residual                25.59",
+        "Number of obs: 180; groups: Subject, 18",
+        "Fixed effects:",
+        "  (Intercept)         Days",
+        "        251.4        10.47",
+    ]
+    assert "neural random effects" in repr(deep)
+    assert max(map(len, repr(deep).splitlines())) <= 80
 
 
 def test_no_line_is_wider_than_eighty(fit: Fit) -> None:

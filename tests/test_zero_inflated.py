@@ -76,7 +76,7 @@ def test_a_zero_inflated_fit_is_the_maximum(inflated: Fit) -> None:
     sd = inflated.var_corr().iloc[0]
     zero = inflated.part_coefficients()["zi"]
     x = np.concatenate([inflated.fixef(), [np.log(sd["sdcor"])], zero["Estimate"]])
-    se = np.concatenate([inflated.std_errors(), [sd["std_error"]], zero["Std. Error"]])
+    se = np.concatenate([inflated.std_errors(), [sd["se_working"]], zero["Std. Error"]])
     assert float(inflated.loglik()) == pytest.approx(value(x), abs=1e-4)
     assert newton_decrement(value, x, se) < 0.005
     assert np.abs((zero["Estimate"] - [-0.7, 0.9]) / zero["Std. Error"]).max() < 3
@@ -87,7 +87,7 @@ def test_standard_errors_of_the_zero_part(inflated: Fit) -> None:
     sd = inflated.var_corr().iloc[0]
     zero = inflated.part_coefficients()["zi"]
     x = np.concatenate([inflated.fixef(), [np.log(sd["sdcor"])], zero["Estimate"]])
-    se = np.concatenate([inflated.std_errors(), [sd["std_error"]], zero["Std. Error"]])
+    se = np.concatenate([inflated.std_errors(), [sd["se_working"]], zero["Std. Error"]])
     H = np.empty((5, 5))
     unit = np.diag(0.02 * se)
     for j in range(5):
@@ -156,7 +156,7 @@ def test_dispersion_of_a_gaussian_outcome() -> None:
     table = fit.part_coefficients()["dispersion"]
     sd = fit.var_corr().iloc[0]
     x = np.concatenate([fit.fixef(), [np.log(sd["sdcor"])], table["Estimate"]])
-    se = np.concatenate([fit.std_errors(), [sd["std_error"]], table["Std. Error"]])
+    se = np.concatenate([fit.std_errors(), [sd["se_working"]], table["Std. Error"]])
     y, z, subject = (data[c].to_numpy() for c in ("y", "x", "id"))
 
     def value(theta: np.ndarray) -> float:

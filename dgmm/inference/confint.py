@@ -20,6 +20,7 @@ from dgmm.inference.variance_parameters import family_parameters, part_coefficie
 from dgmm.inference.wald import intervals
 from dgmm.record import Fitted, parameter_information
 from dgmm.runtime.registry import suggestion
+from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 from dgmm.runtime.whole_file import path_of
 
@@ -82,12 +83,12 @@ def confint(
     names = _chosen(parm, list(wald.index))
     if method == "percentile":
         found = percentile_intervals(fit.estimate, fit.information, fit.memory.groups, level)
-        wald = pd.DataFrame(found, index=wald.index, columns=wald.columns)
+        wald = ResultTable(found, index=wald.index, columns=wald.columns)
     elif method == "profile":
         return _profile(fit, wald, names if parm is not None else None, level)
     elif method == "bootstrap":
         drawn = _replicates(fit, nsim, seed, workers, path)
-        wald = pd.DataFrame(drawn.intervals(level), index=wald.index, columns=wald.columns)
+        wald = ResultTable(drawn.intervals(level), index=wald.index, columns=wald.columns)
     return wald.loc[names]
 
 
@@ -133,7 +134,7 @@ def _wald(fit: Fitted, level: float) -> pd.DataFrame:
         outer = np.vstack([outer, intervals(*pair, level)])
         names += [f"{part}_{name}" for name in coefficients.index]
     percent = [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
-    return pd.DataFrame(np.vstack([bounds, outer]), index=names, columns=percent)
+    return ResultTable(np.vstack([bounds, outer]), index=names, columns=percent)
 
 
 def _profile(
@@ -154,7 +155,7 @@ def _profile(
                 "or dispersion=; use method='wald' or 'bootstrap'"
             )
     ends = [profile_interval(done, at[name], tuple(wald.loc[name]), level) for name in names]
-    return pd.DataFrame(ends, index=names, columns=wald.columns)
+    return ResultTable(ends, index=names, columns=wald.columns)
 
 
 def _replicates(

@@ -20,6 +20,7 @@ from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.tables import Anova
 from dgmm.information import Spread
 from dgmm.runtime.registry import suggestion
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["coefficient_table", "hypothesis", "term_tests", "wald_test"]
 
@@ -109,7 +110,7 @@ def coefficient_table(
 ) -> pd.DataFrame:
     """Estimate, Std. Error, z or (df, t), p; ``L`` (r, p) has the contrasts behind the rows."""
     ratio = estimate / error
-    table = pd.DataFrame({"Estimate": estimate, "Std. Error": error})
+    table = ResultTable({"Estimate": estimate, "Std. Error": error})
     if moments is None:
         table["z value"] = ratio
         table["Pr(>|z|)"] = 2 * special.ndtr(-np.abs(ratio))

@@ -22,6 +22,7 @@ from dgmm.information import find_boundary, freeze_at, reported_packing
 from dgmm.likelihood import Point
 from dgmm.record import Fitted
 from dgmm.runtime.registry import suggestion
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["influence", "influence_table", "subject_steps"]
 
@@ -151,4 +152,4 @@ def influence(fit: Fitted, group: str | None = None) -> pd.DataFrame:
         raise ValueError(f"there is no grouping factor {group!r}{hint} Known: {', '.join(known)}.")
     factor = known.index(group) if fit.estimate.panel.several else 0
     table = influence_table(fit.estimate, V, names, fit.call.seed, factor)
-    return table.rename_axis(index=group)
+    return ResultTable(table).rename_axis(index=group)

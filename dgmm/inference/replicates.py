@@ -30,6 +30,7 @@ from dgmm.inference.reported import components, family_parameters, part_coeffici
 from dgmm.model.simulation import simulate_outcomes
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
+from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 from dgmm.runtime.whole_file import write_whole
 
@@ -52,6 +53,21 @@ class Replicates:
 
     values: pd.DataFrame  # one row per replicate, indexed by its number
     failed: tuple[str, ...]  # reasons, one per failed replicate
+
+    def __str__(self) -> str:
+        table = ResultTable(
+            {
+                "mean": self.values.mean(),
+                "sd": self.values.std(),
+                "2.5 %": self.values.quantile(0.025),
+                "97.5 %": self.values.quantile(0.975),
+            },
+            title=f"Bootstrap: {len(self.values)} replicates, {len(self.failed)} could not be "
+            "fitted; percentiles of the estimates",
+        )
+        return str(table)
+
+    __repr__ = __str__
 
     def intervals(self, level: float) -> np.ndarray:
         """Percentile intervals, (P, 2)."""

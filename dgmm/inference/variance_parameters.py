@@ -12,6 +12,7 @@ from dgmm.inference.covariate_effects import mean_part
 from dgmm.inference.random_profiles import RandomProfile
 from dgmm.prediction.random_effects import boundary_names
 from dgmm.record import Fitted, parameter_information
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = [
     "boundary",
@@ -27,10 +28,11 @@ __all__ = [
 def var_corr(fit: Fitted) -> pd.DataFrame:
     """Variance components of linear random effects, one row per (co)variance.
 
-    Columns group, kind ("sd", "cor"; "range" or "rho" of a path), name1, name2 (the second
-    effect of a correlation), sdcor (the value), vcov, std_error (of log SD or range, atanh
-    correlation). A neural latent has no such table: its implied standard deviations over time are
-    in the summary and in :meth:`random_profile`.
+    Rows are named as in :meth:`confint` (``sd_(Intercept)|id``). Columns group, kind ("sd", "cor";
+    "range" or "rho" of a path), name1, name2 (the second effect of a correlation), sdcor (the
+    value), vcov, se_working (standard error on the scale on which intervals are made: of log SD or
+    range, atanh correlation). A neural latent has no such table: its implied standard deviations
+    over time are in the summary and in :meth:`random_profile`.
     """
     table = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups).table
     columns = ["group", "kind", "name1", "name2", "estimate"]
@@ -44,7 +46,7 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
         else float("nan")
         for group, kind, one, two, value in rows
     ]
-    return pd.DataFrame(
+    found = ResultTable(
         {
             "group": table["group"],
             "kind": table["kind"],
@@ -52,9 +54,10 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
             "name2": table["name2"],
             "sdcor": table["estimate"],
             "vcov": vcov,
-            "std_error": table["std_error"],
+            "se_working": table["std_error"],
         }
     )
+    return found.set_axis([reported.component_name(row) for row in table.itertuples()], axis=0)
 
 
 def random_profile(

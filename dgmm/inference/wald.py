@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from dgmm.runtime.result_table import ResultTable
+
 __all__ = ["intervals", "stars", "wald_table"]
 
 
@@ -13,9 +15,7 @@ def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
     """Estimate, Std. Error, z value, Pr(>|z|): the two-sided Wald test of each coefficient."""
     z = estimate / std_error
     p = 2 * special.ndtr(-np.abs(z))
-    return pd.DataFrame(
-        {"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p}
-    )
+    return ResultTable({"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p})
 
 
 def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.ndarray:

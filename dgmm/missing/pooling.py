@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import special
 
 from dgmm.runtime.gate import gate
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["pool"]
 
@@ -82,7 +83,7 @@ def pool(
     half = special.stdtrit(np.minimum(df, 1e10), 0.5 + level / 2) * np.sqrt(total)
     mean = Q.mean(0)
     columns = (mean, within, between, np.sqrt(total), df, fmi, mean - half, mean + half)
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), index=names)
+    return ResultTable(dict(zip(COLUMNS, columns, strict=True)), index=names)
 
 
 def _degrees(share: np.ndarray, m: int, df_complete: float) -> np.ndarray:

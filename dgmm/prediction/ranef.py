@@ -6,6 +6,7 @@ import pandas as pd
 
 from dgmm.prediction.random_effects import coefficient_tables, effect_tables
 from dgmm.record import Fitted
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["coef", "ranef"]
 
@@ -33,6 +34,6 @@ def _by_factor(
 ) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """One table where there is one grouping factor, else all of them by name."""
     if len(tables) > 1:
-        return {name: table.rename_axis(index=name) for name, table in tables.items()}
+        return {name: ResultTable(table).rename_axis(index=name) for name, table in tables.items()}
     (table,) = tables.values()
-    return table.rename_axis(index=fit.memory.groups[0])
+    return ResultTable(table).rename_axis(index=fit.memory.groups[0])

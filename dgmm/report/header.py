@@ -7,31 +7,39 @@ from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["statistics", "title"]
+__all__ = ["kind_of", "method_of", "statistics", "title"]
 
 PENALISED = "fitted by penalised maximum likelihood"
 
 
 def title(fit: Fitted, tables: Tables) -> str:
     """The model in words: its kind, family, formula and likelihood."""
-    done, model = fit.estimate, fit.estimate.model
-    identity = model.family.conjugate
-    kind = "Linear mixed model" if identity else "Generalized linear mixed model"
-    if not model.linear:
-        kind = "Deep mixed model" if identity else "Deep generalized mixed model"
-    how = {
-        "ml": "fitted by maximum likelihood" if model.linear else PENALISED,
+    family = fit.estimate.model.family
+    lines = [
+        f"{kind_of(fit)} {method_of(fit)}",
+        f" Family: {family.name} ({family.link.name})",
+        wrap(f"Formula: {fit.formula}", "         "),
+        wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "),
+    ]
+    return "\n".join(lines)
+
+
+def kind_of(fit: Fitted) -> str:
+    """Linear mixed model, and its relatives."""
+    model, identity = fit.estimate.model, fit.estimate.model.family.conjugate
+    if model.linear:
+        return "Linear mixed model" if identity else "Generalized linear mixed model"
+    return "Deep mixed model" if identity else "Deep generalized mixed model"
+
+
+def method_of(fit: Fitted) -> str:
+    """How it was fitted."""
+    return {
+        "ml": "fitted by maximum likelihood" if fit.estimate.model.linear else PENALISED,
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": _variational(fit, "variational auto-encoder"),
         "vb": _variational(fit, "a variational bound, q by Newton steps"),
-    }[done.method]
-    lines = [
-        f"{kind} {how}",
-        f" Family: {model.family.name} ({model.family.link.name})",
-        wrap(f"Formula: {fit.formula}", "         "),
-        wrap(f"Marginal likelihood: {done.likelihood.describe()}", "   "),
-    ]
-    return "\n".join(lines)
+    }[fit.estimate.method]
 
 
 def _variational(fit: Fitted, how: str) -> str:

@@ -12,7 +12,7 @@ from dgmm.record import Fitted
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["random_lines", "random_part"]
+__all__ = ["random_lines", "random_part", "sizes"]
 
 
 def random_part(fit: Fitted, tables: Tables) -> str:
@@ -25,11 +25,11 @@ def random_part(fit: Fitted, tables: Tables) -> str:
             lines += _profile_lines(fit, i)
         elif remark := latent.remark(part(done.theta, f"latent{i + 1}.")):
             lines.append(wrap(remark, "   "))
-    lines.append(wrap(_sizes(fit), "   "))
+    lines.append(wrap(sizes(fit), "   "))
     return "\n".join(lines)
 
 
-def _sizes(fit: Fitted) -> str:
+def sizes(fit: Fitted) -> str:
     """Numbers of outcomes and groups: those seen, those planned, rows with a gap."""
     parts = [f"Number of obs: {nobs(fit)}"]
     if fit.estimate.panel.n_rows > nobs(fit):
@@ -44,9 +44,9 @@ def _sizes(fit: Fitted) -> str:
     return f"{', '.join(parts)}; groups: {groups}"
 
 
-def random_lines(table: pd.DataFrame) -> list[str]:
+def random_lines(table: pd.DataFrame, *, variances: bool = True) -> list[str]:
     """The variance component table as lme4 prints it."""
-    rows = [["Groups", "Name", "Variance", "Std.Dev.", "Corr"]]
+    rows = [["Groups", "Name", *(["Variance"] * variances), "Std.Dev.", "Corr"]]
     known = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
     records = [*table[known].itertuples(index=False, name=None)]
     last = None
@@ -64,8 +64,9 @@ def random_lines(table: pd.DataFrame) -> list[str]:
         correlations = ", ".join(others) or correlations
         shown = group if group != last else ""
         last = group
-        rows.append([shown, name, number(variance), number(sd), correlations])
-    return [" " + line for line in columns(rows, left=(0, 1, 4))]
+        squared = [number(variance)] * variances
+        rows.append([shown, name, *squared, number(sd), correlations])
+    return [" " + line for line in columns(rows, left=(0, 1, len(rows[0]) - 1))]
 
 
 def _profile_lines(fit: Fitted, i: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +18,8 @@ from dgmm.inference.variance_parameters import (
 )
 from dgmm.record import Fitted
 from dgmm.report.layout import count
+from dgmm.runtime.native import as_given
+from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["Tables", "glance", "tables_of"]
 
@@ -62,13 +65,14 @@ def fit_statistics(fit: Fitted) -> pd.Series:
     return pd.Series(values, name="")
 
 
-def glance(fit: Fitted) -> pd.DataFrame:
+def glance(fit: Fitted) -> Any:
     """One row that says how a fit stands, for tables of many fits.
 
     Returns:
-        A frame with one row: ``nobs``, ``groups`` (subjects, or levels of the first factor),
-        ``df``, ``logLik`` and its ``mc_error``, ``AIC``, ``BIC``, ``sigma`` (missing where
-        dispersion= models it), ``method``, ``likelihood``, ``converged``; ``decrement`` (Newton
+        A frame with one row, of the library of the data: ``nobs``, ``groups`` (subjects, or levels
+        of the first factor), ``df``, ``logLik`` and its ``mc_error``, ``AIC``, ``BIC``,
+        ``deviance``, ``df.residual``, ``sigma`` (missing where dispersion= models it), ``method``,
+        ``likelihood``, ``converged``; ``decrement`` (Newton
         decrement, in standard errors) and, where the maximum was found by Monte Carlo,
         ``node_error``: how far a linear coefficient would move under other draws, at most, in
         standard errors; ``held_out`` and ``held_out_error``: log score per subject of subjects
@@ -84,6 +88,8 @@ def glance(fit: Fitted) -> pd.DataFrame:
         "mc_error": done.mc_error,
         "AIC": aic(fit),
         "BIC": bic(fit),
+        "deviance": deviance(fit),
+        "df.residual": df_residual(fit),
         "sigma": sigma(fit),
         "method": done.method,
         "likelihood": done.likelihood.word,
@@ -93,7 +99,7 @@ def glance(fit: Fitted) -> pd.DataFrame:
         "held_out": None if held is None else held.difference,
         "held_out_error": None if held is None else held.standard_error,
     }
-    return pd.DataFrame([values])
+    return as_given(ResultTable([values]), fit.memory.frame)
 
 
 def network_table(fit: Fitted) -> pd.DataFrame:

@@ -68,11 +68,10 @@ class ResultTable(pd.DataFrame):
 def _body(table: pd.DataFrame) -> str:
     if not len(table.columns):
         return f"{len(table)} rows, no columns"
-    shown = _formatted(table)
     numbered = isinstance(table.index, pd.RangeIndex)
-    left_out = len(shown) - MANY
-    if left_out > 0:
-        shown = pd.concat([shown.iloc[:5], shown.iloc[-5:]])
+    left_out = len(table) - MANY
+    ends = [*range(5), *range(-5, 0)]
+    shown = _formatted(table.iloc[ends] if left_out > 0 else table)
     text: str = shown.to_string(line_width=WIDTH, index=not numbered or left_out > 0)
     lines = [line.rstrip().removesuffix("\\").rstrip() for line in text.splitlines()]
     if left_out > 0:
@@ -99,7 +98,7 @@ def _formatted(table: pd.DataFrame) -> pd.DataFrame:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return numbers(np.array([value]))[0]
-    return "NA" if value is None or value is pd.NA else str(value)
+    return "" if value is None else "NA" if value is pd.NA else str(value)
 
 
 def numbers(values: np.ndarray) -> list[str]:

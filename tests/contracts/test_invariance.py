@@ -119,7 +119,7 @@ def test_julian_days_change_the_intercept_alone() -> None:
     fit = mixed_model("y ~ t + (1 + t | g)", data.assign(t=data["t"] + 2_451_545), verbose=0)
     assert fit.fixef()["t"] == pytest.approx(base.fixef()["t"], abs=1e-8)
     assert fit.std_errors()["t"] == pytest.approx(base.std_errors()["t"], rel=1e-6)
-    sd = [one.var_corr().loc[1, "sdcor"] for one in (fit, base)]
+    sd = [one.var_corr()["sdcor"].iloc[1] for one in (fit, base)]
     assert sd[0] == pytest.approx(sd[1], rel=1e-6)
     new = data.head(6)
     np.testing.assert_allclose(

@@ -275,11 +275,13 @@ def test_standard_deviations_over_time_are_those_of_the_components(
     kind: str, fits: Callable[[str, str], Fit]
 ) -> None:
     fit = fits("classical", kind)
-    intercept = fit.var_corr()["std_error"][0]
+    intercept = fit.var_corr()["se_working"].iloc[0]
     profile = fit.random_profile([0.0]).table
     assert profile["se_log_sd"][0] == pytest.approx(intercept, rel=1e-6)
     log_sd = brute_force(fit, lambda one: np.log(one.var_corr()["sdcor"].to_numpy()[[0, 1, 3]]))
-    np.testing.assert_allclose(fit.var_corr()["std_error"].to_numpy()[[0, 1, 3]], log_sd, rtol=1e-5)
+    np.testing.assert_allclose(
+        fit.var_corr()["se_working"].to_numpy()[[0, 1, 3]], log_sd, rtol=1e-5
+    )
 
 
 def test_an_intraclass_correlation_can_have_one_too(
@@ -299,7 +301,7 @@ def test_an_intraclass_correlation_can_have_one_too(
 
 
 def test_what_is_held_at_a_boundary_has_no_error_and_spoils_no_other(singular: Fit) -> None:
-    missing = singular.var_corr()["std_error"].isna()
+    missing = singular.var_corr()["se_working"].isna()
     assert missing.to_list() == [False, True, False]
     assert singular.std_errors().notna().all()
     new = pd.DataFrame({"t": [0.0, 3.0], "id": 2})

@@ -43,7 +43,7 @@ def test_the_log_likelihood_and_standard_errors(name: str, fits: dict[str, Fit])
     fit = fits[name]
     assert fit.loglik().value == pytest.approx(own["log_likelihood"], abs=1e-6)
     np.testing.assert_allclose(fit.fixef(), list(own["fixef"].values()), rtol=1e-4, atol=1e-6)
-    errors = fit.var_corr().set_index("group")["std_error"]
+    errors = fit.var_corr().set_index("group")["se_working"]
     for factor in ("g", "h"):
         assert errors[factor] == pytest.approx(own["se_log_sd"][factor], rel=1e-3)
 
@@ -115,7 +115,7 @@ def test_satterthwaite_of_crossed_factors(restricted: Fit) -> None:
     np.testing.assert_allclose(degrees, list(stored["satterthwaite_df"].values()), rtol=1e-4)
     components = restricted.var_corr()
     for row, entry in enumerate(("g", "h", "sigma")):
-        error = components["std_error"].iloc[row]
+        error = components["se_working"].iloc[row]
         assert error == pytest.approx(stored["se_log_sd"][entry], rel=1e-4)
 
 

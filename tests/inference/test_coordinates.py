@@ -36,7 +36,7 @@ def test_effects_in_any_order_give_the_same_covariance(sleepstudy: Fit) -> None:
         root = coordinates.root(0, vector)
         np.testing.assert_allclose(root @ root.T, D, rtol=1e-8)
     assert coordinates.is_deviation().tolist() == [True, True, False]
-    assert float(vector[0]) == pytest.approx(sleepstudy.var_corr()["sdcor"][1])
+    assert float(vector[0]) == pytest.approx(sleepstudy.var_corr()["sdcor"].iloc[1])
 
 
 def test_no_correlation_where_there_is_no_variance() -> None:

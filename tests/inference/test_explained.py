@@ -35,7 +35,7 @@ def test_the_icc_of_an_intercept_is_the_share_of_its_variance() -> None:
 
 
 def test_a_logistic_intercept(toenail: Fit) -> None:
-    between = toenail.var_corr()["vcov"][0]
+    between = toenail.var_corr()["vcov"].iloc[0]
     assert toenail.icc()["adjusted"] == pytest.approx(between / (between + np.pi**2 / 3), rel=1e-10)
 
 

@@ -50,7 +50,7 @@ def test_a_small_variance_reaches_zero() -> None:
     assert not fit.is_singular()
     low, high = fit.confint(method="profile", parm="sd_(Intercept)|id").iloc[0]
     assert low == 0.0
-    assert high > fit.var_corr()["sdcor"][0]
+    assert high > fit.var_corr()["sdcor"].iloc[0]
 
 
 def test_an_interval_is_the_set_of_values_not_rejected() -> None:

@@ -30,7 +30,7 @@ def test_linear_random_effects_are_exact(sleepstudy: Fit) -> None:
     assert list(found.correlation.columns) == ["0", "2", "5", "9"]
     # at time 0 the random part is the random intercept
     line, interval = sleepstudy.var_corr().iloc[0], sleepstudy.confint().iloc[2]
-    assert found.table["se_log_sd"][0] == pytest.approx(line["std_error"], rel=1e-6)
+    assert found.table["se_log_sd"][0] == pytest.approx(line["se_working"], rel=1e-6)
     np.testing.assert_allclose(found.table.loc[0, ["lower", "upper"]], interval, rtol=1e-6)
 
 

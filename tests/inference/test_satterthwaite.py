@@ -45,7 +45,7 @@ def test_the_moments_against_finite_differences(pbcseq: Fit) -> None:
     assert np.linalg.eigvalsh(found.uncertainty)[0] > 0
     # the uncertainty of log sigma is that of the observed information
     table = pbcseq.var_corr()
-    known = table.loc[table["group"] == "Residual", "std_error"].iloc[0]
+    known = table.loc[table["group"] == "Residual", "se_working"].iloc[0]
     # the latter has beta beside it, which REML-type blocks ignore
     assert np.sqrt(found.uncertainty[-1, -1]) == pytest.approx(known, rel=0.02)
 
