@@ -1,4 +1,4 @@
-"""Tidy frames and tables of several fits: broom.mixed's columns, numbers of the fit, any library."""
+"""Tidy frames and tables of several fits: broom.mixed's columns, any library of frames."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_fits_stand_side_by_side(sleepstudy: Fit, inflated: Fit) -> None:
     table = dgmm.modelsummary(sleepstudy, inflated, names=["sleep", "seizures"])
     frame = table.frame
     assert frame.loc["Days"].to_list() == ["10.467***", ""]
-    assert frame.loc["sd_(Intercept)|Subject", "sleep"] == "23.780"
+    assert frame.loc["sd_(Intercept)|Subject", "sleep"] == "23.781"
     assert frame.loc["Observations"].to_list() == ["180", "236"]
     below = frame["sleep"].iloc[list(frame.index).index("Days") + 1]
     assert below == f"({sleepstudy.std_errors()['Days']:.3f})"
