@@ -182,7 +182,7 @@ def test_effects_of_all_subjects_at_once_are_those_of_one_after_the_other(case: 
     def lane(own: Tensor, *columns: Tensor) -> Tensor:
         return latent.effect(ready, own[None], LatentRows(*(c[None] for c in columns)))[0]
 
-    assert torch.allclose(torch.func.vmap(lane)(b, *rows), latent.effect(ready, b, rows))
+    assert torch.allclose(torch.func.vmap(lane)(b, *rows[:3]), latent.effect(ready, b, rows))
 
 
 @pytest.mark.parametrize("case", TERMS)

@@ -8,6 +8,14 @@ from dgmm.formula.algebra import Terms, linear_terms
 from dgmm.formula.grammar import FormulaError, name_text, plain_name
 from dgmm.formula.parse import parse_formula, with_part
 from dgmm.formula.rewriting import grouped_formula, nested_formula, update_formula
+from dgmm.formula.several import (
+    Loading,
+    Several,
+    mv,
+    named_parts,
+    spread,
+    without_loadings,
+)
 from dgmm.formula.spelling import SpellingError, code_name, code_text, read_code
 from dgmm.formula.syntax import NETWORK, Syntax
 from dgmm.formula.terms import (
@@ -26,9 +34,11 @@ __all__ = [
     "Formula",
     "FormulaError",
     "LatentTerm",
+    "Loading",
     "NetworkTerm",
     "Part",
     "Response",
+    "Several",
     "SpellingError",
     "Syntax",
     "Terms",
@@ -38,14 +48,18 @@ __all__ = [
     "grouped_formula",
     "has_network",
     "linear_terms",
+    "mv",
     "name_text",
+    "named_parts",
     "nested_formula",
     "parse_formula",
     "plain_name",
     "read_code",
     "split_group",
+    "spread",
     "update_formula",
     "with_options",
     "with_own_options",
     "with_part",
+    "without_loadings",
 ]

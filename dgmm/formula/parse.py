@@ -167,15 +167,18 @@ def _offset(inside: Piece, piece: Piece) -> str:
 def _latents(term: Summand, words: Mapping[str, Syntax]) -> list[LatentTerm]:
     """Read `(T | group)`, `(T || group)`, `(dnn(T) | group)` and nested groups `a/b`."""
     _refuse_minus(term)
-    left, right, covariance = _sides_of_bar(term.piece)
-    blocks = _blocks(left, words)
+    left, right, bar = _sides_of_bar(term.piece)
+    covariance, name = ("diag", "") if bar == "||" else ("us", bar.strip("|"))
+    blocks, groups = _blocks(left, words), _groups(right)
+    if name and len(blocks) * len(groups) > 1:
+        raise term.piece.error(f"a random part with the name `{name}` has one kind and one group")
     found = []
-    for group in _groups(right):
+    for group in groups:
         for block in blocks:
-            bar = "||" if covariance == "diag" else "|"
             split_up = len(blocks) > 1 or group != right.text
             text = f"({block.text} {bar} {group})" if split_up else term.piece.text
-            found.append(replace(block, text=text, group=group, covariance=covariance))
+            own = replace(block, text=text, group=group, covariance=covariance, shared=name)
+            found.append(own)
     return found
 
 
@@ -216,6 +219,7 @@ def _structured(
 
 
 def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
+    """The left, the right, and the bar: `|`, `||`, or `|name|`."""
     found = bars(piece)
     example = "write the random part as a term of its own, like (1 + x | id)"
     if not found[0].inside:
@@ -225,16 +229,20 @@ def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
     inside = bracketed(piece)
     if inside is None or any(bar.inside != "(" for bar in found):
         raise piece.error(f"a random part cannot be nested in brackets or multiplied: {example}")
-    double = len(found) == 2 and found[1].position == found[0].position + 1
-    if len(found) > 1 and not double:
-        raise piece.error("one bar per random part; for two groups write (x | a) + (x | b)")
+    bar = piece.part(found[0].position, found[-1].position + 1)
+    name = bar.text[1:-1] if len(found) == 2 else ""
+    if len(found) > 2 or (name and plain_name(name) is None):
+        raise piece.error(
+            "one bar per random part; for two groups write (x | a) + (x | b), and (x |p| id) for "
+            "a part with the name p that is correlated with those of other outcomes"
+        )
     left = piece.part(1, found[0].position)
     right = piece.part(found[-1].position + 1, len(piece.text) - 1)
     if not left.text:
         raise piece.error("nothing stands left of the bar: write (1 | id) for a random intercept")
     if not right.text:
         raise piece.error("the group is missing right of the bar: write (1 | id)")
-    return left, right, "diag" if double else "us"
+    return left, right, f"|{name}|" if len(found) == 2 else "|"
 
 
 def _groups(right: Piece) -> list[str]:

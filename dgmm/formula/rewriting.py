@@ -33,9 +33,10 @@ def nested_formula(formula: Formula) -> Formula:
 
 
 def _as_normal(term: LatentTerm) -> LatentTerm:
-    bar = "||" if term.covariance == "diag" else "|"
+    bar = f"|{term.shared}|" if term.shared else "||" if term.covariance == "diag" else "|"
     text = f"({term.terms} {bar} {term.group})"
-    return LatentTerm(text, "normal", term.terms, term.group, term.covariance, target=term.target)
+    plain = LatentTerm(text, "normal", term.terms, term.group, term.covariance)
+    return replace(plain, target=term.target, shared=term.shared)
 
 
 def update_formula(old: str, new: str) -> str:

@@ -59,6 +59,7 @@ class LatentTerm:
     options: Mapping[str, Any] = field(default_factory=dict)  # those of its word, as given
     syntax: Syntax = field(default_factory=Syntax)  # of its word
     target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters
+    shared: str = ""  # the name between the bars of `(T |name| group)`, of several outcomes
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dgmm.design import LatentBlock
 from dgmm.formula import LatentTerm, Syntax
-from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent
+from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent, Places, columns_of
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
@@ -19,10 +19,12 @@ __all__ = [
     "Latent",
     "Normal",
     "Path",
+    "Places",
     "Pattern",
     "Structure",
     "Warp",
     "build",
+    "columns_of",
     "kind_of",
     "structures",
     "theta_of_covariances",

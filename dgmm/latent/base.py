@@ -17,7 +17,10 @@ from dgmm.formula import Syntax
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent"]
+__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent", "Places", "columns_of"]
+
+Places = tuple[tuple[str, int, int], ...]
+"""Of a latent structure of several outcomes the columns of each: name, first, and one past last."""
 
 BOUNDARY = 1e-4
 """A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
@@ -56,6 +59,11 @@ class Boundary(NamedTuple):
     names: tuple[str, ...]
     held: Mapping[str, Tensor]
     reasons: tuple[str, ...] = ()
+
+
+def columns_of(places: Places, outcome: str) -> slice:
+    """The columns that the rows of an outcome have: all of them where there is one outcome."""
+    return next((slice(first, end) for name, first, end in places if name == outcome), slice(None))
 
 
 class Latent(ABC):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
-from dgmm.latent.base import Latent
+from dgmm.latent.base import Latent, Places, columns_of
 from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
@@ -55,6 +55,8 @@ class Neural(Latent):
     centre: Tensor  # (draws, k) prior draws over which the network is centred
     warp: Warp | None = None
     other: Neural | None = None  # of the warped form, where the formula names none
+    places: Places = ()  # of several outcomes, which share b and the hidden layers
+    basis_places: Places = ()
 
     name = "dnn"
     syntax = NETWORK
@@ -195,10 +197,12 @@ class Neural(Latent):
         return skip if self.warp is None else skip + self.warp.tangent(weights, self.centre)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        linear = torch.einsum("njq,...nq->...nj", rows.T, b @ self.loadings(weights).T)
+        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
+        linear = torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
         if self.form == "dense":
             return linear + self._dense(weights, b, rows.T)
-        coefficient = (self.network(weights, b) - weights["centre"]) @ self.shape.T
+        shape = self.shape[columns_of(self.basis_places, rows.outcome)]
+        coefficient = (self.network(weights, b) - weights["centre"]) @ shape.T
         total = linear + torch.einsum("njr,...nr->...nj", rows.basis, coefficient)
         return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
 
@@ -218,8 +222,9 @@ class Neural(Latent):
             inputs = _beside(b, self._standard(rows.T))
             slopes = self.network.jacobian(weights, inputs)[..., 0, : self.dim]
             return rows.T @ self.loadings(weights) + self.shape[0, 0] * slopes
-        inner = self.shape @ self.network.jacobian(weights, b)
-        J = rows.T @ self.loadings(weights) + rows.basis @ inner
+        shape = self.shape[columns_of(self.basis_places, rows.outcome)]
+        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
+        J = rows.T @ Lambda + rows.basis @ (shape @ self.network.jacobian(weights, b))
         return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
 
 

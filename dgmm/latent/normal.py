@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Boundary, Component, Latent
+from dgmm.latent.base import Boundary, Component, Latent, Places, columns_of
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
 from dgmm.networks import Weights
@@ -27,6 +27,7 @@ class Normal(Latent):
     names: tuple[str, ...]
     frame: Tensor
     structure: Structure
+    places: Places = ()
 
     name = "normal"
     linear = True
@@ -90,10 +91,11 @@ class Normal(Latent):
         return self.frame @ self.structure.factor(weights)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        return torch.einsum("njq,...nq->...nj", rows.T, b @ self.loadings(weights).T)
+        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
+        return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        return rows.T @ self.loadings(weights)
+        return rows.T @ self.loadings(weights)[columns_of(self.places, rows.outcome)]
 
     # -- what is reported --------------------------------------------------------------------
 

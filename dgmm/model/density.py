@@ -280,9 +280,9 @@ class Model:
         terms: Sequence[int] | None = None,
     ) -> Tensor | None:
         """The sum of all latent structures that enter a predictor, None without any."""
-        parts = self._split(b)
+        parts, name = self._split(b), self.outcomes[entry.outcome].name
         effects = [
-            self.latents[i].effect(part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i))
+            self.latents[i].effect(part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, name))
             for i, own in enumerate(self.entries)
             if entry in own and (terms is None or i in terms)
         ]
@@ -292,12 +292,12 @@ class Model:
 
     def jacobian(self, ready: Theta, b: Tensor, rows: Rows, outcome: int = 0) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
-        slopes = []
+        slopes, name = [], self.outcomes[outcome].name
         for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
-            weights = part(ready, f"latent{i + 1}.")
-            slope = latent.jacobian(weights, inner, rows.of_term(i))
-            if Entry(outcome, 0) not in self.entries[i]:
-                slope = torch.zeros_like(slope)
+            slope = torch.zeros(*rows.offset.shape, latent.dim, dtype=b.dtype)
+            if Entry(outcome, 0) in self.entries[i]:
+                weights = part(ready, f"latent{i + 1}.")
+                slope = latent.jacobian(weights, inner, rows.of_term(i, name))
             slopes.append(slope.expand(*b.shape[:-1], *slope.shape[-2:]))
         return torch.cat(slopes, dim=-1) if len(slopes) > 1 else slopes[0]
 

@@ -47,6 +47,7 @@ class Longitudinal:
     parts: tuple[PartPredictor, ...]
     reference: Reference
     key: str = ""
+    name: str = ""  # of one among several
 
     # -- parameters ------------------------------------------------------------------------------
 

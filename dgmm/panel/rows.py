@@ -22,6 +22,7 @@ class LatentRows(NamedTuple):
     T: Tensor  # (n, J, q) its columns
     basis: Tensor  # (n, J, r) its coefficient basis phi
     time: Tensor  # (n, J), NaN when the random part has no time
+    outcome: str = ""  # by name, where there are several
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class Rows:
     level: tuple[Tensor, ...] = ()  # of each of several grouping factors, (N,), -1 unknown
     steady: tuple[bool, ...] = ()  # per dnn() term: its inputs are constant within every subject
 
-    def of_term(self, i: int) -> LatentRows:
+    def of_term(self, i: int, outcome: str = "") -> LatentRows:
         """What the i-th (0, 1, ...) latent term sees."""
-        return LatentRows(self.T[i], self.basis[i], self.time)
+        return LatentRows(self.T[i], self.basis[i], self.time, outcome)
 
     def take(self, index: Tensor) -> Rows:
         """The rows at ``index`` (any shape), in the shape of ``index``."""

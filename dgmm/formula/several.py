@@ -1,0 +1,136 @@
+"""Formulas of several outcomes: `mv("y1 ~ ...", "y2 ~ ...")`, `mv(y1, y2) ~ ...`, `load(p)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dgmm.formula.grammar import (
+    FormulaError,
+    Piece,
+    Summand,
+    bars,
+    called,
+    plain_name,
+    sides,
+    split,
+    summands,
+    whole_piece,
+)
+from dgmm.formula.terms import join_terms
+
+__all__ = ["Loading", "Several", "mv", "named_parts", "spread", "without_loadings"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """`load(p)` of one outcome: it takes the random part `p` of another one times a number."""
+
+    outcome: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Several:
+    """One formula per outcome; ``shared`` names coefficients that are the same in all of them."""
+
+    formulas: tuple[str, ...]
+    shared: tuple[str, ...] = ()
+    residual: str = "independent"
+
+    def __str__(self) -> str:
+        inside = ", ".join(repr(text).replace("'", '"') for text in self.formulas)
+        more = f", shared={list(self.shared)}" if self.shared else ""
+        return f"mv({inside}{more})"
+
+
+def mv(*formulas: str, shared: Sequence[str] = ()) -> Several:
+    """Join the formulas of several outcomes of the same subjects into one model.
+
+        eta_ijk = X_ijk beta_k + T_ijk b_ik,   (b_i1, ..., b_iK) ~ N(0, D)
+
+    Args:
+        formulas: one per outcome. Random parts of one name, ``(1 + time |p| id)``, are correlated
+            across the outcomes, all others independent. ``load(p)`` takes the random part ``p`` of
+            another outcome times a loading that is estimated.
+        shared: columns of X whose coefficient is the same in every outcome that has them.
+
+    Raises:
+        FormulaError: fewer than two formulas, or an outcome that stands twice.
+
+    Example:
+        >>> import dgmm
+        >>> print(dgmm.mv("y ~ x + (1 |p| id)", "z ~ x + (1 |p| id)"))
+        mv("y ~ x + (1 |p| id)", "z ~ x + (1 |p| id)")
+
+    References:
+        Fieuws and Verbeke (2006), Biometrics 62, 424-431; Rockwood and Jeon (2019), Multivariate
+        Behavioral Research 54, 288-306 (loadings).
+    """
+    for one in formulas:
+        if not isinstance(one, str):
+            raise FormulaError(f"mv() takes formulas in quotes, not {type(one).__name__}")
+    if len(formulas) < 2:
+        raise FormulaError(f"mv() joins at least two formulas, not {len(formulas)}")
+    names = [sides(whole_piece(text))[0].text for text in formulas]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise FormulaError(f"the outcome `{twice[0]}` has two formulas in mv(); give it one")
+    if isinstance(shared, str):
+        shared = (shared,)
+    return Several(tuple(formulas), tuple(shared))
+
+
+def spread(text: str) -> Several | None:
+    """`mv(y1, ..., yp) ~ terms` as one formula per outcome; None for any other text.
+
+    Random parts without a name get the same one in all outcomes, so that they are correlated.
+    """
+    whole = whole_piece(text)
+    if not whole.text.startswith("mv"):
+        return None
+    left, right = sides(whole)
+    call = called(left)
+    if call is None or call[0] != "mv":
+        return None
+    outcomes = [part.text for _, part in split(call[1], ",")]
+    if len(outcomes) < 2 or not all(outcomes):
+        raise left.error("mv() takes at least two outcomes, mv(y1, y2) ~ terms")
+    terms = [_named(term, number) for number, term in enumerate(summands(right), 1)]
+    return mv(*(f"{one} ~ {join_terms(terms) or '1'}" for one in outcomes))
+
+
+def _named(term: Summand, number: int) -> Summand:
+    """A random part with one bar under a name of its own."""
+    found = bars(term.piece)
+    if len(found) != 1 or found[0].inside != "(":
+        return term
+    at = found[0].position
+    text = f"{term.piece.text[:at]}|b{number}|{term.piece.text[at + 1 :]}"
+    return Summand(term.sign, Piece(text, 0, text))
+
+
+def without_loadings(text: str) -> tuple[str, list[str]]:
+    """A formula without its `load(p)`, and the names of those."""
+    left, right = sides(whole_piece(text))
+    kept, names = [], []
+    for term in summands(right):
+        call = called(term.piece)
+        if call is None or call[0] != "load":
+            kept.append(term)
+            continue
+        name = plain_name(call[1].text)
+        if name is None or term.sign == "-":
+            raise term.piece.error("load(p) takes the name of a random part, (1 |p| id)")
+        names.append(name)
+    if not names:
+        return text, []
+    return f"{left.text} ~ {join_terms(kept) or '1'}", names
+
+
+def named_parts(text: str) -> Iterator[tuple[str, str]]:
+    """The names of the random parts of a formula, each with the text of the part."""
+    for term in summands(sides(whole_piece(text))[1]):
+        found = bars(term.piece)
+        if len(found) == 2 and found[1].position > found[0].position + 1:
+            yield term.piece.part(found[0].position + 1, found[1].position).text, term.piece.text
