@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -17,7 +17,7 @@ from dgmm.formula import Syntax
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent", "Places", "columns_of"]
+__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent", "Places", "columns_of", "placed"]
 
 Places = tuple[tuple[str, int, int], ...]
 """Of a latent structure of several outcomes the columns of each: name, first, and one past last."""
@@ -66,6 +66,12 @@ def columns_of(places: Places, outcome: str) -> slice:
     return next((slice(first, end) for name, first, end in places if name == outcome), slice(None))
 
 
+def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
+    """The columns of every outcome, one after the other."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    return tuple(zip(outcomes, ends[:-1], ends[1:], strict=True))
+
+
 class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor, E mu2 = 0.
 
@@ -93,6 +99,7 @@ class Latent(ABC):
     penalised: frozenset[str] = frozenset()  # weights under the ridge
     ridge: float = 0.0  # of the penalised weights, before it is chosen on held-out subjects
     weak: Mapping[str, float] = MappingProxyType({})  # others under a penalty that stays
+    places: Places = ()  # of several outcomes
 
     @property
     def scale(self) -> Tensor:
@@ -139,6 +146,20 @@ class Latent(ABC):
         Raises:
             ValueError: the rows are impossible for it.
         """
+        return self
+
+    @classmethod
+    def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
+        """The structure ``name`` of several outcomes, from one of this kind of each of them.
+
+        Raises:
+            ValueError: the kind has none such, or the parts do not go together.
+        """
+        label = next(iter(parts.values())).label
+        raise ValueError(f"{label} is not made for several outcomes; leave out the name `{name}`")
+
+    def alone(self, outcome: str) -> Latent:
+        """What it is for one of several outcomes."""
         return self
 
     def candidates(self) -> tuple[Latent, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
-from dgmm.latent.base import Latent, Places, columns_of
+from dgmm.latent.base import Latent, Places, columns_of, placed
 from dgmm.latent.warp import WEAK, Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
@@ -96,6 +96,30 @@ class Neural(Latent):
             shape,
             sobol_normal(k, draws, seed=20),
             Warp.build(block, k, unit) if form == WARPED else None,
+        )
+
+    @classmethod
+    def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
+        found = [one for one in parts.values() if isinstance(one, Neural) and one.form == GENERAL]
+        first, sizes = found[0], [one.dim for one in found]
+        if len(found) < len(parts) or len(set(sizes)) > 1:
+            listed = ", ".join(f"{one.label} of `{key}`" for key, one in parts.items())
+            raise ValueError(
+                f"the parts `{name}` share their effects: dnn() of one latent= and form="
+                f"'coefficients' in every outcome, not {listed}"
+            )
+        hidden = first.network.sizes[1:-1]
+        outputs = [len(one.shape) for one in found]
+        network = replace(first.network, sizes=(first.dim, *hidden, sum(outputs)))
+        return replace(
+            first,
+            label=name,
+            names=tuple(f"{key}:{own}" for key, one in parts.items() for own in one.names),
+            frame=torch.block_diag(*(one.frame for one in found)),
+            network=network,
+            shape=torch.block_diag(*(one.shape for one in found)),
+            places=placed(parts, (len(one.names) for one in found)),
+            basis_places=placed(parts, outputs),
         )
 
     def candidates(self) -> tuple[Latent, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Boundary, Component, Latent, Places, columns_of
+from dgmm.latent.base import Boundary, Component, Latent, Places, columns_of, placed
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
 from dgmm.networks import Weights
@@ -41,6 +42,27 @@ class Normal(Latent):
         if structure.free and bool((T[:, 0] == 1).all()):
             frame[0, 0] = unit  # without rounding: engines spare products with ones
         return cls(block.term.text, block.columns.names, frame, structure)
+
+    @classmethod
+    def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
+        for outcome, one in parts.items():
+            if not one.by_columns or not all(own.free for own in (_structure_of(one),)):
+                raise ValueError(
+                    f"{one.label} of `{outcome}` cannot be correlated with the other parts `{name}`: "
+                    "write (terms |name| group) without dnn() and without a word before the bar"
+                )
+        sizes = [one.dim for one in parts.values()]
+        names = tuple(f"{outcome}:{own}" for outcome, one in parts.items() for own in one.names)
+        frame = torch.block_diag(*(one.frame for one in parts.values()))
+        structure = replace(_structure_of(next(iter(parts.values()))), dim=sum(sizes))
+        return cls(name, names, frame, structure, placed(parts, sizes))
+
+    def alone(self, outcome: str) -> Latent:
+        own = columns_of(self.places, outcome)
+        if own == slice(None):
+            return self
+        structure = replace(self.structure, dim=own.stop - own.start)
+        return Normal(self.label, self.names[own], self.frame[own, own], structure)
 
     @property
     def dim(self) -> int:  # type: ignore[override]
@@ -134,6 +156,11 @@ class Normal(Latent):
         structure = replace(self.structure, dim=len(kept))
         frame = structure.frame(_triangle(columns))
         return replace(self, names=names, frame=frame, structure=structure), kept
+
+
+def _structure_of(latent: Latent) -> Structure:
+    found: Structure = latent.structure  # type: ignore[attr-defined]
+    return found
 
 
 def _triangle(T: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from dgmm.likelihood.filter import Filter
 from dgmm.likelihood.filter_laplace import FilterLaplace
 from dgmm.likelihood.filter_sampled import FilterSampled
 from dgmm.likelihood.gaussian import Gaussian
+from dgmm.likelihood.joint_gaussian import JointGaussian
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -19,6 +20,7 @@ __all__ = ["MEMBERS", "WORDS", "choose"]
 MEMBERS: tuple[type[Likelihood], ...] = (
     Gaussian,
     CrossedGaussian,
+    JointGaussian,
     Filter,
     LinearGaussian,
     FilterLaplace,

@@ -3,14 +3,32 @@
 from dgmm.model.build import START_RIDGE, build_model, orthonormal_basis
 from dgmm.model.candidates import candidates
 from dgmm.model.density import Entry, Fixed, Model, log_prior
+from dgmm.model.joint import (
+    Part,
+    alone,
+    join,
+    join_panels,
+    key_of,
+    led_by,
+    led_panel,
+    led_theta,
+)
 
 __all__ = [
     "START_RIDGE",
     "Entry",
     "Fixed",
     "Model",
+    "Part",
+    "alone",
     "build_model",
     "candidates",
+    "join",
+    "join_panels",
+    "key_of",
+    "led_by",
+    "led_panel",
+    "led_theta",
     "log_prior",
     "orthonormal_basis",
 ]

@@ -1,0 +1,158 @@
+"""Several outcomes in one model: joined from a model of each, and seen from any of them.
+
+The first outcome has the parameters "beta", "extra"; those of another carry its name in front,
+"(lonely)beta". :func:`led_by` puts another one first, so that whatever is about the first outcome
+can be asked of every one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.design import label_key
+from dgmm.latent import Latent
+from dgmm.model.density import Entry, Model
+from dgmm.numerics.bases import whitening
+from dgmm.outcomes import Longitudinal
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+
+__all__ = ["Part", "alone", "join", "join_panels", "key_of", "led_by", "led_panel", "led_theta"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A random part of one outcome, and the name under which others have it too ("" none)."""
+
+    outcome: int
+    latent: int  # among those of its outcome
+    name: str = ""
+
+
+def key_of(name: str) -> str:
+    """What stands in front of the parameters of an outcome that is not the first."""
+    return f"({name})"
+
+
+def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence[Part]]) -> Model:
+    """One model of several outcomes, from a model of each.
+
+    parts: per random part of the joint model the parts that it is made of, one per outcome.
+    """
+    outcomes = tuple(
+        replace(one.outcome, name=name, key=key_of(name) if o else "")
+        for o, (name, one) in enumerate(zip(names, models, strict=True))
+    )
+    latents: list[Latent] = []
+    for own in parts:
+        found = {names[one.outcome]: models[one.outcome].latents[one.latent] for one in own}
+        first = next(iter(found.values()))
+        latents.append(type(first).across(own[0].name, found) if len(own) > 1 else first)
+    entries = tuple(
+        tuple(_entry(models[one.outcome], one) for one in own) for own in parts
+    )
+    ridges = tuple(models[own[0].outcome].latent_ridge[own[0].latent] for own in parts)
+    free: list[str] = []
+    for o, (outcome, one) in enumerate(zip(outcomes, models, strict=True)):
+        free += [f"{outcome.key}{n}" for n in one.open_ridge if not n.startswith("latent")]
+        for i, own in enumerate(parts, 1):
+            if own[0].outcome == o and f"latent{own[0].latent + 1}" in one.open_ridge:
+                free.append(f"latent{i}")
+    return Model(outcomes, tuple(latents), entries, ridges, tuple(free), _whitener(latents))
+
+
+def _entry(model: Model, one: Part) -> Entry:
+    return Entry(one.outcome, model.entries[one.latent][0].predictor)
+
+
+def _whitener(latents: Sequence[Latent]) -> Tensor:
+    """Columns of all T of order one; those of different outcomes stand at different rows."""
+    return torch.block_diag(*(whitening(torch.linalg.inv(one.frame)) for one in latents))
+
+
+def join_panels(panels: Sequence[Panel], parts: Sequence[Sequence[Part]]) -> Panel:
+    """One panel of the subjects of all, in the order of the first; rows of each outcome apart."""
+    ids, known = list(panels[0].ids.tolist()), {label_key(one) for one in panels[0].ids.tolist()}
+    for panel in panels[1:]:
+        for one in panel.ids.tolist():
+            if label_key(one) not in known:
+                known.add(label_key(one))
+                ids.append(one)
+    labels = np.array(ids, dtype=panels[0].ids.dtype if len(ids) == panels[0].n else object)
+    found = []
+    for o, panel in enumerate(panels):
+        placed = [next((p.latent for p in own if p.outcome == o), None) for own in parts]
+        none, rows = panel.rows.X[:, :0], panel.rows
+        T = tuple(none if at is None else rows.T[at] for at in placed)
+        basis = tuple(none if at is None else rows.basis[at] for at in placed)
+        own = replace(panel, rows=replace(rows, T=T, basis=basis))
+        found.append(own if panel.n == len(ids) and panel.ids is labels else own.align(labels))
+    return replace(found[0], beside=tuple(found[1:]))
+
+
+# -- seen from one outcome -----------------------------------------------------------------------
+
+
+def alone(model: Model, o: int) -> Model:
+    """The model of one outcome by itself, with what its random parts are there."""
+    outcome = replace(model.outcomes[o], key="", name="")
+    name = model.outcomes[o].name
+    own = [i for i, entries in enumerate(model.entries) if any(e.outcome == o for e in entries)]
+    return Model(
+        (outcome,),
+        tuple(model.latents[i].alone(name) for i in own),
+        tuple(tuple(Entry(0, e.predictor) for e in model.entries[i] if e.outcome == o) for i in own),
+        tuple(model.latent_ridge[i] for i in own),
+        (),
+        model.whitener,
+    )
+
+
+def led_by(model: Model, o: int) -> Model:
+    """The same model with another outcome in front."""
+    if o == 0:
+        return model
+    order = _order(len(model.outcomes), o)
+    place = {old: new for new, old in enumerate(order)}
+    outcomes: tuple[Longitudinal, ...] = tuple(
+        replace(model.outcomes[old], key=key_of(model.outcomes[old].name) if new else "")
+        for new, old in enumerate(order)
+    )
+    entries = tuple(
+        tuple(Entry(place[e.outcome], e.predictor) for e in own) for own in model.entries
+    )
+    return replace(model, outcomes=outcomes, entries=entries)
+
+
+def led_panel(panel: Panel, o: int) -> Panel:
+    """The panel with the rows of another outcome in front."""
+    if o == 0:
+        return panel
+    found = [replace(panel.panels[old], beside=()) for old in _order(len(panel.panels), o)]
+    return replace(found[0], beside=tuple(found[1:]))
+
+
+def led_theta(model: Model, theta: Mapping[str, Tensor], o: int) -> Theta:
+    """The parameters of ``led_by(model, o)``, given those of ``model``."""
+    if o == 0:
+        return dict(theta)
+    first, leader = model.outcomes[0], model.outcomes[o]
+    named = {n: _renamed(n, first.name, leader.key) for n in theta}
+    return {named[n]: value for n, value in theta.items()}
+
+
+def _renamed(name: str, first: str, leader: str) -> str:
+    if name.startswith(leader):
+        return name.removeprefix(leader)
+    if name.startswith(("latent", "(")):
+        return name
+    return f"{key_of(first)}{name}"
+
+
+def _order(count: int, o: int) -> list[int]:
+    return [o, *(other for other in range(count) if other != o)]
