@@ -29,6 +29,9 @@ from dgmm.parameters import Packing, Theta
 
 __all__ = ["JointGaussian"]
 
+EXPECTED = 20
+"""Steps of the EM algorithm before Newton's method."""
+
 STEPS, HALVINGS = 100, 30
 SETTLED = 1e-9
 """Newton decrement of l, squared, at which a search ends."""
@@ -219,7 +222,7 @@ class JointGaussian(Numerical):
         again with a larger one, and the better of the two maxima is taken.
         """
         pattern = self.statistics.pattern
-        Lambda = self._apart(start()).Lambda
+        Lambda = self._expected(self._apart(start()).Lambda)
         x, value, left, used = self._climb(Lambda[pattern.row, pattern.column])
         low = torch.from_numpy(pattern.on_diagonal) & (x.abs() < 0.01 * max(1.0, float(x.abs().max())))
         if bool(low.any()):
@@ -232,6 +235,20 @@ class JointGaussian(Numerical):
         done = left < 1e-4
         told = () if done else (f"the Newton decrement is {left:.3g} standard errors",)
         return Maximum(self, theta, -0.5 * value, 0.0, left, used, done, told)
+
+    def _expected(self, Lambda: Tensor) -> Tensor:
+        """Lambda after a few steps of the EM algorithm: D is the mean of E(b_i b_i' given y)."""
+        pattern = self.statistics.pattern
+        free = torch.zeros(len(Lambda), len(Lambda), dtype=torch.bool)
+        free[pattern.row, pattern.column] = free[pattern.column, pattern.row] = True
+        for _ in range(EXPECTED):
+            found = self.statistics.reduce(Lambda)
+            v = profiled(found, self.restricted)[1]
+            mean = torch.linalg.solve_triangular(found.L.mT, (found.K @ v)[..., None], upper=True)
+            second = (mean @ mean.mT + found.inverse).mean(0)
+            D = torch.where(free, Lambda @ second @ Lambda.T, 0.0)
+            Lambda = torch.linalg.cholesky(D)
+        return Lambda
 
     def _filled(self, x: Tensor) -> Tensor:
         return torch.from_numpy(self.statistics.pattern.fill(x.numpy()))
