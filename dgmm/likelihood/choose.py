@@ -11,6 +11,7 @@ from dgmm.likelihood.filter_laplace import FilterLaplace
 from dgmm.likelihood.filter_sampled import FilterSampled
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.likelihood.joint_gaussian import JointGaussian
+from dgmm.likelihood.joint_laplace import JointLaplace
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -28,6 +29,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
     AdaptiveQuadrature,
     NodeQuadrature,
     CrossedLaplace,
+    JointLaplace,
     Sampled,
     AdaptiveLaplace,
     NodeLaplace,

@@ -19,7 +19,7 @@ Nothing is larger than Q x Q per subject, whatever the number of rows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -31,7 +31,14 @@ from dgmm.likelihood.statistics import Statistics, statistics
 from dgmm.model import Model, alone
 from dgmm.panel import Panel
 
-__all__ = ["JointPieces", "JointStatistics", "joint_statistics", "profiled"]
+__all__ = [
+    "JointPieces",
+    "JointStatistics",
+    "columns_of_outcomes",
+    "joint_statistics",
+    "profiled",
+    "value_of",
+]
 
 SUBJECTS = 2_000
 """Subjects whose matrices are multiplied at once."""
@@ -217,18 +224,14 @@ def value_of(found: JointPieces, v: Tensor, restricted: bool) -> float:
 
 def joint_statistics(model: Model, panel: Panel) -> JointStatistics:
     """One pass over the observed rows of every outcome."""
-    first = np.cumsum([0, *(latent.dim for latent in model.latents)])
-    each, rows, row_outcome = [], [], torch.zeros(int(first[-1]), dtype=torch.long)
-    for o, own in enumerate(panel.panels):
-        each.append(statistics(alone(model, o), own))
-        at = [
-            np.arange(first[i], first[i + 1])[columns_of(latent.places, model.outcomes[o].name)]
-            for i, latent in enumerate(model.latents)
-            if any(entry.outcome == o for entry in model.entries[i])
-        ]
-        rows.append(torch.from_numpy(np.concatenate([np.zeros(0, dtype=int), *at])))
-        row_outcome[rows[-1]] = o
-    Q, sizes = int(first[-1]), [one.p + 1 for one in each]
+    each = [
+        statistics(alone(model, o), replace(own, beside=()))
+        for o, own in enumerate(panel.panels)
+    ]
+    rows, row_outcome = columns_of_outcomes(model), torch.zeros(model.k, dtype=torch.long)
+    for o, at in enumerate(rows):
+        row_outcome[at] = o
+    Q, sizes = model.k, [one.p + 1 for one in each]
     R, start = sum(sizes), np.cumsum([0, *sizes])
     A = torch.zeros(panel.n, Q, Q, dtype=torch.float64)
     B = torch.zeros(panel.n, Q, R, dtype=torch.float64)
@@ -241,3 +244,16 @@ def joint_statistics(model: Model, panel: Panel) -> JointStatistics:
         C[columns[:, None], columns] = torch.from_numpy(one.C)
     outcome = torch.repeat_interleave(torch.arange(len(each)), torch.tensor(sizes))
     return JointStatistics(A, B, C, tuple(each), row_outcome, outcome, Pattern.of(model.latents))
+
+
+def columns_of_outcomes(model: Model) -> list[Tensor]:
+    """Of every outcome its columns of T among those of all latent structures, (q_k,)."""
+    first, found = np.cumsum([0, *(latent.dim for latent in model.latents)]), []
+    for o, outcome in enumerate(model.outcomes):
+        at = [
+            np.arange(first[i], first[i + 1])[columns_of(latent.places, outcome.name)]
+            for i, latent in enumerate(model.latents)
+            if any(entry.outcome == o for entry in model.entries[i])
+        ]
+        found.append(torch.from_numpy(np.concatenate([np.zeros(0, dtype=int), *at])))
+    return found

@@ -1,0 +1,136 @@
+"""Several outcomes of any family with linear random effects: Laplace's approximation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dgmm.likelihood.base import (
+    Compared,
+    Each,
+    Likelihood,
+    Maximum,
+    Observed,
+    chosen_columns,
+    unreached,
+)
+from dgmm.likelihood.compared import by_importance
+from dgmm.likelihood.joint_engine import JointEngine
+from dgmm.likelihood.joint_statistics import columns_of_outcomes
+from dgmm.likelihood.numerical import no_density
+from dgmm.likelihood.posterior import NormalPosterior, Posterior
+from dgmm.likelihood.rules import Laplace, NodeRule
+from dgmm.model import Model
+from dgmm.numerics.ascent import ascend, whitening
+from dgmm.numerics.hessian import curvature_of, whitened_jacobian
+from dgmm.panel import Panel
+from dgmm.parameters import Packing, Theta
+
+__all__ = ["JointLaplace"]
+
+STEP = 0.02
+"""Step of the central differences of the score, in standard errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class JointLaplace(Likelihood):
+    """One node at the mode of every subject."""
+
+    word = "laplace"
+
+    @classmethod
+    def cannot(cls, model: Model, panel: Panel) -> str | None:
+        if reason := cls.one_factor(panel) or no_density(model):
+            return reason
+        if len(model.outcomes) < 2:
+            return "it is for several outcomes"
+        if any(one.networks or one.parts for one in model.outcomes):
+            return "its derivatives are for models without dnn(), zi= and dispersion="
+        if not all(latent.by_columns and latent.wider() is latent for latent in model.latents):
+            return "its derivatives are for random effects T Lambda b with free covariances"
+        return None
+
+    @cached_property
+    def engine(self) -> JointEngine:
+        """The numerics, which keep the modes between calls."""
+        return JointEngine(self.model, self.observed, columns_of_outcomes(self.model))
+
+    # -- the function ------------------------------------------------------------------------------
+
+    def value(self, theta: Theta) -> float:
+        return float(self.engine.per_subject(self.engine.vector(theta)).sum())
+
+    def value_and_gradient(
+        self, theta: Theta, free: Collection[str] | None = None
+    ) -> tuple[float, Theta]:
+        engine = self.engine
+        x = engine.vector(theta)
+        found = engine.value_and_gradient(x)
+        return found.value, self._gradient(found.gradient * engine.working_slope(x), free)
+
+    def each(self, theta: Theta) -> Each:
+        value = self.engine.per_subject(self.engine.vector(theta))
+        return Each(value, torch.full_like(value, torch.nan), 0.0)
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        engine = self.engine
+        x = engine.vector(theta)
+        found = engine.value_and_gradient(x, scores=True).scores
+        assert found is not None
+        return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
+
+    def information(self, theta: Theta, packing: Packing) -> Observed:
+        """On the scale of theta, whose diagonal of Lambda is logged."""
+        engine = self.engine
+        x = engine.vector(theta)
+        found = engine.value_and_gradient(x, scores=True)
+        assert found.scores is not None
+        engine.keep()
+        known = engine.information(x, found.scores)
+        back = whitening(known, engine.least_information(x, np.diag(known)))
+        H = whitened_jacobian(lambda at: engine.value_and_gradient(at).gradient, x, back, STEP)
+        slope, logged = engine.working_slope(x), engine.logged
+        matrix = slope[:, None] * H.matrix * slope
+        matrix[logged, logged] += found.gradient[logged] * x[logged]
+        form = "observed information of the Laplace approximation, central differences of the score"
+        return Observed(curvature_of(matrix), form).among(self.model.packing, packing)
+
+    def posterior(self, theta: Theta) -> Posterior:
+        return NormalPosterior(self.model, theta, self.observed)
+
+    # -- the search --------------------------------------------------------------------------------
+
+    def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
+        engine, tolerance = self.engine, self.integration.tolerance
+        found = ascend(engine, engine.vector(start()), tolerance=tolerance / 10)
+        first = sum(len(one.names) for one in self.model.outcomes)
+        inside = slice(first, first + len(engine.pattern.row))
+        entries = found.x[inside]
+        low = engine.pattern.on_diagonal & (np.abs(entries) < 0.01 * max(1.0, np.abs(entries).max()))
+        if low.any():  # l is even in every column of L: zero is stationary, best or not
+            x = found.x.copy()
+            x[inside] = np.where(low, 0.5, entries)
+            again = ascend(engine, x, tolerance=tolerance / 10)
+            found = again if again.value > found.value + 1e-6 else found
+        done = found.decrement < tolerance
+        told = unreached(found.decrement, tolerance)
+        theta, used = engine.theta(found.x), found.evaluations
+        return Maximum(self, theta, found.value, 0.0, found.decrement, used, done, told)
+
+    def score_rule(self) -> NodeRule:
+        return Laplace()
+
+    def compared(self, theta: Theta, value: float) -> Compared | None:
+        return by_importance(self, theta, value)
+
+    def describe(self) -> str:
+        return Laplace().describe(self.model.k)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in self.__dict__.items() if name != "engine"}
