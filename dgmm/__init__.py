@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dgmm.estimate import Control
     from dgmm.families import Family
     from dgmm.fit import Fit
-    from dgmm.formula import FormulaError
+    from dgmm.formula import FormulaError, mv
     from dgmm.generics import (
         aic,
         anova,
@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from dgmm.missing.pooling import pool
     from dgmm.report.modelsummary import modelsummary
+    from dgmm.multivariate.fit import MultivariateFit
     from dgmm.studies import simulate_study
     from dgmm.tuning.cross_validation import Tuning, tune
 
@@ -78,6 +79,7 @@ __all__ = [
     "Control",
     "Family",
     "Fit",
+    "MultivariateFit",
     "FormulaError",
     "Tuning",
     "aic",
@@ -112,6 +114,7 @@ __all__ = [
     "marginal_coefs",
     "mixed_model",
     "modelsummary",
+    "mv",
     "n_groups",
     "nobs",
     "part_coefficients",
@@ -147,6 +150,7 @@ HOMES = {
     "Control": "estimate",
     "Family": "families",
     "Fit": "fit",
+    "MultivariateFit": "multivariate.fit",
     "FormulaError": "formula",
     "Tuning": "tuning.cross_validation",
     "check_family": "checking",
@@ -155,6 +159,7 @@ HOMES = {
     "load": "api",
     "mixed_model": "api",
     "modelsummary": "report.modelsummary",
+    "mv": "formula",
     "pool": "missing.pooling",
     "simulate_study": "studies",
     "tune": "tuning.cross_validation",

@@ -12,8 +12,10 @@ from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.families import find as find_family
 from dgmm.fit import Fit, fit_model
-from dgmm.formula import grouped_formula, parse_formula
+from dgmm.formula import Several, grouped_formula, named_parts, parse_formula, spread
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
+from dgmm.multivariate.fit import MultivariateFit
+from dgmm.multivariate.fitting import fit_several
 from dgmm.panel import Panel
 from dgmm.plan import (
     INSTEAD,
@@ -33,10 +35,10 @@ __all__ = ["lm_list", "load", "mixed_model"]
 
 @partial(gate, instead=INSTEAD)
 def mixed_model(
-    formula: str,
+    formula: str | Several,
     data: Any,
     *,
-    family: str | Family = "gaussian",
+    family: Any = "gaussian",
     link: str | None = None,
     method: str = "auto",
     likelihood: str = "auto",
@@ -45,7 +47,8 @@ def mixed_model(
     restriction: str = "acmv",
     delta: float = 0.0,
     se: str | None = "hessian",
-    bounds: tuple[float | None, float | None] | None = None,
+    bounds: Any = None,
+    outcome: Any = None,
     zi: str | None = None,
     dispersion: str | None = None,
     weights: Any = None,
@@ -56,7 +59,7 @@ def mixed_model(
     device: str = "auto",
     verbose: int = 1,
     control: Control | dict[str, Any] | None = None,
-) -> Fit:
+) -> Fit | MultivariateFit:
     """Fit a classical or deep generalized mixed model.
 
         b_i ~ N(0, I),   y_ij | b_i ~ F(g^-1{offset + mu1(x_ij) + mu2(b_i, t_ij)}, sigma)
@@ -148,9 +151,10 @@ def mixed_model(
         J. Statistical Software 67(1); Kingma and Welling (2014), ICLR; Rizopoulos, van Gerwen and
         Willemsen, deep mixed-effects models by variational auto-encoders (slides).
     """
+    several = formula if isinstance(formula, Several) else spread(formula)
     call = Call(
-        formula=formula,
-        family=family,
+        formula="" if several else formula,  # type: ignore[arg-type]
+        family="gaussian" if several else family,
         link=link,
         method=method,
         likelihood=likelihood,
@@ -159,7 +163,7 @@ def mixed_model(
         restriction=restriction,
         delta=delta,
         se=se,
-        bounds=bounds,
+        bounds=None if several else bounds,
         zi=zi,
         dispersion=dispersion,
         weights=read_values(weights, data, "weights"),
@@ -171,6 +175,17 @@ def mixed_model(
         verbose=verbose,
         control=read_control(control),
     )
+    if several is not None:
+        return fit_several(several, call, family, bounds, outcome, data)
+    if outcome is not None:
+        raise ValueError("outcome= is for models of several outcomes, mv(...)")
+    if isinstance(family, list | tuple):
+        raise ValueError(f"one outcome has one family, not {len(family)}; several are mv(...)")
+    for name, part in named_parts(call.formula):
+        raise ValueError(
+            f"{part}: the name `{name}` joins the parts of several outcomes, mv(...); of one outcome "
+            f"write {part.replace(f'|{name}|', '|')}"
+        )
     return fit_model(call, data)
 
 
@@ -221,6 +236,6 @@ def lm_list(
 
 
 @gate
-def load(path: str | Path) -> Fit:
+def load(path: str | Path) -> Fit | MultivariateFit:
     """Read a fit written by ``fit.save``; nothing in the file is executed."""
-    return storage.load(path_of(path, "load"), Fit)
+    return storage.load(path_of(path, "load"), Fit, MultivariateFit)

@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from dgmm.fit import Fit
+from dgmm.multivariate.fit import MultivariateFit
 
 __all__ = [
     "aic",
@@ -69,9 +70,14 @@ def _generic(
 
     @wraps(method)
     def generic(fit: Fit, *args: Arguments.args, **options: Arguments.kwargs) -> Result:
+        name = method.__name__
+        if isinstance(fit, MultivariateFit):
+            if not hasattr(fit, name):
+                raise TypeError(f"{name}() is for one outcome: {name}(fit[{fit.names[0]!r}])")
+            found: Result = getattr(fit, name)(*args, **options)
+            return found
         if not isinstance(fit, Fit):
-            name, kind = method.__name__, type(fit).__name__
-            raise TypeError(f"{name}() needs a fit from mixed_model(), not {kind}")
+            raise TypeError(f"{name}() needs a fit from mixed_model(), not {type(fit).__name__}")
         return method(fit, *args, **options)
 
     return generic

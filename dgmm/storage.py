@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.design import Alias, Column, Departures, LeftOut, Specification, Variable
+from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import (
     Control,
@@ -31,7 +31,9 @@ from dgmm.estimate import (
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
 from dgmm.information import Information
+from dgmm.formula import Several
 from dgmm.latent import Latent, Structure, Warp
+from dgmm.latent.several import Loaded
 from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
@@ -40,7 +42,7 @@ from dgmm.outcomes import Longitudinal, PartPredictor
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.plan import Call
-from dgmm.record import Fitted, Memory
+from dgmm.record import Memory
 from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
@@ -49,8 +51,6 @@ from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 
 __all__ = ["load", "save"]
-
-Kind = TypeVar("Kind", bound=Fitted)
 
 FIT = FileKind("dgmm fit, format 3", "a file written by fit.save()", "Fit the model again")
 OWN: tuple[type[Any], ...] = (
@@ -69,6 +69,8 @@ OWN: tuple[type[Any], ...] = (
     FormChoice,
     Head,
     HeldOut,
+    Layout,
+    Loaded,
     Longitudinal,
     Information,
     Integration,
@@ -83,6 +85,7 @@ OWN: tuple[type[Any], ...] = (
     Reference,
     Rows,
     Saem,
+    Several,
     Spline,
     Trace,
     Warp,
@@ -104,7 +107,7 @@ def known_classes() -> dict[str, type[Any]]:
     return known
 
 
-def save(fit: Fitted, path: str | Path) -> None:
+def save(fit: Any, path: str | Path) -> None:
     """Write the fit to one file (safetensors and JSON); ``dgmm.load`` reads it back.
 
     Raises:
@@ -116,15 +119,15 @@ def save(fit: Fitted, path: str | Path) -> None:
     write_tensors(file, FIT, tensors, content)
 
 
-def load(path: Path, fit_class: type[Kind]) -> Kind:
-    """Read a fit of the class given.
+def load(path: Path, *classes: type[Any]) -> Any:
+    """Read a fit of one of the classes given.
 
     Raises:
         FileNotFoundError, ValueError: no such file; a damaged one, or another program's or
             version's.
     """
     tensors, content = read_tensors(path, FIT)
-    decoder = _Decoder(tensors, known_classes() | {fit_class.__name__: fit_class})
+    decoder = _Decoder(tensors, known_classes() | {one.__name__: one for one in classes})
     try:
         fit = decoder.decode(content)
     except (AttributeError, LookupError, TypeError) as error:
@@ -132,7 +135,7 @@ def load(path: Path, fit_class: type[Kind]) -> Kind:
             f"{str(path)!r} holds a fit that this version cannot build ({error!r}). {FIT.remedy}, "
             "or read the file with the version that wrote it"
         ) from error
-    if not isinstance(fit, fit_class):
+    if not isinstance(fit, classes):
         raise ValueError(f"{str(path)!r} does not hold a fit")
     return fit
 

@@ -13,6 +13,7 @@ from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import label_key
+from dgmm.design.layout import Layout
 from dgmm.design.response import first_category, numbered
 from dgmm.design.specification import Specification
 from dgmm.design.variables import Column, Table, Variable, take_rows
@@ -25,6 +26,7 @@ __all__ = [
     "Design",
     "Grouping",
     "LatentBlock",
+    "Layout",
     "LeftOut",
     "NetworkBlock",
     "Specification",

@@ -8,6 +8,8 @@ import torch
 from dgmm.information.records import reported_packing
 from dgmm.latent import BOUNDARY, Boundary
 from dgmm.likelihood import Point
+from dgmm.outcomes import Longitudinal
+from dgmm.panel import Rows
 from dgmm.parameters import part
 
 __all__ = ["boundary_reasons", "family_edges", "find_boundary", "sigma_unit"]
@@ -64,15 +66,27 @@ def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, 
 
     One that a part models has run there when it has in every row.
     """
-    model, held, notes = done.model, np.zeros(len(info), dtype=bool), []
-    first = int(reported_packing(model).positions(["extra"])[0]) if model.family.extra else 0
-    words, designs = model.family.natural_names(), model.outcome.extra_designs(done.observed.rows)
-    starts = np.cumsum((0, *model.extra_sizes))
-    for r, (name, word) in enumerate(zip(model.family.extra, words, strict=True)):
+    held, notes = np.zeros(len(info), dtype=bool), list[str]()
+    for outcome, panel in zip(done.model.outcomes, done.observed.panels, strict=True):
+        found, own = _edges_of(done, outcome, panel.rows, info)
+        held, notes = held | found, notes + own
+    return held, tuple(notes)
+
+
+def _edges_of(
+    done: Point, outcome: Longitudinal, rows: Rows, info: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Those of one outcome."""
+    held, notes, family = np.zeros(len(info), dtype=bool), [], outcome.family
+    key = f"{outcome.key}extra"
+    first = int(reported_packing(done.model).positions([key])[0]) if family.extra else 0
+    words, designs = family.natural_names(), outcome.extra_designs(rows)
+    starts = np.cumsum((0, *outcome.extra_sizes))
+    for r, (name, word) in enumerate(zip(family.extra, words, strict=True)):
         if name == "log_sigma":
             continue
         own = slice(int(starts[r]), int(starts[r + 1]))
-        coefficients = done.theta["extra"][own].detach()
+        coefficients = done.theta[key][own].detach()
         design = designs[r]
         Z = torch.ones(1, 1, dtype=torch.float64) if design is None else design
         value, size = (Z @ coefficients).numpy(), Z.square().mean(0).numpy()
@@ -82,12 +96,12 @@ def family_edges(done: Point, info: np.ndarray) -> tuple[np.ndarray, tuple[str, 
             held[at] = True
             side = "upper" if value[0] > 0 else "lower"
             notes.append(
-                f"boundary: `{word}` of family {model.family.name!r} has run to the {side} end of "
+                f"boundary: `{word}` of family {family.name!r} has run to the {side} end of "
                 "its range, where the likelihood no longer depends on it. It is held there, "
                 "without a standard error, and the other estimates are usable; a simpler family "
                 "fits as well"
             )
-    return held, tuple(notes)
+    return held, notes
 
 
 def _name(done: Point, term: int, column: str) -> str:

@@ -208,6 +208,14 @@ class Latent(ABC):
         """
         return self.initial(generator)
 
+    def from_parts(self, parts: Mapping[str, tuple[Tensor, Tensor]]) -> Weights:
+        """Weights for several outcomes from separate fits of each.
+
+        parts: by outcome D (q, q) of its columns and its conditional means (n, q), missing where a
+            subject has none.
+        """
+        raise ValueError(f"{self.label} is not made of parts of several outcomes")
+
     def from_profile(self, weights: Weights, T: Tensor, profile: Tensor) -> Weights:
         """Weights near the linear ones whose curve, where there is one, is the mean profile (N,) at
         the rows T (N, q).

@@ -64,6 +64,10 @@ class Posterior(ABC):
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
 
+    def effect_draws(self, generator: torch.Generator) -> Tensor:
+        """One draw of b for every subject, (n, k)."""
+        raise ValueError("random effects of several grouping factors have no draws by subject")
+
     def states(self) -> Predictive:
         """Moments of the states of all paths at every row, (d, N) each, term after term."""
         raise ValueError(
@@ -135,6 +139,13 @@ class NormalPosterior(Posterior):
             return found
         return over_normal(model, self.theta, target, found)
 
+    def effect_draws(self, generator: torch.Generator) -> Tensor:
+        out = torch.zeros(self.history.n, self.model.k, dtype=torch.float64)
+        for block, anchor in self._anchors:
+            noise = torch.randn(anchor.mode.shape, generator=generator, dtype=torch.float64)
+            out[block.subjects] = anchor.mode + (anchor.root @ noise[..., None])[..., 0]
+        return out
+
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         model, ready = self.model, self._ready
         out = torch.zeros(size, target.n_rows, dtype=torch.float64)
@@ -201,6 +212,15 @@ class NodePosterior(Posterior):
             mean[rows.index[rows.mask]] = first[rows.mask]
             variance[rows.index[rows.mask]] = second[rows.mask]
         return Predictive(mean, variance)
+
+    def effect_draws(self, generator: torch.Generator) -> Tensor:
+        """A node of every subject, drawn by its weight."""
+        out = torch.zeros(self.frozen.n, self.frozen.model.k, dtype=torch.float64)
+        for block, b, terms in self._nodes():
+            weight = torch.softmax(terms, 0).T
+            chosen = torch.multinomial(weight, 1, generator=generator)[:, 0]
+            out[block.subjects] = b[chosen, torch.arange(len(chosen))]
+        return out
 
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Nodes drawn by their weights."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dgmm.design import label_key
 from dgmm.latent import Latent
+from dgmm.latent.several import Loaded
 from dgmm.model.density import Entry, Model
 from dgmm.numerics.bases import whitening
 from dgmm.outcomes import Longitudinal
@@ -32,6 +33,7 @@ class Part:
     outcome: int
     latent: int  # among those of its outcome
     name: str = ""
+    loaded: bool = False  # it takes the part of another outcome times a loading
 
 
 def key_of(name: str) -> str:
@@ -50,9 +52,18 @@ def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence
     )
     latents: list[Latent] = []
     for own in parts:
-        found = {names[one.outcome]: models[one.outcome].latents[one.latent] for one in own}
+        found = {
+            names[one.outcome]: models[one.outcome].latents[one.latent]
+            for one in own
+            if not one.loaded
+        }
         first = next(iter(found.values()))
-        latents.append(type(first).across(own[0].name, found) if len(own) > 1 else first)
+        latent = type(first).across(own[0].name, found) if len(found) > 1 else first
+        taken = {names[one.outcome]: models[one.outcome].unit for one in own if one.loaded}
+        if taken:
+            unit = models[own[0].outcome].unit
+            latent = Loaded.of(latent, {name: its / unit for name, its in taken.items()})
+        latents.append(latent)
     entries = tuple(
         tuple(_entry(models[one.outcome], one) for one in own) for own in parts
     )

@@ -36,7 +36,7 @@ __all__ = [
 POPULATION_NODES = 61
 
 
-def outcomes_seen(done: Estimate, spec: Specification, data: Any) -> Panel:
+def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
     """The rows of a user's frame whose outcome was observed, read as the family reads them."""
     design = rebuild(spec, data, outcome=True)
     seen = design.observed
@@ -164,7 +164,8 @@ def average_slope(model: Model, theta: Theta, target: Panel, eta: Predictive) ->
 
 def normal_effects(model: Model) -> bool:
     """Whether eta is linear in b ~ N(0, I), hence normal over the population."""
-    return all(latent.linear for latent in model.latents) and not any(model.targets)
+    inside = any(target > 0 for target in model.targets)  # of a part
+    return all(latent.linear for latent in model.latents) and not inside
 
 
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from dgmm.design import Departures, Design, Specification, Table, label_key, rebuild
 from dgmm.estimate import Estimate
@@ -94,7 +96,7 @@ def _estimable(frame: pd.DataFrame, departures: Departures) -> pd.DataFrame:
 
 def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: bool) -> None:
     """new_groups="error": subjects without any outcome behind their prediction."""
-    empty = target.ids[(past.count == 0).numpy()]
+    empty = target.ids[(_outcomes(past) == 0).numpy()]
     if len(empty):
         group = spec.parsed().latents[0].group
         where = "the fit" if of_fit else "history"
@@ -133,7 +135,7 @@ def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -
     if history is None:
         return known
     try:
-        given = outcomes_seen(done, spec, history)
+        given = history if isinstance(history, Panel) else outcomes_seen(done, spec, history)
     except ValueError as error:
         raise ValueError(f"history=: {error}") from error
     past = given.align(target.ids)
@@ -146,14 +148,14 @@ def _name_subjects_without_past(
 ) -> None:
     """Say whose outcomes history= does not hold, though it takes the place of those of the fit."""
     named = np.array([label is not None for label in target.ids])
-    empty = named & (past.count == 0).numpy()
+    empty = named & (_outcomes(past) == 0).numpy()
     ours, theirs = (set(map(label_key, ids)) for ids in (target.ids[named], given.ids))
     if ours and ours.isdisjoint(theirs):
         raise ValueError(
             f"history= has no subject of newdata: its `{group}` are {_some(given.ids)}, those of "
             f"newdata {_some(target.ids[named])}"
         )
-    lost = empty & (known.count > 0).numpy()
+    lost = empty & (_outcomes(known) > 0).numpy()
     if lost.any():
         warn_user(
             f"history= takes the place of the data of the fit, and has no outcome of `{group}` "
@@ -165,6 +167,11 @@ def _name_subjects_without_past(
             f"history= has no outcome of `{group}` {_some(target.ids[empty & ~lost])}: predictions "
             "are the average over the population"
         )
+
+
+def _outcomes(panel: Panel) -> Tensor:
+    """Outcomes of every subject, of whatever kind, (n,)."""
+    return torch.stack([one.count for one in panel.panels]).sum(0)
 
 
 def _some(labels: np.ndarray) -> str:

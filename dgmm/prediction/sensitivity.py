@@ -213,7 +213,8 @@ class _Ready:
 
 def _expected(model: Model) -> Callable[[Theta, Rows], Tensor]:
     """E g^-1(eta) of one row over b ~ N(0, I); eta is normal where it is linear in b."""
-    if all(latent.linear for latent in model.latents) and not any(model.targets):
+    inside = any(target > 0 for target in model.targets)  # of a part
+    if all(latent.linear for latent in model.latents) and not inside:
         (e, weight), zero = normal_rule(NODES), torch.zeros(1, model.k, dtype=torch.float64)
 
         def along(held: Theta, one: Rows) -> Tensor:

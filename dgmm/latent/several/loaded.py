@@ -1,0 +1,144 @@
+"""Factor loadings: the random part of one outcome, times a number, in others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgmm.design import LatentBlock
+from dgmm.families.links import LINKS
+from dgmm.latent.base import Boundary, Component, Latent
+from dgmm.networks import Weights
+from dgmm.panel import LatentRows
+
+__all__ = ["Loaded"]
+
+AT_ZERO = 1e-4
+"""Size of what is loaded, in its scale, below which loadings are not known."""
+
+
+@dataclass(frozen=True)
+class Loaded(Latent):
+    """mu2 = T Lambda b in the outcome that has the part, and l_k T Lambda b in others.
+
+    The loading of the first is one, which gives b its unit. Where Lambda is zero, so is every
+    l_k T Lambda b, and the loadings are not identified.
+
+    References:
+        Rockwood and Jeon (2019), Multivariate Behavioral Research 54, 288-306.
+    """
+
+    inner: Latent
+    taken: tuple[str, ...]  # the outcomes that take it, (L,)
+    ratio: Tensor  # (L,) units of their predictors over that of the first
+
+    name = "loaded"
+
+    @classmethod
+    def of(cls, inner: Latent, ratio: Mapping[str, float]) -> Loaded:
+        """A part of one outcome in others, by name, with the ratio of their units to its own."""
+        return cls(inner, tuple(ratio), torch.tensor(list(ratio.values()), dtype=torch.float64))
+
+    @classmethod
+    def build(cls, block: LatentBlock, unit: float) -> Loaded:
+        raise ValueError("a loading belongs to several outcomes: load(p) in mv()")
+
+    @property
+    def linear(self) -> bool:  # type: ignore[override]
+        return self.inner.linear
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        return self.inner.label
+
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        return self.inner.dim
+
+    @property
+    def names(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inner.names
+
+    @property
+    def frame(self) -> Tensor:  # type: ignore[override]
+        return self.inner.frame
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def layers(self) -> str:
+        return self.inner.layers()
+
+    # -- parameters --------------------------------------------------------------------------
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {**self.inner.shapes(), "loading": (len(self.taken),)}
+
+    def initial(self, generator: torch.Generator) -> Weights:
+        return {**self.inner.initial(generator), "loading": torch.ones_like(self.ratio)}
+
+    def starts(self, weights: Weights) -> tuple[Weights, ...]:
+        """The loadings given, and their mirror image: a sign is a maximum of its own."""
+        return (weights, {**weights, "loading": -weights["loading"]})
+
+    def from_parts(self, parts: Mapping[str, tuple[Tensor, Tensor]]) -> Weights:
+        first, *others = parts.values()
+        D, mean = first
+        loading = []
+        for other, own in others:
+            seen = ~(mean[:, 0].isnan() | own[:, 0].isnan())
+            cross = mean[seen, 0] @ own[seen, 0]
+            size = (other[0, 0] / D[0, 0].clamp(min=1e-12)).sqrt()
+            loading.append(torch.where(cross < 0, -size, size))
+        least = (1e-2 * self.inner.scale).square()
+        D = D + torch.diag((least - D.diagonal()).clamp(min=0))
+        found = torch.stack(loading) / self.ratio
+        return {**self.inner.nearest(D), "loading": found.clamp(-10, 10)}
+
+    def prepare(self, weights: Weights) -> Weights:
+        return self.inner.prepare(weights)
+
+    # -- mu2 ---------------------------------------------------------------------------------
+
+    def _factor(self, weights: Weights, outcome: str) -> Tensor | float:
+        if outcome not in self.taken:
+            return 1.0
+        at = self.taken.index(outcome)
+        return weights["loading"][at] * self.ratio[at]
+
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        return self._factor(weights, rows.outcome) * self.inner.effect(weights, b, rows)
+
+    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        return self._factor(weights, rows.outcome) * self.inner.jacobian(weights, b, rows)
+
+    def loadings(self, weights: Weights) -> Tensor:
+        return self.inner.loadings(weights)
+
+    def alone(self, outcome: str) -> Latent:
+        return self.inner
+
+    # -- what is reported --------------------------------------------------------------------
+
+    def components(self) -> tuple[Component, ...]:
+        own = (Component("loading", (one,), LINKS["identity"]) for one in self.taken)
+        return (*self.inner.components(), *own)
+
+    def reported(self, weights: Weights) -> Tensor:
+        return torch.cat([self.inner.reported(weights), weights["loading"] * self.ratio])
+
+    def at_boundary(self, weights: Weights, floor: float) -> Boundary:
+        found = self.inner.at_boundary(weights, floor)
+        size = self.loadings(weights).norm(dim=1) / self.inner.scale
+        gone = bool((size < AT_ZERO).all())
+        held = {**found.held, "loading": torch.full((len(self.taken),), gone)}
+        reasons = found.reasons
+        if gone:
+            listed = ", ".join(f"`{one}`" for one in self.taken)
+            reasons = (*reasons, f"with it the loadings of {listed} are not identified")
+        return found._replace(held=held, reasons=reasons)
+

@@ -1,0 +1,176 @@
+"""The words of a call for several outcomes: a call and a frame for each, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from dgmm.design import Layout, Table
+from dgmm.families import Family
+from dgmm.formula import (
+    Formula,
+    Several,
+    named_parts,
+    parse_formula,
+    plain_name,
+    without_loadings,
+)
+from dgmm.model import Part
+from dgmm.plan import Call, latent_words, structures
+
+__all__ = ["Reading", "check_seen", "read_several"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a call for several outcomes says."""
+
+    several: Several
+    calls: tuple[Call, ...]  # one per outcome
+    names: tuple[str, ...]
+    group: str
+    parts: tuple[tuple[Part, ...], ...]
+    loads: tuple[tuple[int, str], ...]  # (outcome, name) of every load()
+    layout: Layout
+
+
+def read_several(
+    several: Several, call: Call, families: Any, bounds: Any, outcome: Any
+) -> Reading:
+    """The calls of all outcomes and their common random parts.
+
+    call: with the options that all have in common.
+
+    Raises:
+        ValueError: families and formulas of different number, a name that stands in one outcome
+            only, several grouping factors, or an option that is for one outcome.
+    """
+    for option in ("zi", "dispersion"):
+        if getattr(call, option) is not None:
+            raise ValueError(f"{option}= is for models of one outcome")
+    if call.missing != "observed":
+        raise ValueError(f"missing={call.missing!r} is for models of one outcome")
+    if call.method not in ("auto", "ml", "reml"):
+        raise ValueError(f"method={call.method!r} is for models of one outcome; use 'ml' or 'reml'")
+    if call.se == "bootstrap":
+        raise ValueError("se='bootstrap' is for models of one outcome; use 'hessian' or 'sandwich'")
+    count = len(several.formulas)
+    kinds = _each(families, count, "family", "families")
+    limits = _each(bounds, count, "bounds", "bounds") if isinstance(bounds, list) else [bounds] * count
+    plain, loads = [], []
+    for o, text in enumerate(several.formulas):
+        rest, names = without_loadings(text)
+        plain.append(rest)
+        loads += [(o, name) for name in names]
+    texts = _with_loaded_parts(plain, loads)
+    parsed = [parse_formula(t, latent_words=latent_words(), structures=structures()) for t in texts]
+    names = tuple(_name(one) for one in parsed)
+    parts = _parts(parsed, names, loads)
+    _check_names(parts, names)
+    groups = {term.group for one in parsed for term in one.latents}
+    if len(groups) != 1:
+        listed = " and ".join(f"`{one}`" for one in sorted(groups)) or "none"
+        raise ValueError(
+            f"several outcomes have one grouping factor in common; the formulas have {listed}"
+        )
+    calls = tuple(
+        replace(call, formula=text, family=kind, bounds=limit)
+        for text, kind, limit in zip(texts, kinds, limits, strict=True)
+    )
+    (group,) = groups
+    return Reading(several, calls, names, group, parts, tuple(loads), _layout(outcome))
+
+
+def _each(given: Any, count: int, word: str, plural: str) -> list[Any]:
+    """One value for all outcomes, or one for each."""
+    if not isinstance(given, list | tuple):
+        return [given] * count
+    if len(given) != count:
+        raise ValueError(
+            f"there are {count} formulas and {len(given)} {plural}: give one for each outcome, or "
+            f"one {word}= for all"
+        )
+    for one in given:
+        if word == "family" and not isinstance(one, str | Family):
+            raise TypeError(f"family= holds words in quotes or Families, not {one!r}")
+    return list(given)
+
+
+def _layout(outcome: Any) -> Layout:
+    if outcome is None:
+        return Layout()
+    if isinstance(outcome, str):
+        return Layout(outcome, "value")
+    if isinstance(outcome, tuple | list) and len(outcome) == 2:
+        return Layout(*map(str, outcome))
+    raise ValueError(
+        "outcome= is the column that names the outcome of a row, the values then being in the "
+        f"column `value`, or a pair of both columns, not {outcome!r}"
+    )
+
+
+def _name(one: Formula) -> str:
+    text = one.response.text
+    return plain_name(text) or text
+
+
+def _with_loaded_parts(texts: Sequence[str], loads: Sequence[tuple[int, str]]) -> list[str]:
+    """The formulas with the random part itself where it is loaded."""
+    defined: dict[str, list[str]] = {}
+    for text in texts:
+        for name, part in named_parts(text):
+            defined.setdefault(name, []).append(part)
+    found = list(texts)
+    for o, name in loads:
+        if name not in defined:
+            listed = ", ".join(defined) or "none"
+            raise ValueError(
+                f"load({name}) has no random part to take: no outcome has (... |{name}| group); "
+                f"names given: {listed}"
+            )
+        if len(defined[name]) > 1:
+            raise ValueError(
+                f"load({name}) takes the random part of one outcome, and {len(defined[name])} have "
+                f"(... |{name}| group)"
+            )
+        found[o] = f"{found[o]} + {defined[name][0]}"
+    return found
+
+
+def _parts(
+    parsed: Sequence[Formula], names: Sequence[str], loads: Sequence[tuple[int, str]]
+) -> tuple[tuple[Part, ...], ...]:
+    """The random parts of the joint model, those of one name together, loadings last."""
+    found: dict[Any, list[Part]] = {}
+    for o, one in enumerate(parsed):
+        for i, term in enumerate(one.latents):
+            key = term.shared or (o, i)
+            if any(part.outcome == o for part in found.get(key, [])):
+                raise ValueError(f"the name `{key}` stands twice in the formula of `{names[o]}`")
+            loaded = (o, term.shared) in loads
+            found.setdefault(key, []).append(Part(o, i, term.shared, loaded))
+    return tuple(tuple(sorted(own, key=lambda one: one.loaded)) for own in found.values())
+
+
+def _check_names(parts: Sequence[Sequence[Part]], names: Sequence[str]) -> None:
+    for own in parts:
+        if len(own) == 1 and own[0].name:
+            name = own[0].name
+            raise ValueError(
+                f"the random part |{name}| stands in one outcome only, `{names[own[0].outcome]}`: a "
+                "name joins the parts of several outcomes. Use it in another formula too, or write "
+                "(terms | group)"
+            )
+
+
+def check_seen(frames: Sequence[Any], names: Sequence[str]) -> None:
+    """Refuse an outcome that nobody was ever asked, where it is a column."""
+    for frame, name in zip(frames, names, strict=True):
+        table = Table.of(frame)
+        if name in table.names and bool(pd.isna(table.series(name)).all()):
+            raise ValueError(
+                f"the outcome `{name}` was never observed: all its values are missing; leave it out"
+            )

@@ -1,0 +1,127 @@
+"""The printed report of a joint fit: a section per outcome, one covariance of random effects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from dgmm.multivariate.record import FittedOutcomes
+from dgmm.multivariate.tables import (
+    aic,
+    bic,
+    coefficients,
+    correlation,
+    deviance,
+    df,
+    n_groups,
+    nobs,
+    var_corr,
+)
+from dgmm.multivariate.views import view
+from dgmm.report.fixed_part import family_part, fixed_lines
+from dgmm.report.layout import columns, number, wrap
+from dgmm.report.tables import tables_of
+
+__all__ = ["Summary", "summary"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The report: ``str(summary)`` prints it, the tables are data frames."""
+
+    text: str
+    coefficients: pd.DataFrame
+    random_effects: pd.DataFrame
+    correlation: pd.DataFrame
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+
+def summary(fit: FittedOutcomes) -> Summary:
+    """The report; ``print`` it, or read its tables."""
+    random = var_corr(fit)
+    sections = [_title(fit), _statistics(fit), _random(fit, random)]
+    sections += [_outcome(fit, o) for o in range(len(fit.names))]
+    form = "not asked for" if fit.information is None else fit.information.form
+    sections.append(
+        "Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1\n"
+        + wrap(f"Standard errors: {form}", "   ")
+    )
+    if fit.messages:
+        notes = (wrap(f"* {message}", "  ") for message in fit.messages)
+        sections.append("Notes:\n" + "\n".join(notes))
+    return Summary("\n\n".join(sections), coefficients(fit), random, correlation(fit), fit.messages)
+
+
+def _title(fit: FittedOutcomes) -> str:
+    gaussian = all(one.family.conjugate for one in fit.estimate.model.outcomes)
+    kind = "Linear mixed model" if gaussian else "Generalized linear mixed model"
+    by = "restricted maximum likelihood (REML)"
+    how = by if fit.estimate.method == "reml" else "maximum likelihood"
+    lines = [f"{kind} of {len(fit.names)} outcomes fitted by {how}"]
+    for name, text, one in zip(
+        fit.names, fit.several.formulas, fit.estimate.model.outcomes, strict=True
+    ):
+        head = f" {name} ({one.family.name}, {one.family.link.name}): "
+        lines.append(wrap(f"{head}{text}", "    "))
+    lines.append(wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "))
+    return "\n".join(lines)
+
+
+def _statistics(fit: FittedOutcomes) -> str:
+    done = fit.estimate
+    name = "logLik" if done.method != "reml" else "REML logLik"
+    values = {
+        "AIC": aic(fit), "BIC": bic(fit), name: done.log_likelihood, "deviance": deviance(fit),
+    }  # fmt: skip
+    shown = [f"{value:.1f}" for value in values.values()]
+    lines = columns([[*values, "df"], [*shown, f"{df(fit):.4g}"]])
+    if done.likelihood.sampled:
+        lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
+    if done.likelihood.grows:
+        lines.append(f"logLik changes by {done.mc_error:.1g} to a longer rule")
+    return "\n".join(lines)
+
+
+def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
+    own = table[table["group"] != "Residual"]
+    effects = own[own["kind"] == "sd"]["name1"].tolist()
+    matrix = correlation(fit)
+    rows = [["Name", "Variance", "Std.Dev.", "Corr"]]
+    for j, name in enumerate(effects):
+        line = own[(own["kind"] == "sd") & (own["name1"] == name)].iloc[0]
+        below = " ".join(f"{matrix.iloc[j, i]:5.2f}" for i in range(j)) if len(effects) <= 12 else ""
+        rows.append([name, number(line["vcov"]), number(line["sdcor"]), below])
+    lines = ["Random effects:", *(" " + one for one in columns(rows, left=(0, 3)))]
+    if len(effects) > 12:
+        lines.append("   correlations: fit.correlation()")
+    other = own[~own["kind"].isin(["sd", "cor"])]
+    for _, line in other.iterrows():
+        lines.append(f" {line['kind']} of {line['name1']}: {number(line['sdcor'])}")
+    seen = ", ".join(
+        f"{name} {int(panel.observed.sum())}"
+        for name, panel in zip(fit.names, fit.estimate.panel.panels, strict=True)
+    )
+    group = fit.memories[0].groups[0]
+    text = f"Number of obs: {nobs(fit)} ({seen}); groups: {group}, {n_groups(fit)}"
+    return "\n".join([*lines, wrap(text, "   ")])
+
+
+def _outcome(fit: FittedOutcomes, o: int) -> str:
+    one = view(fit, o)
+    tables = tables_of(one, None)
+    lines = [f"Outcome {fit.names[o]}:"]
+    lines += fixed_lines(tables.coefficients) if len(tables.coefficients) else ["no fixed effects"]
+    family = fit.estimate.model.outcomes[o]
+    at = family.one_number("log_sigma")
+    if at is not None:
+        sigma = float(fit.estimate.theta[f"{family.key}extra"][at].exp())
+        lines.append(f"Residual standard deviation: {number(sigma)}")
+    if text := family_part(one, tables):
+        lines.append(text)
+    return "\n".join(lines)

@@ -1,0 +1,229 @@
+"""Rows of a joint fit: predictions of any outcome given all, draws, imputations, log scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dgmm.design import Table
+from dgmm.fit import Fit
+from dgmm.information import uncertainty
+from dgmm.likelihood import choose
+from dgmm.missing.imputations import frames
+from dgmm.model.simulation import check_population, simulate_panel
+from dgmm.multivariate.record import FittedOutcomes
+from dgmm.multivariate.views import history_of, view
+
+__all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
+
+
+def predict(
+    fit: FittedOutcomes,
+    newdata: Any = None,
+    *,
+    outcome: str | None = None,
+    type: str = "subject",
+    scale: str = "response",
+    history: Any = None,
+    interval: str | None = None,
+    level: float = 0.95,
+    new_groups: str = "population",
+    draws: int = 1000,
+    seed: int | None = None,
+) -> pd.DataFrame:
+    """Predictions of an outcome given what was seen of all outcomes of a subject.
+
+        E{h(eta_k) | y_1, ..., y_K seen}
+
+    Args:
+        fit: a fit of ``mixed_model(mv(...))``.
+        newdata: rows to predict, by default those of the fit; the covariates of the outcome asked
+            for are enough.
+        outcome: which outcome; without it all of them, the first level of the columns.
+        type, scale, interval, level, new_groups, draws, seed: as in :meth:`dgmm.Fit.predict`.
+        history: past rows, which take the place of the data of the fit; any of the outcomes will do.
+
+    Raises:
+        ValueError: no such outcome, or a history without any of them.
+    """
+    if outcome is None:
+        each = {
+            name: predict(
+                fit, newdata, outcome=name, type=type, scale=scale, history=history,
+                interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+            )
+            for name in fit.names
+        }  # fmt: skip
+        return pd.concat(each, axis=1)
+    o = fit.position(outcome)
+    one = view(fit, o)
+    past = None if history is None else history_of(fit, one, o, history)
+    rows = newdata
+    if newdata is not None and fit.layout.item:
+        found = fit.layout.present(newdata, fit.names)[o]
+        rows = newdata if found is None else found
+    return one.predict(
+        rows, type=type, scale=scale, history=past, interval=interval, level=level,
+        new_groups=new_groups, draws=draws, seed=seed,
+    )  # fmt: skip
+
+
+def fitted(fit: FittedOutcomes, outcome: str | None = None, *, scale: str = "response") -> Any:
+    """E{h(eta) | y} of every row: of one outcome a series, else a frame with a column for each."""
+    return _by_outcome(fit, outcome, lambda one: one.fitted(scale=scale))
+
+
+def residuals(fit: FittedOutcomes, outcome: str | None = None, *, type: str = "response") -> Any:
+    """Outcomes less their fitted values, given the outcomes of all kinds."""
+    return _by_outcome(fit, outcome, lambda one: one.residuals(type=type))
+
+
+def _by_outcome(fit: FittedOutcomes, outcome: str | None, of: Callable[[Fit], pd.Series]) -> Any:
+    if outcome is not None:
+        return of(view(fit, fit.position(outcome)))
+    found = {name: of(view(fit, o)) for o, name in enumerate(fit.names)}
+    return pd.concat(found, axis=0 if fit.layout.item else 1)
+
+
+def simulate(
+    fit: FittedOutcomes, nsim: int = 1, *, seed: int, condition_on_data: bool = False
+) -> list[pd.DataFrame]:
+    """Outcomes of all kinds drawn from the fitted model, a frame per draw.
+
+    Random effects are drawn once for all outcomes of a subject; ``condition_on_data`` keeps their
+    conditional means.
+    """
+    if nsim < 1:
+        raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
+    done, generator = fit.estimate, torch.Generator().manual_seed(seed)
+    check_population(done.model)
+    views = [view(fit, o) for o in range(len(fit.names))]
+    given = done.likelihood.posterior(done.theta).effects().mean[0] if condition_on_data else None
+    found = []
+    for _ in range(nsim):
+        b = given
+        if b is None:
+            size = (done.panel.n, done.model.k)
+            b = torch.randn(size, generator=generator, dtype=torch.float64)
+        columns = {}
+        for name, one in zip(fit.names, views, strict=True):
+            own = one.estimate
+            y = simulate_panel(own.model, own.theta, own.panel, generator, b)
+            columns[name] = one.memory.series(y.numpy(), name)
+        found.append(pd.concat(columns, axis=0 if fit.layout.item else 1))
+    return found
+
+
+def impute(fit: FittedOutcomes, m: int = 5, *, seed: int, data: Any = None) -> list[pd.DataFrame]:
+    """Complete the missing cells of all outcomes m times, given every outcome that was seen.
+
+        theta ~ N(theta-hat, V),   b | y seen, theta,   y_k missing | b, theta
+
+    Args:
+        fit: a fit of ``mixed_model(mv(...))``.
+        m: number of completed data sets.
+        seed: of the draws.
+        data: the frame of the fit, of which every result is a copy with complete outcomes; needed
+            for a fit that was read from a file.
+
+    Raises:
+        ValueError: m is no number of data sets; ``data`` is another frame.
+    """
+    if not isinstance(m, int | np.integer) or m < 1:
+        raise ValueError(f"m is a number of completed data sets, at least 1, not {m!r}")
+    frame = fit.frame if data is None else data
+    if frame is None:
+        raise ValueError(
+            "impute() needs data=: this fit was read from a file, and files do not hold the frame"
+        )
+    views = [view(fit, o) for o in range(len(fit.names))]
+    return [
+        _filled(fit, views, frame, drawn)
+        for drawn in _completed(fit, m, seed)
+    ]
+
+
+def _filled(
+    fit: FittedOutcomes, views: list[Fit], frame: Any, drawn: list[Tensor]
+) -> pd.DataFrame:
+    """The frame with the drawn outcomes in its gaps."""
+    parts = fit.layout.frames(frame, fit.names)
+    for o, (one, y) in enumerate(zip(views, drawn, strict=True)):
+        memory = one.memory
+        order = memory.labels, memory.rows
+        own = parts[o] if fit.layout.item else frame
+        (frame_,) = frames(one.estimate, memory.spec, own, order, lambda _, y=y: iter([y]))
+        if fit.layout.item:
+            parts[o] = frame_.rename(columns={fit.names[o]: fit.layout.value})
+        else:
+            frame = frame_
+    if not fit.layout.item:
+        return frame
+    return pd.concat(parts).loc[Table.of(frame).frame().index]
+
+
+def _completed(fit: FittedOutcomes, m: int, seed: int) -> Iterator[list[Tensor]]:
+    """Outcomes of all planned rows, completed m times."""
+    done = fit.estimate
+    known = None if fit.information is None else uncertainty(done, fit.information)
+    likelihood = done.likelihood
+    if not likelihood.normal:  # any posterior by weighted draws
+        likelihood = choose(done.model, done.panel, "importance", likelihood.integration)
+    views = [view(fit, o) for o in range(len(fit.names))]
+    for number in range(m):
+        generator = torch.Generator().manual_seed(seed + 7919 * number)
+        theta = done.theta if known is None else known.draw(1, generator)[0]
+        b = likelihood.by(seed=seed + number).posterior(theta).effect_draws(generator)
+        moved = replace(fit, estimate=replace(done, theta=theta))
+        found = []
+        for o in range(len(views)):
+            own = view(moved, o).estimate
+            y = simulate_panel(own.model, own.theta, own.panel, generator, b)
+            found.append(torch.where(own.panel.observed, own.panel.rows.data.y, y))
+        yield found
+
+
+def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
+    """Marginal log-likelihood of new subjects, jointly and by the separate models.
+
+        l_i = log integral p(y_i1, ..., y_iK | b; theta-hat) N(b; 0, I) db
+
+    Args:
+        fit: a fit of ``mixed_model(mv(...))``.
+        newdata: rows with outcomes of subjects, who are taken as new.
+        seed: of draws, where the likelihood needs them.
+
+    Returns:
+        A row per subject: ``joint``, ``separate`` (the sum over the separate fits), ``difference``,
+        and ``mc_error`` of the joint one. The mean difference with its standard error says what
+        jointness is worth for subjects that no fit has seen.
+    """
+    one = view(fit, 0)
+    panel = history_of(fit, one, 0, newdata)
+    likelihood = one.estimate.likelihood.on(panel)
+    if seed is not None:
+        likelihood = likelihood.by(seed=seed)
+    each = likelihood.by_id().each(one.estimate.theta)
+    total = torch.zeros(panel.n, dtype=torch.float64)
+    for own, alone in zip(panel.panels, fit.separate, strict=True):
+        point = alone.estimate
+        rows = own.rows
+        entering = [i for i, T in enumerate(rows.T) if T.shape[1]]
+        kept = replace(
+            rows, T=tuple(rows.T[i] for i in entering), basis=tuple(rows.basis[i] for i in entering)
+        )
+        total += point.likelihood.on(replace(own, rows=kept, beside=())).each(point.theta).value
+    table = {
+        "joint": each.value.numpy(),
+        "separate": total.numpy(),
+        "difference": (each.value - total).numpy(),
+        "mc_error": each.error.numpy(),
+    }
+    index = pd.Index(panel.ids, name=fit.memories[0].groups[0])
+    return pd.DataFrame(table, index=index)

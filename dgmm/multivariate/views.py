@@ -1,0 +1,93 @@
+"""A joint fit as one of its outcomes sees it: that outcome in front, everything else the same.
+
+Whatever the package says about the outcome of a fit it then says about this one, with the random
+effects, the parameters and the outcomes seen of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from dgmm.fit import Fit
+from dgmm.information import Information, reported_packing
+from dgmm.likelihood import Likelihood
+from dgmm.model import Model, led_by, led_panel, led_theta
+from dgmm.multivariate.record import FittedOutcomes
+from dgmm.panel import Panel
+from dgmm.prediction.moments import outcomes_seen
+
+__all__ = ["history_of", "view"]
+
+
+def view(fit: FittedOutcomes, o: int) -> Fit:
+    """The fit with the outcome ``o`` (0, 1, ...) in front."""
+    done = fit.estimate
+    model, panel = led_by(done.model, o), led_panel(done.panel, o)
+    likelihood: Likelihood = replace(done.likelihood, model=model, panel=panel)
+    theta = led_theta(done.model, done.theta, o)
+    theta = {name: theta[name] for name in model.packing.shapes}
+    estimate = replace(done, likelihood=likelihood, theta=theta)
+    info = None if fit.information is None else _led(fit.information, done.model, model, o)
+    return Fit(
+        replace(fit.calls[o], formula=fit.several.formulas[o]),
+        fit.memories[o],
+        estimate,
+        info,
+        fit.messages,
+        fit.versions,
+    )
+
+
+def _led(info: Information, old: Model, new: Model, o: int) -> Information:
+    """The covariance in the order of the parameters of another leader."""
+    names = {n: torch.empty(0) for n in info.packing.shapes}
+    renamed = dict(zip(led_theta(old, names, o), names, strict=True))
+    packing = reported_packing(new)
+    at = torch.cat([info.packing.positions([renamed[name]]) for name in packing.shapes])
+    vcov, inverse = (V[at][:, at] for V in (info.vcov, info.inverse_hessian))
+    return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse)
+
+
+def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
+    """The outcomes of all kinds that a frame holds, in the order of a view; others are missing.
+
+    Raises:
+        ValueError: it holds no outcome of the fit.
+    """
+    names = fit.names
+    frames = fit.layout.present(data, names)
+    if all(frame is None for frame in frames):
+        listed = ", ".join(f"`{name}`" for name in names)
+        raise ValueError(f"history= holds none of the outcomes {listed}")
+    order = [o, *(other for other in range(len(names)) if other != o)]
+    found: list[Panel | None] = []
+    for place, other in enumerate(order):
+        frame = frames[other]
+        if frame is None:
+            found.append(None)
+            continue
+        point = view(fit, other).estimate
+        panel = outcomes_seen(point, fit.memories[other].spec, frame)
+        found.append(_with_columns(panel, one.estimate.panel.panels[place], fit, other))
+    ids = next(panel for panel in found if panel is not None).ids
+    every = [
+        own.select([]).align(ids) if panel is None else panel.align(ids)
+        for panel, own in zip(found, one.estimate.observed.panels, strict=True)
+    ]
+    own = [replace(panel, beside=()) for panel in every]
+    return replace(own[0], beside=tuple(own[1:]))
+
+
+def _with_columns(panel: Panel, like: Panel, fit: FittedOutcomes, o: int) -> Panel:
+    """Rows of one outcome with the columns of all random parts of the joint model."""
+    columns, rows = iter(zip(panel.rows.T, panel.rows.basis, strict=True)), panel.rows
+    none = rows.X[:, :0]
+    found = [
+        next(columns) if any(e.outcome == o for e in entries) else (none, none)
+        for entries in fit.estimate.model.entries
+    ]
+    T, basis = zip(*found, strict=True)
+    return replace(panel, rows=replace(rows, T=T, basis=basis))
