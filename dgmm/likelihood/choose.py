@@ -12,6 +12,7 @@ from dgmm.likelihood.filter_sampled import FilterSampled
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.likelihood.joint_gaussian import JointGaussian
 from dgmm.likelihood.joint_laplace import JointLaplace
+from dgmm.likelihood.joint_quadrature import JointQuadrature
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -27,6 +28,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
     FilterLaplace,
     FilterSampled,
     AdaptiveQuadrature,
+    JointQuadrature,
     NodeQuadrature,
     CrossedLaplace,
     JointLaplace,

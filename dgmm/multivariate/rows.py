@@ -65,9 +65,8 @@ def predict(
     one = view(fit, o)
     past = None if history is None else history_of(fit, one, o, history)
     rows = newdata
-    if newdata is not None and fit.layout.item:
-        found = fit.layout.present(newdata, fit.names)[o]
-        rows = newdata if found is None else found
+    if newdata is not None and fit.layout.item in Table.of(newdata).names:
+        rows = fit.layout.present(newdata, fit.names)[o]
     return one.predict(
         rows, type=type, scale=scale, history=past, interval=interval, level=level,
         new_groups=new_groups, draws=draws, seed=seed,

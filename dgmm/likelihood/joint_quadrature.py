@@ -1,0 +1,57 @@
+"""Several outcomes of any family and few random effects: adaptive Gauss-Hermite quadrature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dgmm.likelihood.base import Maximum
+from dgmm.likelihood.growth import RULE_TOLERANCE, first_quadrature
+from dgmm.likelihood.joint_laplace import JointLaplace
+from dgmm.likelihood.numerical import NodeQuadrature
+from dgmm.likelihood.rules import NodeRule
+from dgmm.model import Model
+from dgmm.panel import Panel
+from dgmm.parameters import Theta
+
+__all__ = ["JointQuadrature"]
+
+
+@dataclass(frozen=True, eq=False)
+class JointQuadrature(NodeQuadrature):
+    """Nodes around the modes of every subject, more of them until the value stands still.
+
+    The search begins at the maximum of Laplace's approximation where that has closed derivatives.
+    """
+
+    grown: NodeRule | None = None
+
+    @classmethod
+    def cannot(cls, model: Model, panel: Panel) -> str | None:
+        if len(model.outcomes) < 2:
+            return "it is for several outcomes"
+        return super().cannot(model, panel)
+
+    @classmethod
+    def automatic(cls, model: Model) -> bool:
+        return all(latent.linear for latent in model.latents)
+
+    @property
+    def rule(self) -> NodeRule:
+        return self.grown or first_quadrature(self.model.k, self.integration)
+
+    def _nearer(self, theta: Theta) -> Theta:
+        if JointLaplace.cannot(self.model, self.panel):
+            return theta
+        return JointLaplace(self.model, self.panel, self.integration).maximise(lambda: theta).theta
+
+    def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
+        found, here = super().maximise(start, verbose), self
+        while self.integration.points is None and found.mc_error > RULE_TOLERANCE:
+            longer = here.rule.longer(self.model.k)
+            if longer is None:
+                break
+            here = replace(here, grown=longer)
+            near = here.polished(found.theta, tolerance=self._tolerance(), verbose=verbose)
+            found = here.concluded(near)
+        return found
