@@ -155,8 +155,10 @@ class Latent(ABC):
         Raises:
             ValueError: the kind has none such, or the parts do not go together.
         """
-        label = next(iter(parts.values())).label
-        raise ValueError(f"{label} is not made for several outcomes; leave out the name `{name}`")
+        first = next(iter(parts.values()))
+        if len(parts) == 1:
+            return first
+        raise ValueError(f"{first.label} is not made for several outcomes; leave out the name `{name}`")
 
     def alone(self, outcome: str) -> Latent:
         """What it is for one of several outcomes."""

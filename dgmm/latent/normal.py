@@ -51,14 +51,17 @@ class Normal(Latent):
 
     @classmethod
     def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
+        sizes = [one.dim for one in parts.values()]
+        names = tuple(f"{outcome}:{own}" for outcome, one in parts.items() for own in one.names)
+        if len(parts) == 1:
+            (alone,) = parts.values()
+            return cls(alone.label, names, alone.frame, _structure_of(alone), placed(parts, sizes))
         for outcome, one in parts.items():
-            if not one.by_columns or not all(own.free for own in (_structure_of(one),)):
+            if not one.by_columns or not _structure_of(one).free:
                 raise ValueError(
                     f"{one.label} of `{outcome}` cannot be correlated with the other parts `{name}`: "
                     "write (terms |name| group) without dnn() and without a word before the bar"
                 )
-        sizes = [one.dim for one in parts.values()]
-        names = tuple(f"{outcome}:{own}" for outcome, one in parts.items() for own in one.names)
         frame = torch.block_diag(*(one.frame for one in parts.values()))
         structure = replace(_structure_of(next(iter(parts.values()))), dim=sum(sizes))
         return cls(name, names, frame, structure, placed(parts, sizes))

@@ -17,6 +17,10 @@ from dgmm.parameters import Theta
 __all__ = ["JointQuadrature"]
 
 
+ONE_EFFECT = 1e-6
+"""The change that is small enough with one random effect, where points cost little."""
+
+
 @dataclass(frozen=True, eq=False)
 class JointQuadrature(NodeQuadrature):
     """Nodes around the modes of every subject, more of them until the value stands still.
@@ -47,7 +51,8 @@ class JointQuadrature(NodeQuadrature):
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         found, here = super().maximise(start, verbose), self
-        while self.integration.points is None and found.mc_error > RULE_TOLERANCE:
+        enough = RULE_TOLERANCE if self.model.k > 1 else ONE_EFFECT
+        while self.integration.points is None and found.mc_error > enough:
             longer = here.rule.longer(self.model.k)
             if longer is None:
                 break

@@ -58,7 +58,7 @@ def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence
             if not one.loaded
         }
         first = next(iter(found.values()))
-        latent = type(first).across(own[0].name, found) if len(found) > 1 else first
+        latent = type(first).across(own[0].name, found)
         taken = {names[one.outcome]: models[one.outcome].unit for one in own if one.loaded}
         if taken:
             unit = models[own[0].outcome].unit

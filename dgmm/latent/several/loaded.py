@@ -10,11 +10,14 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
-from dgmm.latent.base import Boundary, Component, Latent
+from dgmm.latent.base import Boundary, Component, Latent, Places
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
 __all__ = ["Loaded"]
+
+LEAST = 0.3
+"""Standard deviation, in the scale of its column, at which a search begins at the least."""
 
 AT_ZERO = 1e-4
 """Size of what is loaded, in its scale, below which loadings are not known."""
@@ -94,7 +97,8 @@ class Loaded(Latent):
             cross = mean[seen, 0] @ own[seen, 0]
             size = (other[0, 0] / D[0, 0].clamp(min=1e-12)).sqrt()
             loading.append(torch.where(cross < 0, -size, size))
-        least = (1e-2 * self.inner.scale).square()
+        # from zero, where l is stationary, no search would find away
+        least = (LEAST * self.inner.scale).square()
         D = D + torch.diag((least - D.diagonal()).clamp(min=0))
         found = torch.stack(loading) / self.ratio
         return {**self.inner.nearest(D), "loading": found.clamp(-10, 10)}
@@ -104,6 +108,10 @@ class Loaded(Latent):
 
     # -- mu2 ---------------------------------------------------------------------------------
 
+    @property
+    def places(self) -> Places:  # type: ignore[override]
+        return self.inner.places
+
     def _factor(self, weights: Weights, outcome: str) -> Tensor | float:
         if outcome not in self.taken:
             return 1.0
@@ -111,6 +119,7 @@ class Loaded(Latent):
         return weights["loading"][at] * self.ratio[at]
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        # the rows of an outcome that takes the part have its columns
         return self._factor(weights, rows.outcome) * self.inner.effect(weights, b, rows)
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
@@ -141,4 +150,3 @@ class Loaded(Latent):
             listed = ", ".join(f"`{one}`" for one in self.taken)
             reasons = (*reasons, f"with it the loadings of {listed} are not identified")
         return found._replace(held=held, reasons=reasons)
-
