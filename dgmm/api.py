@@ -82,10 +82,13 @@ def mixed_model(
             where a subject begins. A covariance before the bar, ``cs(0 + visit | id)``: "us"
             (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from
             column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
+            Several outcomes of the same subjects: ``mv("y ~ x + (1 |p| id)", "z ~ (1 |p| id)")``,
+            parts of one name being correlated, or ``mv(y1, y2) ~ x + (1 | id)``; see
+            :func:`dgmm.mv`. The result is then a :class:`dgmm.MultivariateFit`.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
             missing outcome are kept (valid under MAR).
         family: "gaussian", "bernoulli", "binomial", "poisson" or another word of
-            ``dgmm.families``, or a Family of your own.
+            ``dgmm.families``, or a Family of your own; of several outcomes one for all, or a list.
         link: one of the family's links; its first one by default.
         method: "ml" (maximum likelihood, penalised with networks, which are integrated out left
             of a bar), "reml", and two that learn on a variational bound before they are brought
@@ -109,6 +112,9 @@ def mixed_model(
         se: "hessian" (the information, network weights included), "sandwich" (cluster-robust),
             "bootstrap" (subjects resampled ``control["resamples"]`` times), the last two for one
             grouping factor, or None.
+        outcome: of several outcomes in a long frame, a row for each value: the column that says
+            which outcome a row is of, the values being in the column ``value``, or a pair of both
+            columns.
         bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
             the limits of censoring ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
@@ -152,6 +158,8 @@ def mixed_model(
         Willemsen, deep mixed-effects models by variational auto-encoders (slides).
     """
     several = formula if isinstance(formula, Several) else spread(formula)
+    if several is None and isinstance(family, list | tuple):
+        raise ValueError("one outcome has one family, not a list; several outcomes are mv(...)")
     call = Call(
         formula="" if several else formula,  # type: ignore[arg-type]
         family="gaussian" if several else family,
@@ -179,12 +187,10 @@ def mixed_model(
         return fit_several(several, call, family, bounds, outcome, data)
     if outcome is not None:
         raise ValueError("outcome= is for models of several outcomes, mv(...)")
-    if isinstance(family, list | tuple):
-        raise ValueError(f"one outcome has one family, not {len(family)}; several are mv(...)")
     for name, part in named_parts(call.formula):
         raise ValueError(
-            f"{part}: the name `{name}` joins the parts of several outcomes, mv(...); of one outcome "
-            f"write {part.replace(f'|{name}|', '|')}"
+            f"{part}: the name `{name}` joins the parts of several outcomes, mv(...); of one "
+            f"outcome write {part.replace(f'|{name}|', '|')}"
         )
     return fit_model(call, data)
 

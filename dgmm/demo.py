@@ -35,7 +35,10 @@ def split(seed: int = 2026) -> tuple[pd.DataFrame, pd.DataFrame]:
 def fit_both(train: pd.DataFrame, verbose: int = 1, seed: int = 1) -> tuple[Fit, Fit]:
     """The deep and the classical fit."""
     deep = mixed_model(DEEP, train, seed=seed, verbose=verbose)
-    return deep, mixed_model(CLASSICAL, train, verbose=verbose)
+    classical = mixed_model(CLASSICAL, train, verbose=verbose)
+    assert isinstance(deep, Fit)
+    assert isinstance(classical, Fit)
+    return deep, classical
 
 
 def run(folder: Path, verbose: int = 1) -> None:

@@ -30,8 +30,8 @@ from dgmm.estimate import (
 )
 from dgmm.families import Family, Observations
 from dgmm.families import find as find_family
-from dgmm.information import Information
 from dgmm.formula import Several
+from dgmm.information import Information
 from dgmm.latent import Latent, Structure, Warp
 from dgmm.latent.several import Loaded
 from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within

@@ -136,4 +136,6 @@ def _fit(case: Case, data: Any) -> Fit:
     left = "y / m" if case.family.support == "trials" else "y"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return mixed_model(f"{left} ~ x + (1 | id)", data, family=case.family, se=None, verbose=0)
+        fit = mixed_model(f"{left} ~ x + (1 | id)", data, family=case.family, se=None, verbose=0)
+    assert isinstance(fit, Fit)
+    return fit

@@ -30,18 +30,18 @@ class Layout:
         for column in (self.item, self.value):
             if column not in table:
                 raise ValueError(
-                    f"outcome= says that `{self.item}` names the outcome of a row and `{self.value}` "
-                    f"holds its value; the data have no column `{column}`"
+                    f"outcome= says that `{self.item}` names the outcome of a row and "
+                    f"`{self.value}` holds its value; the data have no column `{column}`"
                 )
         item = table[self.item].astype(str)
         found = [table[item == name] for name in names]
         for name, rows in zip(names, found, strict=True):
             if not len(rows):
                 listed = ", ".join(sorted(item.unique())[:5])
-                raise ValueError(
-                    f"no row has `{self.item}` equal to {name!r}; it has {listed}"
-                )
-        return [rows.rename(columns={self.value: name}) for name, rows in zip(names, found, strict=True)]
+                raise ValueError(f"no row has `{self.item}` equal to {name!r}; it has {listed}")
+        return [
+            rows.rename(columns={self.value: name}) for name, rows in zip(names, found, strict=True)
+        ]
 
     def present(self, data: Any, names: Sequence[str]) -> list[Any | None]:
         """The same, None for outcomes that a frame does not have."""

@@ -158,7 +158,9 @@ class Latent(ABC):
         first = next(iter(parts.values()))
         if len(parts) == 1:
             return first
-        raise ValueError(f"{first.label} is not made for several outcomes; leave out the name `{name}`")
+        raise ValueError(
+            f"{first.label} is not made for several outcomes; leave out the name `{name}`"
+        )
 
     def alone(self, outcome: str) -> Latent:
         """What it is for one of several outcomes."""

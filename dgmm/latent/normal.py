@@ -59,8 +59,9 @@ class Normal(Latent):
         for outcome, one in parts.items():
             if not one.by_columns or not _structure_of(one).free:
                 raise ValueError(
-                    f"{one.label} of `{outcome}` cannot be correlated with the other parts `{name}`: "
-                    "write (terms |name| group) without dnn() and without a word before the bar"
+                    f"{one.label} of `{outcome}` cannot be correlated with the other parts "
+                    f"`{name}`: write (terms |{name}| group), without dnn() and without a word "
+                    "before the bar"
                 )
         frame = torch.block_diag(*(one.frame for one in parts.values()))
         structure = replace(_structure_of(next(iter(parts.values()))), dim=sum(sizes))

@@ -53,14 +53,13 @@ GLS_FORM = "GLS form; variance parameters by the Hessian of the restricted likel
 
 def closed_form(model: Model) -> str | None:
     """Why y is not jointly normal with b, in a sentence; None when it is."""
-    if not model.family.conjugate or model.parts:
-        return (
-            "it is for a Gaussian outcome with identity link and one residual variance, not for "
-            f"family {model.family.name!r} with link {model.family.link.name!r}"
-            + (" and dispersion= or zi=" if model.parts else "")
-        )
-    if len(model.outcomes) > 1:
-        return "it is for one outcome"
+    for outcome in model.outcomes:
+        if not outcome.family.conjugate or outcome.parts:
+            return (
+                "it is for a Gaussian outcome with identity link and one residual variance, not "
+                f"for family {outcome.family.name!r} with link {outcome.family.link.name!r}"
+                + (" and dispersion= or zi=" if outcome.parts else "")
+            )
     if not all(latent.linear for latent in model.latents):
         return "it is for linear random effects, and a term left of a bar has a network"
     return None
@@ -82,6 +81,8 @@ class Gaussian(Likelihood):
             return reason
         if model.networks or not model.by_columns:
             return "it is for random effects T Lambda b and models without dnn()"
+        if len(model.outcomes) > 1:
+            return "it is for one outcome"
         return closed_form(model)
 
     @classmethod

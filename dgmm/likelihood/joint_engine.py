@@ -8,7 +8,8 @@ t times the score, A_i those of t t' times w = -d2 log f, both in blocks by outc
 The mode moves with the parameters. With the leverages a = t'L H^-1 L't, c = a f''' / 2 of a row and
 z_i = H_i^-1 L' sum t c,
 
-    dl / d eta = f' + c - w t'L z,   dl / dL = sum_i {sum t (dl / d eta)} u_i' + s_i z_i' - A_i L H_i^-1
+    dl / d eta = f' + c - w t'L z,
+    dl / dL = sum_i {sum t (dl / d eta)} u_i' + s_i z_i' - A_i L H_i^-1
 
 and nothing but sums over the rows of a subject and Q x Q matrices is needed.
 """
@@ -110,7 +111,7 @@ class JointEngine:
         self.modes = torch.zeros(self.n, self.pattern.q, dtype=torch.float64)
         self._last = self.modes
 
-    # -- the vector ----------------------------------------------------------------------------------
+    # -- the vector --------------------------------------------------------------------------------
 
     def vector(self, theta: Theta) -> np.ndarray:
         """The vector of a theta."""
@@ -122,7 +123,7 @@ class JointEngine:
 
     def theta(self, x: np.ndarray) -> Theta:
         """The theta of a vector."""
-        taken, theta = self._taken(x), {}
+        taken, theta = self._taken(x), Theta()
         E = len(self.pattern.row)
         first = sum(one.X.shape[1] for one in self.rows)
         theta |= self.pattern.to_theta(x[first : first + E])
@@ -153,7 +154,7 @@ class JointEngine:
         L = torch.from_numpy(self.pattern.fill(pieces[count].numpy()))
         return _Taken(list(pieces[:count]), L, list(pieces[count + 1 :]))
 
-    # -- the modes -----------------------------------------------------------------------------------
+    # -- the modes ---------------------------------------------------------------------------------
 
     def _summed(self, one: _Rows, values: Tensor) -> Tensor:
         """Sums over the rows of every subject, (n, ...)."""
@@ -223,7 +224,7 @@ class JointEngine:
             here = there
         return here
 
-    # -- value and derivatives -----------------------------------------------------------------------
+    # -- value and derivatives ---------------------------------------------------------------------
 
     def keep(self) -> None:
         """Searches for modes begin where the last one ended."""
@@ -268,9 +269,7 @@ class JointEngine:
             pushed[:, one.at] += self._summed(one, one.t * residual[:, None])
             by_beta.append(self._summed(one, one.X * residual[:, None]))
             own_extra = [
-                rows.first[r]
-                + 0.5 * leverage * rows.third[0, 0, r]
-                + rows.second[0, r] * moved
+                rows.first[r] + 0.5 * leverage * rows.third[0, 0, r] + rows.second[0, r] * moved
                 for r in range(1, len(one.family.extra) + 1)
             ]
             if own_extra:

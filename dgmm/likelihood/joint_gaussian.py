@@ -21,6 +21,7 @@ from dgmm.likelihood.joint_statistics import (
 )
 from dgmm.likelihood.numerical import Numerical
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
+from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
 from dgmm.numerics.hessian import curvature_of
@@ -178,9 +179,7 @@ class JointGaussian(Numerical):
         found, pattern = stats.reduce(at.Lambda), stats.pattern
         whole, E = self.model.packing, len(stats.pattern.row)
         inner, beside = found.hessian(at.v)
-        joint = torch.cat(
-            [torch.cat([inner, beside], 1), torch.cat([beside.T, 2 * found.S], 1)], 0
-        )
+        joint = torch.cat([torch.cat([inner, beside], 1), torch.cat([beside.T, 2 * found.S], 1)], 0)
         J = self._jacobian(theta, at)
         H = J.T @ joint @ J
         # what the second derivatives of (Lambda, v) in theta add
@@ -201,7 +200,7 @@ class JointGaussian(Numerical):
             beta = whole.positions([f"{o.key}beta"])
             H[s, beta] += u[k] * second[columns[:-1]]
             H[beta, s] += u[k] * second[columns[:-1]]
-        assert E == len(places)
+        assert len(places) == E
         curvature = curvature_of((-0.5 * H).numpy())
         form = GLS_FORM if self.restricted else "observed information in closed form"
         return Observed(curvature, form).among(whole, packing)
@@ -224,7 +223,7 @@ class JointGaussian(Numerical):
         pattern = self.statistics.pattern
         Lambda = self._expected(self._apart(start()).Lambda)
         x, value, left, used = self._climb(Lambda[pattern.row, pattern.column])
-        low = torch.from_numpy(pattern.on_diagonal) & (x.abs() < 0.01 * max(1.0, float(x.abs().max())))
+        low = torch.from_numpy(near_zero(pattern, x.numpy()))
         if bool(low.any()):
             again = self._climb(torch.where(low, RAISED, x))
             used += again[3]

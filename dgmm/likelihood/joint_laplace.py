@@ -25,6 +25,7 @@ from dgmm.likelihood.joint_engine import JointEngine
 from dgmm.likelihood.joint_statistics import columns_of_outcomes
 from dgmm.likelihood.numerical import no_density
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
+from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
 from dgmm.numerics.ascent import ascend, whitening
@@ -112,7 +113,7 @@ class JointLaplace(Likelihood):
         first = sum(len(one.names) for one in self.model.outcomes)
         inside = slice(first, first + len(engine.pattern.row))
         entries = found.x[inside]
-        low = engine.pattern.on_diagonal & (np.abs(entries) < 0.01 * max(1.0, np.abs(entries).max()))
+        low = near_zero(engine.pattern, entries)
         if low.any():  # l is even in every column of L: zero is stationary, best or not
             x = found.x.copy()
             x[inside] = np.where(low, 0.5, entries)

@@ -19,7 +19,7 @@ Nothing is larger than Q x Q per subject, whatever the number of rows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from dgmm.latent import Pattern, columns_of
 from dgmm.likelihood.statistics import Statistics, statistics
-from dgmm.model import Model, alone
+from dgmm.model import Model, alone, alone_panel
 from dgmm.panel import Panel
 
 __all__ = [
@@ -224,10 +224,8 @@ def value_of(found: JointPieces, v: Tensor, restricted: bool) -> float:
 
 def joint_statistics(model: Model, panel: Panel) -> JointStatistics:
     """One pass over the observed rows of every outcome."""
-    each = [
-        statistics(alone(model, o), replace(own, beside=()))
-        for o, own in enumerate(panel.panels)
-    ]
+    outcomes = range(len(model.outcomes))
+    each = [statistics(alone(model, o), alone_panel(model, panel, o)) for o in outcomes]
     rows, row_outcome = columns_of_outcomes(model), torch.zeros(model.k, dtype=torch.long)
     for o, at in enumerate(rows):
         row_outcome[at] = o

@@ -6,6 +6,7 @@ from dgmm.model.density import Entry, Fixed, Model, log_prior
 from dgmm.model.joint import (
     Part,
     alone,
+    alone_panel,
     join,
     join_panels,
     key_of,
@@ -21,6 +22,7 @@ __all__ = [
     "Model",
     "Part",
     "alone",
+    "alone_panel",
     "build_model",
     "candidates",
     "join",

@@ -23,7 +23,17 @@ from dgmm.outcomes import Longitudinal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["Part", "alone", "join", "join_panels", "key_of", "led_by", "led_panel", "led_theta"]
+__all__ = [
+    "Part",
+    "alone",
+    "alone_panel",
+    "join",
+    "join_panels",
+    "key_of",
+    "led_by",
+    "led_panel",
+    "led_theta",
+]
 
 
 @dataclass(frozen=True)
@@ -64,9 +74,7 @@ def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence
             unit = models[own[0].outcome].unit
             latent = Loaded.of(latent, {name: its / unit for name, its in taken.items()})
         latents.append(latent)
-    entries = tuple(
-        tuple(_entry(models[one.outcome], one) for one in own) for own in parts
-    )
+    entries = tuple(tuple(_entry(models[one.outcome], one) for one in own) for own in parts)
     ridges = tuple(models[own[0].outcome].latent_ridge[own[0].latent] for own in parts)
     free: list[str] = []
     for o, (outcome, one) in enumerate(zip(outcomes, models, strict=True)):
@@ -117,11 +125,21 @@ def alone(model: Model, o: int) -> Model:
     return Model(
         (outcome,),
         tuple(model.latents[i].alone(name) for i in own),
-        tuple(tuple(Entry(0, e.predictor) for e in model.entries[i] if e.outcome == o) for i in own),
+        tuple(
+            tuple(Entry(0, e.predictor) for e in model.entries[i] if e.outcome == o) for i in own
+        ),
         tuple(model.latent_ridge[i] for i in own),
         (),
         model.whitener,
     )
+
+
+def alone_panel(model: Model, panel: Panel, o: int) -> Panel:
+    """The rows of one outcome with the columns of its own random parts, for ``alone(model, o)``."""
+    one = panel.panels[o]
+    own = [i for i, entries in enumerate(model.entries) if any(e.outcome == o for e in entries)]
+    T, basis = (tuple(some[i] for i in own) for some in (one.rows.T, one.rows.basis))
+    return replace(one, rows=replace(one.rows, T=T, basis=basis), beside=())
 
 
 def led_by(model: Model, o: int) -> Model:

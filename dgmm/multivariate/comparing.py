@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import chdtrc
 
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.tables import df, nobs
@@ -22,7 +22,7 @@ class _Row(NamedTuple):
 
 
 def anova(fit: FittedOutcomes, *others: FittedOutcomes) -> pd.DataFrame:
-    """Compare nested models of the same outcomes: by default the separate models with the joint one.
+    """Compare nested models of the same outcomes, by default the separate ones with the joint one.
 
         2 (l_1 - l_0) ~ chi2(df_1 - df_0)
 
@@ -72,7 +72,7 @@ def anova(fit: FittedOutcomes, *others: FittedOutcomes) -> pd.DataFrame:
         if before is not None and one.df > before.df:
             ratio = max(0.0, 2 * (one.log_likelihood - before.log_likelihood))
             line |= {"Chisq": ratio, "Df": one.df - before.df}
-            line["Pr(>Chisq)"] = float(stats.chi2.sf(ratio, one.df - before.df))
+            line["Pr(>Chisq)"] = float(chdtrc(one.df - before.df, ratio))
         table.append(line)
         before = one
     return pd.DataFrame(table, index=[one.label for one in rows])

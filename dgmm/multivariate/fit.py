@@ -84,5 +84,3 @@ class MultivariateFit(FittedOutcomes):
 
     def __repr__(self) -> str:
         return f"<MultivariateFit of {', '.join(self.names)}: {self.loglik()}>"
-
-

@@ -50,9 +50,7 @@ def fit_several(
     panel = join_panels([one.estimate.panel for one in separate], reading.parts)
     request = request_behind(call, separate[0].estimate)
     restricted = call.method == "reml"
-    likelihood = choose(
-        model, panel, call.likelihood, request.integration, restricted=restricted
-    )
+    likelihood = choose(model, panel, call.likelihood, request.integration, restricted=restricted)
     found = likelihood.maximise(
         lambda: start_of(model, panel, reading.parts, separate), call.verbose
     )
@@ -86,8 +84,8 @@ def _separate(reading: Reading, o: int, frame: Any) -> Fit:
     call = replace(reading.calls[o], se=None)
     if is_deep(parse_call(call)):
         raise ValueError(
-            f"`{reading.names[o]}` has a network, which models of several outcomes do not have yet; "
-            "fit it by itself, or make its terms linear"
+            f"`{reading.names[o]}` has a network, which models of several outcomes do not have "
+            "yet; fit it by itself, or make its terms linear"
         )
     try:
         return fit_model(call, frame)

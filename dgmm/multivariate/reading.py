@@ -37,9 +37,7 @@ class Reading:
     layout: Layout
 
 
-def read_several(
-    several: Several, call: Call, families: Any, bounds: Any, outcome: Any
-) -> Reading:
+def read_several(several: Several, call: Call, families: Any, bounds: Any, outcome: Any) -> Reading:
     """The calls of all outcomes and their common random parts.
 
     call: with the options that all have in common.
@@ -59,12 +57,14 @@ def read_several(
         raise ValueError("se='bootstrap' is for models of one outcome; use 'hessian' or 'sandwich'")
     count = len(several.formulas)
     kinds = _each(families, count, "family", "families")
-    limits = _each(bounds, count, "bounds", "bounds") if isinstance(bounds, list) else [bounds] * count
+    limits = [bounds] * count
+    if isinstance(bounds, list):
+        limits = _each(bounds, count, "bounds", "bounds")
     plain, loads = [], []
     for o, text in enumerate(several.formulas):
-        rest, names = without_loadings(text)
+        rest, taken = without_loadings(text)
         plain.append(rest)
-        loads += [(o, name) for name in names]
+        loads += [(o, name) for name in taken]
     texts = _with_loaded_parts(plain, loads)
     parsed = [parse_formula(t, latent_words=latent_words(), structures=structures()) for t in texts]
     names = tuple(_name(one) for one in parsed)
@@ -160,9 +160,9 @@ def _check_names(parts: Sequence[Sequence[Part]], names: Sequence[str]) -> None:
         if len(own) == 1 and own[0].name:
             name = own[0].name
             raise ValueError(
-                f"the random part |{name}| stands in one outcome only, `{names[own[0].outcome]}`: a "
-                "name joins the parts of several outcomes. Use it in another formula too, or write "
-                "(terms | group)"
+                f"the random part |{name}| stands in one outcome only, `{names[own[0].outcome]}`: "
+                "a name joins the parts of several outcomes. Use it in another formula too, or "
+                "write (terms | group)"
             )
 
 

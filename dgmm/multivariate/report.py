@@ -25,6 +25,9 @@ from dgmm.report.tables import tables_of
 
 __all__ = ["Summary", "summary"]
 
+MOST = 12
+"""Random effects whose correlations are printed."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -95,10 +98,11 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     rows = [["Name", "Variance", "Std.Dev.", "Corr"]]
     for j, name in enumerate(effects):
         line = own[(own["kind"] == "sd") & (own["name1"] == name)].iloc[0]
-        below = " ".join(f"{matrix.iloc[j, i]:5.2f}" for i in range(j)) if len(effects) <= 12 else ""
+        shown = range(j if len(effects) <= MOST else 0)
+        below = " ".join(f"{matrix.iloc[j, i]:5.2f}" for i in shown)
         rows.append([name, number(line["vcov"]), number(line["sdcor"]), below])
     lines = ["Random effects:", *(" " + one for one in columns(rows, left=(0, 3)))]
-    if len(effects) > 12:
+    if len(effects) > MOST:
         lines.append("   correlations: fit.correlation()")
     other = own[~own["kind"].isin(["sd", "cor"])]
     for _, line in other.iterrows():

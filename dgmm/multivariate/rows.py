@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor
 
 from dgmm.design import Table
+from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.information import uncertainty
 from dgmm.likelihood import choose
 from dgmm.missing.imputations import frames
+from dgmm.model import alone_panel
 from dgmm.model.simulation import check_population, simulate_panel
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import history_of, view
@@ -46,8 +49,14 @@ def predict(
         newdata: rows to predict, by default those of the fit; the covariates of the outcome asked
             for are enough.
         outcome: which outcome; without it all of them, the first level of the columns.
-        type, scale, interval, level, new_groups, draws, seed: as in :meth:`dgmm.Fit.predict`.
-        history: past rows, which take the place of the data of the fit; any of the outcomes will do.
+        type: "subject", "mean_subject" or "marginal", as in :meth:`dgmm.Fit.predict`.
+        scale: "response", "link" or "categories".
+        history: past rows, which take the place of the data of the fit; any outcome will do.
+        interval: "confidence" or "prediction".
+        level: probability that an interval covers.
+        new_groups: "population" or "error" for subjects without an outcome.
+        draws: behind a prediction interval.
+        seed: of these draws.
 
     Raises:
         ValueError: no such outcome, or a history without any of them.
@@ -142,22 +151,17 @@ def impute(fit: FittedOutcomes, m: int = 5, *, seed: int, data: Any = None) -> l
             "impute() needs data=: this fit was read from a file, and files do not hold the frame"
         )
     views = [view(fit, o) for o in range(len(fit.names))]
-    return [
-        _filled(fit, views, frame, drawn)
-        for drawn in _completed(fit, m, seed)
-    ]
+    return [_filled(fit, views, frame, drawn) for drawn in _completed(fit, m, seed)]
 
 
-def _filled(
-    fit: FittedOutcomes, views: list[Fit], frame: Any, drawn: list[Tensor]
-) -> pd.DataFrame:
+def _filled(fit: FittedOutcomes, views: list[Fit], frame: Any, drawn: list[Tensor]) -> pd.DataFrame:
     """The frame with the drawn outcomes in its gaps."""
     parts = fit.layout.frames(frame, fit.names)
     for o, (one, y) in enumerate(zip(views, drawn, strict=True)):
         memory = one.memory
         order = memory.labels, memory.rows
         own = parts[o] if fit.layout.item else frame
-        (frame_,) = frames(one.estimate, memory.spec, own, order, lambda _, y=y: iter([y]))
+        (frame_,) = frames(one.estimate, memory.spec, own, order, partial(_once, y))
         if fit.layout.item:
             parts[o] = frame_.rename(columns={fit.names[o]: fit.layout.value})
         else:
@@ -165,6 +169,10 @@ def _filled(
     if not fit.layout.item:
         return frame
     return pd.concat(parts).loc[Table.of(frame).frame().index]
+
+
+def _once(y: Tensor, done: Estimate) -> Iterator[Tensor]:
+    yield y
 
 
 def _completed(fit: FittedOutcomes, m: int, seed: int) -> Iterator[list[Tensor]]:
@@ -210,14 +218,9 @@ def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> 
         likelihood = likelihood.by(seed=seed)
     each = likelihood.by_id().each(one.estimate.theta)
     total = torch.zeros(panel.n, dtype=torch.float64)
-    for own, alone in zip(panel.panels, fit.separate, strict=True):
-        point = alone.estimate
-        rows = own.rows
-        entering = [i for i, T in enumerate(rows.T) if T.shape[1]]
-        kept = replace(
-            rows, T=tuple(rows.T[i] for i in entering), basis=tuple(rows.basis[i] for i in entering)
-        )
-        total += point.likelihood.on(replace(own, rows=kept, beside=())).each(point.theta).value
+    for o, alone in enumerate(fit.separate):
+        point, own = alone.estimate, alone_panel(fit.estimate.model, panel, o)
+        total += point.likelihood.on(own).each(point.theta).value
     table = {
         "joint": each.value.numpy(),
         "separate": total.numpy(),

@@ -21,16 +21,19 @@ def start_of(
     """theta with the coefficients of the separate fits, and the correlations of their effects."""
     theta: Theta = {}
     for outcome, one in zip(model.outcomes, separate, strict=True):
-        own = one.estimate.theta
-        theta |= {f"{outcome.key}{n}": v.detach() for n, v in own.items() if n[:6] != "latent"}
+        found = one.estimate.theta
+        theta |= {f"{outcome.key}{n}": v.detach() for n, v in found.items() if n[:6] != "latent"}
     for i, (latent, own) in enumerate(zip(model.latents, parts, strict=True), 1):
         if len(own) == 1:
             (first,) = own
             weights = part(separate[first.outcome].estimate.theta, f"latent{first.latent + 1}.")
         else:
-            names = [model.outcomes[one.outcome].name for one in own]
-            found = {n: _effects(separate[one.outcome], one, panel) for n, one in zip(names, own, strict=True)}
-            weights = latent.from_parts(found)
+            weights = latent.from_parts(
+                {
+                    model.outcomes[one.outcome].name: _effects(separate[one.outcome], one, panel)
+                    for one in own
+                }
+            )
         theta |= {f"latent{i}.{name}": value.detach() for name, value in weights.items()}
     return {name: theta[name] for name in model.packing.shapes}
 
@@ -41,10 +44,10 @@ def _effects(one: Fit, at: Part, panel: Panel) -> tuple[Tensor, Tensor]:
     latents = done.model.latents
     Lambda = latents[at.latent].loadings(part(done.theta, f"latent{at.latent + 1}.")).detach()
     first = sum(latent.dim for latent in latents[: at.latent])
-    mean = done.likelihood.posterior(done.theta).effects().mean[0][:, first : first + Lambda.shape[1]]
+    mean = (
+        done.likelihood.posterior(done.theta).effects().mean[0][:, first : first + Lambda.shape[1]]
+    )
     place = {label: j for j, label in enumerate(done.panel.ids.tolist())}
     at_ids = torch.tensor([place.get(label, -1) for label in panel.ids.tolist()])
     known = torch.where(at_ids[:, None] < 0, torch.nan, (mean @ Lambda.T)[at_ids.clamp(min=0)])
     return Lambda @ Lambda.T, known
-
-

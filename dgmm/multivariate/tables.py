@@ -108,9 +108,7 @@ def correlation(fit: FittedOutcomes) -> pd.DataFrame:
 
 def sigma(fit: FittedOutcomes) -> pd.Series:
     """Residual standard deviation of every outcome, missing where its family has none."""
-    values = {
-        name: variance_parameters.sigma(view(fit, o)) for o, name in enumerate(fit.names)
-    }
+    values = {name: variance_parameters.sigma(view(fit, o)) for o, name in enumerate(fit.names)}
     return pd.Series(values, name="sigma")
 
 
@@ -215,5 +213,3 @@ def aic(fit: FittedOutcomes) -> float:
 def bic(fit: FittedOutcomes) -> float:
     """-2 l + log(n) df, n the number of observed outcomes."""
     return deviance(fit) + float(np.log(nobs(fit))) * df(fit)
-
-

@@ -74,7 +74,9 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
         found.append(_with_columns(panel, one.estimate.panel.panels[place], fit, other))
     ids = next(panel for panel in found if panel is not None).ids
     every = [
-        own.select([]).align(ids) if panel is None else panel.align(ids)
+        own.select(torch.zeros(0, dtype=torch.long)).align(ids)
+        if panel is None
+        else panel.align(ids)
         for panel, own in zip(found, one.estimate.observed.panels, strict=True)
     ]
     own = [replace(panel, beside=()) for panel in every]

@@ -103,6 +103,10 @@ class Loaded(Latent):
         found = torch.stack(loading) / self.ratio
         return {**self.inner.nearest(D), "loading": found.clamp(-10, 10)}
 
+    def times(self, weights: Weights, factor: Tensor) -> Weights:
+        own = {name: weights[name] for name in self.inner.shapes()}
+        return {**self.inner.times(own, factor), "loading": weights["loading"]}
+
     def prepare(self, weights: Weights) -> Weights:
         return self.inner.prepare(weights)
 
