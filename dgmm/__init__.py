@@ -68,8 +68,8 @@ if TYPE_CHECKING:
         vcov,
     )
     from dgmm.missing.pooling import pool
-    from dgmm.report.modelsummary import modelsummary
     from dgmm.multivariate.fit import MultivariateFit
+    from dgmm.report.modelsummary import modelsummary
     from dgmm.studies import simulate_study
     from dgmm.tuning.cross_validation import Tuning, tune
 
