@@ -5,6 +5,7 @@ specification -> frame (rows and their order) -> build.
 """
 
 from dgmm.design.build import Design, LatentBlock, NetworkBlock, build_design, rebuild
+from dgmm.design.conditional import GivenBlock
 from dgmm.design.covariates import covariate_frame, covariate_values, typical_value
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures, dependent_columns
@@ -15,7 +16,7 @@ from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import label_key
 from dgmm.design.layout import Layout
 from dgmm.design.response import first_category, numbered
-from dgmm.design.specification import Specification
+from dgmm.design.specification import Specification, scaled
 from dgmm.design.variables import Column, Table, Variable, take_rows
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Columns",
     "Departures",
     "Design",
+    "GivenBlock",
     "Grouping",
     "LatentBlock",
     "Layout",
@@ -45,6 +47,7 @@ __all__ = [
     "numbered",
     "rebuild",
     "row_labels",
+    "scaled",
     "take_rows",
     "typical_value",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design.collinearity import collinear
+from dgmm.design.conditional import GivenBlock, given_columns
 from dgmm.design.dot import in_columns
 from dgmm.design.encoding import Columns, encode, single_levels
 from dgmm.design.estimable import MEAN, Alias, Departures, aliases, constants
@@ -75,6 +76,7 @@ class Design:
     fixed: Columns  # X (N, p)
     networks: tuple[NetworkBlock, ...]
     latents: tuple[LatentBlock, ...]
+    given: tuple[GivenBlock, ...]
     parts: dict[str, Columns]  # columns of "zi" and "dispersion"
     time: np.ndarray  # (N,) the first numeric variable of the T of a subject, NaN without any
     time_name: str | None
@@ -176,12 +178,15 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
     }
     outcome = _outcome(formula, frame, evaluator, spec)
     y, trials = outcome.y, outcome.trials
+    known = None if spec is None else spec.between
+    given, between = given_columns(formula, frame, evaluator, blocks, ~np.isnan(y), known)
     if spec is None:
         left_out, messages = _independent(formula, blocks, evaluator, ~np.isnan(y))
         kept = _kept(blocks, left_out, frame.intercept)
         memory = _remember(formula, frame, evaluator, kept, left_out, outcome.levels)
     else:
         memory, messages = spec, ()
+    memory = replace(memory, between=between) if between else memory
     departed = Departures.of(blocks, memory.aliases, size)
     of_mean = [blocks[key].variables for key in blocks if key.split()[0] in MEAN]
     blocks = {key: block.select(memory.kept[key]) for key, block in blocks.items()}
@@ -199,6 +204,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
             _latent(term, blocks[f"latent {k}"], blocks.get(f"basis {k}"), grouping, frame)
             for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True))
         ),
+        given=given,
         parts={part.name: blocks[part.name] for part in formula.parts},
         time=frame.time,
         time_name=frame.time_name,

@@ -26,6 +26,7 @@ _INSTEAD = {
     "s": "Write ns(x, 4), a spline of 4 degrees of freedom.",
     "te": "Write ns(x, 3):ns(z, 3).",
     "rcs": "Write ns(x, 4), a spline of 4 degrees of freedom.",
+    "cre": "It stands right of a bar: (1 | cre(id, ~ x)).",
     "lspline": "Write pmax(x - 3, 0) for a change of slope at 3.",
 }
 

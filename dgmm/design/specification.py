@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dgmm.design.between import Between
 from dgmm.design.estimable import Alias
 from dgmm.design.expressions import ExpressionError, parse_expression
 from dgmm.design.grouping import GroupingSpecification
@@ -16,6 +17,7 @@ from dgmm.formula import (
     NETWORK,
     Formula,
     FormulaError,
+    LatentTerm,
     Syntax,
     code_name,
     linear_terms,
@@ -48,6 +50,7 @@ class Specification:
     parts: dict[str, str] = field(default_factory=dict)  # "zi", "dispersion"
     offset_array: bool = False  # the fit had an offset that no column of new data can supply
     aliases: dict[str, tuple[Alias, ...]] = field(default_factory=dict)  # of columns left out
+    between: dict[str, Between] = field(default_factory=dict)  # of subjects, for cre()
 
     def parsed(self) -> Formula:
         """Return the formula, taken apart again."""
@@ -87,22 +90,32 @@ class Specification:
 
 
 def block_texts(formula: Formula) -> Iterator[tuple[str, str, bool]]:
-    """Yield (key, text, whether it feeds a network) of every block of columns."""
+    """Yield (key, text, whether it is coded beside an intercept) of every block of columns."""
     yield "fixed", formula.fixed, False
     for k, network in enumerate(formula.networks):
         yield f"network {k}", network.inputs, True
     for k, latent in enumerate(formula.latents):
         yield f"latent {k}", latent.terms, False
         if latent.basis is not None:
-            yield f"basis {k}", latent.basis, False
+            yield f"basis {k}", latent.basis, scaled(latent)
+        if latent.given is not None:
+            yield f"given {k}", latent.given.terms, True
     for part in formula.parts:
         yield part.name, part.fixed, False
+
+
+def scaled(term: LatentTerm) -> bool:
+    """Whether the basis of a random part is that of its standard deviation, by cre(scale=)."""
+    return term.given is not None and term.given.scale is not None
 
 
 def expressions(formula: Formula) -> Iterator[str]:
     """Yield every expression of the right-hand side, offsets included, in order."""
     for _, text, _ in block_texts(formula):
         yield from linear_terms(text).factors
+    for term in formula.latents:
+        if term.given is not None and term.given.time is not None:
+            yield term.given.time
     yield from formula.offsets
 
 
@@ -128,6 +141,7 @@ def _checked(cls: type[Specification], record: dict[str, Any]) -> Specification:
             _text(key): tuple(map(_alias, equations))
             for key, equations in record.get("aliases", {}).items()
         },
+        between={_text(k): _between(one) for k, one in record.get("between", {}).items()},
     )
     formula = spec.parsed()
     for text in (*expressions(formula), *formula.response.parts):
@@ -171,6 +185,16 @@ def _grouping(record: dict[str, Any]) -> GroupingSpecification:
 def _alias(record: dict[str, Any]) -> Alias:
     weights = {_text(name): float(weight) for name, weight in record["weights"].items()}
     return Alias(_text(record["name"]), _text(record["term"]), weights, float(record["limit"]))
+
+
+def _between(record: dict[str, Any]) -> Between:
+    return Between(
+        tuple(map(_text, record["names"])),
+        tuple(map(int, record["sources"])),
+        tuple(map(float, record["times"])),
+        {_text(key): tuple(map(float, row)) for key, row in record["values"].items()},
+        tuple(map(float, record["average"])),
+    )
 
 
 def _state(state: dict[str, Any]) -> State:

@@ -1,7 +1,8 @@
 """Text -> Formula: `y ~ x + dnn(age, sex) + (dnn(ns(time, 4)) | id)`. Knows no data.
 
 grammar (pieces of text), syntax (of a word) -> spelling (names as R has them) -> algebra (of linear
-terms) -> options, terms -> rewriting (update, nested), tuning (options of networks) -> parse.
+terms) -> options, terms -> rewriting (update, nested), tuning (options of networks) -> networks ->
+conditional (the right of a bar) -> parse.
 """
 
 from dgmm.formula.algebra import Terms, linear_terms
@@ -20,6 +21,7 @@ from dgmm.formula.spelling import SpellingError, code_name, code_text, read_code
 from dgmm.formula.syntax import NETWORK, Syntax
 from dgmm.formula.terms import (
     Formula,
+    Given,
     LatentTerm,
     NetworkTerm,
     Part,
@@ -33,6 +35,7 @@ __all__ = [
     "NETWORK",
     "Formula",
     "FormulaError",
+    "Given",
     "LatentTerm",
     "Loading",
     "NetworkTerm",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from dgmm.formula.conditional import given_to, read_groups, with_given
 from dgmm.formula.grammar import (
     FormulaError,
     Piece,
@@ -16,14 +17,13 @@ from dgmm.formula.grammar import (
     bars,
     bracketed,
     called,
-    name_text,
-    plain_name,
     sides,
     split,
     summands,
     whole_piece,
 )
-from dgmm.formula.options import latent_options, network_options, split_arguments
+from dgmm.formula.networks import read_network
+from dgmm.formula.options import latent_options, split_arguments
 from dgmm.formula.syntax import NETWORK, Syntax
 from dgmm.formula.terms import (
     Formula,
@@ -35,7 +35,6 @@ from dgmm.formula.terms import (
     check_count,
     check_linear,
     intercept_of,
-    join_terms,
     linear_text,
 )
 
@@ -82,12 +81,13 @@ def parse_formula(
         elif call is not None and call[0] in ("dnn", "offset"):
             _refuse_minus(term)
             if call[0] == "dnn":
-                networks.append(_network(term.piece, call[1]))
+                networks.append(read_network(term.piece, call[1]))
             else:
                 offsets.append(_offset(call[1], term.piece))
         else:
             check_linear(term, ("dnn", "offset"), dot=True)
             linear.append(term)
+    networks += [one for term in latents if term.given for one in term.given.networks]
     fixed = linear_text(linear, True)
     check_algebra(fixed, whole)
     return Formula(
@@ -112,6 +112,8 @@ def with_part(
         or any(term.syntax.neural or term.syntax.serial for term in part.latents)
     ):
         raise FormulaError(f"{name}= has linear terms only, no dnn() and no offset()", text, 0)
+    if any(term.given for term in part.latents):
+        raise FormulaError(f"{name}= has no cre(): it is for the predictor of the mean", text, 0)
     if part.fixed == "0":
         raise FormulaError(f"{name}= needs a term or an intercept, as in {name}='~ 1'", text, 0)
     if part.latents and name != "zi":
@@ -139,25 +141,6 @@ def _response(left: Piece) -> Response:
     return Response(left.text, "plain", (left.text,))
 
 
-def _network(piece: Piece, arguments: Piece) -> NetworkTerm:
-    inputs, options = split_arguments(arguments)
-    text = _input_text(inputs, piece)
-    return NetworkTerm(piece.text, text, **network_options(options, piece))
-
-
-def _input_text(inputs: Sequence[Piece], piece: Piece) -> str:
-    """Join the inputs of a network into one sum; a network has its own biases: no intercept."""
-    terms = [term for part in inputs for term in summands(part)]
-    for term in terms:
-        check_linear(term, ("dnn", "offset"))
-    kept = [term for term in terms if term.piece.text not in ("0", "1")]
-    if not kept:
-        raise piece.error("dnn() needs at least one input, as in dnn(age, sex)")
-    text = join_terms(kept)
-    check_algebra(text, piece)
-    return text
-
-
 def _offset(inside: Piece, piece: Piece) -> str:
     if not inside.text:
         raise piece.error("offset() needs an expression, as in offset(log(time))")
@@ -169,16 +152,19 @@ def _latents(term: Summand, words: Mapping[str, Syntax]) -> list[LatentTerm]:
     _refuse_minus(term)
     left, right, bar = _sides_of_bar(term.piece)
     covariance, name = ("diag", "") if bar == "||" else ("us", bar.strip("|"))
-    blocks, groups = _blocks(left, words), _groups(right)
+    blocks, groups = _blocks(left, words), read_groups(right)
     if name and len(blocks) * len(groups) > 1:
         raise term.piece.error(f"a random part with the name `{name}` has one kind and one group")
     found = []
     for group in groups:
+        conditional = None if group.given is None else given_to(blocks, term.piece)
         for block in blocks:
-            split_up = len(blocks) > 1 or group != right.text
-            text = f"({block.text} {bar} {group})" if split_up else term.piece.text
-            own = replace(block, text=text, group=group, covariance=covariance, shared=name)
-            found.append(own)
+            given = group.given if block is conditional else None
+            shown = group.name if given is None else given.text(group.name)
+            split_up = len(blocks) > 1 or (given is None and shown != right.text)
+            text = f"({block.text} {bar} {shown})" if split_up else term.piece.text
+            one = replace(block, text=text, group=group.name, covariance=covariance, shared=name)
+            found.append(one if given is None else with_given(one, given, term.piece))
     return found
 
 
@@ -212,9 +198,13 @@ def _structured(
     options = latent_options(given, piece, syntax)
     tail = "".join(f", {name}={value.text}" for name, value in given.items())
     latents = []
-    for group in _groups(right):
-        shown = piece.text if group == right.text else f"{word}({left.text} | {group}{tail})"
-        latents.append(LatentTerm(shown, "normal", text, group, word, options, syntax))
+    for group in read_groups(right):
+        alone = group.given is not None or group.name == right.text
+        shown = piece.text if alone else f"{word}({left.text} | {group.name}{tail})"
+        one = LatentTerm(shown, "normal", text, group.name, word, options, syntax)
+        if group.given is not None:
+            one = with_given(given_to([one], piece), group.given, piece)
+        latents.append(one)
     return latents
 
 
@@ -243,27 +233,6 @@ def _sides_of_bar(piece: Piece) -> tuple[Piece, Piece, str]:
     if not right.text:
         raise piece.error("the group is missing right of the bar: write (1 | id)")
     return left, right, f"|{name}|" if len(found) == 2 else "|"
-
-
-def _groups(right: Piece) -> list[str]:
-    """Expand `a/b` to a and a:b, `a + b` to a and b."""
-    groups: list[str] = []
-    for _, part in split(right, "+"):
-        path: list[str] = []
-        for _, level in split(part, "/"):
-            path += [_group_name(name) for _, name in split(level, ":")]
-            groups.append(":".join(path))
-    return list(dict.fromkeys(groups))
-
-
-def _group_name(piece: Piece) -> str:
-    name = plain_name(piece.text)
-    if name is None:
-        raise piece.error(
-            f"a group is a column (id), a nesting (school/class) or a crossing (a:b), not "
-            f"`{piece.text}`; grouping columns always count as categories, no factor() is needed"
-        )
-    return name_text(name)
 
 
 def _blocks(left: Piece, words: Mapping[str, Syntax]) -> list[LatentTerm]:

@@ -20,10 +20,10 @@ from dgmm.formula.terms import Formula, LatentTerm, formula_text, join_terms
 
 def nested_formula(formula: Formula) -> Formula:
     """Return the classical model inside: latents normal on the same T, networks made linear."""
-    latents = tuple(_as_normal(term) if term.syntax.neural else term for term in formula.latents)
+    latents = tuple(_as_linear(term) for term in formula.latents)
     present = {frozenset(term) for term in linear_terms(formula.fixed).terms}
     fixed = formula.fixed
-    for network in formula.networks:
+    for network in (one for one in formula.networks if not one.group):
         for term in linear_terms(network.inputs).terms:
             if frozenset(term) not in present:
                 present.add(frozenset(term))
@@ -32,11 +32,18 @@ def nested_formula(formula: Formula) -> Formula:
     return replace(nested, text=formula_text(nested), parts=formula.parts)
 
 
-def _as_normal(term: LatentTerm) -> LatentTerm:
+def _as_linear(term: LatentTerm) -> LatentTerm:
+    """Return the part with a normal latent, and given linear terms alone."""
+    given = term.given and replace(term.given, networks=())
+    if not term.syntax.neural and given == term.given:
+        return term
     bar = f"|{term.shared}|" if term.shared else "||" if term.covariance == "diag" else "|"
-    text = f"({term.terms} {bar} {term.group})"
+    group = term.group if given is None else given.text(term.group)
+    text = f"({term.terms} {bar} {group})"
+    if not term.syntax.neural:
+        return replace(term, text=text, given=given)
     plain = LatentTerm(text, "normal", term.terms, term.group, term.covariance)
-    return replace(plain, target=term.target, shared=term.shared)
+    return replace(plain, target=term.target, shared=term.shared, given=given)
 
 
 def update_formula(old: str, new: str) -> str:

@@ -35,13 +35,43 @@ class Response:
 
 @dataclass(frozen=True)
 class NetworkTerm:
-    """`dnn(age, sex)` among the fixed terms: a network of its inputs."""
+    """`dnn(age, sex)` among the fixed terms: a network of its inputs.
+
+    Within `cre(id, ~ dnn(age))` one of their means over the rows of a level of its ``group``.
+    """
 
     text: str
     inputs: str
     hidden: tuple[int, ...] = (32, 32)
     activation: str = "tanh"
     ridge: float | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """`cre(id, ~ x, scale=~ z)`: the rows that the distribution of a random effect is given.
+
+    E(b | rows) is linear in ``terms``, by the ``device``: their means over the rows of a level
+    ("mundlak"), or their values at every ``time`` ("chamberlain"). ``networks`` of the means add to
+    it, and ``scale`` has the terms whose means make the standard deviation of b.
+    """
+
+    terms: str
+    networks: tuple[NetworkTerm, ...] = ()
+    device: str = "mundlak"
+    time: str | None = None
+    scale: str | None = None
+
+    def text(self, group: str) -> str:
+        """Write `cre(group, ~ terms)`."""
+        terms = " + ".join([self.terms, *(network.text for network in self.networks)])
+        parts = [group, f"~ {terms}"]
+        if self.device != "mundlak":
+            parts.append(f"device={self.device!r}")
+        parts += [f"time={self.time}"] * (self.time is not None)
+        parts += [f"scale=~ {self.scale}"] * (self.scale is not None)
+        return f"cre({', '.join(parts)})"
 
 
 @dataclass(frozen=True)
@@ -60,6 +90,7 @@ class LatentTerm:
     syntax: Syntax = field(default_factory=Syntax)  # of its word
     target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters
     shared: str = ""  # the name between the bars of `(T |name| group)`, of several outcomes
+    given: Given | None = None  # of `(T | cre(group, ~ terms))`
 
 
 @dataclass(frozen=True)

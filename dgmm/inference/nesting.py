@@ -110,7 +110,7 @@ class RandomBlock:
         if not alike or not bool(inside(self.columns, other.columns).all()):
             return False
         if not other.latent.by_reported:
-            return True
+            return self.latent.wider().by_columns
         ours, theirs = self.columns.T, other.columns.T
         if self.latent.by_reported and not np.array_equal(ours, theirs):
             return False

@@ -34,7 +34,8 @@ __all__ = [
 
 def words() -> dict[str, Syntax]:
     """The words that may stand left of a bar as `word(terms)`."""
-    return {name: one.syntax for name, one in members("dgmm.latent", Latent).items()}
+    found = members("dgmm.latent", Latent).items()
+    return {name: one.syntax for name, one in found if one.left_of_bar}
 
 
 def kind_of(term: LatentTerm) -> type[Latent]:

@@ -83,6 +83,8 @@ class Latent(ABC):
 
     name: ClassVar[str]
     syntax: ClassVar[Syntax] = Syntax()
+    left_of_bar: ClassVar[bool] = True
+    """Whether its word may stand there, and not one on the other side leads to it."""
     linear: ClassVar[bool]  # mu2 linear in b
     by_columns: ClassVar[bool] = False
     """mu2 = T Lambda b, Lambda the same for all rows, D free within :meth:`blocks` of columns."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dgmm.design import Design
+from dgmm.design import Design, scaled
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request
 from dgmm.families import Family
@@ -177,6 +177,8 @@ def _no_reml(word: str, design: Design, family: Family) -> str:
         found = " and ".join(f"{name}=" for name in design.parts) + " is given"
     elif has_neural_effects(design.formula):
         found = "there is a dnn() left of a bar"
+    elif any(scaled(term) for term in design.formula.latents):
+        found = "a cre() has scale="
     else:
         found = f"likelihood={word!r} is given"
     return (
@@ -196,6 +198,7 @@ def _likelihood(word: str, method: str, design: Design, family: Family) -> str:
         )
     _check_paths(design)
     closed = family.conjugate and not has_neural_effects(design.formula) and not design.parts
+    closed = closed and not any(scaled(term) for term in design.formula.latents)
     if method == "reml" and not (closed and word in ("auto", "exact", "filter")):
         raise ValueError(_no_reml(word, design, family))
     if method == "vae" and word == "exact":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def predict(
         target, (_, rows) = done.panel, order
     else:
         table = Table(newdata)
-        design = rebuild(spec, table, outcome=False)
+        design = rebuild(_knowing(spec, history), table, outcome=False)
         target, rows, departures = Panel.from_design(design), design.rows, design.departures
         if wanted.type == "subject":
             _name_rows_of_nobody(design, table, history)
@@ -62,6 +63,18 @@ def predict(
         return frame.set_axis(labels.loc[frame.index].to_numpy(), axis=0)
     frame = frame.reindex(range(table.size))  # rows without covariates come back as missing
     return frame.set_axis(table.index, axis=0)
+
+
+def _knowing(spec: Specification, history: Any) -> Specification:
+    """The specification with what history= says of its subjects for cre(), not their new rows."""
+    if history is None or not spec.between:
+        return spec
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # given where the history is read for its outcomes
+        try:
+            return rebuild(spec, history, outcome=True).spec
+        except ValueError:  # said there
+            return spec
 
 
 def _name_rows_of_nobody(design: Design, table: Table, history: Any) -> None:
