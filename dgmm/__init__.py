@@ -117,6 +117,7 @@ __all__ = [
     "mv",
     "n_groups",
     "nobs",
+    "panel_test",
     "part_coefficients",
     "pattern_profile",
     "plots",

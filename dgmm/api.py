@@ -235,6 +235,8 @@ def lm_list(
     parsed = parse_formula(text, latent_words=latent_words(), structures=structures())
     if is_deep(parsed):
         raise ValueError("lm_list() is for linear terms; leave out dnn()")
+    if any(term.given for term in parsed.latents):
+        raise ValueError("lm_list() fits subjects alone, where means do not vary; leave out cre()")
     chosen = find_family(family, link)
     design, chosen = as_counted(build_design(parsed, data, weights=weights, offset=offset), chosen)
     group = design.latents[0].grouping.name

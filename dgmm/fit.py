@@ -34,6 +34,7 @@ from dgmm.inference.emmeans import emmeans
 from dgmm.inference.explained import icc, r2
 from dgmm.inference.fixed_effects import coefficients, std_errors, vcov
 from dgmm.inference.influential import influence
+from dgmm.inference.panel_tests import panel_test
 from dgmm.inference.population_coefficients import marginal_coefs
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.variance_parameters import (
@@ -125,6 +126,7 @@ class Fit(Fitted):
     drop1 = drop1
     ranova = ranova
     influence = influence
+    panel_test = panel_test
     icc = icc
     r2 = r2
 

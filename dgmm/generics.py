@@ -36,6 +36,7 @@ __all__ = [
     "marginal_coefs",
     "n_groups",
     "nobs",
+    "panel_test",
     "part_coefficients",
     "pattern_profile",
     "predict",
@@ -109,6 +110,7 @@ loglik = _generic(Fit.loglik)
 marginal_coefs = _generic(Fit.marginal_coefs)
 n_groups = _generic(Fit.n_groups)
 nobs = _generic(Fit.nobs)
+panel_test = _generic(Fit.panel_test)
 part_coefficients = _generic(Fit.part_coefficients)
 pattern_profile = _generic(Fit.pattern_profile)
 predict = _generic(Fit.predict)

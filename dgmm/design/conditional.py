@@ -48,7 +48,8 @@ def given_columns(
     for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True)):
         if term.given is None:
             continue
-        time = None if term.given.time is None else _time(term.given.time, evaluator)
+        time = frame.time if frame.time_name is not None else None
+        time = time if term.given.time is None else _time(term.given.time, evaluator)
         subjects = Subjects.of(grouping, seen, frame.rows, time)
         own = f"given {k}"
         found.append(GivenBlock(term, blocks[own], subjects))

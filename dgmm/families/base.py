@@ -134,6 +134,13 @@ class Family(ABC):
 
     # -- what follows, unless a family knows better --------------------------------------------
 
+    def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
+        """log p(y_i | sum_j y_ij) of every subject, (n, J) -> (n,), less what is free of eta.
+
+        None unless the sum is sufficient for a level added to all eta_ij, which then is gone.
+        """
+        return None
+
     def edges(self) -> tuple[tuple[str, Family], ...]:
         """The families that this one becomes where an entry of ``extra`` goes to its boundary.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
+from dgmm.families.given_sum import binary_given_sum
 from dgmm.families.links import Link
 
 __all__ = ["Bernoulli", "log_odds_terms", "logit_derivatives"]
@@ -65,6 +66,9 @@ class Bernoulli(Family):
         if self.link.name != "logit":
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
+        return binary_given_sum(data.y, eta, mask) if self.link.name == "logit" else None
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
+from dgmm.families.given_sum import counts_given_sum
 from dgmm.families.special import log_saturated
 
 __all__ = ["Poisson", "read_counts"]
@@ -74,6 +75,9 @@ class Poisson(Family):
 
     def constant(self, data: Observations) -> Tensor:
         return data.weights * log_saturated(data.y)
+
+    def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
+        return counts_given_sum(data.y, eta, mask) if self.link.name == "log" else None
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).clamp(min=1e-12) / data.weights

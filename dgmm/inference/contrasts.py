@@ -22,7 +22,7 @@ from dgmm.information import Spread
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 
-__all__ = ["coefficient_table", "hypothesis", "term_tests", "wald_test"]
+__all__ = ["coefficient_table", "hypothesis", "joint_test", "term_tests", "wald_test"]
 
 
 def hypothesis(L: Any, names: Sequence[str], left_out: Sequence[str] = ()) -> np.ndarray:
@@ -86,6 +86,12 @@ def wald_test(
     rank = int(table.iloc[0].get("Df", table.iloc[0].get("NumDF", 0)))
     short = f"L has {len(L)} rows of rank {rank}: {len(L) - rank} follow from the others"
     return Anova(title, table, (short,) if rank < len(L) else ())
+
+
+def joint_test(estimate: np.ndarray, V: np.ndarray) -> dict[str, float]:
+    """Test that some estimates (r,) with covariance V (r, r) are all zero: Chisq, Df, Pr(>Chisq)."""
+    found = Spread.normal(torch.tensor(estimate), torch.tensor(V))
+    return _joint(found, np.eye(len(estimate)), None)
 
 
 def term_tests(

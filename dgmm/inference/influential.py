@@ -24,7 +24,7 @@ from dgmm.record import Fitted
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 
-__all__ = ["influence", "influence_table", "subject_steps"]
+__all__ = ["gaussian_scores", "influence", "influence_table", "subject_steps"]
 
 STEP = 1e-4
 
@@ -55,7 +55,9 @@ def influence_table(
 
 def subject_steps(done: Point, seed: int) -> np.ndarray:
     """beta-hat - beta(-i) in the user's columns, (n, p)."""
-    scores, information = _gaussian(done) if done.likelihood.normal else _numerical(done, seed)
+    scores, information = (
+        gaussian_scores(done) if done.likelihood.normal else _numerical(done, seed)
+    )
     total = information.sum(0)
     steps = torch.linalg.solve(total - information, scores[:, :, None])[..., 0]
     return (steps[:, : len(done.model.names)] @ done.model.basis.T).numpy()
@@ -81,7 +83,7 @@ def level_steps(done: Point, factor: int) -> np.ndarray:
     return (torch.stack(steps) @ done.model.basis.T).numpy()
 
 
-def _gaussian(done: Point) -> tuple[Tensor, Tensor]:
+def gaussian_scores(done: Point) -> tuple[Tensor, Tensor]:
     """X_i'V_i^-1 r_i and X_i'V_i^-1 X_i in the internal columns."""
     model, panel = done.model, done.observed
     rows, basis = panel.rows, model.basis

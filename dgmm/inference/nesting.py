@@ -20,7 +20,7 @@ from dgmm.families import Family
 from dgmm.inference.mixtures import Mixture
 from dgmm.latent import Latent
 
-__all__ = ["Candidate", "null_distribution"]
+__all__ = ["Candidate", "inside", "null_distribution"]
 
 TOLERANCE = 1e-6
 """A column whose residual on others is below this share of its length lies in their span."""

@@ -15,6 +15,7 @@ from dgmm.formula import Formula, nested_formula, parse_formula, with_part
 from dgmm.latent import structures
 from dgmm.latent import words as latent_words
 from dgmm.plan.call import Call
+from dgmm.plan.conditional import of_conditional, order_of_rows
 from dgmm.plan.flat import check_flat
 from dgmm.plan.groups import check_groups, overlaps
 from dgmm.plan.origin import check_origin
@@ -66,6 +67,10 @@ def read_designs(
     check_residual(design, family)
     check_origin(design, family)
     check_flat(design)
+    said = of_conditional(design)
+    for message in said:
+        warn_user(message)
+    design = replace(design, messages=(*design.messages, *said, *order_of_rows(design)))
     if not is_deep(parsed):
         return design, None, family
     design = replace(design, messages=(*design.messages, *overlaps(design)))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dgmm.record import Fitted
 from dgmm.report.fixed_part import family_part, fixed_part, modelled_parts
+from dgmm.report.given_part import given_part
 from dgmm.report.header import statistics, title
 from dgmm.report.layout import wrap
 from dgmm.report.missing_part import pattern_part, saem_part
@@ -68,6 +69,7 @@ SECTIONS: tuple[Section, ...] = (
     statistics,
     random_part,
     fixed_part,
+    given_part,
     family_part,
     modelled_parts,
     network_part,
