@@ -21,6 +21,7 @@ TERMS = {
     "dnn, richer basis": "(dnn(t, basis=poly(t, 3), hidden=(6,)) | id)",
     "dnn, warped": "(dnn(poly(t, 2), form='warped', hidden=(6,)) | id)",
     "dnn, dense": "(dnn(t, form='dense', hidden=(6,)) | id)",
+    "cre": "(1 | cre(id, ~ t, scale=~ w))",
     "ou": "(ou(t) | id)",
     "ar1": "(ar1(visit) | id)",
     "rw": "(rw(t) | id)",

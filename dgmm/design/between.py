@@ -119,7 +119,7 @@ class Between:
         """The columns of all subjects of the fit."""
         size, group = len(columns.names), subjects.group
         times: tuple[float, ...] = ()
-        names, sources = tuple(f"mean({name} | {group})" for name in columns.names), range(size)
+        names, sources = tuple(f"mean({n} | {group})" for n in columns.names), list(range(size))
         if device == "chamberlain":
             times = tuple(np.unique(subjects.time[subjects.codes >= 0]).tolist())
             names = tuple(f"{n}[{t:g} | {group}]" for n in columns.names for t in times)

@@ -102,8 +102,8 @@ def _conditional(piece: Piece, arguments: Piece) -> Group:
     inside, options = split_arguments(arguments)
     if len(inside) != 2 or not inside[1].text.startswith("~"):
         raise piece.error(
-            f"{WORD}() takes a group and a formula without outcome, {EXAMPLE}: the covariates whose "
-            "means over the rows of a subject its random intercept depends on"
+            f"{WORD}() takes a group and a formula without outcome, {EXAMPLE}: the covariates "
+            "whose means over the rows of a subject its random intercept depends on"
         )
     group = ":".join(_group_name(part) for _, part in split(inside[0], ":"))
     linear, networks = _terms(inside[1].part(1), piece, group)

@@ -100,7 +100,7 @@ def with_part(
 ) -> Formula:
     """Add a second predictor, `zi="~ z + (1 | id)"` or `dispersion="~ x"`, to a formula."""
     right = text.strip().removeprefix("~").strip()
-    if "~" in right or not right:
+    if not right or len(split(whole_piece(right), "~")) > 1:
         raise FormulaError(f"{name}= is a formula without outcome, as in {name}='~ x'", text, 0)
     try:
         part = parse_formula(f"{name} ~ {right}", structures=structures)
@@ -201,10 +201,10 @@ def _structured(
     for group in read_groups(right):
         alone = group.given is not None or group.name == right.text
         shown = piece.text if alone else f"{word}({left.text} | {group.name}{tail})"
-        one = LatentTerm(shown, "normal", text, group.name, word, options, syntax)
+        latent = LatentTerm(shown, "normal", text, group.name, word, options, syntax)
         if group.given is not None:
-            one = with_given(given_to([one], piece), group.given, piece)
-        latents.append(one)
+            latent = with_given(given_to([latent], piece), group.given, piece)
+        latents.append(latent)
     return latents
 
 

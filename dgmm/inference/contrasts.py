@@ -89,7 +89,7 @@ def wald_test(
 
 
 def joint_test(estimate: np.ndarray, V: np.ndarray) -> dict[str, float]:
-    """Test that some estimates (r,) with covariance V (r, r) are all zero: Chisq, Df, Pr(>Chisq)."""
+    """Test that estimates (r,) with covariance V (r, r) are all zero: Chisq, Df, Pr(>Chisq)."""
     found = Spread.normal(torch.tensor(estimate), torch.tensor(V))
     return _joint(found, np.eye(len(estimate)), None)
 

@@ -47,10 +47,8 @@ class PanelTest:
     def _repr_html_(self) -> str:
         tables = [self.table, self.tests]
         tables += [] if self.partial_effects is None else [self.partial_effects]
-        body = "\n".join(
-            one.to_html(float_format=lambda x: f"{x:.5g}", na_rep="") for one in tables
-        )
-        return f"<p>{html.escape(self.formula)}</p>\n{body}"
+        body = [one.to_html(float_format=lambda x: f"{x:.5g}", na_rep="") for one in tables]
+        return "\n".join([f"<p>{html.escape(self.formula)}</p>", *body])
 
     def _estimates(self) -> str:
         """Three lines for every coefficient."""

@@ -13,41 +13,42 @@ Analysis of Cross Section and Panel Data, sections 10.7.1 and 10.7.3.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.design import Table
-from dgmm.estimate import Estimate, Request
-from dgmm.estimate.again import refit_without
+from dgmm.design import names_of
+from dgmm.estimate import Estimate
+from dgmm.formula import linear_terms
 from dgmm.inference import reported
 from dgmm.inference.contrasts import joint_test
 from dgmm.inference.covariate_effects import mean_part
-from dgmm.inference.influential import gaussian_scores
-from dgmm.inference.nesting import inside
+from dgmm.inference.panel_estimators import Estimators, estimators, within_of
+from dgmm.inference.panel_sample import means_of, panel_sample, unnamed
 from dgmm.inference.panel_table import PanelTest
 from dgmm.inference.partial_effects import partial_effects
-from dgmm.inference.within import (
-    Estimator,
-    Sample,
-    first_differences,
-    given_sum,
-    quasi_demeaned,
-    swamy_arora,
-    within,
-)
-from dgmm.information import information
+from dgmm.inference.within import Estimator, Sample, quasi_demeaned
 from dgmm.parameters import part
 from dgmm.record import Fitted
-from dgmm.runtime.registry import suggestion
 
 __all__ = ["panel_test"]
 
-WITHIN, RANDOM, SWAMY = "within", "random effects", "Swamy-Arora"
-CORRELATED, DIFFERENCES = "CRE", "first differences"
+RANK = 1e-9
+"""Eigenvalue of V_w - V_r, in units of V_w, below which a direction is none of the difference."""
 
-NO_TEST = {"Chisq": np.nan, "Df": np.nan, "Pr(>Chisq)": np.nan}
+
+class Tested(NamedTuple):
+    """A test, or why there is none."""
+
+    values: dict[str, float]
+    said: str = ""
+
+    @classmethod
+    def none(cls, said: str) -> Tested:
+        """No test."""
+        return cls({"Chisq": np.nan, "Df": np.nan, "Pr(>Chisq)": np.nan}, said)
 
 
 def panel_test(fit: Fitted, time: str | None = None) -> PanelTest:
@@ -84,244 +85,149 @@ def panel_test(fit: Fitted, time: str | None = None) -> PanelTest:
         Mundlak (1978), Econometrica 46, 69-85; Hausman (1978), Econometrica 46, 1251-1271;
         Wooldridge (2010), Econometric Analysis of Cross Section and Panel Data, chapter 10.
     """
-    means = _means(fit)
-    done, order = fit.estimate, _order(fit, time)
-    sample = _sample(done, order)
-    plain = tuple(name for name in sample.names if name not in means)
-    levels = sample.columns(plain)
-    linear = done.model.family.conjugate
-    smaller = refit_without(done, _request(fit), [sample.names.index(name) for name in means])
-    inner = within(levels) if linear else given_sum(done.model.family, levels)
-    random, full = _mixed(fit, smaller), _mixed(fit, done)
-    columns = {WITHIN: inner, RANDOM: random}
-    notes = _of_order(fit, time)
+    means = means_of(fit)
+    sample = panel_sample(fit, time)
+    levels = sample.columns(tuple(name for name in sample.names if name not in means))
+    found = estimators(fit, sample, levels)
+    missing = unnamed(sample, levels)
     tests = {
-        "Mundlak: no effect of the means": joint_test(*_of(full, means, robust=False)),
-        "Mundlak, cluster-robust": joint_test(*_of(full, means, robust=True)),
+        "Mundlak: no effect of the means": Tested(_wald(found.cre, means)),
+        "Mundlak, cluster-robust": Tested(_wald(found.cre, means, robust=True)),
+        **_hausman(fit, found, levels, means, missing),
+        "strict exogeneity: no effect of leads, cluster-robust": _leads(fit.estimate, levels),
     }
-    unnamed = _unnamed(sample, levels)
-    variances: dict[str, float] = {}
-    if linear:
-        swamy, level, noise = swamy_arora(levels)
-        columns[SWAMY] = swamy
-        variances = {"s_a": level, "s_e": noise}
-        tests["Hausman, variances of the CRE fit"], said = _hausman(
-            fit, levels, inner, means, unnamed
+    notes = [one.said for one in tests.values() if one.said]
+    if time is None and fit.memory.spec.time_name is None:
+        notes.append(
+            "rows of a subject follow each other as in the data; time= names another order"
         )
-        notes += said
-        tests["Hausman, Swamy-Arora"], said = _difference(inner, swamy)
-        notes += said
-    elif inner is not None:
-        tests["Hausman"], said = _difference(inner, random)
-        notes += said
-    columns[CORRELATED] = full
-    if linear:
-        columns[DIFFERENCES] = first_differences(levels)
-    tests["strict exogeneity: no effect of leads, cluster-robust"], said = _leads(done, levels)
-    notes += said
-    if unnamed:
+    if missing:
         notes.append(
             f"no mean in cre() of what varies within `{fit.memory.groups[0]}` and between: "
-            f"{', '.join(f'`{name}`' for name in unnamed)}. Coefficients of the CRE column are no "
+            f"{', '.join(f'`{name}`' for name in missing)}. Coefficients of the CRE column are no "
             "within estimates then, and Mundlak's test is not Hausman's"
         )
-    if inner is None:
-        name = done.model.family.name
-        notes.append(f"no within estimator: family {name!r} has no sum that is free of the level")
-    effects = None
-    if done.model.family.link.name != "identity" and not done.model.serial:
-        effects = _effects(fit, inner, levels, means)
-    known = {name: one for name, one in columns.items() if one is not None}
+    if found.within is None:
+        family = fit.estimate.model.family.name
+        notes.append(
+            f"no within estimator: there is no likelihood of family={family!r} given the sums of "
+            "subjects, or it has no maximum"
+        )
     return PanelTest(
         fit.formula,
-        _table(sample.names, known),
-        pd.DataFrame.from_dict(tests, orient="index"),
-        effects,
-        pd.Series(variances, dtype=float),
-        tuple(notes),
+        _table(sample.names, found),
+        pd.DataFrame.from_dict({name: one.values for name, one in tests.items()}, orient="index"),
+        _effects(fit, levels, means),
+        pd.Series(found.variances, dtype=float),
+        tuple(dict.fromkeys(notes)),
     )
 
 
-# -- the sample ----------------------------------------------------------------------------------
-
-
-def _means(fit: Fitted) -> tuple[str, ...]:
-    """The columns that cre() adds, once a test of them is possible."""
-    done, spec = fit.estimate, fit.memory.spec
-    made = [one.names for key, one in spec.between.items() if key.startswith("given")]
-    means = tuple(n for names in made for n in names if n in done.model.names)
-    if not made:
-        raise ValueError(
-            f"panel_test() is about the means of covariates within subjects, and {fit.formula!r} "
-            "has none: fit it with (1 | cre(id, ~ x)), x the covariates that vary within subjects"
-        )
-    if not means:
-        raise ValueError("panel_test(): no mean of cre() varies between the subjects")
-    if not done.model.linear:
-        raise ValueError(
-            "panel_test() is for models without dnn(): a network of the means takes part of what "
-            "is tested. Refit with linear terms, cre(id, ~ x)"
-        )
-    if done.panel.several:
-        raise ValueError("panel_test() is for one grouping factor: the subjects of the panel")
-    if done.model.parts:
-        raise ValueError("panel_test() is for models without zi= and dispersion=")
-    if bool((done.observed.rows.data.weights != 1).any()):
-        raise ValueError("panel_test() is for fits without prior weights, weights=")
-    return means
-
-
-def _order(fit: Fitted, time: str | None) -> np.ndarray:
-    """What sorts the observed rows of a subject, (N_obs,)."""
-    memory, seen = fit.memory, fit.estimate.panel.observed.numpy()
-    name = memory.spec.time_name if time is None else time
-    if name is None:
-        return memory.rows[seen]
-    if name in memory.covariates:
-        return memory.covariates[name].values[seen]
-    table = Table.of({} if memory.frame is None else memory.frame)
-    if name not in table.names:
-        known = list(dict.fromkeys([*memory.covariates, *table.names]))
-        raise ValueError(f"panel_test(): there is no column {name!r}{suggestion(name, known)}")
-    codes, _ = pd.factorize(table.series(name), sort=True)
-    return codes[memory.rows[seen]]
-
-
-def _of_order(fit: Fitted, time: str | None) -> list[str]:
-    if time is not None or fit.memory.spec.time_name is not None:
-        return []
-    return ["rows of a subject follow each other as in the data; name their time by time="]
-
-
-def _sample(done: Estimate, order: np.ndarray) -> Sample:
-    panel = done.observed
-    sorted_rows = np.lexsort([order, panel.subject.numpy()])
-    rows = panel.rows
-    y = rows.data.y / rows.data.trials
-    _, subject = np.unique(panel.subject.numpy()[sorted_rows], return_inverse=True)
-    columns = (rows.X, y, rows.offset)
-    X, y, offset = (one.numpy()[sorted_rows] for one in columns)
-    return Sample(tuple(done.model.names), X, y, offset, subject)
-
-
-def _unnamed(sample: Sample, levels: Sample) -> list[str]:
-    """The columns that vary within subjects and whose means the model does not hold."""
-    own = levels.columns(levels.varying())
-    means = own.mean(own.X)[own.subject]
-    known = inside(means, sample.X)
-    return [name for name, held in zip(own.names, known, strict=True) if not held]
-
-
-# -- the estimators ------------------------------------------------------------------------------
-
-
-def _request(fit: Fitted) -> Request:
-    """The request of the fit, without an encoder."""
-    request = fit.request
-    return replace(request, method="ml") if request.method == "vae" else request
-
-
-def _mixed(fit: Fitted, done: Estimate) -> Estimator:
-    """Coefficients of a mixed model; of a Gaussian one by generalized least squares."""
-    names, basis = tuple(done.model.names), done.model.basis
-    beta = done.model.beta(done.theta).detach().numpy()
-    if done.likelihood.normal:
-        scores, inner = gaussian_scores(done)
-        inverse = torch.linalg.inv(inner.sum(0))
-        vcov = basis @ inverse @ basis.T
-        moved = scores @ inverse @ basis.T
-        return Estimator(names, beta, vcov.numpy(), (moved.T @ moved).numpy())
-    draws, seed = fit.call.control.hessian_draws, fit.call.seed
-    found = [
-        reported.beta_vcov(done, information(done, kind, seed, draws), "default")
-        for kind in ("hessian", "sandwich")
-    ]
-    return Estimator(names, beta, *found)
-
-
-def _table(names: tuple[str, ...], columns: dict[str, Estimator]) -> pd.DataFrame:
+def _table(names: tuple[str, ...], found: Estimators) -> pd.DataFrame:
+    columns = {
+        "within": found.within,
+        "random effects": found.random,
+        "Swamy-Arora": found.swamy,
+        "CRE": found.cre,
+        "first differences": found.differences,
+    }
     parts = {}
-    for name, one in columns.items():
-        index = list(one.names)
-        for what, values in (
-            ("Estimate", one.beta),
-            ("Std. Error", np.sqrt(np.diag(one.vcov))),
-            ("Robust SE", np.sqrt(np.diag(one.robust))),
-        ):
-            parts[name, what] = pd.Series(values, index=index).reindex(names)
+    for label, one in columns.items():
+        if one is not None:
+            values = {
+                "Estimate": one.beta,
+                "Std. Error": np.sqrt(np.diag(one.vcov)),
+                "Robust SE": np.sqrt(np.diag(one.robust)),
+            }
+            for what, value in values.items():
+                parts[label, what] = pd.Series(value, index=list(one.names)).reindex(names)
     return pd.DataFrame(parts)
 
 
-def _effects(
-    fit: Fitted, inner: Estimator | None, levels: Sample, means: tuple[str, ...]
-) -> pd.DataFrame:
+def _effects(fit: Fitted, levels: Sample, means: tuple[str, ...]) -> pd.DataFrame | None:
     """Average partial effects of the covariates that vary within subjects."""
-    mean, names = mean_part(fit), fit.estimate.model.names
-    varying = set(levels.varying())
-    terms = {t for t, n in zip(fit.memory.terms, names, strict=True) if n in varying}
-    own = [one for one in mean.own if any(one in term for term in terms)]
-    return partial_effects(mean, own, [names.index(name) for name in means])
+    model = fit.estimate.model
+    if model.family.link.name == "identity" or model.serial:
+        return None
+    mean, varying = mean_part(fit), levels.varying()
+    pairs = zip(model.names, fit.memory.terms, strict=True)
+    terms = dict.fromkeys(term for name, term in pairs if name in varying)
+    factors = [factor for term in terms for factor in linear_terms(term).factors]
+    used = {name for factor in factors for name in names_of(factor, mean.covariates)}
+    own = [name for name in mean.own if name in used]
+    return partial_effects(mean, own, [model.names.index(name) for name in means])
 
 
 # -- the tests -----------------------------------------------------------------------------------
 
 
-def _of(one: Estimator, names: tuple[str, ...], *, robust: bool) -> tuple[np.ndarray, np.ndarray]:
+def _wald(one: Estimator, names: tuple[str, ...], *, robust: bool = False) -> dict[str, float]:
     some = one.select(names)
-    return some.beta, some.robust if robust else some.vcov
+    return joint_test(some.beta, some.robust if robust else some.vcov)
 
 
 def _hausman(
-    fit: Fitted, levels: Sample, inner: Estimator, means: tuple[str, ...], unnamed: list[str]
-) -> tuple[dict[str, float], list[str]]:
-    """The Hausman test with the variances of the fit: one random intercept, given all means."""
-    done = fit.estimate
-    if unnamed:
-        return NO_TEST, []
-    latents = done.model.latents
-    if len(latents) > 1 or latents[0].names != ("(Intercept)",) or not latents[0].by_columns:
-        return NO_TEST, ["Hausman with the variances of the fit: for one random intercept alone"]
-    level = float(reported.covariance(latents[0], part(done.theta, "latent1."))[0, 0])
-    noise = float(torch.exp(2 * done.theta["extra"][0]))
+    fit: Fitted, found: Estimators, levels: Sample, means: tuple[str, ...], missing: list[str]
+) -> dict[str, Tested]:
+    """The Hausman tests that the estimators allow."""
+    if found.within is None:
+        return {}
+    if found.swamy is None:
+        return {"Hausman": _difference(found.within, found.random)}
+    pair = _at_variances(fit.estimate, found.within, levels)
+    own = Tested.none("")  # it would be about coefficients whose means are not in the model
+    if not missing:
+        own = Tested.none(
+            "Hausman with the variances of the CRE fit is for one random intercept alone"
+        )
+        own = own if pair is None else _difference(*pair, len(means))
+    return {
+        "Hausman, variances of the CRE fit": own,
+        "Hausman, Swamy-Arora": _difference(found.within, found.swamy),
+    }
+
+
+def _at_variances(
+    done: Estimate, inner: Estimator, levels: Sample
+) -> tuple[Estimator, Estimator] | None:
+    """Within and random effects at the variances of the fit, of one random intercept alone."""
+    (latent, *others), extra = done.model.latents, done.theta["extra"]
+    if others or latent.names != ("(Intercept)",) or not latent.by_columns:
+        return None
+    level = float(reported.covariance(latent, part(done.theta, "latent1."))[0, 0])
+    noise = float(torch.exp(2 * extra[0]))
     X, y = quasi_demeaned(levels, level, noise)
     inverse = np.linalg.inv(X.T @ X)
     random = Estimator(levels.names, inverse @ (X.T @ y), noise * inverse, inverse)
-    Z = levels.columns(inner.names)
-    Z = Z.X - Z.mean(Z.X)[Z.subject]
-    exact = replace(inner, vcov=noise * np.linalg.inv(Z.T @ Z))
-    return _difference(exact, random, len(means))
+    own = levels.columns(inner.names)
+    Z = own.X - own.mean(own.X)[own.subject]
+    return replace(inner, vcov=noise * np.linalg.inv(Z.T @ Z)), random
 
 
-def _difference(
-    inner: Estimator, other: Estimator, most: int | None = None
-) -> tuple[dict[str, float], list[str]]:
+def _difference(inner: Estimator, other: Estimator, most: int | None = None) -> Tested:
     """d'(V_w - V_r)^- d over the coefficients of both, of rank at most ``most``."""
     names = tuple(name for name in inner.names if name in other.names)
     one, two = inner.select(names), other.select(names)
-    V, d = one.vcov - two.vcov, one.beta - two.beta
     root = np.sqrt(np.diag(one.vcov))
-    value, vector = np.linalg.eigh(V / root / root[:, None])
-    kept = np.abs(value) > 1e-9
-    if most is not None and kept.sum() > most:
-        kept = np.argsort(-np.abs(value)).argsort() < most
-    if not kept.any() or (value[kept] < 0).any():
-        said = (
-            "Hausman: the difference of the two covariances is not positive definite; see Mundlak"
+    V, d = (one.vcov - two.vcov) / root / root[:, None], (one.beta - two.beta) / root
+    value, vector = np.linalg.eigh(V)
+    order = np.argsort(-np.abs(value))[:most]
+    kept = order[np.abs(value[order]) > RANK]
+    if not len(kept) or (value[kept] < 0).any():
+        return Tested.none(
+            "Hausman: V(within) - V(random effects) is not positive definite, which Mundlak's form "
+            "cannot be"
         )
-        return NO_TEST, [said]
     turned = vector[:, kept]
-    return joint_test(turned.T @ (d / root), turned.T @ (V / root / root[:, None]) @ turned), []
+    return Tested(joint_test(turned.T @ d, turned.T @ V @ turned))
 
 
-def _leads(done: Estimate, levels: Sample) -> tuple[dict[str, float], list[str]]:
+def _leads(done: Estimate, levels: Sample) -> Tested:
     """Values of the next row in the within regression of this one."""
-    varying = levels.varying()
-    longer = levels.with_leads(varying)
-    family = done.model.family
-    found = None
-    if len(longer.y) and longer.count.max() > 1:
-        found = within(longer) if family.conjugate else given_sum(family, longer)
+    longer = levels.with_leads(levels.varying())
+    some = len(longer.y) > 0 and longer.count.max() > 1
+    found = within_of(done, longer) if some else None
     leads = () if found is None else tuple(n for n in found.names if n not in levels.names)
     if found is None or not leads:
-        return NO_TEST, ["leads: no test (no within estimator, or no subject with three rows)"]
-    return joint_test(*_of(found, leads, robust=True)), []
+        return Tested.none("no test of leads: no within estimator, or no subject with three rows")
+    return Tested(_wald(found, leads, robust=True))

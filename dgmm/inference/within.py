@@ -23,11 +23,24 @@ from torch import Tensor
 from dgmm.design import dependent_columns
 from dgmm.families import Family, Observations
 
-__all__ = ["Estimator", "Sample", "first_differences", "given_sum", "quasi_demeaned", "swamy_arora"]
-__all__ += ["within"]
+__all__ = [
+    "Estimator",
+    "Sample",
+    "first_differences",
+    "given_sum",
+    "quasi_demeaned",
+    "swamy_arora",
+    "within",
+]
 
-ROUNDS, CONVERGED = 100, 1e-20
-"""Newton steps at most, and the squared decrement after which there are no more."""
+ROUNDS, CONVERGED = 100, 1e-14
+"""Newton steps at most, and the squared decrement, in standard errors, at which one is the last."""
+
+FLAT = 1e-8
+"""Information, relative to that at zero, below which a conditional likelihood has no maximum."""
+
+STILL = 1e-12
+"""Movement within subjects, in units of the size of a column, that is rounding."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +89,10 @@ class Sample:
         """The columns that vary within subjects and are no combination of others there."""
         inner = self.X - self.mean(self.X)[self.subject]
         spread, size = np.abs(inner).max(0), np.abs(self.X).max(0)
-        inner = np.where(spread > 1e-12 * size, inner, 0.0)
-        gone = dependent_columns(inner, self.names)
-        return tuple(name for name in self.names if name not in gone)
+        moves = np.flatnonzero(spread > STILL * size)
+        names = tuple(self.names[j] for j in moves)
+        gone = dependent_columns(inner[:, moves], names)
+        return tuple(name for name in names if name not in gone)
 
     def with_leads(self, names: tuple[str, ...]) -> Sample:
         """Rows that have a next one, with the values of some columns in it."""
@@ -159,16 +173,19 @@ def given_sum(family: Family, sample: Sample) -> Estimator | None:
     def total(beta: Tensor) -> Tensor:
         return each(beta).sum()
 
+    unit = (-torch.func.hessian(total)(beta)).diagonal().clamp(min=0).sqrt()
     for _ in range(ROUNDS):
         gradient, H = torch.func.grad(total)(beta), -torch.func.hessian(total)(beta)
-        if not bool(torch.isfinite(H).all()) or float(torch.linalg.eigvalsh(H)[0]) <= 0:
-            return None
+        share = H / unit / unit[:, None]
+        if not bool(torch.isfinite(share).all()) or float(torch.linalg.eigvalsh(share)[0]) < FLAT:
+            return None  # the maximum is at infinity, or nothing is known
         step, size, value = torch.linalg.solve(H, gradient), 1.0, total(beta)
-        while total(beta + size * step) < value and size > 1e-8:
+        last = float(gradient @ step) < CONVERGED
+        while not last and size > 1e-8 and total(beta + size * step) < value:
             size /= 2
         beta = beta + size * step
-        if float(gradient @ step) < CONVERGED * max(1.0, abs(float(value))):
-            inverse = torch.linalg.inv(H).numpy()
+        if last:
+            inverse = torch.linalg.inv(-torch.func.hessian(total)(beta)).numpy()
             scores = torch.func.jacfwd(each)(beta).numpy()
             robust = inverse @ (scores.T @ scores) @ inverse
             return Estimator(own.names, beta.numpy(), inverse, robust)

@@ -2,8 +2,8 @@
 
     mu2_ij = s_i b_i,   log s_i = log sd + (z_i - zbar)'gamma,   b_i ~ N(0, 1)
 
-It is what `(1 | cre(id, ~ x, scale=~ z))` adds to a predictor: z_i are means over the rows of i, and
-the mean of the random intercept given x stands among the fixed columns.
+It is what `(1 | cre(id, ~ x, scale=~ z))` adds to a predictor: z_i are means over the rows of i,
+and the mean of the random intercept given x stands among the fixed columns.
 """
 
 from __future__ import annotations

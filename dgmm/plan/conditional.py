@@ -16,8 +16,8 @@ SAME = 0.95
 def order_of_rows(design: Design) -> list[str]:
     """What stands for the time of `cre(device="chamberlain")` where none is named."""
     return [
-        f"{one.term.text}: rows of a `{one.subjects.group}` stand for its times in the order of the "
-        "data; name the time by time="
+        f"{one.term.text}: rows of a `{one.subjects.group}` stand for its times in the order of "
+        "the data; name the time by time="
         for one in design.given
         if one.term.given is not None
         and one.term.given.device == "chamberlain"
@@ -54,9 +54,9 @@ def _constant(block: GivenBlock, within: np.ndarray) -> list[str]:
     group, names = block.subjects.group, ", ".join(f"`{term}`" for term in still)
     own, verb = ("its mean is itself", "is") if len(still) == 1 else ("their means are they", "are")
     return [
-        f"{names} {verb} constant within every `{group}`: {own}, so cre() adds nothing, and nothing "
-        "is known of an effect within. Leave it out of cre(); among the fixed terms it stays an "
-        "effect between subjects"
+        f"{names} {verb} constant within every `{group}`: {own}, so cre() adds nothing, and "
+        "nothing is known of an effect within. Leave it out of cre(); among the fixed terms it "
+        "stays an effect between subjects"
     ]
 
 
@@ -72,7 +72,8 @@ def _still(block: GivenBlock, within: np.ndarray) -> list[str]:
     names = listed([f"`{n}`" for n, one in zip(block.columns.names, alike, strict=True) if one], 5)
     return [
         f"the means of {names} do not vary between `{block.subjects.group}`, as those of time "
-        "dummies do not in a balanced panel: cre() has nothing to correct there, and leaves them out"
+        "dummies do not in a balanced panel: cre() has nothing to correct there, and leaves them "
+        "out"
     ]
 
 
@@ -113,11 +114,11 @@ def _lagged(design: Design, block: GivenBlock) -> list[str]:
         return []
     name, group = lags[0], block.subjects.group
     return [
-        f"`{name}` is the outcome of the row before: it is not strictly exogenous, and with few rows "
-        f"a `{group}` its coefficient within is biased downwards, and those of others with it "
-        "(Nickell 1981, Econometrica 49, 1417-1426). Leave the first row of every subject out, take "
-        f"`{name}` out of cre(), and add the outcome of that row, y_i0, as a fixed term (Wooldridge "
-        "2005, J. Applied Econometrics 20, 39-54)"
+        f"`{name}` is the outcome of the row before: it is not strictly exogenous, and with few "
+        f"rows a `{group}` its coefficient within is biased downwards, and those of others with it "
+        "(Nickell 1981, Econometrica 49, 1417-1426). Leave out the first row of every subject, "
+        f"take `{name}` out of cre(), and add the outcome of that row, y_i0, as a fixed term "
+        "(Wooldridge 2005, J. Applied Econometrics 20, 39-54)"
     ]
 
 

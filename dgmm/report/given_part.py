@@ -24,7 +24,9 @@ def given_part(fit: Fitted, tables: Tables) -> str | None:
     if len(table):
         lines += _table_lines(table)
     if any(term.given.networks for term in terms if term.given is not None):
-        note = "A network of the means adds to the part between; it leaves the part within as it is"
+        note = (
+            "Between is linear here: a network of the means adds to it, and leaves Within as it is"
+        )
         lines.append(wrap(note, "   "))
     elif test is not None:
         p = format_p(test["Pr(>Chisq)"])

@@ -33,6 +33,7 @@ TERMS = {
     "rw": "(1 | id) + (rw(t) | id)",
     "llt": "(1 | id) + (llt(t) | id)",
     "ssm": "(1 | id) + (ssm(visit, state=2) | id)",
+    "cre": "(1 | cre(id, ~ x, scale=~ x))",
     "lin": "(lin(t) | id)",
 }
 QUICK = {"epochs": 10, "draws": 64, "replicates": 2, "polish_draws": 32, "hessian_draws": 32}

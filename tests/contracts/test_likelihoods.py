@@ -96,6 +96,8 @@ CASES = (
     Case("y ~ x + t + (t | id) + (llt(t) | id)", ("exact", "filter"), with_gaps),
     Case("y ~ x + cs(1 + t + w | id)", ("exact",), with_gaps, weights="w"),
     Case("y ~ x + cs(t | a, hom=TRUE) + (1 | b)", ("exact",), several),
+    Case("y ~ t + (1 | cre(id, ~ t, scale=~ w))", ("exact",), with_gaps, weights="w"),
+    Case("count ~ t + (1 | cre(id, ~ w, scale=~ x))", ("laplace", "quadrature"), family="poisson"),
     Case("count ~ x + cs(t | id, hom=TRUE)", ("laplace",), family="poisson"),
     Case("count ~ x + (ou(t) | id)", ("laplace",), family="poisson"),
     Case("count ~ x + (ou(t) | id)", ("importance",), two_visits, family="poisson"),
