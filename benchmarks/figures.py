@@ -23,6 +23,7 @@ import coverage_random
 import demo_seeds
 import intervals
 import pandas as pd
+import panel as panels
 from stored import RESULTS, ROOT, kept, markdown
 
 from dgmm.studies import standing
@@ -331,12 +332,48 @@ def elbo_bias() -> str:
     )
 
 
+PANELS = {
+    ("logit", "random"): "random effects, `(1 | id)`",
+    ("logit", "means"): "means, `(1 | cre(id, ~ x))`",
+    ("logit", "network"): "and a network of them, `(1 | cre(id, ~ dnn(x)))`",
+    ("logit", "conditional"): "given the sums of subjects",
+    ("null", "model"): "no correlation, model-based",
+    ("null", "robust"): "no correlation, cluster-robust",
+    ("power", "model"): "correlation 0.3, model-based",
+    ("power", "robust"): "correlation 0.3, cluster-robust",
+}
+
+
+def panel(part: str) -> str:
+    """Slopes of a logit panel ("logit"), or shares of Mundlak tests that reject ("tests")."""
+    table = panels.summarised(kept(RESULTS / "panel.csv", panels.COLUMNS))
+    own = table[(table["study"] == "logit") == (part == "logit")]
+    own = own[[pair in PANELS for pair in zip(own["study"], own["number"], strict=True)]]
+    pairs = zip(own["study"], own["number"], strict=True)
+    mean, form = ("mean slope", "{:.3f}") if part == "logit" else ("rejected at 5%", "{:.1%}")
+    return markdown(
+        own.assign(label=[PANELS[pair] for pair in pairs]),
+        {
+            "label": ("", "{}"),
+            "sets": ("panels", "{}"),
+            "mean": (mean, form),
+            "error": ("Monte Carlo error", form),
+        },
+    )
+
+
+def panel_gain(form: str) -> str:
+    """Nats per new subject that a network of the means is worth, on average over panels."""
+    table = kept(RESULTS / "panel.csv", panels.COLUMNS)
+    return format(table["gain"].mean(), form)
+
+
 SOURCES: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, missing, accepted, elbo_bias,
+        speed, linear_speed, path_speed, missing, accepted, elbo_bias, panel, panel_gain,
     )
 }  # fmt: skip
 

@@ -81,7 +81,12 @@ def mixed_model(
             ``ssm(visit, state=2)`` at whole numbers; ``start="diffuse"`` of rw and llt leaves open
             where a subject begins. A covariance before the bar, ``cs(0 + visit | id)``: "us"
             (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from
-            column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
+            column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone. Correlated
+            random effects right of a bar, ``(1 | cre(id, ~ x + z))``: the mean of the random
+            intercept is linear in the means of x and z over the rows of a subject (with ``dnn(x)``
+            also a network of them; ``device="chamberlain"``, ``time=``: in their values at every
+            time), and ``scale=~ w`` makes its standard deviation log-linear; see
+            :meth:`dgmm.Fit.panel_test`.
             Several outcomes of the same subjects: ``mv("y ~ x + (1 |p| id)", "z ~ (1 |p| id)")``,
             parts of one name being correlated, or ``mv(y1, y2) ~ x + (1 | id)``; see
             :func:`dgmm.mv`. The result is then a :class:`dgmm.MultivariateFit`.

@@ -152,7 +152,9 @@ def test_firms_are_those_of_plm() -> None:
     assert hausman["Pr(>Chisq)"] == pytest.approx(0.3119, abs=5e-5)
     np.testing.assert_allclose(found.variances[["s_e", "s_a"]], known["sd"], rtol=1e-8)
     # the random effects of maximum likelihood are others by construction, and printed beside
-    assert found.table["random effects"].loc["value", "Estimate"] == pytest.approx(0.10979, abs=5e-5)
+    assert found.table["random effects"].loc["value", "Estimate"] == pytest.approx(
+        0.10979, abs=5e-5
+    )
     text = str(found)
     for shown in ("0.1101", "(0.01186)", "[0.01434]", "-57.83", "(28.9)", "2.33", "0.3119"):
         assert shown in text
@@ -206,7 +208,9 @@ def test_discrete_outcomes_given_their_sums(family: str, outcome: str) -> None:
     text = f"{outcome} ~ x + z + (1 | cre(id, ~ x + z))"
     fit = fitted(text, frame, family=family)
     found = fit.panel_test(time="t")
-    inner, cre, random = (found.table[name]["Estimate"] for name in ("within", "CRE", "random effects"))
+    inner, cre, random = (
+        found.table[name]["Estimate"] for name in ("within", "CRE", "random effects")
+    )
     error = found.table["within"]["Std. Error"]
     # both leave the levels out, one exactly; random effects are pulled towards the effect between
     assert (np.abs(inner - cre)[["x", "z"]] < error[["x", "z"]]).all()
@@ -272,7 +276,10 @@ def test_feedback_is_found_by_the_leads() -> None:
     later = (frame["t"] > 0).to_numpy()
     back = frame.assign(x=frame["x"] + np.where(later, 0.5 * np.roll(noise, 1), 0.0))
     back["y"] = 0.5 * back["x"] + noise
-    text, lead = "y ~ x + (1 | cre(id, ~ x))", "strict exogeneity: no effect of leads, cluster-robust"
+    text, lead = (
+        "y ~ x + (1 | cre(id, ~ x))",
+        "strict exogeneity: no effect of leads, cluster-robust",
+    )
     assert fitted(text, back).panel_test(time="t").tests.loc[lead, "Pr(>Chisq)"] < 1e-10
     assert fitted(text, frame).panel_test(time="t").tests.loc[lead, "Pr(>Chisq)"] > 0.01
     # the order of rows is that of time, not of the frame
@@ -295,7 +302,9 @@ def test_effects_within_and_between_stand_in_the_summary() -> None:
     assert "Mundlak test that random intercept and covariates are uncorrelated" in text
     assert "chisq(2) =" in " ".join(text.split())
     assert all(len(line) <= 80 for line in text.splitlines())
-    assert "Effects within" not in str(fitted("inv ~ value + (1 | firm)", data("grunfeld")).summary())
+    assert "Effects within" not in str(
+        fitted("inv ~ value + (1 | firm)", data("grunfeld")).summary()
+    )
 
 
 def test_covariates_whose_means_are_not_given_are_named() -> None:
@@ -341,7 +350,9 @@ def test_predictions_know_the_means_of_subjects(tmp_path: Path) -> None:
     expected = [known + 2 * beta["x"] + b, new - beta["x"], new + 4 * beta["x"]]
     np.testing.assert_allclose(fit.predict(rows)["fit"], expected, rtol=1e-8)
     fit.save(tmp_path / "fit")
-    np.testing.assert_allclose(dgmm.load(tmp_path / "fit").predict(rows)["fit"], expected, rtol=1e-8)
+    np.testing.assert_allclose(
+        dgmm.load(tmp_path / "fit").predict(rows)["fit"], expected, rtol=1e-8
+    )
     # a history says what a new subject is like; its new rows do not
     past = pd.DataFrame({"id": [99, 99], "x": [0.0, 1.0], "y": [1.0, 2.5]})
     level = beta.iloc[0] + beta["mean(x | id)"] * 0.5
@@ -373,9 +384,7 @@ def test_a_network_of_the_means_keeps_the_identity_and_predicts_new_subjects() -
 
     frame, new = simulated(200, 1), simulated(300, 2).assign(id=lambda d: d["id"] + 10_000)
     linear = fitted("y ~ x + (1 | cre(id, ~ x))", frame)
-    deep = fitted(
-        "y ~ x + (1 | cre(id, ~ dnn(x, hidden=(8,))))", frame, control={"holdout": 0.0}
-    )
+    deep = fitted("y ~ x + (1 | cre(id, ~ dnn(x, hidden=(8,))))", frame, control={"holdout": 0.0})
     np.testing.assert_allclose(deep.fixef()["x"], demeaned(frame, ["x"])["x"], atol=1e-8)
     gain = deep.log_score(new)["log_score"] - linear.log_score(new)["log_score"]
     assert gain.mean() > 0.05 + 4 * gain.std() / len(gain) ** 0.5

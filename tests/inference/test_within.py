@@ -52,7 +52,9 @@ def test_the_estimators_are_plms(name: str) -> None:
 
 def test_an_offset_is_taken_off_the_outcome() -> None:
     sample = firms("grunfeld")
-    moved = Sample(sample.names, sample.X, sample.y + 0.3 * sample.X[:, 1], sample.y, sample.subject)
+    moved = Sample(
+        sample.names, sample.X, sample.y + 0.3 * sample.X[:, 1], sample.y, sample.subject
+    )
     np.testing.assert_allclose(within(moved).beta, [0.3, 0.0], atol=1e-9)
 
 
@@ -83,8 +85,10 @@ def discrete(family: str, n: int = 40, T: int = 4) -> Sample:
     id = np.repeat(np.arange(n), T)
     x, z = rng.normal(size=(2, n * T))
     eta = 0.6 * x - 0.3 * z + rng.normal(size=n)[id]
-    y = rng.poisson(np.exp(eta)) if family == "poisson" else rng.uniform(size=n * T) < 1 / (
-        1 + np.exp(-eta)
+    y = (
+        rng.poisson(np.exp(eta))
+        if family == "poisson"
+        else rng.uniform(size=n * T) < 1 / (1 + np.exp(-eta))
     )
     kept = rng.uniform(size=n * T) < 0.8
     _, subject = np.unique(id[kept], return_inverse=True)
