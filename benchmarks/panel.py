@@ -79,7 +79,7 @@ def run(study: str, seed: int) -> dict[str, float]:
 
 
 def slopes(data: pd.DataFrame) -> dict[str, float]:
-    """The coefficient of x by random effects, with the mean, with a network of it, given the sums."""
+    """The coefficient of x: random effects, with its mean, a network of it, given the sums."""
     options = {"family": "bernoulli", "verbose": 0}
     given = dgmm.mixed_model("y ~ x + (1 | cre(id, ~ x))", data, **options)
     text = "y ~ x + (1 | cre(id, ~ dnn(x, hidden=(8,))))"

@@ -2,8 +2,8 @@
 # # Panel data: wages and unions
 #
 # Question: what is a union contract worth to a worker? 595 men and women of the Panel Study of
-# Income Dynamics were asked in seven years, 1976 to 1982. Four models answer differently, and a test
-# says which of them the data allow.
+# Income Dynamics were asked in seven years, 1976 to 1982. Four models answer differently, and a
+# test says which of them the data allow.
 #
 #     log wage_it = x_it'beta + w_i'delta + alpha_i + u_it
 #
@@ -36,8 +36,8 @@ print(wages.groupby("id")["union"].nunique().value_counts().rename({1: "never", 
 #
 # Pooled least squares and random effects, `(1 | id)`, use both comparisons. They are right if
 # alpha_i is unrelated to x_i. The within estimator uses the changes alone; it loses sex, ethnicity
-# and education, which do not change. Correlated random effects, `(1 | cre(id, ~ x))`, give alpha_i a
-# mean that is linear in the means of x over the years of a worker:
+# and education, which do not change. Correlated random effects, `(1 | cre(id, ~ x))`, give alpha_i
+# a mean that is linear in the means of x over the years of a worker:
 #
 #     alpha_i | X_i ~ N(xbar_i'pi, s^2)
 
@@ -49,8 +49,9 @@ print(fit.summary())
 # %% [markdown]
 # The section "Effects within and between" has both comparisons. A worker who joins a union gains
 # 3.3%; those who are in one earn 10.9% more than others who are alike in the rest. A year of
-# experience is worth 11% to a worker with none, while people who have a year more of it than others
-# earn 3% more. The likelihood ratio of the two models says what the Wald test in the last line says:
+# experience is worth 11% to a worker with none, while people who have a year more of it than
+# others earn 3% more. The likelihood ratio of the two models says what the Wald test in the last
+# line says:
 
 # %%
 print(dgmm.anova(random, fit))
@@ -80,8 +81,8 @@ assert abs(table.loc["unionyes", "within"] - 0.032785) < 1e-6
 # ## Which test decides
 #
 # Random effects are right if the means have no effect of their own, pi = 0: Mundlak's test.
-# Hausman's test compares the estimates within with those of random effects; at the variances of this
-# fit it is the same number.
+# Hausman's test compares the estimates within with those of random effects; at the variances of
+# this fit it is the same number.
 
 # %%
 print(found.tests.round(4).to_string())
@@ -94,8 +95,8 @@ assert found.tests["Pr(>Chisq)"].iloc[:2].max() < 1e-10
 # Both forms leave no doubt. The difference of the covariances that Hausman's original test needs is
 # not positive definite at the variances of Swamy and Arora, and the test does not exist; Mundlak's
 # form always does. The last line asks something else: all models here need covariates that do not
-# answer to earlier wages (strict exogeneity). Values of the next year should then say nothing of the
-# wage of this one. The data do not object.
+# answer to earlier wages (strict exogeneity). Values of the next year should then say nothing of
+# the wage of this one. The data do not object.
 #
 # ## New people
 #
