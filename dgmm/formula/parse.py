@@ -17,6 +17,7 @@ from dgmm.formula.grammar import (
     bars,
     bracketed,
     called,
+    plain_name,
     sides,
     split,
     summands,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from dgmm.inference.wald import format_p, stars
+from dgmm.inference.wald import stars
 from dgmm.inference.within_between import mundlak, within_between
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, decimals, wrap
 from dgmm.report.tables import Tables
+from dgmm.runtime.result_table import format_p
 
 __all__ = ["given_part"]
 
