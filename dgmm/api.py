@@ -50,6 +50,7 @@ def mixed_model(
     bounds: Any = None,
     outcome: Any = None,
     zi: str | None = None,
+    oi: str | None = None,
     dispersion: str | None = None,
     weights: Any = None,
     offset: Any = None,
@@ -120,11 +121,14 @@ def mixed_model(
         outcome: of several outcomes in a long frame, a row for each value: the column that says
             which outcome a row is of, the values being in the column ``value``, or a pair of both
             columns.
-        bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta"), or
-            the limits of censoring ("censored_gaussian", where None is no limit).
+        bounds: (lower, upper) of an outcome on an interval (families "beta", "ordered_beta",
+            "zero_one_inflated_beta", "logit_normal"), or the limits of censoring
+            ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
             ``"~ z + (1 | id)"``; makes a count family zero-inflated, and models the zeros of a
-            hurdle family.
+            hurdle family and both ends of "zero_one_inflated_beta".
+        oi: a formula for the probability of the upper end among outcomes at either end, on the
+            logit scale ("zero_one_inflated_beta").
         dispersion: a formula such as ``"~ x"`` for the dispersion parameter of the family on its
             log scale (log sigma of a Gaussian outcome).
         weights: prior weights, a column name or one value per row; a pandas Series is aligned by
@@ -178,6 +182,7 @@ def mixed_model(
         se=se,
         bounds=None if several else bounds,
         zi=zi,
+        oi=oi,
         dispersion=dispersion,
         weights=read_values(weights, data, "weights"),
         offset=read_values(offset, data, "offset"),

@@ -81,6 +81,8 @@ class Family(ABC):
     extra: tuple[str, ...] = ()
     support: str = "real"  # or "binary", "counts", "trials", "positive", "interval", "ordered"
     dispersion: str | None = None  # the entry of ``extra`` that dispersion= models
+    zi: str | None = None  # the one that zi= models
+    oi: str | None = None  # the one that oi= models
     repeats: ClassVar[bool] = True  # one outcome per subject can show more variance than F has
     threshold: ClassVar[bool] = False  # y says whether a latent variable exceeds a threshold
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
@@ -147,6 +149,20 @@ class Family(ABC):
         A test of one against the other has its null value on the edge of the parameter space.
         """
         return ()
+
+    def modelled(self, part: str) -> str | None:
+        """The entry of ``extra`` that the argument "dispersion", "zi" or "oi" models, if any."""
+        return {"dispersion": self.dispersion, "zi": self.zi, "oi": self.oi}[part]
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        """P(Y < y) and P(Y <= y), which differ at outcomes of positive probability.
+
+        Without derivatives, for calibration; None where a family does not know them. Prior weights
+        that multiply the log-density are not in them.
+        """
+        return None
 
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         """Where the outcome is the least, and where the greatest, possible one, if there is any.

@@ -70,6 +70,13 @@ class Bernoulli(Family):
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return binary_given_sum(data.y, eta, mask) if self.link.name == "logit" else None
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        none = 1 - self.link.inverse(eta)
+        yes = data.y > 0
+        return torch.where(yes, none, 0.0), torch.where(yes, 1.0, none)
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)
         return (mu * (1 - mu)).clamp(min=1e-12) / data.weights

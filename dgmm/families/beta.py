@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations, refuse
@@ -14,7 +15,7 @@ from dgmm.families.links import Link, between
 from dgmm.families.naming import Bounds
 from dgmm.families.special import log_beta_density
 
-__all__ = ["Beta", "interval_of", "unit_draw"]
+__all__ = ["Beta", "interval_of", "read_closed", "read_inside", "unit_draw", "unit_share"]
 
 
 def interval_of(name: str, bounds: Bounds | None) -> tuple[float, float]:
@@ -25,6 +26,30 @@ def interval_of(name: str, bounds: Bounds | None) -> tuple[float, float]:
             f"family {name!r} needs bounds=(a, b) with finite a < b, found bounds={bounds!r}"
         )
     return float(lower), float(upper)
+
+
+def read_inside(name: str, bounds: tuple[float, float], y: np.ndarray) -> None:
+    """Refuse outcomes outside of the open interval."""
+    lower, upper = bounds
+    refuse(
+        (y <= lower) | (y >= upper),
+        y,
+        f"family {name!r} needs outcomes strictly between {lower:g} and {upper:g}",
+        "For outcomes at the ends use family='ordered_beta'; another range is bounds=(a, b).",
+    )
+
+
+def read_closed(name: str, bounds: tuple[float, float], y: np.ndarray) -> None:
+    """Refuse outcomes outside of the closed interval."""
+    lower, upper = bounds
+    message = f"family {name!r} needs outcomes from {lower:g} to {upper:g}"
+    refuse((y < lower) | (y > upper), y, message, "Give the interval as bounds=(a, b).")
+
+
+def unit_share(u: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:
+    """P(U <= u) of a Beta(a, b) variable, without derivatives."""
+    shapes = (torch.exp(one.detach()).numpy() for one in (log_a, log_b))
+    return torch.as_tensor(special.betainc(*shapes, u.clamp(0.0, 1.0).numpy()))
 
 
 def unit_draw(
@@ -72,13 +97,7 @@ class Beta(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y, trials, weights = self.per_trial(y, trials, weights)
-        lower, upper = self.bounds
-        refuse(
-            (y <= lower) | (y >= upper),
-            y,
-            f"family 'beta' needs outcomes strictly between {lower:g} and {upper:g}",
-            "For outcomes at the ends use family='ordered_beta'; another range is bounds=(a, b).",
-        )
+        read_inside(self.name, self.bounds, y)
         return y, trials, weights
 
     def without_residual(self, data: Observations) -> Tensor | None:
@@ -91,6 +110,13 @@ class Beta(Family):
         log_rest = torch.log(upper - y) - math.log(self.width)
         density = log_beta_density(log_y, log_rest, log_a, log_b, extra[0])
         return data.weights * (density - math.log(self.width))
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        u = (self.response(data) - self.bounds[0]) / self.width
+        p = unit_share(u, self._log_a(eta, extra), self._log_b(eta, extra))
+        return p, p
 
     def _log_a(self, eta: Tensor, extra: Extra) -> Tensor:
         return self.link.log_mean(eta) + extra[0]

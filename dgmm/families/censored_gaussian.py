@@ -93,6 +93,13 @@ class CensoredGaussian(Family):
         censored = torch.where(y <= lower, log_ndtr(a), log_ndtr(-b))
         return data.weights * torch.where((y > lower) & (y < upper), seen, censored)
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        y, (lower, upper) = self.response(data), self._ends()
+        p = torch.special.ndtr((y - eta) * torch.exp(-extra[0]))
+        return torch.where(y <= lower, 0.0, p), torch.where(y >= upper, 1.0, p)
+
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
         return self._moments(eta, extra)[0]
 

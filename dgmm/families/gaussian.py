@@ -53,6 +53,13 @@ class Gaussian(Family):
         constant = 0.5 * (torch.log(data.weights) - math.log(2 * math.pi)) - extra[0]
         return constant - 0.5 * data.weights * scaled.square()
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        spread = self.variance(eta, data, extra).sqrt()
+        p = torch.special.ndtr((self.response(data) - self.link.inverse(eta)) / spread)
+        return p, p
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(eta)
 

@@ -36,6 +36,7 @@ class Hurdle(Family):
 
     name = "hurdle"
     links: tuple[str, ...] = ("log",)
+    zi = "logit_zero"
     wraps: ClassVar[bool] = True
 
     def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:

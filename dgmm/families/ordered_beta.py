@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations, refuse, slope_of
-from dgmm.families.beta import interval_of, unit_draw
+from dgmm.families.base import Extra, Family, Observations, slope_of
+from dgmm.families.beta import interval_of, read_closed, unit_draw, unit_share
 from dgmm.families.draws import uniform
 from dgmm.families.inverse import solve_increasing
 from dgmm.families.links import LINKS, Link, between
@@ -53,9 +53,7 @@ class OrderedBeta(Family):
         self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         y, trials, weights = self.per_trial(y, trials, weights)
-        lower, upper = self.bounds
-        message = f"family 'ordered_beta' needs outcomes from {lower:g} to {upper:g}"
-        refuse((y < lower) | (y > upper), y, message, "Give the interval as bounds=(a, b).")
+        read_closed(self.name, self.bounds, y)
         return y, trials, weights
 
     @property
@@ -116,6 +114,15 @@ class OrderedBeta(Family):
         square = high + inside * (mu * (1 - mu) / (1 + torch.exp(extra[2])) + mu.square())
         unit = square - (high + inside * mu).square()
         return self.width**2 * unit.clamp(min=1e-12) / data.weights
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        low, inside, high = (torch.exp(value) for value in self._log_shares(eta, extra))
+        u = (self.response(data) - self.bounds[0]) / self.width
+        up_to = low + inside * unit_share(u, *self._log_shapes(eta, extra))
+        below = torch.where(u <= 0, 0.0, torch.where(u >= 1, 1 - high, up_to))
+        return below, torch.where(u >= 1, 1.0, up_to)
 
     def simulate(
         self, eta: Tensor, data: Observations, extra: Extra, generator: torch.Generator

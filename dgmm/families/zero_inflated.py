@@ -40,6 +40,7 @@ class ZeroInflated(Family):
 
     name = "zero_inflated"
     links: tuple[str, ...] = ("log",)
+    zi = "logit_zero"
     wraps: ClassVar[bool] = True
 
     def __init__(self, link: str | None = None, base: str | Family = "poisson") -> None:

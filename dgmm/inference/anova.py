@@ -97,9 +97,8 @@ def _of_models(fits: Sequence[Fitted], nsim: int | None, seed: int, workers: int
 
 def candidate(fit: Fitted) -> Candidate:
     """A fit as a comparison of models sees it."""
-    parts = [("zi", fit.call.zi), ("dispersion", fit.call.dispersion)]
     return Candidate(
-        ", ".join([fit.formula, *(f"{name} = {text}" for name, text in parts if text)]),
+        ", ".join([fit.formula, *(f"{name} = {text}" for name, text in fit.call.parts().items())]),
         fit.estimate,
         fit.request,
         fit.memory.rows,

@@ -18,6 +18,9 @@ EDGE = 4.0
 FLAT_INFORMATION = 0.02
 """An extra parameter beyond +-4 on its log or logit scale with less information is at its edge."""
 
+SILENT = 1e-3
+"""One with less information than this (a standard error above 30) is not known, wherever it is."""
+
 
 def find_boundary(done: Point) -> tuple[tuple[str, ...], np.ndarray]:
     """Random effects without variance of their own, and the reported entries held fixed there."""
@@ -100,6 +103,12 @@ def _edges_of(
                 "its range, where the likelihood no longer depends on it. It is held there, "
                 "without a standard error, and the other estimates are usable; a simpler family "
                 "fits as well"
+            )
+        elif flat and bool((info[at, at] < SILENT * size).all()):
+            held[at] = True
+            notes.append(
+                f"boundary: no outcome tells of `{word}` of family {family.name!r}. It is "
+                "held where it is, without a standard error, and the other estimates are usable"
             )
     return held, notes
 

@@ -60,11 +60,18 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     return Model((outcome,), latents, entries, ridges, free, _whitener(design))
 
 
+MODELLED = {
+    "zi": "zero-inflation",
+    "oi": "share of the upper end",
+    "dispersion": "dispersion parameter",
+}
+
+
 def _modelled(family: Family, part: str) -> int:
-    """Position of the extra parameter that zi= or dispersion= is about."""
-    parameter = "logit_zero" if part == "zi" else family.dispersion
-    if parameter is None or parameter not in family.extra:
-        what = "zero-inflation" if part == "zi" else "dispersion parameter"
+    """Position of the extra parameter that zi=, oi= or dispersion= is about."""
+    parameter = family.modelled(part)
+    if parameter is None:
+        what = MODELLED[part]
         raise ValueError(f"{part}= models the {what} of a family; {family.name!r} has none")
     return family.extra.index(parameter)
 

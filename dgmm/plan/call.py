@@ -43,6 +43,7 @@ class Call:
     se: str | None
     bounds: tuple[float | None, float | None] | None
     zi: str | None
+    oi: str | None = None
     dispersion: str | None
     weights: str | np.ndarray | None
     offset: str | np.ndarray | None
@@ -66,6 +67,11 @@ class Call:
                 "bounds= are two numbers, either of them may be None, as in bounds=(0, 1), not "
                 f"{shortened(self.bounds)}"
             )
+
+    def parts(self) -> dict[str, str]:
+        """The formulas given for parameters of the family, by their argument."""
+        given = {"zi": self.zi, "oi": self.oi, "dispersion": self.dispersion}
+        return {name: text for name, text in given.items() if text is not None}
 
     def changed(self, changes: dict[str, Any], data: Any = None) -> Call:
         """The call with some arguments changed, read as ``mixed_model`` reads them beside ``data``.

@@ -36,17 +36,17 @@ __all__ = [
 
 
 def parse_call(call: Call) -> Formula:
-    """The formula of a call, with those of zi= and dispersion=."""
+    """The formula of a call, with those of the parameters of its family."""
     parsed = parse_formula(call.formula, latent_words=latent_words(), structures=structures())
-    for name, text in (("zi", call.zi), ("dispersion", call.dispersion)):
-        parsed = parsed if text is None else with_part(parsed, name, text, structures())
+    for name, text in call.parts().items():
+        parsed = with_part(parsed, name, text, structures())
     return parsed
 
 
 def read_family(call: Call) -> Family:
     """The family of a call; zi= makes one that knows no structural zeros zero-inflated."""
     family = find_family(call.family, call.link, call.bounds)
-    if call.zi is not None and "logit_zero" not in family.extra:
+    if call.zi is not None and family.zi is None:
         return find_family("zero_inflated", base=family)
     return family
 

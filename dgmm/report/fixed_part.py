@@ -84,9 +84,11 @@ def modelled_parts(fit: Fitted, tables: Tables) -> str | None:
     return "\n\n".join(_part(fit, *pair) for pair in tables.parts.items()) or None
 
 
+TITLES = {"zi": "Zero part", "oi": "Upper end", "dispersion": "Dispersion"}
+
+
 def _part(fit: Fitted, name: str, table: pd.DataFrame) -> str:
     model = fit.estimate.model
     parameter = next(model.family.extra[one.position] for one in model.parts if one.name == name)
     scale, word = parameter.split("_", 1)
-    title = "Zero part" if name == "zi" else "Dispersion"
-    return "\n".join([f"{title} ({scale} {word}):", *fixed_lines(table)])
+    return "\n".join([f"{TITLES[name]} ({scale} {word}):", *fixed_lines(table)])
