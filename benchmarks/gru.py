@@ -10,18 +10,18 @@ epoch with the best forward likelihood of a tenth of the subjects is kept.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from recurrent import hidden_after, states_before, train
 from torch import Tensor, nn
 
 from dgmm.studies import Predictions
 
-HIDDEN, EPOCHS, BATCH, RATE, DECAY = 48, 150, 100, 5e-3, 1e-4
+HIDDEN = 48
 Z = 1.959964
 
 
@@ -56,10 +56,8 @@ class Recurrent(nn.Module):
         """What is known before and after every visit, without that visit, (n, J, HIDDEN) each."""
         y = torch.where(visits.seen, visits.y, 0.0)[..., None]
         rows = torch.cat([y, visits.seen[..., None].float(), visits.inputs], dim=-1)
-        none = torch.zeros(len(rows), 1, HIDDEN)
-        past = self.forward_cell(rows)[0][:, :-1]
-        later = self.backward_cell(rows.flip(1))[0][:, :-1].flip(1)
-        return torch.cat([none, past], 1), torch.cat([later, none], 1)
+        later = states_before(self.backward_cell, rows.flip(1)).flip(1)
+        return states_before(self.forward_cell, rows), later
 
     def forward(self, visits: Visits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Mean and v of the one-step-ahead and of the smoothing density, (n, J) each."""
@@ -86,7 +84,7 @@ def gru(data: pd.DataFrame, seed: int) -> Predictions:
     visits = as_visits(data, (data["y"] - centre) / scale, history)
     first = data.groupby("id")["set"].first().to_numpy()
     training = visits.take(torch.from_numpy(np.flatnonzero(first != "new")))
-    net = train(training, np.random.default_rng([seed, 7]))
+    net = fitted(training, np.random.default_rng([seed, 7]))
     with torch.no_grad():
         m, v, smooth, w = net(visits)
         s2 = net.log_sigma2.exp()
@@ -111,38 +109,22 @@ def as_visits(data: pd.DataFrame, y: pd.Series, seen: pd.Series) -> Visits:
     return Visits(tensors[0].float(), tensors[1], torch.tensor(wide).float())
 
 
-def train(visits: Visits, rng: np.random.Generator) -> Recurrent:
-    """Adam with a cosine schedule; the epoch that held-out subjects like best."""
-    net, order = Recurrent(), torch.from_numpy(rng.permutation(len(visits.y)))
-    cut = len(order) // 10
-    held, rest = visits.take(order[:cut]), order[cut:]
-    optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
-    steps = EPOCHS * math.ceil(len(rest) / BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    best, kept = -math.inf, copy.deepcopy(net.state_dict())
-    for _ in range(EPOCHS):
-        shuffled = rest[torch.from_numpy(rng.permutation(len(rest)))]
-        for index in shuffled.split(BATCH):
-            optimiser.zero_grad()
-            loss = -objective(net, visits.take(index), rng)
-            loss.backward()
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            schedule.step()
-        with torch.no_grad():
-            m, v, _, _ = net(held)
-            value = float(log_density(held.y, m, v + net.log_sigma2.exp())[held.seen].mean())
-        if value > best:
-            best, kept = value, copy.deepcopy(net.state_dict())
-    net.load_state_dict(kept)
+def fitted(visits: Visits, rng: np.random.Generator) -> Recurrent:
+    """The network of the epoch that held-out subjects like best."""
+    net = Recurrent()
+
+    def held_out(index: Tensor) -> float:
+        held = visits.take(index)
+        m, v, _, _ = net(held)
+        return float(log_density(held.y, m, v + net.log_sigma2.exp())[held.seen].mean())
+
+    train(net, len(visits.y), lambda i: objective(net, visits.take(i), rng), held_out, rng)
     return net
 
 
 def objective(net: Recurrent, visits: Visits, rng: np.random.Generator) -> Tensor:
     """Both log densities of the outcomes seen, some of them hidden from the network."""
-    n, J = visits.y.shape
-    last = torch.from_numpy(np.where(rng.uniform(size=n) < 0.5, J, rng.integers(0, J, n)))
-    shown = visits.seen & (torch.arange(J) < last[:, None])
+    shown = hidden_after(visits.seen, rng)
     m, v, smooth, w = net(visits._replace(seen=shown))
     s2 = net.log_sigma2.exp()
     ahead = log_density(visits.y, m, v + s2)[visits.seen].mean()
