@@ -46,7 +46,7 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
         ValueError: families and formulas of different number, a name that stands in one outcome
             only, several grouping factors, or an option that is for one outcome.
     """
-    for option in ("zi", "dispersion"):
+    for option in ("zi", "oi", "dispersion"):
         if getattr(call, option) is not None:
             raise ValueError(f"{option}= is for models of one outcome")
     if call.missing != "observed":

@@ -8,6 +8,7 @@ from dgmm.studies.mood.next_day import (
     asked_rows,
     fit_next_day,
     history_rows,
+    joint_next_day,
     mean_course,
     mood_scores,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "asked_rows",
     "fit_next_day",
     "history_rows",
+    "joint_next_day",
     "mean_course",
     "mood_frame",
     "mood_oracle",

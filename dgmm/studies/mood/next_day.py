@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,19 @@ import torch
 
 from dgmm.families import Observations
 from dgmm.fit import Fit
+from dgmm.multivariate.fit import MultivariateFit
 from dgmm.studies.mood.simulate import mood_frame
 from dgmm.studies.mood.truth import DAYS, EXTRA, FAMILIES, OUTCOMES
 
-__all__ = ["LANDMARKS", "asked_rows", "fit_next_day", "history_rows", "mean_course", "mood_scores"]
+__all__ = [
+    "LANDMARKS",
+    "asked_rows",
+    "fit_next_day",
+    "history_rows",
+    "joint_next_day",
+    "mean_course",
+    "mood_scores",
+]
 
 LANDMARKS = (3, 7, 11, 15, 19)
 GROUPS = 10  # of predicted probabilities
@@ -76,25 +86,74 @@ def fit_next_day(
         parameters at their estimates) and, for negative affect, lower and upper, the ends of the
         95% prediction interval.
     """
+
+    def log_scores(fit: Fit, rows: pd.DataFrame) -> pd.Series:
+        return fit.log_score(rows)["log_score"]
+
+    parts = [
+        _next_day(name, fit.predict, partial(log_scores, fit), data, landmarks, draws)
+        for name, fit in fits.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def joint_next_day(
+    fit: MultivariateFit,
+    data: pd.DataFrame,
+    landmarks: Sequence[int] = LANDMARKS,
+    *,
+    draws: int = 400,
+) -> pd.DataFrame:
+    """That of one fit of several outcomes: each is predicted given the answers about all of them.
+
+    Args:
+        fit: a fit of ``mixed_model(mv(...))`` to :func:`dgmm.studies.mood_frame`.
+        data: of :func:`dgmm.studies.simulate_mood`.
+        landmarks: as in :func:`asked_rows`.
+        draws: behind the prediction intervals of negative affect.
+
+    Returns:
+        As :func:`fit_next_day`.
+    """
+
+    def log_scores(rows: pd.DataFrame) -> pd.Series:
+        return fit.log_score(rows)["joint"]
+
+    parts = [
+        _next_day(name, partial(fit.predict, outcome=name), log_scores, data, landmarks, draws)
+        for name in fit.names
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _next_day(
+    outcome: str,
+    predict: Callable[..., pd.DataFrame],
+    log_scores: Callable[[pd.DataFrame], pd.Series],
+    data: pd.DataFrame,
+    landmarks: Sequence[int],
+    draws: int,
+) -> pd.DataFrame:
+    """The rows of one outcome."""
     asked, past = asked_rows(data, landmarks), history_rows(data, landmarks)
     asked, past = (rows.assign(id=rows["person"]) for rows in (asked, past))
     blank = asked.drop(columns=list(OUTCOMES))
-    found = []
-    for name, fit in fits.items():
-        rows = pd.DataFrame({"row": asked.index, "outcome": name})
-        rows["mean"] = fit.predict(blank, history=past)["fit"].to_numpy()
-        if FAMILIES[name].yes_or_no:
-            yes = asked[name].to_numpy() == 1
-            rows["log_score"] = np.log(np.where(yes, rows["mean"], 1 - rows["mean"]))
-        else:
-            rows["log_score"] = _conditional(fit, asked, past)
-            band = fit.predict(blank, history=past, interval="prediction", draws=draws)
-            rows["lower"], rows["upper"] = band["lower"].to_numpy(), band["upper"].to_numpy()
-        found.append(rows)
-    return pd.concat(found, ignore_index=True)
+    found = pd.DataFrame({"row": asked.index, "outcome": outcome})
+    found["mean"] = predict(blank, history=past)["fit"].to_numpy()
+    if FAMILIES[outcome].yes_or_no:
+        yes = asked[outcome].to_numpy() == 1
+        found["log_score"] = np.log(np.where(yes, found["mean"], 1 - found["mean"]))
+        return found
+    alone = asked.assign(**{name: np.nan for name in OUTCOMES if name != outcome})
+    found["log_score"] = _conditional(log_scores, alone, past)
+    band = predict(blank, history=past, interval="prediction", draws=draws)
+    found["lower"], found["upper"] = band["lower"].to_numpy(), band["upper"].to_numpy()
+    return found
 
 
-def _conditional(fit: Fit, asked: pd.DataFrame, past: pd.DataFrame) -> np.ndarray:
+def _conditional(
+    log_scores: Callable[[pd.DataFrame], pd.Series], asked: pd.DataFrame, past: pd.DataFrame
+) -> np.ndarray:
     """log p(y, answers so far) - log p(answers so far) of every asked beep, one at a time."""
     parts = [past]
     for _, rows in asked.groupby("beep"):
@@ -102,7 +161,7 @@ def _conditional(fit: Fit, asked: pd.DataFrame, past: pd.DataFrame) -> np.ndarra
         kept = past[past["id"].isin(rows["id"])]
         ids = dict(zip(rows["id"], names, strict=True))
         parts += [kept.assign(id=kept["id"].map(ids)), rows.assign(id=names)]
-    table = fit.log_score(pd.concat(parts, ignore_index=True)[list(past)])["log_score"]
+    table = log_scores(pd.concat(parts, ignore_index=True)[list(past)])
     names = asked["id"] + " beep " + asked["beep"].astype(str)
     return np.asarray(table[names].to_numpy() - table[asked["id"]].to_numpy())
 
