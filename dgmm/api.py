@@ -130,7 +130,8 @@ def mixed_model(
         oi: a formula for the probability of the upper end among outcomes at either end, on the
             logit scale ("zero_one_inflated_beta").
         dispersion: a formula such as ``"~ x"`` for the dispersion parameter of the family on its
-            log scale (log sigma of a Gaussian outcome).
+            log scale (log sigma of a Gaussian outcome). ``"~ 0"`` leaves a Gaussian outcome without
+            noise about its path, as the residuals of corCAR1() of nlme are.
         weights: prior weights, a column name or one value per row; a pandas Series is aligned by
             its index.
         offset: added to the linear predictor, likewise.

@@ -88,6 +88,7 @@ class Family(ABC):
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
     wraps: ClassVar[bool] = False  # takes base=, another family, and bears its name too
     intercept: ClassVar[bool] = True  # False: thresholds take the place of the fixed intercept
+    noise: bool = True  # False: y given the random effects is its mean
 
     def __init__(self, link: str | None = None) -> None:
         word = link or self.links[0]
@@ -190,6 +191,17 @@ class Family(ABC):
         An ordinal family counts and names its categories.
         """
         return self
+
+    def without_noise(self) -> Family:
+        """The family in which y given the random effects is its mean, and they vary instead.
+
+        Raises:
+            ValueError: the family has no such limit.
+        """
+        raise ValueError(
+            "dispersion='~ 0', an outcome without noise about its path, is for family='gaussian' "
+            f"with link='identity', not for family={self.name!r} with link={self.link.name!r}"
+        )
 
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
         """E(y | eta), g^-1(eta) by default; for counts out of trials, the probability."""

@@ -27,13 +27,28 @@ def check_sign(family: Family, y: np.ndarray) -> None:
 
 
 class Gaussian(Family):
-    """log p = -1/2 log(2 pi sigma^2 / w) - w (y - mu)^2 / (2 sigma^2); extra = log sigma."""
+    """log p = -1/2 log(2 pi sigma^2 / w) - w (y - mu)^2 / (2 sigma^2); extra = log sigma.
+
+    Without ``noise`` sigma is zero: y is mu, and has a density through the random part alone.
+    """
 
     name = "gaussian"
     links = ("identity", "log", "inverse")
-    extra = ("log_sigma",)
-    dispersion = "log_sigma"
+    extra: tuple[str, ...] = ("log_sigma",)
+    dispersion: str | None = "log_sigma"
     repeats = False
+
+    def __init__(self, link: str | None = None, noise: bool = True) -> None:
+        super().__init__(link)
+        self.noise = noise
+        if not noise:
+            self.extra, self.dispersion = (), None
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), **({} if self.noise else {"noise": False})}
+
+    def without_noise(self) -> Family:
+        return Gaussian(noise=False) if self.link.name == "identity" else super().without_noise()
 
     @property
     def conjugate(self) -> bool:
@@ -49,6 +64,8 @@ class Gaussian(Family):
         return self
 
     def log_density(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        if not self.noise:
+            raise ValueError("an outcome without noise has no density given its random effects")
         scaled = (self.response(data) - self.link.inverse(eta)) * torch.exp(-extra[0])
         constant = 0.5 * (torch.log(data.weights) - math.log(2 * math.pi)) - extra[0]
         return constant - 0.5 * data.weights * scaled.square()
@@ -61,9 +78,23 @@ class Gaussian(Family):
         return p, p
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
+        if not self.noise:
+            return torch.zeros_like(eta)
         return torch.exp(2 * extra[0]) / data.weights + torch.zeros_like(eta)
 
+    def information(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        """Without noise that of errors of variance one: all rows count alike."""
+        if not self.noise:
+            return torch.ones_like(eta)
+        return super().information(data, eta, extra)
+
+    def edges(self) -> tuple[tuple[str, Family], ...]:
+        whole = self.noise and self.conjugate
+        return (("log_sigma", self.without_noise()),) if whole else ()
+
     def observation_formula(self, form: str = "lognormal") -> str:
+        if not self.noise:
+            return "0"
         return "sigma^2" if self.conjugate else super().observation_formula(form)
 
     def simulate(
@@ -73,6 +104,8 @@ class Gaussian(Family):
         return self.link.inverse(eta) + noise * self.variance(eta, data, extra).sqrt()
 
     def start_extra(self, data: Observations, mu: Tensor) -> Tensor:
+        if not self.noise:
+            return torch.zeros(0, dtype=torch.float64)
         mean_square = (data.weights * (self.response(data) - mu).square()).mean()
         return 0.5 * torch.log(mean_square.clamp(min=1e-300)).reshape(1)
 

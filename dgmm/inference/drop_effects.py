@@ -35,13 +35,20 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
     }
     notes = []
     for term, latent in enumerate(done.model.latents):
+        if _carries(done, latent):
+            notes.append(
+                f"`{latent.label}` stays: without it and without noise (dispersion='~ 0') the "
+                "outcome has no density"
+            )
+            continue
         for effect, name in enumerate(latent.names[:1] if latent.whole else latent.names):
             if name == "(Intercept)" and len(latent.names) > 1 and not latent.whole:
                 continue
             alone = latent.whole or len(latent.names) == 1
             last = len(done.model.latents) == 1 and alone
-            smaller, other = done.likelihood.independence(done.theta), 0.0
-            if not last:
+            if last:
+                smaller, other = done.likelihood.independence(done.theta), 0.0
+            else:
                 found = refit_without_effect(done, request, term, effect)
                 smaller, other = found.log_likelihood, found.mc_error
             gone, null = _lost(latent, effect)
@@ -74,6 +81,13 @@ def drop_effects(done: Estimate, request: Request, groups: tuple[str, ...], df: 
     table = table.reindex(columns=["npar", "logLik", "AIC", "LRT", "null", "Pr(>Chisq)"])
     how = "restricted likelihood" if done.method == "reml" else "maximum likelihood"
     return Anova(f"Deletion of single random effects ({how})", table, tuple(notes))
+
+
+def _carries(done: Estimate, latent: Latent) -> bool:
+    """Whether it alone makes outcomes without noise vary."""
+    model = done.model
+    others = (one for one in model.latents if one is not latent)
+    return not model.family.noise and not any(one.nondegenerate for one in others)
 
 
 def _lost(latent: Latent, effect: int) -> tuple[int, Mixture | None]:

@@ -28,6 +28,9 @@ __all__ = ["gaussian_scores", "influence", "influence_table", "subject_steps"]
 
 STEP = 1e-4
 
+CELLS = 4_000_000
+"""Entries of covariances V_i held at once."""
+
 
 def influence_table(
     done: Point, V: np.ndarray, names: list[str], seed: int, factor: int = 0
@@ -89,25 +92,23 @@ def gaussian_scores(done: Point) -> tuple[Tensor, Tensor]:
     rows, basis = panel.rows, model.basis
     X = rows.X @ basis
     residual = rows.data.y / rows.data.trials - rows.offset - X @ done.theta["beta"]
-    variance = torch.exp(2 * done.theta["extra"][0]) / rows.data.weights
+    eta = torch.zeros_like(residual)
+    variance = model.family.variance(eta, rows.data, done.theta["extra"].detach())
     ready = model.prepare(done.theta)
     p = X.shape[1]
     scores = torch.zeros(panel.n, p, dtype=torch.float64)
     information = torch.zeros(panel.n, p, p, dtype=torch.float64)
-    for block in panel.blocks():
-        mask = block.mask.double()
-        w = mask / variance[block.index]
+    for block in panel.blocks(cells=max(1, CELLS // max(1, int(panel.count.max())))):
+        seen = block.mask[..., None]
         none = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-        Z = model.jacobian(ready, none, block.rows).detach()
-        A, r = X[block.index], residual[block.index]
-        WZ = Z * w[..., None]
-        inner = torch.eye(model.k, dtype=torch.float64) + Z.mT @ WZ
-        cross = WZ.mT @ A
-        left = torch.linalg.solve(inner, cross)
-        information[block.subjects] = A.mT @ (A * w[..., None]) - cross.mT @ left
-        scores[block.subjects] = torch.einsum("njp,nj,nj->np", A, w, r) - torch.einsum(
-            "nkp,njk,nj->np", left, WZ, r
-        )
+        Z = torch.where(seen, model.jacobian(ready, none, block.rows).detach(), 0.0)
+        noise = torch.where(block.mask, variance[block.index], 1.0)
+        root = torch.linalg.cholesky(Z @ Z.mT + torch.diag_embed(noise))
+        both = torch.cat([X[block.index], residual[block.index][..., None]], dim=-1)
+        both = torch.linalg.solve_triangular(root, torch.where(seen, both, 0.0), upper=False)
+        A, r = both[..., :-1], both[..., -1:]
+        information[block.subjects] = A.mT @ A
+        scores[block.subjects] = (A.mT @ r)[..., 0]
     return scores, information
 
 

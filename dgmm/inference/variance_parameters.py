@@ -107,9 +107,11 @@ def random_profile(
 def sigma(fit: Fitted) -> float:
     """Residual standard deviation, 1 for families without one (as in R).
 
-    Missing when dispersion= gives every row its own.
+    Missing when dispersion= gives every row its own, 0 when dispersion="~ 0" leaves no noise.
     """
     model = fit.estimate.model
+    if not model.family.noise:
+        return 0.0
     if "log_sigma" not in model.family.extra:
         return 1.0
     at = model.outcome.one_number("log_sigma")

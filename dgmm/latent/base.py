@@ -119,6 +119,11 @@ class Latent(ABC):
         return False
 
     @property
+    def nondegenerate(self) -> bool:
+        """Rows at different times vary given each other: they need no noise to have a density."""
+        return False
+
+    @property
     def neural(self) -> bool:
         """A network with many weights, of which none is reported."""
         return self.syntax.neural

@@ -145,6 +145,10 @@ class Path(Latent):
     def flat(self) -> int:
         return self.states if self.start == "diffuse" else 0
 
+    @property
+    def nondegenerate(self) -> bool:
+        return self.start == "stationary"
+
     @abstractmethod
     def moves(self, weights: Weights, gap: Tensor) -> Moves:
         """A and B of positive gaps, in the units of time."""

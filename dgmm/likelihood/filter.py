@@ -14,8 +14,8 @@ from torch import Tensor
 from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, chosen_columns
 from dgmm.likelihood.filter_search import search
 from dgmm.likelihood.filtered import FilteredValue, relative
-from dgmm.likelihood.gaussian import Gaussian, closed_form, digits_left
-from dgmm.likelihood.packed import Packed, moving_packing, not_packed
+from dgmm.likelihood.gaussian import Gaussian, degenerate, digits_left, jointly_normal
+from dgmm.likelihood.packed import Packed, moving_packing, not_packed, sigma_of
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.states import StatePosterior
 from dgmm.model import Model
@@ -40,7 +40,8 @@ class Filter(Gaussian):
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
-        return cls.one_factor(panel) or not_packed(model) or closed_form(model)
+        reason = cls.one_factor(panel) or not_packed(model) or jointly_normal(model)
+        return reason or degenerate(model)
 
     @classmethod
     def of(
@@ -85,7 +86,7 @@ class Filter(Gaussian):
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         theta = start()
-        own, sigma = moving_packing(self.model), theta["extra"].exp()
+        own, sigma = moving_packing(self.model), sigma_of(self.model, theta)
         starts = [relative(self.model, one, sigma) for one in self.model.starts(theta)]
         starts = [{name: one[name] for name in own.shapes} for one in starts]
         found = search(self.packed, self.restricted, starts)

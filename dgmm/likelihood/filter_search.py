@@ -181,7 +181,7 @@ def _theta(model: Model, profile: Profile, moving: Theta) -> np.ndarray:
         "beta": torch.from_numpy(profile.beta),
         **pattern.to_theta(profile.Lambda[pattern.row, pattern.column]),
         **relative(model, moving, (-log_sigma).exp()),
-        "extra": log_sigma,
+        "extra": log_sigma[: int(model.family.noise)],
     }
     vector: np.ndarray = model.packing.pack(theta).numpy()
     return vector

@@ -14,7 +14,7 @@ import torch
 
 from dgmm.likelihood.by_series import classical_scores, per_series
 from dgmm.likelihood.innovations import Innovations
-from dgmm.likelihood.packed import Packed, moving_packing
+from dgmm.likelihood.packed import Packed, moving_packing, sigma_of
 from dgmm.likelihood.sufficient import GaussianValue
 from dgmm.model import Model
 from dgmm.numerics.hessian import Curvature, beside_quadratic, pilot_steps
@@ -61,12 +61,16 @@ class FilteredValue:
         return self._kept[1]
 
     def _relative(self, theta: torch.Tensor) -> Theta:
-        return relative(self.model, self.packing.unpack(theta), theta[-1].exp())
+        named = self.packing.unpack(theta)
+        return relative(self.model, named, sigma_of(self.model, named))
 
     def classical(self, theta: np.ndarray) -> tuple[GaussianValue, np.ndarray]:
-        """The likelihood of the innovations, and theta without the paths."""
+        """The likelihood of the innovations, and (beta, Lambda, log sigma)."""
         stats = self.innovations(theta).statistics
-        return GaussianValue(stats, self.restricted), theta[self.still]
+        rest = theta[self.still]
+        if not self.model.family.noise:
+            rest = np.append(rest, np.log(self.model.unit))
+        return GaussianValue(stats, self.restricted), rest
 
     @property
     def still(self) -> np.ndarray:
@@ -88,7 +92,7 @@ class FilteredValue:
         """dl / d theta, (P,)."""
         value, rest = self.classical(theta)
         gradient = np.zeros(len(theta))
-        gradient[self.still] = value.gradient(rest)
+        gradient[self.still] = value.gradient(rest)[: len(self.still)]
         return gradient + self._through_paths(theta, value, rest)
 
     def _through_paths(
@@ -117,7 +121,8 @@ class FilteredValue:
         x, own = torch.from_numpy(theta), moving_packing(self.model)
         through = torch.autograd.functional.jacobian(lambda at: own.pack(self._relative(at)), x)
         scores: np.ndarray = each @ through.numpy()
-        scores[:, self.still] += classical_scores(found, pieces, v, precision)
+        still = classical_scores(found, pieces, v, precision)
+        scores[:, self.still] += still[:, : len(self.still)]
         return scores
 
     def each(self, theta: np.ndarray) -> np.ndarray:

@@ -37,7 +37,16 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
 
-__all__ = ["Gaussian", "closed_form", "digits_left", "per_subject", "profile_theta"]
+__all__ = [
+    "Gaussian",
+    "closed_form",
+    "degenerate",
+    "digits_left",
+    "jointly_normal",
+    "per_subject",
+    "profile_theta",
+    "without_noise",
+]
 
 MOMENT_STEP = 1e-4
 """Relative step of central differences in the variance parameters; their error is its square."""
@@ -51,7 +60,7 @@ LOST = 13.2
 GLS_FORM = "GLS form; variance parameters by the Hessian of the restricted likelihood"
 
 
-def closed_form(model: Model) -> str | None:
+def jointly_normal(model: Model) -> str | None:
     """Why y is not jointly normal with b, in a sentence; None when it is."""
     for outcome in model.outcomes:
         if not outcome.family.conjugate or outcome.parts:
@@ -63,6 +72,28 @@ def closed_form(model: Model) -> str | None:
     if not all(latent.linear for latent in model.latents):
         return "it is for linear random effects, and a term left of a bar has a network"
     return None
+
+
+def closed_form(model: Model) -> str | None:
+    """Why y is not jointly normal with b and noise, in a sentence; None when it is."""
+    return without_noise(model) or jointly_normal(model)
+
+
+def degenerate(model: Model) -> str | None:
+    """Why outcomes without noise have no density, in a sentence; None when they have one."""
+    if model.family.noise or any(one.nondegenerate for one in model.latents):
+        return None
+    return (
+        "dispersion='~ 0' leaves the outcome to a path, which must vary at every time, the first "
+        "one too: take ar1(), ou() or a stationary ssm()"
+    )
+
+
+def without_noise(model: Model) -> str | None:
+    """Why a likelihood of y given b does not apply, in a sentence; None when there is one."""
+    if model.family.noise:
+        return None
+    return degenerate(model) or "it is for outcomes with noise, and dispersion='~ 0' leaves none"
 
 
 @dataclass(frozen=True, eq=False)

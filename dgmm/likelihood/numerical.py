@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgmm.likelihood.base import ROUNDS, Compared, Each, Likelihood, Maximum, Observed, unreached
 from dgmm.likelihood.compared import by_importance
-from dgmm.likelihood.gaussian import closed_form, per_subject
+from dgmm.likelihood.gaussian import closed_form, per_subject, without_noise
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns
 from dgmm.likelihood.nodes import Frozen, freeze, places
 from dgmm.likelihood.polish import Polished, polish
@@ -51,7 +51,9 @@ SCORE_STEP = 1e-3
 
 
 def no_density(model: Model) -> str | None:
-    """Why b has no density, in a sentence; None when it has."""
+    """Why b, or y given b, has no density, in a sentence; None when both have one."""
+    if reason := without_noise(model):
+        return reason
     flat = [latent.label for latent in model.latents if latent.flat]
     if flat:
         return f"{flat[0]} has a diffuse start, which is for Gaussian outcomes: take start='known'"

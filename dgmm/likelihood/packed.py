@@ -1,6 +1,6 @@
 """The rows of a Gaussian model with paths, packed for the filter.
 
-    y = X beta + F delta_i + T Lambda b_i + c'z + e,   var(e) = sigma^2 / w
+    y = X beta + F delta_i + T Lambda b_i + c'z + e,   var(e) = sigma^2 / w, or zero without noise
 
 What moves is a state z; all else is a right-hand side: beta, the random effects b_i, and first
 states delta_i with a flat prior. Subjects stand by falling numbers of rows.
@@ -23,7 +23,7 @@ from dgmm.numerics.kalman import Steps, System, states
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta, part
 
-__all__ = ["Packed", "eliminated", "moving_packing", "not_packed"]
+__all__ = ["Packed", "eliminated", "moving_packing", "not_packed", "sigma_of"]
 
 KNOWN = 1e-9
 """Share of a flat column outside the span of those before it, below which there is none."""
@@ -42,6 +42,13 @@ def moving_packing(model: Model) -> Packing:
     """The weights of the paths."""
     keys = tuple(f"latent{i}." for i, one in enumerate(model.latents, 1) if one.by_states)
     return model.packing.only(name for name in model.packing.shapes if name.startswith(keys))
+
+
+def sigma_of(model: Model, theta: Theta) -> Tensor:
+    """The unit (1,) of all variances: that of the errors, and without noise that of the model."""
+    if model.family.noise:
+        return theta["extra"][-1:].exp()
+    return torch.tensor([model.unit], dtype=torch.float64)
 
 
 def eliminated(G: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -63,6 +70,19 @@ def eliminated(G: np.ndarray, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return L, K, known
 
 
+def _refuse_ties(panel: Panel) -> None:
+    """Outcomes without noise cannot be two at one time."""
+    seen = panel.keep(panel.observed)
+    who, time = seen.subject, seen.rows.time
+    tied = torch.nonzero((who[1:] == who[:-1]) & (time[1:] == time[:-1]))
+    if len(tied):
+        at = int(tied[0])
+        raise ValueError(
+            f"dispersion='~ 0' leaves no noise, and subject {str(panel.ids[int(who[at])])!r} has "
+            f"two outcomes at time {float(time[at]):g}, which one path cannot both pass through"
+        )
+
+
 @dataclass(frozen=True)
 class Packed:
     """Columns in units of the model, and what the matrices of the filter are made of."""
@@ -77,6 +97,8 @@ class Packed:
         """The rows of a panel; those of a masked one that were not seen have states."""
         order = Steps.of(panel.count.numpy()).order
         sorted_ = panel.select(order)
+        if not model.family.noise:
+            _refuse_ties(sorted_)
         return cls(model, sorted_, order, Steps.of(sorted_.count.numpy()))
 
     @property
@@ -109,6 +131,11 @@ class Packed:
         """Prior weights, (N,)."""
         weights: np.ndarray = self.panel.rows.data.weights.numpy()[self.steps.rows]
         return weights
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Variances of the errors in units of sigma, (N,)."""
+        return 1 / self.weights if self.model.family.noise else np.zeros(len(self.weights))
 
     @cached_property
     def seen(self) -> np.ndarray:
@@ -239,7 +266,7 @@ class Packed:
             return self.joined(self.chains(moving))
 
     def joined(self, chains: list[Chain], noise: np.ndarray | None = None) -> System:
-        """One state of several chains, outcomes with the variances ``noise``, by default 1 / w."""
+        """One state of several chains, outcomes with the variances ``noise`` (N,), or their own."""
         c = np.concatenate([chain.c.detach().numpy() for chain in chains])
         A, B = np.zeros((2, len(c), len(c), len(self.steps.rows)))
         first = 0
@@ -250,5 +277,5 @@ class Packed:
             B[at, at] = chain.B.detach().permute(1, 2, 0).numpy()[..., kinds]
             first = at.stop
         wide = np.broadcast_to(c[:, None], (len(c), len(self.steps.rows)))
-        R = 1 / self.weights if noise is None else noise
+        R = self.noise if noise is None else noise
         return System(self.steps, A, B, wide, R, self.seen)

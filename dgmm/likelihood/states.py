@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dgmm.latent import Pattern
 from dgmm.likelihood.filtered import FilteredValue, relative
-from dgmm.likelihood.packed import Packed, eliminated
+from dgmm.likelihood.packed import Packed, eliminated, sigma_of
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive, over_normal
 from dgmm.likelihood.state_laplace import StateLaplace
 from dgmm.model import Model
@@ -80,12 +80,12 @@ class StatePosterior(Posterior):
         """The unit of all that is smoothed."""
         if self.pseudo is not None:
             return torch.ones(1, dtype=torch.float64)
-        return self.theta["extra"].detach()[-1:].exp()
+        return sigma_of(self.model, {name: v.detach() for name, v in self.theta.items()})
 
     @cached_property
     def _noise(self) -> np.ndarray:
         """Variances of errors, (N,)."""
-        return 1 / self._packed.weights if self.pseudo is None else self.pseudo.noise
+        return self._packed.noise if self.pseudo is None else self.pseudo.noise
 
     @cached_property
     def _system(self) -> System:
@@ -226,19 +226,22 @@ class StatePosterior(Posterior):
         return Effects((mean,), (covariance,))
 
     def _dense(self) -> Tensor:
-        """(I + J'J / R)^-1 of all elements of b, J those of the predictor, (n, k, k)."""
+        """I - J'(J J' + R)^-1 J of all elements of b, J those of the predictor, (n, k, k)."""
         packed, model = self._packed, self._packed.model
-        known = packed.seen / self._noise / float(self._sigma) ** 2
-        weight, k = self._unpacked(known), model.k
+        seen = self._unpacked(packed.seen)
+        noise, k = self._unpacked(self._noise * float(self._sigma) ** 2), model.k
         found = torch.empty(self.history.n, k, k, dtype=torch.float64)
         ready = model.prepare({name: value.detach() for name, value in self.theta.items()})
         with torch.no_grad():
             for block in self.history.blocks():
                 zero = torch.zeros(len(block.subjects), k, dtype=torch.float64)
                 J = model.jacobian(ready, zero, block.rows)
-                W = torch.where(block.mask, weight[block.index], 0.0)[..., None]
-                eye = torch.eye(k, dtype=torch.float64)
-                found[block.subjects] = torch.linalg.inv(eye + J.mT @ (W * J))
+                counts = block.mask & (seen[block.index] > 0)
+                J = torch.where(counts[..., None], J, 0.0)
+                R = torch.where(counts, noise[block.index], 1.0)
+                root = torch.linalg.cholesky(J @ J.mT + torch.diag_embed(R))
+                along = torch.linalg.solve_triangular(root, J, upper=False)
+                found[block.subjects] = torch.eye(k, dtype=torch.float64) - along.mT @ along
         return found
 
     def states(self) -> Predictive:

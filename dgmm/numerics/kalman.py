@@ -288,7 +288,7 @@ def filtered(system: System, u: np.ndarray) -> Filtered:
         m[..., at], P[..., at] = mean, cov
         c, R = system.c[:, at], system.R[at]
         Pc = _product(cov, c[:, None])[:, 0]
-        F[at] = f = (c * Pc).sum(0) + R
+        F[at] = f = np.where(system.seen[at] > 0, (c * Pc).sum(0) + R, 1.0)
         K[:, at] = k = Pc * (system.seen[at] / f)
         v[:, at] = e = u[:, at] - _product(c[None], mean)[0]
         mean = mean + k[:, None] * e
@@ -318,7 +318,8 @@ def _forward_of_one(
     p = np.zeros(system.steps.first.stop)
     for at in slices:
         P[at] = p = AA[at] * p[: at.stop - at.start] + Q[at]
-        F[at] = f = cc[at] * p + R[at]
+        f = cc[at] * p + R[at]
+        F[at] = f = np.where(seen[at] > 0, f, 1.0) if missed else f
         left = p * R[at] / f
         p = np.where(seen[at] > 0, left, p) if missed else left
     K = P * c * seen / F

@@ -18,6 +18,7 @@ from dgmm.plan.call import Call
 from dgmm.plan.conditional import of_conditional, order_of_rows
 from dgmm.plan.flat import check_flat
 from dgmm.plan.groups import check_groups, overlaps
+from dgmm.plan.noiseless import check_noiseless, leaves_none
 from dgmm.plan.origin import check_origin
 from dgmm.plan.residual import check_residual
 from dgmm.runtime.warned import warn_user
@@ -39,13 +40,19 @@ def parse_call(call: Call) -> Formula:
     """The formula of a call, with those of the parameters of its family."""
     parsed = parse_formula(call.formula, latent_words=latent_words(), structures=structures())
     for name, text in call.parts().items():
-        parsed = with_part(parsed, name, text, structures())
+        if name != "dispersion" or not leaves_none(text):
+            parsed = with_part(parsed, name, text, structures())
     return parsed
 
 
 def read_family(call: Call) -> Family:
-    """The family of a call; zi= makes one that knows no structural zeros zero-inflated."""
+    """The family of a call; zi= makes one that knows no structural zeros zero-inflated.
+
+    dispersion="~ 0" takes the noise of a Gaussian outcome away.
+    """
     family = find_family(call.family, call.link, call.bounds)
+    if leaves_none(call.dispersion):
+        family = family.without_noise()
     if call.zi is not None and family.zi is None:
         return find_family("zero_inflated", base=family)
     return family
@@ -71,6 +78,7 @@ def read_designs(
     for message in said:
         warn_user(message)
     design = replace(design, messages=(*design.messages, *said, *order_of_rows(design)))
+    check_noiseless(design, family)
     if not is_deep(parsed):
         return design, None, family
     design = replace(design, messages=(*design.messages, *overlaps(design)))

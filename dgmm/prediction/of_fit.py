@@ -29,6 +29,11 @@ def residuals(done: Estimate, type: str, seed: int) -> np.ndarray:
     """Response or Pearson residuals, NaN where the outcome is missing."""
     if type not in ("response", "pearson"):
         raise ValueError(f"type={type!r} is not one of response, pearson")
+    if type == "pearson" and not done.model.family.noise:
+        raise ValueError(
+            "type='pearson' divides by the SD of the noise, of which dispersion='~ 0' leaves none; "
+            "take type='response', or y less predict(type='mean_subject')"
+        )
     data = done.panel.rows.data
     mu = torch.from_numpy(fitted(done, "response", seed))
     raw = done.model.family.response(data) - mu

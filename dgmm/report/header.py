@@ -17,7 +17,7 @@ def title(fit: Fitted, tables: Tables) -> str:
     family = fit.estimate.model.family
     lines = [
         f"{kind_of(fit)} {method_of(fit)}",
-        f" Family: {family.name} ({family.link.name})",
+        f" Family: {family.name} ({family.link.name})" + _noiseless(fit),
         wrap(f"Formula: {fit.formula}", "         "),
         wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "),
     ]
@@ -40,6 +40,10 @@ def method_of(fit: Fitted) -> str:
         "vae": _variational(fit, "variational auto-encoder"),
         "vb": _variational(fit, "a variational bound, q by Newton steps"),
     }[fit.estimate.method]
+
+
+def _noiseless(fit: Fitted) -> str:
+    return "" if fit.estimate.model.family.noise else ", no noise: outcomes lie on the path"
 
 
 def _variational(fit: Fitted, how: str) -> str:
