@@ -51,7 +51,7 @@ class NetworkBlock:
 
 @dataclass(frozen=True)
 class LatentBlock:
-    """T (N, q) of one random part, the richer basis phi if one was asked for, and its groups."""
+    """T (N, q) of one random part, a richer basis phi or the inputs of a path, and its groups."""
 
     term: LatentTerm
     columns: Columns
@@ -223,7 +223,7 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
 def _latent(
     term: LatentTerm, columns: Columns, basis: Columns | None, grouping: Grouping, frame: Frame
 ) -> LatentBlock:
-    richest = columns if basis is None else basis
+    richest = columns if basis is None or term.syntax.serial else basis
     used = frozenset().union(*columns.variables, *richest.variables)
     time = frame.time if used == {frame.time_name} else None
     return LatentBlock(term, columns, basis, grouping, time)

@@ -141,8 +141,10 @@ def _flag(name: str, value: Piece) -> bool:
 
 
 def _terms(name: str, value: Piece) -> Piece:
-    """Take an option as formula text, with or without quotes around it."""
+    """Take an option as formula text, `~ x` or `x`, with or without quotes around it."""
     inner = value.part(1, -1) if value.text[:1] in ("'", '"') else value
+    if inner.text[:1] == "~":
+        inner = inner.part(1)
     if not inner.text:
         raise value.error(f"{name}= needs terms, as in {name}=ns(time, 6)")
     return inner

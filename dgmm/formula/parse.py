@@ -284,7 +284,8 @@ def _called(
     text = linear_text(terms, keep)
     check_algebra(text, piece)
     chosen = latent_options(options, piece, syntax)
-    basis = chosen.pop("basis", None)
+    further = next((name for name, kind in syntax.options.items() if kind == "terms"), "")
+    basis = chosen.pop(further, None)
     if basis is not None:
         basis = _basis_text(basis, keep)
     elif "basis" in syntax.options and chosen.get("form") != "dense":

@@ -85,7 +85,7 @@ class LatentTerm:
     covariance: str = "us"  # of the columns: "diag" for `||`, else the word in front of the bar
     structure: Mapping[str, Any] = field(default_factory=dict)  # options of that word, as given
     own: Syntax = field(default_factory=Syntax)  # of that word
-    basis: str | None = None
+    basis: str | None = None  # of a network, or the inputs of a path
     options: Mapping[str, Any] = field(default_factory=dict)  # those of its word, as given
     syntax: Syntax = field(default_factory=Syntax)  # of its word
     target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters

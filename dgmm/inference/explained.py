@@ -111,6 +111,7 @@ def variances(done: Estimate, theta: Theta, form: str) -> Tensor:
     with torch.no_grad():
         ready = model.prepare(theta)
         fixed = model.mu1(ready, panel.rows) - panel.rows.offset
+        fixed = fixed + model.course(ready, done.kept)[done.kept.observed]
         if model.by_columns:
             spread = torch.zeros_like(fixed)
             for i, (latent, T) in enumerate(zip(model.latents, panel.rows.T, strict=True), 1):

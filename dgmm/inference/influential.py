@@ -95,6 +95,7 @@ def gaussian_scores(done: Point) -> tuple[Tensor, Tensor]:
     eta = torch.zeros_like(residual)
     variance = model.family.variance(eta, rows.data, done.theta["extra"].detach())
     ready = model.prepare(done.theta)
+    residual = residual - model.course(ready, done.kept)[done.kept.observed].detach()
     p = X.shape[1]
     scores = torch.zeros(panel.n, p, dtype=torch.float64)
     information = torch.zeros(panel.n, p, p, dtype=torch.float64)

@@ -26,6 +26,13 @@ TOLERANCE = 1e-6
 """A column whose residual on others is below this share of its length lies in their span."""
 
 
+PathKey = tuple[str, tuple[str, ...], int, bool, bool]
+
+
+def _key(path: Latent) -> PathKey:
+    return path.name, path.names, path.states, path.flat > 0, path.lone_variance
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A fitted model as a comparison sees it."""
@@ -55,13 +62,20 @@ class Candidate:
             for name, Z in zip(model.family.extra, model.outcome.extra_designs(rows), strict=True)
         }
 
-    def paths(self) -> Counter[tuple[str, tuple[str, ...], bool, bool]]:
-        """Word and time of its paths, whether one begins anywhere, and is a variance alone."""
-        return Counter(
-            (one.name, one.names, one.flat > 0, one.lone_variance)
-            for one in self.estimate.model.latents
+    def paths(self) -> Counter[PathKey]:
+        """Word, time and states of its paths, whether one begins anywhere, and is one variance."""
+        return Counter(_key(one) for one in self.estimate.model.latents if one.serial)
+
+    def inputs(self) -> list[tuple[PathKey, np.ndarray]]:
+        """Its paths by word and time, with the columns (N, r) of their inputs."""
+        pairs = zip(self.estimate.model.latents, self.estimate.panel.rows.basis, strict=True)
+        none = np.zeros((len(self.order), 0))
+        found = [
+            (_key(one), basis.numpy()[self.order] if one.inputs else none)
+            for one, basis in pairs
             if one.serial
-        )
+        ]
+        return sorted(found, key=lambda pair: pair[0])
 
     def blocks(self) -> list[RandomBlock]:
         """The independent random blocks."""
@@ -170,7 +184,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             "the former is absent from the latter. Compare aic()."
         )
     more = big.paths() - small.paths()
-    if any(flat for _, _, flat, _ in more):
+    if any(flat for *_, flat, _ in more):
         raise ValueError(
             f"a path of `{big.label}` has a diffuse start, whose likelihood is one of other "
             f"contrasts than that of `{small.label}`: take start='known' to compare them"
@@ -187,6 +201,7 @@ def null_distribution(small: Candidate, big: Candidate) -> Mixture:
             "(parametric bootstrap)",
         )
     fixed = big.X.shape[1] - small.X.shape[1] + _more_in_parts(small, big)
+    fixed += _more_inputs(small, big)
     ours, theirs = _unmatched(small.blocks(), big.blocks())
     for block in ours:
         if not any(block.grouped_as(other) for other in big.blocks()):
@@ -287,6 +302,19 @@ def _more_in_parts(small: Candidate, big: Candidate) -> int:
                 "latter does not contain that of the former. Compare aic()."
             )
         more += theirs[name].shape[1] - ours.shape[1]
+    return more
+
+
+def _more_inputs(small: Candidate, big: Candidate) -> int:
+    """Coefficients of inputs that the paths of the big model have beyond those of the small one."""
+    more = 0
+    for (key, ours), (_, theirs) in zip(small.inputs(), big.inputs(), strict=True):
+        if not inside(ours, theirs).all():
+            raise ValueError(
+                f"`{small.label}` is not nested in `{big.label}`: the control of {key[0]}() in the "
+                "latter does not contain that of the former. Compare aic()."
+            )
+        more += key[2] * (theirs.shape[1] - ours.shape[1])
     return more
 
 

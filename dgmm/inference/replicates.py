@@ -171,7 +171,8 @@ def simulated_outcome(done: Estimate, seed: int, number: int) -> Tensor:
     (state,) = np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     y = torch.full((done.panel.n_rows,), torch.nan, dtype=torch.float64)
-    y[done.panel.observed] = simulate_outcomes(done.model, done.theta, done.observed, generator)
+    drawn = simulate_outcomes(done.model, done.theta, done.kept, generator)
+    y[done.panel.observed] = drawn[done.kept.observed]
     return y
 
 

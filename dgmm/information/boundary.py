@@ -86,17 +86,25 @@ def _edges_of(
     words, designs = family.natural_names(), outcome.extra_designs(rows)
     starts = np.cumsum((0, *outcome.extra_sizes))
     for r, (name, word) in enumerate(zip(family.extra, words, strict=True)):
-        if name == "log_sigma":
+        noise = name == "log_sigma"
+        if noise and not any(one.nondegenerate for one in done.model.latents):
             continue
         own = slice(int(starts[r]), int(starts[r + 1]))
         coefficients = done.theta[key][own].detach()
         design = designs[r]
         Z = torch.ones(1, 1, dtype=torch.float64) if design is None else design
         value, size = (Z @ coefficients).numpy(), Z.square().mean(0).numpy()
+        value = value - np.log(model.unit) if noise else value
         at = np.arange(first + own.start, first + own.stop)
         flat = bool((info[at, at] < FLAT_INFORMATION * size).all())
         if flat and (bool((value > EDGE).all()) or bool((value < -EDGE).all())):
             held[at] = True
+            if noise:
+                notes.append(
+                    "boundary: sigma has run to zero, outcomes lie on the path. It is held there, "
+                    "without a standard error; dispersion='~ 0' is the model without it"
+                )
+                continue
             side = "upper" if value[0] > 0 else "lower"
             notes.append(
                 f"boundary: `{word}` of family {family.name!r} has run to the {side} end of "

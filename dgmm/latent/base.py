@@ -73,7 +73,9 @@ def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
 
 
 class Latent(ABC):
-    """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor, E mu2 = 0.
+    """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor.
+
+    E mu2 = 0, but for what ``inputs`` make of it, :meth:`course`.
 
     The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
     class is made from the term's design block by :meth:`build`. The columns of T frame have the
@@ -93,6 +95,12 @@ class Latent(ABC):
 
     states: int = 0
     """How many there are, 0 where mu2 is none of such."""
+
+    inputs: tuple[str, ...] = ()
+    """Columns of its basis that move the states."""
+
+    gains: tuple[str, ...] = ()
+    """Weights in which what the inputs do is linear."""
 
     label: str  # the term as written in the formula
     dim: int  # k
@@ -207,7 +215,7 @@ class Latent(ABC):
         return (weights,)
 
     def times(self, weights: Weights, factor: Tensor) -> Weights:
-        """Weights of the mu2 that is ``factor`` times as large, where it is linear."""
+        """Weights of a linear mu2 that varies ``factor`` times as much, about the same mean."""
         raise NotImplementedError(f"{type(self).__name__} has no factor")
 
     def from_covariance(
@@ -261,6 +269,10 @@ class Latent(ABC):
     @abstractmethod
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """mu2: b (..., n, k), rows (n, J) -> (..., n, J)."""
+
+    def course(self, weights: Weights, rows: LatentRows) -> Tensor:
+        """E mu2 of the rows of a block, (n, J)."""
+        return torch.zeros(rows.T.shape[:-1], dtype=torch.float64)
 
     @abstractmethod
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:

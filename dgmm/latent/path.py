@@ -1,9 +1,10 @@
 """Paths: mu2_ij = c'z_i(t_ij), states that move from row to row and remember nothing else.
 
-    z_1 = B_1 e_1,   z_j = A(g_j) z_{j-1} + B(g_j) e_j,   g_j = t_j - t_{j-1},
+    z_1 = f_1 + B_1 e_1,   z_j = A(g_j) z_{j-1} + f_j + B(g_j) e_j,   g_j = t_j - t_{j-1},
 
-with e = b white noise, d elements a row. The states are a Markov chain, which is what the filter of
-:mod:`dgmm.likelihood.filter` needs to know (:meth:`~dgmm.latent.base.Latent.chain`). A path begins
+with e = b white noise, d elements a row, and f_j what inputs add, where there are any. The states
+are a Markov chain, which is what the filter of :mod:`dgmm.likelihood.filter` needs to know
+(:meth:`~dgmm.latent.base.Latent.chain`). A path begins
 
     stationary   with the distribution it has at any time
     known        at zero, at one time for all subjects: the first of the data
@@ -207,18 +208,46 @@ class Path(Latent):
     def _chain(self, weights: Weights, rows: LatentRows) -> Chain:
         """That of the rows of a block, (n, J, .). A padded row, whose gap is negative, is still."""
         time = torch.cummax(rows.T[..., 0], dim=-1).values
-        before = torch.cat([time[..., :1], time[..., :-1]], dim=-1)
         first = (torch.arange(time.shape[-1]) == 0).expand_as(time)
-        return self.chain(weights, time, before, first)
+        return self.chain(weights, time, _before(time), first)
+
+    def forces(self, weights: Weights, gap: Tensor, u: Tensor, before: Tensor) -> Tensor:
+        """f (..., d) over positive gaps, of inputs u (..., r) and those of the row before.
+
+        Of a first row the gap is one and ``before`` zero.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no inputs")
+
+    def _forced(self, weights: Weights, rows: LatentRows) -> Tensor:
+        """f of the rows of a block, (n, J, d); zero where nothing moves."""
+        time, u = torch.cummax(rows.T[..., 0], dim=-1).values, rows.basis
+        gap = time - _before(time)
+        first = torch.arange(time.shape[-1]) == 0
+        moves = (gap > 0) | first
+        earlier = torch.cat([torch.zeros_like(u[..., :1, :]), u[..., :-1, :]], dim=-2)
+        f = self.forces(weights, torch.where(gap > 0, gap, 1.0), u, earlier)
+        return torch.where(moves[..., None], f, 0.0)
+
+    def course(self, weights: Weights, rows: LatentRows) -> Tensor:
+        if not self.inputs:
+            return super().course(weights, rows)
+        A, _, c = self._chain(weights, rows)
+        f, z, found = self._forced(weights, rows), torch.zeros(self.states, dtype=c.dtype), []
+        for j in range(f.shape[-2]):
+            z = (A[..., j, :, :] * z[..., None, :]).sum(-1) + f[..., j, :]
+            found.append(z @ c)
+        return torch.stack(found, dim=-1)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         A, B, c = self._chain(weights, rows)
         J = self._steps(rows)
         e = b[..., self.flat : self.flat + J * self.states].unflatten(-1, (J, self.states))
-        noise, found = (B * e[..., None, :]).sum(-1), []
+        added, found = (B * e[..., None, :]).sum(-1), []
+        if self.inputs:
+            added = added + self._forced(weights, rows)
         z = b[..., : self.flat] @ self.flat_states().mT
         for j in range(J):
-            z = (A[..., j, :, :] * z[..., None, :]).sum(-1) + noise[..., j, :]
+            z = (A[..., j, :, :] * z[..., None, :]).sum(-1) + added[..., j, :]
             found.append(z @ c)
         return torch.stack(found, dim=-1)
 
@@ -252,6 +281,11 @@ class Path(Latent):
     def effect_name(self) -> str:
         """ou(time)."""
         return f"{self.name}({self.names[0]})"
+
+
+def _before(time: Tensor) -> Tensor:
+    """The time of the row before, of a first row its own, (n, J)."""
+    return torch.cat([time[..., :1], time[..., :-1]], dim=-1)
 
 
 def number(value: float) -> Tensor:

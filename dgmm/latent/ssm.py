@@ -1,6 +1,6 @@
 """Free state space `ssm(visit, state=2)`: a linear system of d states on a grid of visits.
 
-    z_t = A z_{t-1} + g e_t,   mu2_t = z_t1,
+    z_t = A z_{t-1} + B u_t + g e_t,   mu2_t = z_t1,
 
 A and the covariance of the innovations are free, and what is seen is one coordinate: of A, C and Q
 the outcomes know what the process mu2 is, and no more. Every stationary process of this kind is an
@@ -11,6 +11,10 @@ ARMA(d, d - 1) process, so the states are taken in its observer form,
 with 2 d parameters, identified beside noise of the outcome: the standard deviation of mu2, phi with
 all roots of A inside the unit circle, theta with those of the moving average outside. Partial
 autocorrelations in (-1, 1) range over exactly these: Monahan (1984), Biometrika 71, 403-404.
+
+Inputs u, `control=~ u`, move the states by a free B (d, r), which the outcomes know as they see the
+first d responses B_1 + phi_1 ... to an impulse. Before the first row of a subject they are zero, at
+a visit without a row they are what they were: E mu2_t = sum_k c'A^k B u_{t-k}.
 """
 
 from __future__ import annotations
@@ -58,9 +62,14 @@ class StateSpace(Path):
     """d states, of which mu2 is the first in observer form."""
 
     visits: int = 1  # range of the grid
+    inputs: tuple[str, ...] = ()
+    input_scale: tuple[float, ...] = ()  # their standard deviations
 
     name = "ssm"
-    syntax = Syntax(options={"state": "count", "start": ("stationary", "known")}, serial=True)
+    syntax = Syntax(
+        options={"state": "count", "start": ("stationary", "known"), "control": "terms"},
+        serial=True,
+    )
 
     @classmethod
     def check(cls, block: LatentBlock, visits: Visits) -> None:
@@ -80,7 +89,19 @@ class StateSpace(Path):
         start, states = options.get("start", "stationary"), options.get("state", 2)
         grid = _range(block.term.text, float(time.min()), float(time.max()))
         path = cls._begun(block, visits, frame, visits.spread, start, states)
-        return replace(path, visits=grid)
+        if block.basis is None:
+            return replace(path, visits=grid)
+        u = block.basis
+        scale = u.matrix.std(0)
+        still = [name for name, sd in zip(u.names, scale, strict=True) if not sd > 0]
+        if still or not u.names:
+            name = next(iter(still), block.term.basis)
+            raise ValueError(f"{block.term.text}: the control `{name}` does not vary")
+        return replace(path, visits=grid, inputs=tuple(u.names), input_scale=tuple(scale.tolist()))
+
+    @property
+    def gains(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("gain",) if self.inputs else ()
 
     def sized(self, rows: LatentRows, longest: int) -> Path:
         broken = rows.T[rows.T.frac() != 0]
@@ -95,15 +116,17 @@ class StateSpace(Path):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         moving = {"atanh_ma": (self.states - 1,)} if self.states > 1 else {}
-        return {"log_sd": (1,), "atanh_partial": (self.states,), **moving}
+        driven = {"gain": (self.states, len(self.inputs))} if self.inputs else {}
+        return {"log_sd": (1,), "atanh_partial": (self.states,), **moving, **driven}
 
     def initial(self, generator: torch.Generator) -> Weights:
         return self._at((0.7, -0.2))
 
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
         """Slow decay, fast decay, and an oscillation."""
+        kept = {name: weights[name] for name in self.gains}
         others = ((1.2, 0.1), (0.1, 0.1), (0.8, -1.0), (-0.5, 0.0))
-        return (weights, *({**weights, **self._at(one)} for one in others))
+        return (weights, *({**self._at(one), **kept} for one in others))
 
     def _at(self, partial: tuple[float, float]) -> Weights:
         zeros = {name: torch.zeros(s, dtype=torch.float64) for name, s in self.shapes().items()}
@@ -122,7 +145,25 @@ class StateSpace(Path):
             return phi, phi[:0]
         return phi, -stationary_coefficients(INSIDE * torch.tanh(weights["atanh_ma"]))
 
+    def effects_of_inputs(self, weights: Weights) -> Tensor:
+        """B (d, r), in units of the linear predictor per unit of u."""
+        return self.scale * weights["gain"] / torch.tensor(self.input_scale, dtype=torch.float64)
+
     # -- mu2 ---------------------------------------------------------------------------------
+
+    def forces(self, weights: Weights, gap: Tensor, u: Tensor, before: Tensor) -> Tensor:
+        """B u_t + (A + ... + A^{g-1}) B u_{t-g}: between two rows u is what it was."""
+        A, B = self._matrices(weights)[0], self.effects_of_inputs(weights)
+        held = torch.cat([torch.zeros_like(A)[None], self._powers(A).cumsum(0)[:-1]])
+        at = gap.long() - 1
+        return u @ B.mT + (held[at] @ (before @ B.mT)[..., None])[..., 0]
+
+    def _powers(self, A: Tensor) -> Tensor:
+        """A^g of all gaps g = 1, 2, ... of the grid, (g, d, d)."""
+        powers = A[None]
+        while len(powers) < self.visits:
+            powers = torch.cat([powers, powers[-1] @ powers])
+        return powers
 
     def _matrices(self, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
         """A, g and the stationary covariance of the states."""
@@ -140,11 +181,10 @@ class StateSpace(Path):
     def moves(self, weights: Weights, gap: Tensor) -> Moves:
         """By the table of all gaps of the grid, doubled until it is long enough."""
         A, g, _ = self._matrices(weights)
-        powers, sums = A[None], torch.outer(g, g)[None]
-        while len(powers) < self.visits:
-            by = powers[-1]
+        powers, sums = self._powers(A), torch.outer(g, g)[None]
+        while len(sums) < self.visits:
+            by = powers[len(sums) - 1]
             sums = torch.cat([sums, by @ sums @ by.mT + sums[-1]])
-            powers = torch.cat([powers, by @ powers])
         at = gap.long() - 1
         return Moves(powers[at], _root(sums)[at])
 
@@ -157,11 +197,17 @@ class StateSpace(Path):
         own, identity = (self.effect_name,), LINKS["identity"]
         phi = [Component(f"phi{k + 1}", own, identity) for k in range(self.states)]
         theta = [Component(f"theta{k + 1}", own, identity) for k in range(self.states - 1)]
-        return (Component("sd", own, LINKS["log"]), *phi, *theta)
+        gains = [
+            Component(f"B{k + 1}[{name}]", own, identity)
+            for name in self.inputs
+            for k in range(self.states)
+        ]
+        return (Component("sd", own, LINKS["log"]), *phi, *theta, *gains)
 
     def reported(self, weights: Weights) -> Tensor:
         sd = self.scale * weights["log_sd"].exp()
-        return torch.cat([sd, *self.coefficients(weights)])
+        gains = self.effects_of_inputs(weights).mT.reshape(-1) if self.inputs else sd[:0]
+        return torch.cat([sd, *self.coefficients(weights), gains])
 
     def remark(self, weights: Weights) -> str:
         d = self.states
@@ -176,14 +222,26 @@ class StateSpace(Path):
             f"{self.effect_name}: {d} state{'s' * (d > 1)} in observer form, mu2 the first, known "
             f"by its ARMA({d}, {d - 1}) alone; largest root of A {float(top.abs()):.3g}{period}."
         )
-        return " ".join(filter(None, [found, super().remark(weights)]))
+        return " ".join(filter(None, [found, self._long_run(weights), super().remark(weights)]))
+
+    def _long_run(self, weights: Weights) -> str:
+        """A sentence about c'(I - A)^-1 B, what inputs that stay change in the end."""
+        if not self.inputs:
+            return ""
+        with torch.no_grad():
+            A, B = self._matrices(weights)[0], self.effects_of_inputs(weights)
+            change = torch.linalg.solve(torch.eye(self.states, dtype=A.dtype) - A, B)[0]
+        each = (f"{name} {float(x):.4g}" for name, x in zip(self.inputs, change, strict=True))
+        return f"One unit more of an input, kept up, moves mu2 in the end by: {', '.join(each)}."
 
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
         zero, name = weights["log_sd"].exp() < floor, self.effect_name
-        held = {n: zero.expand(s) for n, s in self.shapes().items()}
+        # of a path without variance inputs still show how it moves
+        shown = ("gain", "atanh_partial") if self.inputs else ()
+        held = {n: (zero & (n not in shown)).expand(s) for n, s in self.shapes().items()}
         if bool(zero):
             return Boundary((name,), held, (f"the variance of `{name}` is estimated as zero",))
-        ends = {n: weights[n].abs() > FAR for n in held if n != "log_sd"}
+        ends = {n: weights[n].abs() > FAR for n in held if n.startswith("atanh")}
         if not any(bool(end.any()) for end in ends.values()):
             return Boundary((), held)
         reason = (

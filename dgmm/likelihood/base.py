@@ -180,6 +180,11 @@ class Likelihood(ABC):
         """The rows that enter the likelihood."""
         return self.panel.observed_rows()
 
+    @cached_property
+    def kept(self) -> Panel:
+        """These, and with inputs those that move a state unseen, which count in no density."""
+        return self.model.kept(self.panel) if self.model.driven else self.observed
+
     # -- numbers at a theta ----------------------------------------------------------------------
 
     @abstractmethod
@@ -242,7 +247,7 @@ class Likelihood(ABC):
     def anchored(self, theta: Theta, start: Tensor | None = None) -> Frozen:
         """Nodes of :meth:`score_rule` anchored at theta; Newton begins at ``start`` (n, k)."""
         rng = np.random.default_rng([self.integration.seed, 29])
-        return freeze(self.model, theta, self.observed, self.score_rule(), rng, start)
+        return freeze(self.model, theta, self.kept, self.score_rule(), rng, start)
 
     def compared(self, theta: Theta, value: float) -> Compared | None:
         """Its ``value`` at theta beside a better one; None where it is no approximation."""
@@ -254,7 +259,7 @@ class Likelihood(ABC):
 
     def independence(self, theta: Theta) -> float:
         """max sum_i log p(y_i | b = 0) over beta and extra parameters, searched from theta."""
-        return at_zero(self.model, theta, self.observed)
+        return at_zero(self.model, theta, self.kept)
 
     # -- other rows, other options -----------------------------------------------------------------
 
@@ -340,6 +345,11 @@ class Point:
     def observed(self) -> Panel:
         """The rows that enter the likelihood."""
         return self.likelihood.observed
+
+    @property
+    def kept(self) -> Panel:
+        """These, and with inputs those that move a state unseen."""
+        return self.likelihood.kept
 
     def at(self, theta: Theta) -> Point:
         """Another value under the same likelihood; nothing is claimed about a maximum."""

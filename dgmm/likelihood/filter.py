@@ -54,7 +54,7 @@ class Filter(Gaussian):
     @cached_property
     def packed(self) -> Packed:
         """The observed rows."""
-        return Packed.of(self.model, self.observed)
+        return Packed.of(self.model, self.kept)
 
     @cached_property
     def _at(self) -> FilteredValue:  # type: ignore[override]
@@ -70,7 +70,7 @@ class Filter(Gaussian):
 
     def _by_subject(self, series: np.ndarray) -> Tensor:
         """Values of series, those of subjects without outcomes zero."""
-        found = torch.zeros(self.observed.n, *series.shape[1:], dtype=torch.float64)
+        found = torch.zeros(self.kept.n, *series.shape[1:], dtype=torch.float64)
         found[self.packed.order[: len(series)]] = torch.from_numpy(series)
         return found
 
@@ -80,7 +80,7 @@ class Filter(Gaussian):
         return Observed(curvature, form).among(self.model.packing, packing)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return StatePosterior(self.model, theta, self.observed)
+        return StatePosterior(self.model, theta, self.kept)
 
     # -- the search ------------------------------------------------------------------------------
 
@@ -88,7 +88,9 @@ class Filter(Gaussian):
         theta = start()
         own, sigma = moving_packing(self.model), sigma_of(self.model, theta)
         starts = [relative(self.model, one, sigma) for one in self.model.starts(theta)]
-        starts = [{name: one[name] for name in own.shapes} for one in starts]
+        starts = [
+            self.packed.with_gains({name: one[name] for name in own.shapes}) for one in starts
+        ]
         found = search(self.packed, self.restricted, starts)
         told = () if found.slope < STILL else ("the search over the paths has not come to rest",)
         return Maximum(

@@ -73,7 +73,7 @@ class FilterLaplace(Likelihood):
     @cached_property
     def engine(self) -> StateLaplace:
         """The numerics, which keep the modes between calls."""
-        return StateLaplace(self.model, self.observed)
+        return StateLaplace(self.model, self.kept)
 
     # -- the function ----------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class FilterLaplace(Likelihood):
 
     def _by_subject(self, series: np.ndarray) -> Tensor:
         """Values of series, those of subjects without outcomes zero."""
-        found = torch.zeros(self.observed.n, *series.shape[1:], dtype=torch.float64)
+        found = torch.zeros(self.kept.n, *series.shape[1:], dtype=torch.float64)
         found[self.engine.rows.packed.order[: len(series)]] = torch.from_numpy(series)
         return found
 
@@ -113,8 +113,8 @@ class FilterLaplace(Likelihood):
 
     def posterior(self, theta: Theta) -> Posterior:
         """Normal, around the mode."""
-        pseudo = pseudo_outcomes(self.model, theta, self.observed)
-        return StatePosterior(self.model, theta, self.observed, pseudo)
+        pseudo = pseudo_outcomes(self.model, theta, self.kept)
+        return StatePosterior(self.model, theta, self.kept, pseudo)
 
     def compared(self, theta: Theta, value: float) -> Compared | None:
         engine, x = self.engine, self._vector(theta)

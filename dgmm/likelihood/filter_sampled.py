@@ -82,12 +82,12 @@ class FilterSampled(FilterLaplace):
     def engine(self) -> StateSampled:
         """The numerics of the search."""
         pairs = max(2, self.integration.polish_draws // 2)
-        return StateSampled(self.model, self.observed, pairs, self.integration.seed)
+        return StateSampled(self.model, self.kept, pairs, self.integration.seed)
 
     @cached_property
     def _long(self) -> StateSampled:
         pairs = max(2, self.integration.draws // 2)
-        return StateSampled(self.model, self.observed, pairs, self.integration.seed)
+        return StateSampled(self.model, self.kept, pairs, self.integration.seed)
 
     @cached_property
     def _finer(self) -> FilterSampled:

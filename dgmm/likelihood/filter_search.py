@@ -121,29 +121,41 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
             return 1e300, np.zeros_like(x)
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 
-    x = own.pack(start).detach().numpy()
+    x, range_ = own.pack(start).detach().numpy(), _range(packed.model)
     if tolerance == FINE and N < MANY:
         tolerance = FINEST
     options = {"ftol": 1e-15, "gtol": tolerance, "maxiter": 200, "maxcor": 30}
-    box = [(-FARTHEST, FARTHEST)] * len(x)
+    box = list(zip(-range_, range_, strict=True))
     ended = optimize.minimize(scaled, x, jac=True, method="L-BFGS-B", bounds=box, options=options)
     x = ended.x
     if tolerance < COARSE:
-        x = _at_ends(scaled, _sharpened(scaled, x, tolerance))
+        x = _at_ends(scaled, _sharpened(scaled, x, tolerance, range_), range_)
     profile, found, gradient = at(x)
     theta = _theta(packed.model, profile, own.unpack(torch.from_numpy(x)))
-    inside = np.abs(x) < FARTHEST
+    inside = np.abs(x) < range_
     slope = float(np.abs(gradient[inside]).max(initial=0.0)) / N
     return Found(theta, x, profile.log_likelihood, profile, found, used, slope)
 
 
+def _range(model: Model) -> np.ndarray:
+    """How far from zero the working parameters may be; what inputs do has no end."""
+    own = moving_packing(model)
+    free = [f"latent{i}.{name}" for i, one in enumerate(model.latents, 1) for name in one.gains]
+    found = np.full(own.size, FARTHEST)
+    found[own.places(own.only(free)).numpy()] = np.inf
+    return found
+
+
 def _sharpened(
-    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, tolerance: float
+    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]],
+    x: np.ndarray,
+    tolerance: float,
+    range_: np.ndarray,
 ) -> np.ndarray:
     """Newton steps while they make the gradient smaller and cost nothing."""
     value, gradient = scaled(x)
     for _ in range(3):
-        free = np.abs(x) < FARTHEST
+        free = np.abs(x) < range_
         if np.abs(gradient[free]).max(initial=0.0) < tolerance:
             break
         h, unit = 1e-4, np.eye(len(x))
@@ -161,10 +173,12 @@ def _sharpened(
     return x
 
 
-def _at_ends(scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray) -> np.ndarray:
+def _at_ends(
+    scaled: Callable[[np.ndarray], tuple[float, np.ndarray]], x: np.ndarray, range_: np.ndarray
+) -> np.ndarray:
     """Parameters that run to an end of their range, taken there where that costs nothing."""
     value = scaled(x)[0]
-    for k in np.flatnonzero(np.abs(x) > FAR):
+    for k in np.flatnonzero((np.abs(x) > FAR) & np.isfinite(range_)):
         there = x.copy()
         there[k] = math.copysign(FARTHEST, x[k])
         found = scaled(there)[0]

@@ -24,10 +24,10 @@ import torch
 
 from dgmm.latent import Pattern
 from dgmm.likelihood.packed import Packed, eliminated
-from dgmm.likelihood.path_weights import PathWeights
+from dgmm.likelihood.path_weights import PathSlopes, PathWeights
 from dgmm.likelihood.statistics import Pieces, Statistics
 from dgmm.numerics.cholesky import backward
-from dgmm.numerics.kalman import Filtered, Slopes, filtered
+from dgmm.numerics.kalman import Filtered, filtered
 from dgmm.parameters import Theta
 
 __all__ = ["Innovations"]
@@ -44,7 +44,7 @@ class Innovations:
     def at(cls, packed: Packed, moving: Theta) -> Innovations:
         """One pass of the filter; ``moving`` are weights relative to sigma."""
         paths = PathWeights.of(packed, moving)
-        return cls(paths, filtered(paths.system(), packed.columns))
+        return cls(paths, filtered(paths.system(), paths.centred(packed.columns)))
 
     @property
     def packed(self) -> Packed:
@@ -103,8 +103,10 @@ class Innovations:
 
     # -- backwards -------------------------------------------------------------------------------
 
-    def slopes(self, pieces: Pieces, v: np.ndarray, precision: float, restricted: bool) -> Slopes:
-        """The slopes of l in the matrices of the filter, row by row.
+    def slopes(
+        self, pieces: Pieces, v: np.ndarray, precision: float, restricted: bool
+    ) -> PathSlopes:
+        """The slopes of l in the matrices of the filter and in what inputs add, row by row.
 
         l = -1/2 {log det M + precision v'S v (+ log det S_xx) + sum log F + log det G_ff}.
         """
@@ -116,7 +118,9 @@ class Innovations:
             weight = one[:, series] if one.shape[1] > 1 else one
             own += weight * innovation
             m += weight * mean[:, None]
-        return found.backward(own, m).slopes()
+        back = found.backward(own, m)
+        of_y = H[-1][:, series] if H[-1].shape[1] > 1 else H[-1]
+        return PathSlopes(back.slopes(), (of_y * back.w).sum(0) / self.packed.model.unit)
 
     def _combinations(
         self, pieces: Pieces, v: np.ndarray, precision: float, restricted: bool

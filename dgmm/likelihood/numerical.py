@@ -77,7 +77,7 @@ class Numerical(Likelihood):
 
     def near(self, theta: Theta) -> Frozen:
         rng = np.random.default_rng(self.integration.seed)
-        return freeze(self.model, theta, self.observed, self._search_rule(), rng)
+        return freeze(self.model, theta, self.kept, self._search_rule(), rng)
 
     def value(self, theta: Theta) -> float:
         return float(self.each(theta).value.sum())
@@ -97,7 +97,7 @@ class Numerical(Likelihood):
 
     def _by(self, rule: NodeRule, theta: Theta) -> Tensor:
         rng = np.random.default_rng(self.integration.seed)
-        return freeze(self.model, theta, self.observed, rule, rng).per_subject(theta)
+        return freeze(self.model, theta, self.kept, rule, rng).per_subject(theta)
 
     def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
         return self.anchored(theta).scores(theta, packing)
@@ -108,9 +108,9 @@ class Numerical(Likelihood):
         return Observed(curvature, form)
 
     def posterior(self, theta: Theta) -> Posterior:
-        rng, keys = np.random.default_rng([self.integration.seed, 37]), self.observed.keys
+        rng, keys = np.random.default_rng([self.integration.seed, 37]), self.kept.keys
         rule = self._posterior_rule()
-        frozen = freeze(self.model, theta, self.observed, rule, rng, keys=keys)
+        frozen = freeze(self.model, theta, self.kept, rule, rng, keys=keys)
         return NodePosterior(frozen, theta)
 
     def _search_rule(self) -> NodeRule:
@@ -145,7 +145,7 @@ class Numerical(Likelihood):
         """
         if not_by_columns(self.model):
             return theta
-        found = grow(self.model, self.observed, theta, Laplace(), self.integration)
+        found = grow(self.model, self.kept, theta, Laplace(), self.integration)
         return found.engine.theta(found.found.x)
 
     def _tolerance(self) -> float:
@@ -166,7 +166,7 @@ class Numerical(Likelihood):
             return polish(
                 self.model,
                 theta,
-                self.observed,
+                self.kept,
                 self.rule,
                 self.integration.seed,
                 free=free,
@@ -196,7 +196,7 @@ class Numerical(Likelihood):
         longer = self.rule.longer(self.model.k)
         if longer is None:
             return value, 0.0
-        again = freeze(self.model, theta, self.observed, longer, np.random.default_rng(0))
+        again = freeze(self.model, theta, self.kept, longer, np.random.default_rng(0))
         return value, abs(again.value(theta) - value)
 
     def describe(self) -> str:
@@ -220,11 +220,11 @@ class LinearGaussian(Numerical):
         return super().cannot(model, panel) or closed_form(model)
 
     def each(self, theta: Theta) -> Each:
-        value = per_subject(self.model, theta, self.observed)
+        value = per_subject(self.model, theta, self.kept)
         return Each(value, torch.zeros_like(value), 0.0)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
+        return NormalPosterior(self.model, theta, self.kept)
 
     def describe(self) -> str:
         return "exact"
@@ -270,7 +270,7 @@ class NodeLaplace(Numerical):
         return by_importance(self, theta, value)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
+        return NormalPosterior(self.model, theta, self.kept)
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,12 +321,12 @@ class Sampled(Numerical):
         return self._table(theta)
 
     def _table(self, theta: Theta, start: Places | None = None) -> Tensor:
-        keys = self.observed.keys if self.keyed else None
+        keys = self.kept.keys if self.keyed else None
         integration = self.integration
         return independent_likelihoods(
             self.model,
             theta,
-            self.observed,
+            self.kept,
             self.rule,
             integration.replicates,
             integration.seed,

@@ -132,6 +132,24 @@ class Packed:
         weights: np.ndarray = self.panel.rows.data.weights.numpy()[self.steps.rows]
         return weights
 
+    def course(self, moving: Theta) -> Tensor:
+        """What inputs make of the outcomes, (N,), differentiable in the weights of the paths."""
+        return self.model.course(moving, self.panel)[torch.from_numpy(self.steps.rows)]
+
+    def with_gains(self, moving: Theta) -> Theta:
+        """Weights of paths, what their inputs do by least squares beside the fixed part."""
+        names = [f"latent{i}.{n}" for i, one in enumerate(self.model.latents, 1) for n in one.gains]
+        gains = Packing({name: tuple(moving[name].shape) for name in names})
+        if not names:
+            return moving
+        with torch.no_grad():
+            units = torch.eye(gains.size, dtype=torch.float64)
+            responses = [self.course({**moving, **gains.unpack(u)}).numpy() for u in units]
+        seen = self.seen > 0
+        columns = np.stack([*self.z[:-1], *(one / self.model.unit for one in responses)])[:, seen]
+        found = np.linalg.lstsq(columns.T, self.z[-1, seen], rcond=1e-10)[0]
+        return {**moving, **gains.unpack(torch.from_numpy(found[len(self.z) - 1 :]))}
+
     @property
     def noise(self) -> np.ndarray:
         """Variances of the errors in units of sigma, (N,)."""

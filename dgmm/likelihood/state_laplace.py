@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dgmm.likelihood.packed import moving_packing
-from dgmm.likelihood.path_weights import PathWeights
+from dgmm.likelihood.path_weights import PathSlopes, PathWeights
 from dgmm.likelihood.state_modes import (
     Mode,
     Rows,
@@ -180,7 +180,8 @@ class StateLaplace:
         ]
         parts["extra"] = np.concatenate([np.zeros((self.rows.packed.series, 0)), *extra], axis=1)
         moving = moving_packing(self.rows.model)
-        columns, first = found.paths.scores(found.matrices), 0
+        columns = found.paths.scores(PathSlopes(found.matrices, found.omega[0]))
+        first = 0
         for name, value in found.paths.weights.items():
             parts[name] = columns[:, first : first + value.numel()]
             first += value.numel()

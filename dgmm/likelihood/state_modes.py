@@ -109,6 +109,8 @@ class Rows:
         """eta without random part, then the extra parameters, (N,) each."""
         offset, X, designs = self.own
         found, first = [offset + X @ theta["beta"]], 0
+        if self.model.driven:
+            found[0] = found[0] + self.packed.course(theta)
         for size, design in zip(self.model.extra_sizes, designs, strict=True):
             own = theta["extra"][first : first + size]
             found.append(own.expand(len(offset)) if design is None else design @ own)

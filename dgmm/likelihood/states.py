@@ -95,9 +95,11 @@ class StatePosterior(Posterior):
 
     @cached_property
     def _mu1(self) -> np.ndarray:
-        """offset + X beta of every packed row, (N,)."""
+        """E eta of every packed row: offset + X beta, and what inputs add, (N,)."""
         with torch.no_grad():
-            mu1 = self.model.mu1(self.model.prepare(self.theta), self.history.rows)
+            ready = self.model.prepare(self.theta)
+            mu1 = self.model.mu1(ready, self.history.rows)
+            mu1 = mu1 + self._packed.model.course(ready, self.history)
         found: np.ndarray = mu1.numpy()[self._packed.places]
         return found
 
@@ -315,6 +317,7 @@ class StatePosterior(Posterior):
             for block in target.blocks():
                 value = model.mu2(ready, b[:, block.subjects], block.rows)
                 eta[:, block.index[block.mask]] = value[:, block.mask]
+            eta = eta - model.course(ready, target)  # which is in mu1
         noise = torch.randn(size, target.n_rows, generator=generator, dtype=torch.float64)
         made = eta.numpy()[:, packed.places] / sigma
         missed = noise.numpy()[:, packed.places] * np.sqrt(self._noise)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -73,6 +74,16 @@ class Panel:
     def n_rows(self) -> int:
         """Number of measurements, planned ones with a missing outcome included."""
         return len(self.subject)
+
+    @cached_property
+    def whole(self) -> tuple[Block, ...]:
+        """Blocks of all rows, of a masked panel those too that were not seen."""
+        return tuple(replace(self, masked=False).blocks())
+
+    @property
+    def outcomes(self) -> Tensor:
+        """Number of outcomes seen of every subject, (n,)."""
+        return torch.bincount(self.subject[self.observed], minlength=self.n)
 
     @classmethod
     def from_design(cls, design: Design) -> Panel:

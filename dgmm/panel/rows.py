@@ -20,7 +20,7 @@ class LatentRows(NamedTuple):
     """What a latent structure sees of the rows of a block, in the order of time."""
 
     T: Tensor  # (n, J, q) its columns
-    basis: Tensor  # (n, J, r) its coefficient basis phi
+    basis: Tensor  # (n, J, r) its coefficient basis phi, or its inputs
     time: Tensor  # (n, J), NaN when the random part has no time
     outcome: str = ""  # by name, where there are several
 
@@ -34,7 +34,7 @@ class Rows:
     X: Tensor  # (N, p) linear fixed columns
     inputs: tuple[Tensor, ...]  # per dnn() term on the fixed side, (N, r)
     T: tuple[Tensor, ...]  # per latent term, (N, q)
-    basis: tuple[Tensor, ...]  # per latent term, (N, r): coefficient basis phi
+    basis: tuple[Tensor, ...]  # per latent term, (N, r): coefficient basis phi, or inputs
     Z: tuple[Tensor, ...]  # per part of the formula ("zi", "dispersion"), (N, c)
     time: Tensor  # (N,)
     occasion: Tensor  # (N,) 0, 1, ... among the planned occasions of the subject

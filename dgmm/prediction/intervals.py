@@ -185,7 +185,7 @@ class Target:
     def derivative(self, type: str, scale: str) -> Derivative | None:
         """That of :meth:`expected` in theta, where it is known in closed form."""
         model, theta, rows = self.done.model, self.done.theta, self.rows
-        if type == "mean_subject":
+        if type == "mean_subject" and not model.driven:
             of_link = mean_slopes(model, theta, rows)
             if scale == "link":
                 return of_link

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,20 +38,20 @@ POPULATION_NODES = 61
 
 
 def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
-    """The rows of a user's frame whose outcome was observed, read as the family reads them."""
+    """The rows of a user's frame whose outcome was observed, read as the family reads them.
+
+    With inputs the others are there too, as rows that count in no density.
+    """
     design = rebuild(spec, data, outcome=True)
     seen = design.observed
-    y, trials, weights = done.model.family.read(
-        design.y[seen], design.trials[seen], design.weights[seen]
-    )
-    panel = Panel.from_design(design).observed_rows()
+    every = np.stack([design.y, design.trials, design.weights])
+    every[:, seen] = done.model.family.read(*every[:, seen])
+    panel = Panel.from_design(design)
     if not seen.any():  # of the row that stands for none only the outcome is missing
         stand_in = Observations(*(column[:1] for column in done.observed.rows.data))
+        panel = panel.observed_rows()
         return replace(panel, rows=replace(panel.rows, data=stand_in))
-    read = panel.rows.data._replace(
-        y=torch.from_numpy(y), trials=torch.from_numpy(trials), weights=torch.from_numpy(weights)
-    )
-    return panel.with_data(read)
+    return done.model.kept(panel.with_data(Observations(*torch.from_numpy(every))))
 
 
 def given_history(
@@ -69,11 +70,17 @@ def given_history_by_scale(
     done: Estimate, theta: Theta, history: Panel, target: Panel, scales: Sequence[str], seed: int
 ) -> list[Predictive]:
     """:func:`given_history` on several scales, of one posterior."""
-    if done.model.serial and not history.masked:
+    if done.model.serial:
         both, place = history.joined(target, done.observed.rows.data)
-        rows = replace(both, masked=False)
-        every = given_history_by_scale(done, theta, both, rows, scales, seed)
+        every = _given(done, theta, both, replace(both, masked=False), scales, seed)
         return [Predictive(one.mean[place], one.variance[place]) for one in every]
+    return _given(done, theta, history, target, scales, seed)
+
+
+def _given(
+    done: Estimate, theta: Theta, history: Panel, target: Panel, scales: Sequence[str], seed: int
+) -> list[Predictive]:
+    """The same; of a path, at the rows of the history."""
     found = [_posterior(one, history, seed) for one in _starts(done, theta)]
     if len(found) == 1:
         return [found[0].predictive(target, scale) for scale in scales]
@@ -110,9 +117,14 @@ def posterior_draws(
 
     All rows of a subject share b; of several starts each gives its share of the draws of a subject.
     """
-    if done.model.serial and not history.masked:
+    if done.model.serial:
         both, place = history.joined(target, done.observed.rows.data)
-        return posterior_draws(done, both, replace(both, masked=False), draws, seed)[:, place]
+        return _drawn(done, both, replace(both, masked=False), draws, seed)[:, place]
+    return _drawn(done, history, target, draws, seed)
+
+
+def _drawn(done: Estimate, history: Panel, target: Panel, draws: int, seed: int) -> Tensor:
+    """The same; of a path, at the rows of the history."""
     generator = torch.Generator().manual_seed(seed + 43)
     found = [_posterior(one, history, seed) for one in done.points]
     drawn = [posterior.draws(target, draws, generator) for posterior in found]
@@ -127,10 +139,10 @@ def posterior_draws(
 
 
 def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Tensor:
-    """h(mu1): the random part at its mean zero, (N,); of the start that is reported."""
+    """h(mu1): the random part at its mean, (N,); of the start that is reported."""
     with torch.no_grad():
         ready = done.model.prepare(theta)
-        eta = done.model.mu1(ready, target.rows)
+        eta = done.model.mu1(ready, target.rows) + done.model.course(ready, target)
         extra = done.model.extra(ready, target.rows)
         return done.model.family.mean(eta, extra) if scale == "response" else eta
 
@@ -177,10 +189,11 @@ def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Pre
         e, weight = (one[..., None] for one in normal_rule(POPULATION_NODES))
         with torch.no_grad():
             ready = model.prepare(theta)
+            course = model.course(ready, target)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
                 spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
-                value = model.mu1(ready, block.rows) + e * spread
+                value = model.mu1(ready, block.rows) + course[block.index] + e * spread
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, block.rows))
                 first = (weight * value).sum(0)

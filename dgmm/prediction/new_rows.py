@@ -144,7 +144,7 @@ def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -
                 "are predicted from the data of the fit and new ones get the average"
             )
         return done.observed
-    known = done.observed.align(target.ids)
+    known = done.kept.align(target.ids)
     if history is None:
         return known
     try:
@@ -184,7 +184,7 @@ def _name_subjects_without_past(
 
 def _outcomes(panel: Panel) -> Tensor:
     """Outcomes of every subject, of whatever kind, (n,)."""
-    return torch.stack([one.count for one in panel.panels]).sum(0)
+    return torch.stack([one.outcomes for one in panel.panels]).sum(0)
 
 
 def _some(labels: np.ndarray) -> str:

@@ -21,7 +21,7 @@ def fitted(done: Estimate, scale: str, seed: int) -> np.ndarray:
             "fitted() gives one value a row; probabilities of categories are "
             "predict(scale='categories')"
         )
-    found = given_history(done, done.theta, done.observed, done.panel, scale, seed)
+    found = given_history(done, done.theta, done.kept, done.panel, scale, seed)
     return found.mean.numpy()
 
 

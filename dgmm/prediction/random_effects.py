@@ -28,7 +28,7 @@ def boundary_names(done: Estimate) -> tuple[str, ...]:
 
 def effect_tables(done: Estimate, seed: int, cond_var: bool) -> dict[str, pd.DataFrame]:
     """E(b | y) of the levels of every grouping factor, in the units of the coefficients."""
-    effects, tables = random_effects(done, done.observed, seed), {}
+    effects, tables = random_effects(done, done.kept, seed), {}
     for f, factor in enumerate(done.panel.factors(len(done.model.latents))):
         matrix, names = effect_matrix(done, factor.terms)
         table = _effect_table(

@@ -57,8 +57,13 @@ def subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) ->
 
     history: the outcomes seen of the subjects of ``target``, in the same order.
     """
-    if model.serial and not history.masked:
+    if model.serial:
         return _slopes_of_path(model, theta, history, target)
+    return _subject_slopes(model, theta, history, target)
+
+
+def _subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) -> Derivative:
+    """The same; of a path, at the rows of the history."""
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
         ready = _Ready.at(model, theta)
@@ -81,7 +86,7 @@ def subject_slopes(model: Model, theta: Theta, history: Panel, target: Panel) ->
 def _slopes_of_path(model: Model, theta: Theta, history: Panel, target: Panel) -> Derivative:
     """A path has states at the rows of the history and of the target together."""
     both, place = history.joined(target, history.rows.data)
-    whole = subject_slopes(model.sized(both), theta, both, replace(both, masked=False))
+    whole = _subject_slopes(model.sized(both), theta, both, replace(both, masked=False))
     back = torch.full((both.n_rows,), -1).index_put((place,), torch.arange(target.n_rows))
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
