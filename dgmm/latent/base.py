@@ -293,6 +293,16 @@ class Latent(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} is no chain of states")
 
+    def forced(
+        self, weights: Weights, gap: Tensor, first: Tensor, u: Tensor, before: Tensor
+    ) -> Tensor:
+        """f_j (..., d) of z_j = A_j z_{j-1} + f_j + B_j e_j, what ``inputs`` add.
+
+        gap: since the row before, in any shape; first: rows without any; u, before: inputs (..., r)
+        of the rows and of those before.
+        """
+        raise NotImplementedError(f"{type(self).__name__} takes no inputs")
+
     def candidate_modes(self, weights: Weights) -> Tensor:
         """Values of b near which a mode of b | y may lie, (c, k), zero first and often alone."""
         return torch.zeros(1, self.dim, dtype=torch.float64)

@@ -218,15 +218,24 @@ class Path(Latent):
         """
         raise NotImplementedError(f"{type(self).__name__} takes no inputs")
 
+    def forced(
+        self, weights: Weights, gap: Tensor, first: Tensor, u: Tensor, before: Tensor
+    ) -> Tensor:
+        gap = torch.where(first, 1.0, gap)
+        f = self.forces(
+            weights,
+            torch.where(gap > 0, gap, 1.0),
+            u,
+            torch.where(first[..., None], 0.0, before),
+        )
+        return torch.where((gap > 0)[..., None], f, 0.0)
+
     def _forced(self, weights: Weights, rows: LatentRows) -> Tensor:
-        """f of the rows of a block, (n, J, d); zero where nothing moves."""
+        """f of the rows of a block, (n, J, d)."""
         time, u = torch.cummax(rows.T[..., 0], dim=-1).values, rows.basis
-        gap = time - _before(time)
-        first = torch.arange(time.shape[-1]) == 0
-        moves = (gap > 0) | first
-        earlier = torch.cat([torch.zeros_like(u[..., :1, :]), u[..., :-1, :]], dim=-2)
-        f = self.forces(weights, torch.where(gap > 0, gap, 1.0), u, earlier)
-        return torch.where(moves[..., None], f, 0.0)
+        first = (torch.arange(time.shape[-1]) == 0).expand_as(time)
+        earlier = torch.cat([u[..., :1, :], u[..., :-1, :]], dim=-2)
+        return self.forced(weights, time - _before(time), first, u, earlier)
 
     def course(self, weights: Weights, rows: LatentRows) -> Tensor:
         if not self.inputs:

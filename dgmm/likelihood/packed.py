@@ -19,7 +19,7 @@ from dgmm.latent import Chain
 from dgmm.likelihood.statistics import scaled_rows
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward
-from dgmm.numerics.kalman import Steps, System, states
+from dgmm.numerics.kalman import Steps, System, carried, states
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta, part
 
@@ -132,9 +132,45 @@ class Packed:
         weights: np.ndarray = self.panel.rows.data.weights.numpy()[self.steps.rows]
         return weights
 
-    def course(self, moving: Theta) -> Tensor:
-        """What inputs make of the outcomes, (N,), differentiable in the weights of the paths."""
-        return self.model.course(moving, self.panel)[torch.from_numpy(self.steps.rows)]
+    def course(self, moving: Theta) -> np.ndarray:
+        """What inputs make of the predictor, (N,)."""
+        with torch.no_grad():
+            chains, added = self.chains(moving), self.forces(moving)
+        system = self.joined(chains)
+        return np.einsum("an,an->n", system.c, carried(system, self.additions(added))[:, 0])
+
+    @cached_property
+    def _inputs(self) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Gaps, which rows are first, and per term its inputs and those of the row before."""
+        at = next(i for i, one in enumerate(self.model.latents) if one.by_states)
+        rows, before = torch.from_numpy(self.steps.rows), torch.from_numpy(self.steps.before)
+        time = self.panel.rows.T[at][rows, 0]
+        first = torch.zeros(len(rows), dtype=torch.bool)
+        first[self.steps.first] = True
+        pairs = [(u[rows], u[rows][before]) for u in self.panel.rows.basis]
+        return time - time[before], first, pairs
+
+    def forces(self, moving: Theta) -> list[Tensor | None]:
+        """What inputs add to the states of every path at every row, (N, d), None without any."""
+        found: list[Tensor | None] = []
+        for i, one in enumerate(self.model.latents):
+            if one.by_states and one.inputs:
+                gap, first, pairs = self._inputs
+                own = part(moving, f"latent{i + 1}.")
+                found.append(one.forced(own, gap, first, *pairs[i]))
+            elif one.by_states:
+                found.append(None)
+        return found
+
+    def additions(self, forces: list[Tensor | None]) -> np.ndarray:
+        """These side by side, (d, 1, N)."""
+        N = len(self.steps.rows)
+        paths = [one for one in self.model.latents if one.by_states]
+        parts = [
+            np.zeros((path.states, N)) if f is None else f.detach().numpy().T
+            for path, f in zip(paths, forces, strict=True)
+        ]
+        return np.concatenate(parts)[:, None]
 
     def with_gains(self, moving: Theta) -> Theta:
         """Weights of paths, what their inputs do by least squares beside the fixed part."""
@@ -144,7 +180,7 @@ class Packed:
             return moving
         with torch.no_grad():
             units = torch.eye(gains.size, dtype=torch.float64)
-            responses = [self.course({**moving, **gains.unpack(u)}).numpy() for u in units]
+            responses = [self.course({**moving, **gains.unpack(u)}) for u in units]
         seen = self.seen > 0
         columns = np.stack([*self.z[:-1], *(one / self.model.unit for one in responses)])[:, seen]
         found = np.linalg.lstsq(columns.T, self.z[-1, seen], rcond=1e-10)[0]

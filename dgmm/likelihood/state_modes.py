@@ -110,7 +110,7 @@ class Rows:
         offset, X, designs = self.own
         found, first = [offset + X @ theta["beta"]], 0
         if self.model.driven:
-            found[0] = found[0] + self.packed.course(theta)
+            found[0] = found[0] + torch.from_numpy(self.packed.course(theta))
         for size, design in zip(self.model.extra_sizes, designs, strict=True):
             own = theta["extra"][first : first + size]
             found.append(own.expand(len(offset)) if design is None else design @ own)

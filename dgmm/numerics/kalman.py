@@ -35,7 +35,17 @@ from functools import cached_property
 
 import numpy as np
 
-__all__ = ["Backward", "Filtered", "Slopes", "Steps", "System", "filtered", "states"]
+__all__ = [
+    "Backward",
+    "Filtered",
+    "Slopes",
+    "Steps",
+    "System",
+    "carried",
+    "filtered",
+    "pulled",
+    "states",
+]
 
 
 @dataclass(frozen=True)
@@ -298,11 +308,26 @@ def filtered(system: System, u: np.ndarray) -> Filtered:
 
 def states(system: System, e: np.ndarray) -> np.ndarray:
     """The states (d, r, N) that white noise e (d, r, N) makes."""
-    z = _product(system.B, e)
+    return carried(system, _product(system.B, e))
+
+
+def carried(system: System, f: np.ndarray) -> np.ndarray:
+    """The states z_j = A_j z_{j-1} + f_j (d, r, N) of additions f (d, r, N)."""
+    z = f.copy()
     for before, at in zip(system.steps.slices, system.steps.slices[1:], strict=False):
         n = at.stop - at.start
         z[..., at] += _product(system.A[..., at], z[..., before][..., :n])
     return z
+
+
+def pulled(system: System, slope: np.ndarray) -> np.ndarray:
+    """Slopes (d, r, N) in the additions of :func:`carried`, from those in its states."""
+    found = slope.copy()
+    for more, at, following in system.steps.backwards():
+        if more:
+            A = _transposed(system.A[..., following])
+            found[..., at][..., :more] += _product(A, found[..., following])
+    return found
 
 
 # -- one state: the same, with no more than a few operations a step --------------------------------
