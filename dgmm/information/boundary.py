@@ -94,7 +94,7 @@ def _edges_of(
         design = designs[r]
         Z = torch.ones(1, 1, dtype=torch.float64) if design is None else design
         value, size = (Z @ coefficients).numpy(), Z.square().mean(0).numpy()
-        value = value - np.log(model.unit) if noise else value
+        value = value - np.log(outcome.unit) if noise else value
         at = np.arange(first + own.start, first + own.stop)
         flat = bool((info[at, at] < FLAT_INFORMATION * size).all())
         if flat and (bool((value > EDGE).all()) or bool((value < -EDGE).all())):
