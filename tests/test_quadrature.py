@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from dgmm.numerics.quadrature import Nodes, gauss_hermite, sobol_gaussian, sobol_normal, sobol_t
+from dgmm.numerics.quadrature import (
+    Nodes,
+    gauss_hermite,
+    sobol_gaussian,
+    sobol_normal,
+    sobol_t,
+    sphere,
+    spherical_radial,
+)
 
 DIMENSIONS = [1, 2, 3]
 
@@ -122,3 +130,48 @@ def test_sobol_gaussian_is_standard_normal_for_every_subject() -> None:
     assert abs(float(means.mean())) < 4 * float(means.std()) / 120**0.5
     assert abs(float(squares.mean()) - 1) < 4 * float(squares.std()) / 120**0.5
     assert float(means.std()) < 0.5 / 16  # plain draws would give 1 / 16
+
+
+MOMENT = {0: 1, 2: 1, 4: 3, 6: 15}
+"""E x^p of N(0, 1)."""
+
+
+def powers_up_to(k: int, degree: int) -> list[tuple[int, ...]]:
+    return [p for p in product(range(degree + 1), repeat=k) if sum(p) <= degree]
+
+
+@pytest.mark.parametrize(("k", "degree"), [(2, 5), (4, 5), (9, 5), (3, 7), (5, 7), (7, 7)])
+def test_rules_on_the_sphere_are_exact_and_positive(k: int, degree: int) -> None:
+    points, weight = sphere(k, degree)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1.0, rtol=1e-14)
+    assert (weight > 0).all()
+    # E x^p on the sphere = E z^p / E |z|^|p|, z normal; three coordinates hold all that can differ
+    for powers in powers_up_to(min(k, 3), degree):
+        length = math.prod(k + 2 * j for j in range(sum(powers) // 2))
+        known = math.prod(MOMENT.get(p, 0) for p in powers) / length
+        found = weight @ np.prod(points[:, : len(powers)] ** powers, axis=1)
+        assert found == pytest.approx(known, abs=1e-14)
+
+
+def test_no_rule_on_the_sphere_has_negative_weights() -> None:
+    with pytest.raises(ValueError, match="no positive rule of degree 7 on the sphere in 8"):
+        sphere(8, 7)
+
+
+@pytest.mark.parametrize(("degree", "radii"), [(5, 2), (7, 2), (7, 3)])
+def test_turned_spheres_are_exact_for_polynomials_under_the_normal(degree: int, radii: int) -> None:
+    k, n = 4, 3
+    nodes = spherical_radial(n, k, degree, radii, np.random.default_rng(5))
+    assert nodes.e.shape == (radii * len(sphere(k, degree)[1]), n, k)
+    for powers in powers_up_to(k, degree):
+        values = standard_normal(nodes.e) * nodes.e.pow(torch.tensor(powers)).prod(-1)
+        known = math.prod(MOMENT.get(p, 0) for p in powers)
+        np.testing.assert_allclose(integral(nodes, values), known, atol=1e-11)
+    assert float((nodes.e[:, 0] - nodes.e[:, 1]).abs().max()) > 0.1
+
+
+def test_turned_spheres_are_those_of_a_subject_whoever_else_is_there() -> None:
+    rng = np.random.default_rng(0)
+    both = spherical_radial(2, 4, 5, 2, rng, keys=[7, 3])
+    alone = spherical_radial(1, 4, 5, 2, rng, keys=[3])
+    assert torch.equal(both.e[:, 1:], alone.e)

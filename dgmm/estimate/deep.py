@@ -98,7 +98,8 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
-        learned = climbed(likelihood, classical, steps, own)
+        plain = ladder is not None and ladder.classical
+        learned = climbed(likelihood, classical, steps, own, plain)
         if request.missing == "saem":
             learned = with_completed(learned, panel, own)
         return _finished(likelihood, learned, request)

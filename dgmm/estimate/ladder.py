@@ -21,7 +21,7 @@ from dgmm.estimate.nested import Apart, score
 from dgmm.estimate.records import Request, mean_and_error
 from dgmm.likelihood import Likelihood, NodeRule, Point
 from dgmm.model import Model
-from dgmm.penalised.silence import silent
+from dgmm.penalised.silence import classical, silent
 
 __all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
 
@@ -43,6 +43,7 @@ class Ladder:
 
     steps: tuple[Step, ...]
     scores: Tensor  # of every subject with an outcome
+    classical: bool  # silent networks leave the nested model, in every fold
 
 
 def open_ridges(model: Model) -> list[str]:
@@ -58,13 +59,23 @@ def first_step(model: Model) -> Step:
 
 
 def climbed(
-    likelihood: Likelihood, below: Point, steps: tuple[Step, ...], request: Request
+    likelihood: Likelihood,
+    below: Point,
+    steps: tuple[Step, ...],
+    request: Request,
+    plain: bool = False,
 ) -> Learned:
     """Learn from the nested model up a ladder: under a large penalty alone a silent network is a
     maximum from which nothing leads away.
+
+    plain: that maximum is what is wanted, and the last step alone is taken.
     """
     panel, rule = likelihood.panel, node_rule(likelihood)
-    state = kindle(tied_start(likelihood.model, panel, below, request), panel, request, rule)
+    state = tied_start(likelihood.model, panel, below, request)
+    if plain:
+        steps = steps[-1:]
+    else:
+        state = kindle(state, panel, request, rule)
     for step in steps:
         state = follow(state.under(dict(step)), panel, request, rule)
     return state
@@ -87,7 +98,9 @@ def scored(
             follow(state.under(dict(step)), one.panel, quiet, rule)
             for state, one in zip(states, likelihoods, strict=True)
         ]
-        found.append(Ladder(tuple(taken), _scores(likelihood, apart.folds, states)))
+        scores = _scores(likelihood, apart.folds, states)
+        plain = all(classical(state.model, state.theta) for state in states)
+        found.append(Ladder(tuple(taken), scores, plain))
         if steps is not None:
             if len(taken) == len(steps):
                 return found[-1]

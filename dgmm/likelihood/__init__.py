@@ -11,7 +11,7 @@ from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observe
 from dgmm.likelihood.choose import MEMBERS, WORDS
 from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, places
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive
-from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature
+from dgmm.likelihood.rules import Importance, Laplace, NodeRule, Quadrature, Spherical
 from dgmm.likelihood.structured import Within, alike, choose
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Posterior",
     "Predictive",
     "Quadrature",
+    "Spherical",
     "Smooth",
     "Within",
     "alike",

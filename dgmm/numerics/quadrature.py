@@ -9,6 +9,7 @@ where lw_m is the log weight of the node minus the log base density at e_m.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,6 +28,8 @@ __all__ = [
     "sobol_gaussian",
     "sobol_normal",
     "sobol_t",
+    "spherical_radial",
+    "sphere",
 ]
 
 
@@ -71,6 +74,60 @@ def sigma_points(k: int) -> Tensor:
     """
     axes = math.sqrt(k) * torch.eye(k, dtype=torch.float64)
     return torch.cat([axes, -axes])
+
+
+def sphere(k: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (M, k) on the unit sphere and their positive weights, which sum to one.
+
+    Degree 5: +-e_i and (+-1, ..., +-1) / sqrt k. Degree 7, up to seven dimensions, also
+    (+-e_i +- e_j) / sqrt 2. The weights of the three orbits are those that integrate all
+    monomials up to the degree: Stroud (1971), Approximate Calculation of Multiple Integrals, ch. 8.
+
+    Raises:
+        ValueError: the degree is another, or a weight would not be positive.
+    """
+    if degree not in (5, 7) or (degree == 7 and k > 7):
+        raise ValueError(f"no positive rule of degree {degree} on the sphere in {k} dimensions")
+    axes = np.concatenate([np.eye(k), -np.eye(k)])
+    corners = np.array(list(itertools.product((-1.0, 1.0), repeat=k))) / math.sqrt(k)
+    if degree == 5:
+        orbits, total = [axes, corners], np.array([2, k]) / (k + 2)
+    else:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=2))) / math.sqrt(2)
+        pairs = [signs @ np.eye(k)[[i, j]] for i, j in itertools.combinations(range(k), 2)]
+        orbits = [axes, np.concatenate(pairs), corners]
+        total = np.array([16 - 2 * k, 8 * (k - 1), k**2]) / ((k + 2) * (k + 4))
+    weights = [np.full(len(orbit), share / len(orbit)) for orbit, share in zip(orbits, total)]
+    return np.concatenate(orbits), np.concatenate(weights)
+
+
+def spherical_radial(
+    n: int,
+    k: int,
+    degree: int,
+    radii: int,
+    rng: np.random.Generator,
+    keys: Sequence[int] | None = None,
+) -> Nodes:
+    """Rule for N(0, I_k) of spheres with as many radii, each turned at random for every subject.
+
+    The squared radii are Gauss-Laguerre nodes for chi^2_k / 2, exact up to degree 4 radii - 2. A
+    rule that all subjects share would make their errors add up. Genz and Monahan (1999),
+    Journal of Computational and Applied Mathematics 112, 71-90.
+    """
+    points, weight = sphere(k, degree)
+    half, mass = special.roots_genlaguerre(radii, k / 2 - 1)
+    shape = (radii, k, k)
+    if keys is None:
+        normal = rng.normal(size=(n, *shape))
+    else:  # the nodes of a subject do not depend on who else is there
+        normal = np.stack([np.random.default_rng([89, key]).normal(size=shape) for key in keys])
+    Q, R = np.linalg.qr(normal)
+    Q = Q * np.sign(np.diagonal(R, axis1=-2, axis2=-1))[..., None, :]  # uniform over rotations
+    e = np.einsum("r,mk,nrkl->rmnl", np.sqrt(2 * half), points, Q).reshape(-1, n, k)
+    log_weight = np.log(np.multiply.outer(mass / mass.sum(), weight)).reshape(-1, 1)
+    density = -0.5 * np.square(e).sum(-1) - 0.5 * k * math.log(2 * math.pi)
+    return Nodes(torch.from_numpy(e), torch.from_numpy(log_weight - density))
 
 
 def _shifted_sobol(

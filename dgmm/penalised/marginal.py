@@ -9,8 +9,8 @@ identity: with the scores s_i of subjects, K the penalties and a little of the d
     M = sum_i s_i s_i' + K,     theta = theta_0 + M^-1/2 z.
 
 With fewer subjects than weights their scores span too little of it; near the maximum half of M is
-made of the scores of outcomes simulated from the model (the expected information), as many as are
-needed to span it all.
+made of the scores of outcomes simulated from the model at the start (the expected information), as
+many as are needed to span it all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze
+from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, Spherical, freeze
 from dgmm.likelihood.nodes import places
 from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.model import Model
@@ -48,8 +48,8 @@ SIMULATED_DRAWS = 16
 APPROACH, FOLLOW = 20, 6
 """Newton steps to the modes in which nodes are anchored, from afar and from those before."""
 
-FEWEST_POINTS, MOST_POINTS = 3, 25
-"""Of a product rule per dimension."""
+PRODUCT, MOST_POINTS = 3, 25
+"""Most dimensions of a product rule, and most points in each."""
 
 MEMORY = 40
 """Steps that L-BFGS remembers."""
@@ -146,6 +146,7 @@ def climb(
     draws, used, path = how.draws, 0, []
     reached = -math.inf
     number, decrement = 0, math.inf
+    simulated = simulated_scores(model, theta, panel, seed) if how.expected else None
     while True:
         nodes = rule or search_rule(model.k, draws)
         rng, steps = np.random.default_rng(seed), APPROACH if start is None else FOLLOW
@@ -156,7 +157,9 @@ def climb(
         path.append(-value)
         if reached + value > OPTIMISM and 2 * draws <= how.most_draws:
             draws *= 2
-        scores = _scores(frozen, theta, panel, seed + number, how.expected)
+        scores = frozen.scores(theta)
+        if simulated is not None:
+            scores = torch.cat([scores, simulated]) / math.sqrt(2)
         metric = Metric.of(scores, kappa, weak)
         decrement = float(metric.slope(torch.from_numpy(slope)).norm())
         if progress is not None:
@@ -176,16 +179,15 @@ def climb(
 
 
 def search_rule(k: int, draws: int) -> NodeRule:
-    """The nodes of a search: a product rule with some 2 x draws nodes, or three per dimension
-    where these are at most 4 x draws; else draws.
+    """The nodes of a search: a product rule with some 2 x draws nodes up to three dimensions,
+    spheres from four to seven where they have at most 2.5 x draws; else draws.
 
     L-BFGS finds what nodes have in error, the more the more weights there are. Of draws around a
-    posterior that is not normal that is many times more than of as many nodes of a product rule.
+    posterior that is not normal that is many times more than of as many nodes of such a rule.
     """
-    points = min(MOST_POINTS, int((2 * draws) ** (1 / k) + 1e-9))
-    if points < FEWEST_POINTS and FEWEST_POINTS**k > 4 * draws:
-        return Importance(draws)
-    return Quadrature(max(points, FEWEST_POINTS))
+    if k <= PRODUCT:
+        return Quadrature(min(MOST_POINTS, int((2 * draws) ** (1 / k) + 1e-9)))
+    return Spherical.within(k, 1.5 * draws, 2.5 * draws) or Importance(draws)
 
 
 def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> Tensor:
@@ -199,7 +201,7 @@ def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> T
     packing = model.packing
     rng = np.random.default_rng([seed, 97])
     rule = search_rule(model.k, draws)
-    rule = search_rule(model.k, 4 * draws) if isinstance(rule, Quadrature) else rule
+    rule = rule if isinstance(rule, Importance) else search_rule(model.k, 4 * draws)
     frozen = freeze(model, top.theta, panel, rule, rng, places(top.frozen))
     x = packing.pack(top.theta)
     slope = packing.pack(frozen.value_and_gradient(top.theta)[1]) - top.metric.kappa * x
@@ -241,13 +243,6 @@ def _round(
     )
     value, there, decrement = best
     return there, value, decrement, int(found.nfev)
-
-
-def _scores(frozen: Frozen, theta: Theta, panel: Panel, seed: int, expected: bool) -> Tensor:
-    own = frozen.scores(theta)
-    if not expected:
-        return own
-    return torch.cat([own, simulated_scores(frozen.model, theta, panel, seed)]) / math.sqrt(2)
 
 
 def simulated_scores(
