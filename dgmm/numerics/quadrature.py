@@ -28,8 +28,8 @@ __all__ = [
     "sobol_gaussian",
     "sobol_normal",
     "sobol_t",
-    "spherical_radial",
     "sphere",
+    "spherical_radial",
 ]
 
 
@@ -97,8 +97,8 @@ def sphere(k: int, degree: int) -> tuple[np.ndarray, np.ndarray]:
         pairs = [signs @ np.eye(k)[[i, j]] for i, j in itertools.combinations(range(k), 2)]
         orbits = [axes, np.concatenate(pairs), corners]
         total = np.array([16 - 2 * k, 8 * (k - 1), k**2]) / ((k + 2) * (k + 4))
-    weights = [np.full(len(orbit), share / len(orbit)) for orbit, share in zip(orbits, total)]
-    return np.concatenate(orbits), np.concatenate(weights)
+    sizes = [len(orbit) for orbit in orbits]
+    return np.concatenate(orbits), np.repeat(total / sizes, sizes)
 
 
 def spherical_radial(

@@ -23,7 +23,7 @@ import torch
 from scipy import optimize
 from torch import Tensor
 
-from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, Spherical, freeze
+from dgmm.likelihood import Importance, NodeRule, Quadrature, Spherical, freeze
 from dgmm.likelihood.nodes import places
 from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.model import Model
