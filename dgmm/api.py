@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dgmm import storage
+from dgmm.bayes import Prior
 from dgmm.design import build_design
 from dgmm.estimate import Control
 from dgmm.families import Family
@@ -24,6 +25,7 @@ from dgmm.plan import (
     is_deep,
     latent_words,
     read_control,
+    read_prior,
     read_values,
     structures,
 )
@@ -60,6 +62,10 @@ def mixed_model(
     device: str = "auto",
     verbose: int = 1,
     control: Control | dict[str, Any] | None = None,
+    chains: int = 4,
+    draws: int = 2000,
+    warmup: int = 500,
+    prior: Prior | str | None = None,
 ) -> Fit | MultivariateFit:
     """Fit a classical or deep generalized mixed model.
 
@@ -100,6 +106,7 @@ def mixed_model(
             of a bar), "reml", and two that learn on a variational bound before they are brought
             to that same maximum: "vae" (variational auto-encoder: decoder and encoder learn
             together) and "vb" (networks left of a bar; q(b | y) by Newton steps). "auto" is ML.
+            "gibbs" samples the posterior of a model of linear terms under ``prior``.
         likelihood: "exact" (Gaussian, linear random effects), "filter" (the same beside paths, by
             the Kalman filter), "quadrature" (at most three random effects; the rule grows until
             the log-likelihood moves less than 0.01), "importance" (any), "laplace" (any without
@@ -147,6 +154,12 @@ def mixed_model(
             which takes a graphics card when there is one and the mini-batches are large enough.
         verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
         control: rare options, a :class:`dgmm.Control` or a dict of its fields.
+        chains: of method="gibbs": Gibbs sampling of a Gaussian outcome, Metropolis steps for the
+            effects and coefficients of others.
+        draws: kept of every chain.
+        warmup: sweeps before them, which are dropped; step lengths are learnt there.
+        prior: of method="gibbs", made by :func:`dgmm.prior`; by default half-t standard deviations
+            and weak normal coefficients, printed in the summary. "hoff" is unit information.
 
     Returns:
         A :class:`dgmm.Fit`; start with ``print(fit.summary())``.
@@ -193,6 +206,10 @@ def mixed_model(
         device=device,
         verbose=verbose,
         control=read_control(control),
+        chains=chains,
+        draws=draws,
+        warmup=warmup,
+        prior=read_prior(prior),
     )
     if several is not None:
         return fit_several(several, call, family, bounds, outcome, data)

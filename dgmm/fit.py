@@ -15,6 +15,7 @@ from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for
+from dgmm.estimate.sampled import more_draws
 from dgmm.formula import update_formula, with_own_options
 from dgmm.inference.anova import anova, drop1, ranova
 from dgmm.inference.confint import bootstrap, confint
@@ -34,8 +35,10 @@ from dgmm.inference.emmeans import emmeans
 from dgmm.inference.explained import icc, r2
 from dgmm.inference.fixed_effects import coefficients, std_errors, vcov
 from dgmm.inference.influential import influence
+from dgmm.inference.left_out import loo
 from dgmm.inference.panel_tests import panel_test
 from dgmm.inference.population_coefficients import marginal_coefs
+from dgmm.inference.posterior import as_arviz, chains_of, posterior_draws, posterior_table
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.variance_parameters import (
     boundary,
@@ -46,7 +49,7 @@ from dgmm.inference.variance_parameters import (
     sigma,
     var_corr,
 )
-from dgmm.information import Information, information
+from dgmm.information import Information, information, posterior_information
 from dgmm.missing.impute import impute, pattern_profile
 from dgmm.plan import (
     INSTEAD,
@@ -130,6 +133,12 @@ class Fit(Fitted):
     icc = icc
     r2 = r2
 
+    # draws from a posterior
+    posterior_table = posterior_table
+    posterior_draws = posterior_draws
+    loo = loo
+    as_arviz = as_arviz
+
     # predictions
     fitted = fitted
     residuals = residuals
@@ -159,6 +168,29 @@ class Fit(Fitted):
         info = _information(done, call.se, request)
         messages = (*done.messages, *statistical_messages(done, info))
         return replace(self, estimate=done, information=info, messages=messages)
+
+    def more(self, draws: int) -> Fit:
+        """The fit with further draws: its chains go on where they stand.
+
+        The draws are those that a longer run would have had.
+
+        Raises:
+            ValueError: the fit was not sampled (method="gibbs").
+        """
+        chains_of(self, "more()")
+        if draws < 1:
+            raise ValueError(f"draws is a number of draws of each chain, at least 1, not {draws!r}")
+        done = more_draws(self.estimate, self.request, draws)
+        assert done.chains is not None
+        info = posterior_information(done.model, done.chains)
+        if not done.converged:
+            warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
+        old = self.estimate.messages
+        kept = tuple(message for message in self.messages if message not in old)
+        call = replace(self.call, draws=done.chains.draws)
+        return replace(
+            self, call=call, estimate=done, information=info, messages=(*done.messages, *kept)
+        )
 
     def update(self, formula: str | None = None, data: Any = None, **changes: Any) -> Fit:
         """Refit with a new formula (dots stand for the old sides) or other arguments.
@@ -228,6 +260,8 @@ def _settled(text: str, done: Estimate) -> str:
 
 
 def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
+    if done.chains is not None:
+        return posterior_information(done.model, done.chains)
     if se is None or request.method == "reml":
         return None
     if se == "bootstrap":

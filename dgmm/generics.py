@@ -12,6 +12,7 @@ from dgmm.multivariate.fit import MultivariateFit
 __all__ = [
     "aic",
     "anova",
+    "as_arviz",
     "augment",
     "bic",
     "bootstrap",
@@ -33,12 +34,15 @@ __all__ = [
     "is_singular",
     "log_score",
     "loglik",
+    "loo",
     "marginal_coefs",
     "n_groups",
     "nobs",
     "panel_test",
     "part_coefficients",
     "pattern_profile",
+    "posterior_draws",
+    "posterior_table",
     "predict",
     "r2",
     "random_profile",
@@ -86,6 +90,7 @@ def _generic(
 
 aic = _generic(Fit.aic)
 anova = _generic(Fit.anova)
+as_arviz = _generic(Fit.as_arviz)
 augment = _generic(Fit.augment)
 bic = _generic(Fit.bic)
 bootstrap = _generic(Fit.bootstrap)
@@ -107,12 +112,15 @@ influence = _generic(Fit.influence)
 is_singular = _generic(Fit.is_singular)
 log_score = _generic(Fit.log_score)
 loglik = _generic(Fit.loglik)
+loo = _generic(Fit.loo)
 marginal_coefs = _generic(Fit.marginal_coefs)
 n_groups = _generic(Fit.n_groups)
 nobs = _generic(Fit.nobs)
 panel_test = _generic(Fit.panel_test)
 part_coefficients = _generic(Fit.part_coefficients)
 pattern_profile = _generic(Fit.pattern_profile)
+posterior_draws = _generic(Fit.posterior_draws)
+posterior_table = _generic(Fit.posterior_table)
 predict = _generic(Fit.predict)
 r2 = _generic(Fit.r2)
 random_profile = _generic(Fit.random_profile)

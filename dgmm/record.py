@@ -17,7 +17,13 @@ from dgmm.information import Information, information
 from dgmm.information.restricted import restricted_information
 from dgmm.plan import Call, request_behind
 
-__all__ = ["Fitted", "Memory", "joint_information", "parameter_information"]
+__all__ = [
+    "Fitted",
+    "Memory",
+    "check_maximum",
+    "joint_information",
+    "parameter_information",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +111,15 @@ class Fitted:
         model = self.estimate.model
         beta = model.beta(self.estimate.theta).detach().numpy()
         return pd.Series(beta, index=list(model.names), name="Estimate")
+
+
+def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
+    """Raise ValueError where the fit is a sample from the posterior and not a maximum."""
+    if fit.estimate.chains is not None:
+        raise ValueError(
+            f"{asked} is about the maximum of a likelihood, and this fit holds draws from the "
+            f"posterior (method='gibbs'): {instead}, or refit with method='ml'"
+        )
 
 
 def parameter_information(fit: Fitted) -> Information | None:

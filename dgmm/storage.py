@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.bayes import Chains, HalfT, InverseGamma, InverseWishart, NormalPrior, Prior
 from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
 from dgmm.encoders import Encoder
 from dgmm.estimate import (
@@ -58,6 +59,7 @@ OWN: tuple[type[Any], ...] = (
     Activity,
     Alias,
     Call,
+    Chains,
     Column,
     Control,
     Crossing,
@@ -67,8 +69,11 @@ OWN: tuple[type[Any], ...] = (
     Estimate,
     FixedNetwork,
     FormChoice,
+    HalfT,
     Head,
     HeldOut,
+    InverseGamma,
+    InverseWishart,
     Layout,
     Loaded,
     Longitudinal,
@@ -78,10 +83,12 @@ OWN: tuple[type[Any], ...] = (
     Member,
     Memory,
     Model,
+    NormalPrior,
     Packing,
     Panel,
     PartPredictor,
     Patterns,
+    Prior,
     Reference,
     Rows,
     Saem,

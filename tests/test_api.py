@@ -85,7 +85,7 @@ def test_a_value_out_of_range_names_its_option(options: dict[str, Any]) -> None:
 
 
 def test_sentences_of_a_refusal_are_separated() -> None:
-    assert "not available. Use" in refused("gibbs", method="gibbs")
+    assert "not available. Use" in refused("nuts", method="nuts")
     assert "did you mean 'reml'? Use" in refused("REML", method="REML")
 
 

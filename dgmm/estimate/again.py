@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.records import Estimate, Request
+from dgmm.estimate.sampled import fit_sampled
 from dgmm.likelihood import alike, choose
 from dgmm.model import orthonormal_basis
 from dgmm.networks import Reference
@@ -32,6 +33,8 @@ def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
     options = {**done.likelihood.choice(), "restricted": False, **restricted}
     likelihood = choose(done.model, done.panel.with_outcome(y), **options)
     quiet = replace(request, verbose=0)
+    if done.chains is not None:
+        return fit_sampled(likelihood, quiet)
     return fit_linear(likelihood, _start(done, likelihood.panel), quiet, theta=done.theta)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dgmm.bayes import Chains, Sampling
 from dgmm.encoders import Encoder
 from dgmm.estimate.control import Control
 from dgmm.families import Family
@@ -36,7 +37,7 @@ class Request:
     """What the user asked for, checked."""
 
     family: Family
-    method: str  # "ml", "reml", "vae", "vb"
+    method: str  # "ml", "reml", "vae", "vb", "gibbs"
     likelihood: str  # the word of likelihood=
     encoder: str
     starts: int
@@ -48,6 +49,7 @@ class Request:
     delta: float = 0.0  # added to the linear predictor after dropout
     device: str = "cpu"  # of the ELBO stage
     checkpoint: Checkpoint | None = field(default=None, metadata={"saved": False})
+    sampling: Sampling = field(default_factory=Sampling)  # of "gibbs"
 
     @property
     def integration(self) -> Integration:
@@ -186,6 +188,7 @@ class Estimate(Maximum):
     others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
     saem: Saem | None = None
     patterns: Patterns | None = None
+    chains: Chains | None = None  # draws from the posterior, of which theta is the mean
 
     @classmethod
     def of(cls, maximum: Maximum, method: str, **more: Any) -> Estimate:

@@ -18,9 +18,16 @@ from dgmm.inference.likelihood_ratio import compare_nested
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.replicates import ratio_p_value
 from dgmm.inference.tables import Anova
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_maximum
 
 __all__ = ["anova", "candidate", "drop1", "ranova"]
+
+
+INSTEAD = (
+    "compare models by loo(), read hypotheses off the draws (the share of "
+    "posterior_draws(fit) beyond a value)"
+)
+"""What answers the question of a test where there is no maximum."""
 
 
 def anova(
@@ -66,6 +73,9 @@ def anova(
         Stram and Lee (1994), Biometrics 50, 1171-1177; Fai and Cornelius (1996), J.
         Statistical Computation and Simulation 54, 363-378.
     """
+    for one in (fit, *others):
+        if isinstance(one, Fitted):
+            check_maximum(one, "anova()", INSTEAD)
     if others:
         if L is not None or df not in (None, "auto"):
             raise ValueError("L= and df= belong to Wald tests of one fit; give one fit only")
@@ -116,6 +126,7 @@ def drop1(fit: Fitted) -> Anova:
 
     A term within a higher interaction stays, as in R; columns are left out as they are coded.
     """
+    check_maximum(fit, "drop1()", INSTEAD)
     found = drop_terms(fit.estimate, fit.request, fit.memory.terms, criteria.df(fit))
     return _with_left_out(fit, found)
 
@@ -152,4 +163,5 @@ def ranova(fit: Fitted) -> Anova:
     References:
         Self and Liang (1987), J. American Statistical Association 82, 605-610.
     """
+    check_maximum(fit, "ranova()", INSTEAD)
     return drop_effects(fit.estimate, fit.request, fit.memory.groups, criteria.df(fit))

@@ -152,6 +152,10 @@ def _table(
     spreads = [mean.spread(one) for one in found.values()]
     estimate = pd.Series([float(one.value) for one in spreads], index=list(found), dtype=float)
     error = pd.Series([float(one.se) for one in spreads], index=list(found), dtype=float)
+    if spreads and all(one.posterior for one in spreads):
+        ends = np.array([one.interval(level)[0].tolist() for one in spreads])
+        drawn = {"Mean": estimate, "SD": error, "lower": ends[:, 0], "upper": ends[:, 1]}
+        return ResultTable(pd.DataFrame(drawn), title=title)
     table = wald_table(estimate, error)
     half = float(special.ndtri(0.5 + level / 2)) * error
     table["lower"], table["upper"] = estimate - half, estimate + half

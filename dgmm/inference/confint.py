@@ -12,13 +12,14 @@ import pandas as pd
 from dgmm.estimate.again import refit_estimate
 from dgmm.inference import replicates, reported
 from dgmm.inference.fixed_effects import std_errors
+from dgmm.inference.posterior import scalars
 from dgmm.inference.profile import check_profile, profile_interval
 from dgmm.inference.replicates import Replicates
 from dgmm.inference.resampling import percentile_intervals
 from dgmm.inference.surfaces import targets
 from dgmm.inference.variance_parameters import family_parameters, part_coefficients
 from dgmm.inference.wald import intervals
-from dgmm.record import Fitted, parameter_information
+from dgmm.record import Fitted, check_maximum, parameter_information
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
@@ -28,12 +29,15 @@ __all__ = ["bootstrap", "confint"]
 
 METHODS = ("wald", "profile", "bootstrap", "percentile")
 
+OF_DRAWS = ("quantile", "hdi")
+"""The methods for draws from a posterior."""
+
 
 def confint(
     fit: Fitted,
     level: float = 0.95,
     *,
-    method: str = "wald",
+    method: str | None = None,
     parm: str | Sequence[str] | None = None,
     nsim: int = 500,
     seed: int | None = None,
@@ -47,13 +51,16 @@ def confint(
         profile:    {v : 2 [l(theta-hat) - max l(theta; theta_j = v)] <= z^2}
         bootstrap:  percentiles of estimates from outcomes simulated from the fit
         percentile: percentiles of estimates from subjects drawn with replacement
+        quantile:   of draws from the posterior, as many below as above
+        hdi:        the shortest interval with a share ``level`` of these draws
 
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.
         level: probability that the interval covers.
-        method: "wald", "profile" (classical models without paths; of the ML
+        method: "wald" (the default), "profile" (classical models without paths; of the ML
             likelihood for REML fits, as in lme4), "bootstrap" (classical models) or
-            "percentile" (fits with se="bootstrap").
+            "percentile" (fits with se="bootstrap"); "quantile" (the default there) or "hdi" for
+            fits by method="gibbs".
         parm: names of rows to calculate; all by default (profile: coefficients and variance
             components; the parameters of the family have none).
         nsim: replicates of the bootstrap; 1000 or more for a report.
@@ -76,9 +83,17 @@ def confint(
         Bates, Maechler, Bolker and Walker (2015), J. Statistical Software 67(1), section 5.1;
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
-    if method not in METHODS:
-        known = ", ".join(map(repr, METHODS))
-        raise ValueError(f"method={method!r} is not one of {known}")
+    known = METHODS if fit.estimate.chains is None else OF_DRAWS
+    method = known[0] if method is None else method
+    if method not in known:
+        words = ", ".join(map(repr, known))
+        raise ValueError(f"method={method!r} is not one of {words}, which this fit has")
+    if fit.estimate.chains is not None:
+        own = scalars(fit)
+        ends = pd.DataFrame(
+            own.intervals(level, method), index=list(own.names), columns=_percent(level)
+        )
+        return ends.loc[_chosen(parm, list(own.names))]
     wald = _wald(fit, level)
     names = _chosen(parm, list(wald.index))
     if method == "percentile":
@@ -105,6 +120,7 @@ def bootstrap(
     The record has ``values``, a frame with one row per replicate, and ``failed``, the reasons
     why others could not be fitted.
     """
+    check_maximum(fit, "bootstrap()", "its draws say how well parameters are known")
     return replicates.bootstrap(
         fit.estimate,
         fit.request,
@@ -133,8 +149,11 @@ def _wald(fit: Fitted, level: float) -> pd.DataFrame:
         pair = coefficients["Estimate"].to_numpy(), coefficients["Std. Error"].to_numpy()
         outer = np.vstack([outer, intervals(*pair, level)])
         names += [f"{part}_{name}" for name in coefficients.index]
-    percent = [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
-    return ResultTable(np.vstack([bounds, outer]), index=names, columns=percent)
+    return ResultTable(np.vstack([bounds, outer]), index=names, columns=_percent(level))
+
+
+def _percent(level: float) -> list[str]:
+    return [f"{50 * (1 - level):g} %", f"{50 * (1 + level):g} %"]
 
 
 def _profile(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dgmm.information import reported_packing
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_maximum
 
 __all__ = [
     "LogLik",
@@ -21,6 +21,10 @@ __all__ = [
     "n_groups",
     "nobs",
 ]
+
+
+COMPARE = "compare models by loo()"
+"""What stands for a criterion where there is no maximum."""
 
 
 class LogLik(NamedTuple):
@@ -42,7 +46,10 @@ class LogLik(NamedTuple):
 
 
 def loglik(fit: Fitted) -> LogLik:
-    """Marginal log-likelihood (restricted for REML) with its Monte Carlo error."""
+    """Marginal log-likelihood (restricted for REML) with its Monte Carlo error.
+
+    Of method="gibbs" its value at the posterior mean, which is not a maximum.
+    """
     done = fit.estimate
     word, sampled = done.likelihood.word, done.likelihood.sampled
     return LogLik(done.log_likelihood, done.mc_error, df(fit), nobs(fit), word, sampled)
@@ -62,6 +69,7 @@ def deviance(fit: Fitted) -> float:
 
 def aic(fit: Fitted) -> float:
     """-2 l + 2 df; with networks conditional on the ridge, df effective."""
+    check_maximum(fit, "aic()", COMPARE)
     return deviance(fit) + 2 * df(fit)
 
 
@@ -70,6 +78,7 @@ def bic(fit: Fitted, n: str = "observations") -> float:
 
     Both count what was seen: outcomes, and subjects with one.
     """
+    check_maximum(fit, "bic()", COMPARE)
     if n not in ("observations", "subjects"):
         raise ValueError(f"n is 'observations' or 'subjects', not {n!r}")
     size = nobs(fit) if n == "observations" else n_groups(fit)

@@ -9,11 +9,12 @@ from dgmm.inference import reported
 from dgmm.inference.contrasts import coefficient_table
 from dgmm.inference.criteria import groups_seen
 from dgmm.inference.kenward_roger import kenward_roger
+from dgmm.inference.posterior import posterior_table
 from dgmm.inference.satterthwaite import satterthwaite
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.wald import wald_table
 from dgmm.information import Information, information
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_maximum
 
 __all__ = ["SMALL", "coefficients", "fewest_groups", "moments_of", "std_errors", "vcov"]
 
@@ -47,6 +48,7 @@ def vcov(fit: Fitted, kind: str = "default") -> pd.DataFrame:
 
 
 def _robust(fit: Fitted) -> Information:
+    check_maximum(fit, "kind='sandwich'", "use kind='default'")
     if fit.estimate.method == "reml":
         raise ValueError("kind='sandwich' is for maximum likelihood; refit by method='ml'")
     draws = fit.call.control.hessian_draws
@@ -61,7 +63,7 @@ def std_errors(fit: Fitted, kind: str = "default") -> pd.Series:
 
 
 def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
-    """The Wald table of the linear coefficients.
+    """The Wald table of the linear coefficients; of draws from a posterior their summary.
 
     df: None for z tests; of Gaussian linear models "satterthwaite" for t tests with the GLS
         standard errors, as lmerTest, and "kenward-roger" (REML) for those of pbkrtest, whose
@@ -69,6 +71,8 @@ def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
         with fewer than 100 groups, else None.
     """
     moments = moments_of(fit, df)
+    if fit.estimate.chains is not None:
+        return posterior_table(fit).iloc[: len(fit.estimate.model.names)]
     if moments is None:
         return wald_table(fit.fixef(), std_errors(fit))
     error = pd.Series(np.sqrt(np.diag(moments.covariance)), index=fit.fixef().index)
@@ -80,6 +84,8 @@ def moments_of(fit: Fitted, df: str | None) -> SmallSamples | None:
     if df not in WORDS:
         known = "'auto', 'satterthwaite', 'kenward-roger' or None (z tests)"
         raise ValueError(f"df is {known}, not {df!r}")
+    if df not in ("auto", None):
+        check_maximum(fit, f"df={df!r}", "draws need no degrees of freedom")
     if df == "kenward-roger":
         return kenward_roger(fit.estimate)
     if df == "auto" and not _small(fit):

@@ -20,7 +20,7 @@ from torch import Tensor
 from dgmm.inference.fixed_effects import vcov
 from dgmm.information import find_boundary, freeze_at, reported_packing
 from dgmm.likelihood import Point
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_maximum
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 
@@ -148,6 +148,7 @@ def influence(fit: Fitted, group: str | None = None) -> pd.DataFrame:
     References:
         Cook (1977), Technometrics 19, 15-18; Pregibon (1981), Annals of Statistics 9, 705-724.
     """
+    check_maximum(fit, "influence()", "read the Pareto k of loo()")
     V, names = vcov(fit).to_numpy(), list(fit.estimate.model.names)
     known = list(dict.fromkeys(fit.memory.groups))
     group = known[0] if group is None else group

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dgmm.inference import random_profiles, reported
 from dgmm.inference.covariate_effects import mean_part
+from dgmm.inference.posterior import Scalars, scalars
 from dgmm.inference.random_profiles import RandomProfile
 from dgmm.prediction.random_effects import boundary_names
 from dgmm.record import Fitted, parameter_information
@@ -32,8 +33,12 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
     "range" or "rho" of a path), name1, name2 (the second effect of a correlation), sdcor (the
     value), vcov, se_working (standard error on the scale on which intervals are made: of log SD or
     range, atanh correlation). A neural latent has no such table: its implied standard deviations
-    over time are in the summary and in :meth:`random_profile`.
+    over time are in the summary and in :meth:`random_profile`. Of draws from a posterior sdcor and
+    vcov are posterior means, and a column sd, the posterior standard deviation of sdcor, stands in
+    place of se_working.
     """
+    if fit.estimate.chains is not None:
+        return _of_draws(fit)
     table = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups).table
     columns = ["group", "kind", "name1", "name2", "estimate"]
     rows = [*table[columns].itertuples(index=False, name=None)]
@@ -58,6 +63,28 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
         }
     )
     return found.set_axis([reported.component_name(row) for row in table.itertuples()], axis=0)
+
+
+def _of_draws(fit: Fitted) -> pd.DataFrame:
+    """The table of posterior means."""
+    table = reported.components(fit.estimate, None, fit.memory.groups).table
+    drawn = scalars(fit)
+    names = [reported.component_name(row) for row in table.itertuples()]
+    kept = ["group", "kind", "name1", "name2"]
+    found = table[kept].copy()
+    found["sdcor"] = [float(drawn[name].mean()) for name in names]
+    found["vcov"] = [_second_moment(drawn, row) for row in table.itertuples()]
+    found["sd"] = [float(drawn[name].std(ddof=1)) for name in names]
+    return found.set_axis(names, axis=0)
+
+
+def _second_moment(drawn: Scalars, row: Any) -> float:
+    """The mean of a variance or a covariance."""
+    own = drawn[reported.component_name(row)]
+    if row.kind == "sd":
+        return float((own**2).mean())
+    sd = [drawn[f"sd_{name}|{row.group}"] for name in (row.name1, row.name2)]
+    return float((own * sd[0] * sd[1]).mean())
 
 
 def random_profile(
@@ -105,13 +132,15 @@ def random_profile(
 
 
 def sigma(fit: Fitted) -> float:
-    """Residual standard deviation, 1 for families without one (as in R).
+    """Residual standard deviation, 1 for families without one (as in R); of draws its mean.
 
     Missing when dispersion= gives every row its own, 0 when dispersion="~ 0" leaves no noise.
     """
     model = fit.estimate.model
     if not model.family.noise:
         return 0.0
+    if fit.estimate.chains is not None and model.outcome.one_number("log_sigma") is not None:
+        return float(scalars(fit)["sigma"].mean())
     if "log_sigma" not in model.family.extra:
         return 1.0
     at = model.outcome.one_number("log_sigma")
@@ -123,9 +152,20 @@ def family_parameters(fit: Fitted, level: float = 0.95) -> pd.DataFrame:
 
     Columns estimate and std_error (delta method) on the natural scale, and lower, upper: a Wald
     interval made on the unconstrained scale. A residual standard deviation is in
-    :meth:`var_corr` instead.
+    :meth:`var_corr` instead. Of draws from a posterior the means, standard deviations, quantiles.
     """
+    if fit.estimate.chains is not None:
+        return _family_draws(fit, level)
     return reported.family_parameters(fit.estimate, fit.information, level)
+
+
+def _family_draws(fit: Fitted, level: float) -> pd.DataFrame:
+    drawn, plain = scalars(fit), reported.family_parameters(fit.estimate, None, level)
+    at = [drawn.names.index(str(name)) for name in plain.index]
+    ends = drawn.intervals(level, "quantile")[at]
+    plain["estimate"], plain["std_error"] = drawn.flat.mean(0)[at], drawn.flat.std(0, ddof=1)[at]
+    plain["lower"], plain["upper"] = ends[:, 0], ends[:, 1]
+    return plain
 
 
 def part_coefficients(fit: Fitted) -> dict[str, pd.DataFrame]:

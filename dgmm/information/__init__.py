@@ -8,10 +8,11 @@ from dgmm.information.networks import (
     network_information,
 )
 from dgmm.information.observed import freeze_at
+from dgmm.information.posterior import posterior_information
 from dgmm.information.records import Information, Joint, reported_packing
 from dgmm.information.spread import Derivative, Spread
 from dgmm.information.standard_errors import information
-from dgmm.information.uncertainty import Covariance, Draws, Uncertainty, uncertainty
+from dgmm.information.uncertainty import Covariance, Draws, Posterior, Uncertainty, uncertainty
 
 __all__ = [
     "Covariance",
@@ -20,6 +21,7 @@ __all__ = [
     "Information",
     "Joint",
     "MeanSlopes",
+    "Posterior",
     "Spread",
     "Uncertainty",
     "boundary_reasons",
@@ -30,6 +32,7 @@ __all__ = [
     "linearise",
     "mean_packing",
     "network_information",
+    "posterior_information",
     "reported_packing",
     "sigma_unit",
     "uncertainty",

@@ -40,7 +40,8 @@ class Information:
     joint: Joint | None = field(
         default=None, repr=False, compare=False, metadata={"saved": False}
     )  # with networks; large, and made again when a fit was read from a file
-    resampled: Tensor | None = None  # (B, P) all of theta, a row per resample of se="bootstrap"
+    resampled: Tensor | None = None  # (B, P) all of theta, a row per resample or draw
+    posterior: bool = False  # rows are draws from the posterior, not resamples of se="bootstrap"
 
     def silent(self, model: Model) -> tuple[int, ...]:
         """The networks on the fixed side (0, 1, ...) of which only the linear part is left."""

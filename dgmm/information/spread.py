@@ -24,6 +24,7 @@ class Spread:
     left: Tensor  # (G, R), missing in the rows of functions without a standard error
     right: Tensor  # (G, R)
     draws: Tensor | None = None  # (B, G) the functions of every draw of theta
+    posterior: bool = False  # draws from a posterior, whose quantiles are the intervals
 
     @classmethod
     def normal(cls, value: Tensor, covariance: Tensor) -> Spread:
@@ -53,7 +54,7 @@ class Spread:
         value = L @ torch.where(missing, 0.0, self.value)
         value[(L[:, missing] != 0).any(1)] = torch.nan
         draws = None if self.draws is None else self.draws @ L.T
-        return Spread(value, left, L @ self.right, draws)
+        return Spread(value, left, L @ self.right, draws, self.posterior)
 
     def interval(
         self, level: float, link: Link = LINKS["identity"], *, percentiles: bool = False
@@ -65,13 +66,13 @@ class Spread:
         Args:
             level: probability that an interval covers.
             link: the scale on which an interval is symmetric; its ends never leave the range.
-            percentiles: of the draws, for :class:`Draws`.
+            percentiles: of the draws, for :class:`Draws`; always those of a posterior.
 
         Raises:
             ValueError: percentiles of a covariance.
         """
         tail = (1 - level) / 2
-        if percentiles:
+        if percentiles or self.posterior:
             if self.draws is None:
                 raise ValueError("percentiles need draws of theta, and a covariance has none")
             ends = np.nanquantile(self.draws.numpy(), [tail, 1 - tail], axis=0)

@@ -5,6 +5,9 @@ A covariance V of theta-hat, or draws theta_1, ..., theta_B around it. Of a func
     covariance   var{f(theta-hat)} = J V J',   J = d f / d theta at theta-hat      (delta method)
     draws        var{f(theta-hat)} = sum_b (f_b - f)(f_b - f)' / (B - 1),   f_b = f(theta_b)
 
+Draws are resamples, around an estimate, or come from a posterior, whose estimates are the means f
+and whose intervals are quantiles of f_b.
+
 A parameter held at a boundary has no distribution: a function that moves with it has no standard
 error, all others take it as it is.
 """
@@ -25,7 +28,7 @@ from dgmm.information.spread import Derivative, Spread
 from dgmm.likelihood import Point
 from dgmm.parameters import Packing, Theta
 
-__all__ = ["Covariance", "Draws", "Uncertainty", "uncertainty"]
+__all__ = ["Covariance", "Draws", "Posterior", "Uncertainty", "uncertainty"]
 
 Function = Callable[[Theta], Tensor]
 """A vector (G,) calculated from all of theta."""
@@ -41,6 +44,9 @@ DIFFERENCE = 0.05
 
 LEAST_VARIANCE = 1e-10
 """Variance of a parameter that the step is made of, at least."""
+
+MOST = 1_000
+"""Draws of theta of which a function without a known derivative is calculated."""
 
 
 class Uncertainty(ABC):
@@ -275,6 +281,44 @@ class Draws(Uncertainty):
         return {**self.theta, **self.packing.unpack(row)}
 
 
+@dataclass(frozen=True)
+class Posterior(Draws):
+    """Draws from the posterior: estimates are means of functions, intervals their quantiles."""
+
+    def of(self, function: Function, derivative: Derivative | None = None) -> Spread:
+        """The function of every draw, or of a thousand of them where it is not linear in theta.
+
+        A derivative is that of a function linear in theta: there are no networks among what is
+        sampled.
+        """
+        with torch.no_grad():
+            if derivative is None:
+                drawn = torch.stack([function(self._at(row)) for row in self.some(MOST).table])
+            else:
+                drawn = self._linear(function, derivative)
+        deviation = (drawn - drawn.mean(0)).T / (len(drawn) - 1) ** 0.5
+        return Spread(drawn.mean(0), deviation, deviation, drawn, posterior=True)
+
+    def _linear(self, function: Function, derivative: Derivative) -> Tensor:
+        places = self.packing.places(derivative.packing)
+        centre = self.packing.pack(self.theta)[places]
+        value = function(self.theta)
+        drawn = value.expand(len(self.table), len(value)).clone()
+        moved = self.table[:, places] - centre
+        for at, J in derivative.blocks():
+            drawn[:, at] += moved @ J.T
+        return drawn
+
+    def some(self, size: int) -> Posterior:
+        """At most ``size`` of the draws, evenly spread over the chains."""
+        step = max(1, -(-len(self.table) // size))
+        return replace(self, table=self.table[::step])
+
+    def among(self, packing: Packing) -> Posterior:
+        found = super().among(packing)
+        return Posterior(found.theta, found.packing, found.table, found.held, found.form)
+
+
 def uncertainty(done: Point, info: Information, *, weights: bool = False) -> Uncertainty:
     """What a record of information says of theta-hat.
 
@@ -289,6 +333,8 @@ def uncertainty(done: Point, info: Information, *, weights: bool = False) -> Unc
         unknown = info.vcov.diagonal().isnan()
         held = torch.full((packing.size,), bool(unknown.all()))
         held[packing.positions(info.packing.shapes)] = unknown
+        if info.posterior:
+            return Posterior(done.theta, packing, info.resampled, held, info.form)
         return Draws(done.theta, packing, info.resampled, held, info.form)
     if not weights or done.model.linear:
         return Covariance(done.theta, info.packing, info.vcov, info.form)

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dgmm.bayes import Chains
 from dgmm.design import Specification, Table, first_category
 from dgmm.estimate import Estimate, Head
 from dgmm.information import Information, Uncertainty, information, uncertainty
@@ -36,6 +37,9 @@ def outcomes(
 
     ``info`` is the information about theta, None to keep theta at its estimate.
     """
+    if done.chains is not None:
+        yield from _of_draws(done, done.chains, m, seed)
+        return
     if done.panel.several:
         raise ValueError(
             "impute() is for models with one grouping factor; with several, refit with one of them"
@@ -49,6 +53,19 @@ def outcomes(
         generator = torch.Generator().manual_seed(_seed(seed, number))
         theta = _drawn(done.theta, known, generator)
         y, start = _completed(done, theta, generator, start)
+        yield y
+
+
+def _of_draws(done: Estimate, chains: Chains, m: int, seed: int) -> Iterator[Tensor]:
+    """Outcomes that the sampler drew for the rows without one, from m of its draws."""
+    generator = torch.Generator().manual_seed(_seed(seed, 0))
+    order = torch.randperm(len(chains.kept), generator=generator)
+    if m > len(order):
+        raise ValueError(f"m={m} is more than the {len(order)} draws that are kept of outcomes")
+    gap = ~done.panel.observed
+    for row in order[:m]:
+        y = done.panel.rows.data.y.clone()
+        y[gap] = chains.missing[row]
         yield y
 
 

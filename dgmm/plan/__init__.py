@@ -3,7 +3,7 @@
 call (the arguments) -> groups, model (formula, family, design) -> request.
 """
 
-from dgmm.plan.call import Call, read_control, read_values
+from dgmm.plan.call import Call, read_control, read_prior, read_values
 from dgmm.plan.elsewhere import INSTEAD
 from dgmm.plan.model import (
     as_counted,
@@ -28,6 +28,7 @@ __all__ = [
     "read_control",
     "read_designs",
     "read_family",
+    "read_prior",
     "read_values",
     "request_behind",
     "structures",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from dgmm.bayes import Prior
 from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
@@ -18,13 +19,17 @@ from dgmm.runtime.gate import is_number
 from dgmm.runtime.listing import shortened
 from dgmm.runtime.registry import misnamed, suggestion
 
-__all__ = ["Call", "read_control", "read_values"]
+__all__ = ["Call", "read_control", "read_prior", "read_values"]
 
 COLUMNS = ("weights", "offset")
 """Arguments that are the name of a column or an array with one value per row."""
 
 INDIFFERENT = ("formula", "se", "control", "verbose", *COLUMNS)
 """Arguments that change no estimate, or that a digest of the design or the options stands for."""
+
+
+DEFAULT = Prior()
+"""The priors where none are given."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,6 +58,10 @@ class Call:
     device: str
     verbose: int
     control: Control
+    chains: int = 4
+    draws: int = 2000
+    warmup: int = 500
+    prior: Prior = DEFAULT
 
     def __post_init__(self) -> None:
         """Refuse values of another kind; which of them is right is for others to say."""
@@ -85,6 +94,7 @@ class Call:
                 raise TypeError(f"mixed_model() has no argument {misnamed(name, known, INSTEAD)}")
         readers: dict[str, Callable[[Any], Any]] = {
             "control": read_control,
+            "prior": read_prior,
             **{name: partial(read_values, data=data, what=name) for name in COLUMNS},
         }
         read = {name: readers.get(name, _as_given)(value) for name, value in changes.items()}
@@ -125,6 +135,22 @@ def read_control(control: Control | dict[str, Any] | None) -> Control:
             hint = suggestion(name, known)
             raise ValueError(f"control has no option {name!r}{hint} It has {', '.join(known)}.")
     return Control(**(control or {}))
+
+
+def read_prior(given: Prior | str | None) -> Prior:
+    """The priors of a call: those given, the defaults, or "hoff"."""
+    if given is None or given == "hoff":
+        return Prior(word=given or "")
+    if isinstance(given, str):
+        raise ValueError(
+            f"prior={given!r} is not available; use prior(beta=, cov=, sigma2=) or 'hoff', unit "
+            "information after Hoff (2009)"
+        )
+    if not isinstance(given, Prior):
+        raise TypeError(
+            f"prior= is made by dgmm.prior(beta=, cov=, sigma2=), or is 'hoff', not {given!r}"
+        )
+    return given
 
 
 def read_values(given: Any, data: Any, what: str) -> str | np.ndarray | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dgmm.bayes import Sampling
 from dgmm.design import Design, scaled
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate import Control, Estimate, Request
@@ -15,13 +16,14 @@ from dgmm.likelihood import WORDS
 from dgmm.plan.call import Call
 from dgmm.plan.groups import factors
 from dgmm.plan.model import has_neural_effects, has_paths, is_deep
+from dgmm.plan.sampling import check_sampled, check_sampling
 from dgmm.runtime.devices import choose_device
 from dgmm.runtime.gate import is_whole
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["check_options", "make_request", "request_behind"]
 
-METHODS = ("auto", "ml", "reml", "vae", "vb")
+METHODS = ("auto", "ml", "reml", "vae", "vb", "gibbs")
 STANDARD_ERRORS = ("hessian", "sandwich", "bootstrap", None)
 MISSING = ("observed", "saem", "pattern")
 RESTRICTIONS = ("acmv", "ccmv", "ncmv")
@@ -48,6 +50,7 @@ def check_options(call: Call) -> None:
     if call.starts is not None:
         _check_whole("starts", call.starts, 1)
     _check_whole("seed", call.seed, 0)
+    check_sampling(call)
     find_encoder(call.encoder)
 
 
@@ -57,6 +60,8 @@ def make_request(call: Call, design: Design, family: Family) -> Request:
     method = _method(call.method, formula, call.missing)
     _check_missing(call, method, design)
     likelihood = _likelihood(call.likelihood, method, design, family)
+    if method == "gibbs":
+        check_sampled(call, design)
     _check_errors(call.se, method, design)
     size = len(design.latents[0].grouping.levels), design.n_rows
     return _request(call, family, method, likelihood, has_neural_effects(formula), size)
@@ -90,6 +95,7 @@ def _request(
         call.restriction,
         float(call.delta),
         choose_device(call.device, _cells(call.control, *size)),
+        sampling=Sampling(call.chains, call.draws, call.warmup, call.prior),
     )
 
 
@@ -160,7 +166,7 @@ def _method(method: str, formula: Formula, missing: str) -> str:
         raise ValueError("method='vb' is for models with dnn() left of a bar; leave method='auto'")
     if is_deep(formula) and method == "reml":
         raise ValueError("method='reml' is for models without dnn(); leave method='auto'")
-    if missing == "saem" and method in ("ml", "reml", "vb"):
+    if missing == "saem" and method in ("ml", "reml", "vb", "gibbs"):
         raise ValueError(
             f"missing='saem' is a way of method='vae'; method={method!r} takes missing='observed'"
         )

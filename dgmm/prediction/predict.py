@@ -104,7 +104,9 @@ def simulate(
 ) -> pd.DataFrame:
     """Outcomes drawn from the fitted model for every row, one column per draw.
 
-    New random effects by default; ``condition_on_data`` keeps E(b | y) of every subject.
+    New random effects by default; ``condition_on_data`` keeps E(b | y) of every subject. Of
+    method="gibbs" these are posterior predictive draws: theta is another draw in every column, and
+    ``condition_on_data`` keeps the effects of that draw.
     """
     values = of_fit.simulations(fit.estimate, nsim, seed, condition_on_data)
     values = np.where(fit.memory.departures.estimable[:, None], values, np.nan)
@@ -117,6 +119,8 @@ def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataF
     """Marginal log-likelihood of every subject of ``newdata`` under this fit.
 
         l_i = log integral p(y_i | b; theta-hat) N(b; 0, I) db
+
+    Of method="gibbs" the log of the mean of this density over draws of theta.
 
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.

@@ -12,6 +12,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.information import find_boundary
 from dgmm.parameters import part
+from dgmm.prediction.by_draws import level_tables
 from dgmm.prediction.moments import random_effects
 
 __all__ = [
@@ -28,6 +29,8 @@ def boundary_names(done: Estimate) -> tuple[str, ...]:
 
 def effect_tables(done: Estimate, seed: int, cond_var: bool) -> dict[str, pd.DataFrame]:
     """E(b | y) of the levels of every grouping factor, in the units of the coefficients."""
+    if done.chains is not None:
+        return _of_draws(done, cond_var)
     effects, tables = random_effects(done, done.kept, seed), {}
     for f, factor in enumerate(done.panel.factors(len(done.model.latents))):
         matrix, names = effect_matrix(done, factor.terms)
@@ -35,6 +38,20 @@ def effect_tables(done: Estimate, seed: int, cond_var: bool) -> dict[str, pd.Dat
             effects.mean[f], effects.covariance[f], matrix, names, factor.labels, cond_var
         )
         tables[factor.name] = table
+    return tables
+
+
+def _of_draws(done: Estimate, cond_var: bool) -> dict[str, pd.DataFrame]:
+    """Posterior means and standard deviations of the effects themselves."""
+    tables = {}
+    factors = done.panel.factors(len(done.model.latents))
+    for factor, (mean, sd) in zip(factors, level_tables(done), strict=True):
+        names = [name for term in factor.terms for name in done.model.latents[term].names]
+        frame = pd.DataFrame(mean.numpy(), index=pd.Index(factor.labels), columns=names)
+        if cond_var:
+            for j, name in enumerate(names):
+                frame[f"sd({name})"] = sd[:, j].numpy()
+        tables[factor.name] = frame
     return tables
 
 

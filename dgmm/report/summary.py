@@ -15,6 +15,14 @@ from dgmm.report.header import statistics, title
 from dgmm.report.layout import wrap
 from dgmm.report.missing_part import pattern_part, saem_part
 from dgmm.report.network_part import encoder_part, network_part
+from dgmm.report.posterior_part import (
+    chains_part,
+    posterior_family,
+    posterior_fixed,
+    posterior_random,
+    posterior_title,
+    prior_part,
+)
 from dgmm.report.random_part import random_part
 from dgmm.report.tables import Tables, tables_of
 
@@ -59,9 +67,11 @@ class Summary:
 
 def notes(fit: Fitted, tables: Tables) -> str | None:
     """What the fit says about itself."""
-    if not fit.messages:
+    of_chains = () if fit.estimate.chains is None else fit.estimate.messages  # at the top
+    said = [message for message in fit.messages if message not in of_chains]
+    if not said:
         return None
-    return "Notes:\n" + "\n".join(wrap(f"* {message}", "  ") for message in fit.messages)
+    return "Notes:\n" + "\n".join(wrap(f"* {message}", "  ") for message in said)
 
 
 SECTIONS: tuple[Section, ...] = (
@@ -78,7 +88,18 @@ SECTIONS: tuple[Section, ...] = (
     pattern_part,
     notes,
 )
-"""The report, in this order."""
+"""The report of a maximum, in this order."""
+
+OF_DRAWS: tuple[Section, ...] = (
+    posterior_title,
+    chains_part,
+    posterior_random,
+    posterior_fixed,
+    posterior_family,
+    prior_part,
+    notes,
+)
+"""The report of a sampled posterior."""
 
 
 def summary(fit: Fitted, df: str | None = "auto") -> Summary:
@@ -87,7 +108,8 @@ def summary(fit: Fitted, df: str | None = "auto") -> Summary:
     df: of the tests of the coefficients, see :meth:`coefficients`.
     """
     tables = tables_of(fit, df)
-    written = [section(fit, tables) for section in SECTIONS]
+    sections_of = SECTIONS if fit.estimate.chains is None else OF_DRAWS
+    written = [section(fit, tables) for section in sections_of]
     head, *sections = [text for text in written if text is not None]
     return Summary(
         head,

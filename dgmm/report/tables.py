@@ -9,6 +9,7 @@ import pandas as pd
 
 from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
 from dgmm.inference.fixed_effects import coefficients, moments_of
+from dgmm.inference.posterior import chains_of, posterior_table
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.variance_parameters import (
     family_parameters,
@@ -35,19 +36,41 @@ class Tables:
     parts: dict[str, pd.DataFrame]  # of zi= and dispersion=
     statistics: pd.Series
     networks: pd.DataFrame
+    posterior: pd.DataFrame  # of method="gibbs", a row per scalar; else empty
 
 
 def tables_of(fit: Fitted, df: str | None) -> Tables:
     """All tables of a fit; ``df`` is that of the coefficients."""
+    if fit.estimate.chains is not None:
+        posterior = posterior_table(fit)
+        own = posterior.iloc[: len(fit.estimate.model.names)]
+        statistics = chain_statistics(fit, posterior)
+    else:
+        posterior, own, statistics = pd.DataFrame(), coefficients(fit, df), fit_statistics(fit)
     return Tables(
-        coefficients(fit, df),
+        own,
         moments_of(fit, df),
         var_corr(fit),
         family_parameters(fit),
         part_coefficients(fit),
-        fit_statistics(fit),
+        statistics,
         network_table(fit),
+        posterior,
     )
+
+
+def chain_statistics(fit: Fitted, posterior: pd.DataFrame) -> pd.Series:
+    """Chains, draws and warm-up, the largest R-hat, the least effective sample sizes."""
+    chains = chains_of(fit, "the report")
+    values = {
+        "chains": chains.chains,
+        "draws": chains.draws,
+        "warmup": chains.warmup,
+        "R-hat": posterior["R-hat"].max(),
+        "ESS bulk": posterior["ESS bulk"].min(),
+        "ESS tail": posterior["ESS tail"].min(),
+    }
+    return pd.Series(values, name="")
 
 
 def fit_statistics(fit: Fitted) -> pd.Series:
@@ -86,8 +109,8 @@ def glance(fit: Fitted) -> Any:
         "df": df(fit),
         "logLik": done.log_likelihood,
         "mc_error": done.mc_error,
-        "AIC": aic(fit),
-        "BIC": bic(fit),
+        "AIC": None if done.chains is not None else aic(fit),
+        "BIC": None if done.chains is not None else bic(fit),
         "deviance": deviance(fit),
         "df.residual": df_residual(fit),
         "sigma": sigma(fit),

@@ -1,0 +1,8 @@
+"""The full conditional distributions, one a file, for all chains at once.
+
+    y_j = Z_j beta + T_j gamma_j + e,   gamma_j ~ N(0, D),   e ~ N(0, sigma^2)
+
+effects, coefficients, covariance, residual, outcomes: exact draws; scale: a move along which
+effects and their variances change together; walks: Metropolis steps where the outcome is not
+Gaussian.
+"""

@@ -1,0 +1,138 @@
+"""Gibbs sampling for Gaussian outcomes: every conditional is drawn exactly, from cross-products.
+
+One sweep: per factor the effects and, for each of them, a scale move; coefficients; covariances;
+the residual variance. It costs as much as there are cells of levels, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from dgmm.bayes.conditionals.coefficients import draw_coefficients
+from dgmm.bayes.conditionals.covariance import draw_covariance
+from dgmm.bayes.conditionals.effects import draw_effects
+from dgmm.bayes.conditionals.residual import draw_residual
+from dgmm.bayes.conditionals.scale import propose_scale
+from dgmm.bayes.products import Products, products_of
+from dgmm.bayes.sampler import Pooled, Sampler, State, inverse
+from dgmm.mcmc import Streams
+
+__all__ = ["Gibbs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Gibbs(Sampler):
+    """The sampler of a Gaussian outcome with identity link."""
+
+    @cached_property
+    def products(self) -> Products:
+        """Cross-products of the observed rows, about the pooled fit."""
+        return products_of(self.layout, self.panel)
+
+    @cached_property
+    def pooled(self) -> Pooled:
+        found = self.products
+        variance = max(found.yy / max(found.N - self.layout.p, 1), 1e-300)
+        error = np.sqrt(variance * np.diag(np.linalg.pinv(found.ZZ)))
+        return Pooled(found.origin, error, variance, np.array([0.5 * np.log(variance)]))
+
+    def own(self, state: State) -> tuple[np.ndarray, ...]:
+        return tuple(one.G / np.exp(2 * state.extra[0]).mean() for one in self.products.factors)
+
+    def sweep(self, state: State, streams: Streams, gain: float) -> None:
+        outside = self.centring.outside
+        precision = [inverse(D) for D in state.D]
+        sigma2 = np.exp(2 * state.extra[0])
+        for f in range(len(self.layout.factors)):
+            self._effects(f, state, precision, sigma2, streams)
+        # coefficients
+        P, shift = self.of_means(state, precision)
+        products, others = self.products, self._of_effects(state)
+        if outside.any():
+            both = outside[:, None] * outside * products.ZZ
+            P = P + both[:, :, None] / sigma2
+            shift = shift + outside[:, None] * (products.Zy[:, None] - others) / sigma2
+        if self.layout.p:
+            state.beta = draw_coefficients(P, shift, streams)
+        for f in range(len(self.layout.factors)):
+            state.D[f] = draw_covariance(
+                precision[f], self.gamma(state, f), self.prior.blocks[f], streams
+            )
+        squares = self._squares_left(state, others)
+        sigma2 = draw_residual(sigma2, squares, products.N, self.prior.sigma2, streams)
+        state.extra = 0.5 * np.log(sigma2)[None]
+        state.sweeps += 1
+
+    # -- pieces --------------------------------------------------------------------------------
+
+    def _effects(
+        self,
+        f: int,
+        state: State,
+        precision: list[np.ndarray],
+        sigma2: np.ndarray,
+        streams: Streams,
+    ) -> None:
+        """The effects of a factor, then each of them together with its variance."""
+        own = self.products.factors[f]
+        rest = own.h[:, None] - np.tensordot(own.H, self._outside(state), axes=([1], [0])).swapaxes(
+            1, 2
+        )
+        rest = rest - self._of_others(f, state)
+        mean = self.mean(state, f)
+        u = draw_effects(own.G, rest, mean, precision[f], sigma2, streams)
+        left = rest - np.einsum("abm,bcm->acm", own.G, u)
+        for columns, prior in self.prior.blocks[f]:
+            at = np.ix_(columns, columns)
+            for place, k in enumerate(columns):
+                gamma = u[k] if mean is None else u[k] - mean[k]
+                s1 = (gamma * left[k]).sum(1)
+                s2 = np.square(gamma) @ own.G[k, k]
+                c = propose_scale(s1, s2, sigma2, precision[f][at], place, prior, streams)
+                moved = (c - 1)[:, None] * gamma
+                u[k] += moved
+                left -= own.G[:, k, None] * moved
+                precision[f][k] /= c
+                precision[f][:, k] /= c
+        state.u[f] = u
+
+    def _outside(self, state: State) -> np.ndarray:
+        """beta of the columns outside, zero for those in a mean, (p, C)."""
+        found: np.ndarray = self.centring.outside[:, None] * state.beta
+        return found
+
+    def _of_others(self, f: int, state: State) -> np.ndarray | float:
+        """T_fj' sum_g T_g u_g over the other factors g, (K, C, m)."""
+        own, total = self.products.factors[f], None
+        for g, u in enumerate(state.u):
+            if g != f:
+                by_cell = np.einsum("abn,bcn->acn", own.across[g], u[:, :, own.levels[g]])
+                total = by_cell if total is None else total + by_cell
+        return 0.0 if total is None else own.sum_cells(total)
+
+    def _of_effects(self, state: State) -> np.ndarray:
+        """Z'T u over all factors, (p, C)."""
+        total = np.zeros_like(state.beta)
+        for own, u in zip(self.products.factors, state.u, strict=True):
+            K, p, m = own.H.shape
+            flat = u.swapaxes(1, 2).reshape(K * m, -1)
+            total += own.H.swapaxes(0, 1).reshape(p, K * m) @ flat
+        return total
+
+    def _squares_left(self, state: State, others: np.ndarray) -> np.ndarray:
+        """SSR (C,): |y - Z_n beta - T u|^2."""
+        products, beta = self.products, self._outside(state)
+        total = products.yy - 2 * products.Zy @ beta
+        total = total + np.einsum("pc,pr,rc->c", beta, products.ZZ, beta)
+        total = total + 2 * np.einsum("pc,pc->c", beta, others)
+        for f, (own, u) in enumerate(zip(products.factors, state.u, strict=True)):
+            total = total - 2 * np.tensordot(own.h, u, axes=([0, 1], [0, 2]))
+            total = total + np.einsum("abm,acm,bcm->c", own.G, u, u)
+            for g in range(f):
+                v = u[:, :, own.levels[f]]
+                w = state.u[g][:, :, own.levels[g]]
+                total = total + 2 * np.einsum("abn,acn,bcn->c", own.across[g], v, w, optimize=True)
+        return np.maximum(total, 0.0)

@@ -1,0 +1,165 @@
+"""Scalars of a posterior: their draws, their summary, intervals, and the way to ArviZ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.bayes import Chains
+from dgmm.bayes.reported import covariances, reported_draws, reported_names
+from dgmm.mcmc.diagnostics import diagnosed, hdi
+from dgmm.record import Fitted
+
+__all__ = [
+    "Scalars",
+    "as_arviz",
+    "chains_of",
+    "covariance_means",
+    "posterior_draws",
+    "posterior_table",
+    "scalars",
+]
+
+QUANTILES = (0.025, 0.5, 0.975)
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Draws of everything that is reported, on its natural scale, named as in confint()."""
+
+    names: tuple[str, ...]
+    values: np.ndarray  # (C, S, R)
+    coefficients: int  # the first ones, of the fixed part
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """The draws of one, (C, S)."""
+        found: np.ndarray = self.values[:, :, self.names.index(name)]
+        return found
+
+    @property
+    def flat(self) -> np.ndarray:
+        """(C S, R)."""
+        return self.values.reshape(-1, self.values.shape[2])
+
+    def table(self) -> pd.DataFrame:
+        """Mean, SD, quantiles, R-hat, effective sample sizes and Monte Carlo error of each."""
+        flat, rows = self.flat, []
+        quantiles = np.quantile(flat, QUANTILES, axis=0)
+        for j in range(len(self.names)):
+            found = diagnosed(self.values[:, :, j])
+            rows.append((flat[:, j].mean(), flat[:, j].std(ddof=1), *quantiles[:, j], *found))
+        columns = [
+            "Mean",
+            "SD",
+            *(f"{100 * one:g} %" for one in QUANTILES),
+            "R-hat",
+            "ESS bulk",
+            "ESS tail",
+            "MCSE",
+        ]
+        return pd.DataFrame(rows, index=list(self.names), columns=columns, dtype=float)
+
+    def intervals(self, level: float, method: str) -> np.ndarray:
+        """Equal-tailed ("quantile") or shortest ("hdi") intervals, (R, 2)."""
+        if method == "hdi":
+            return np.array([hdi(one, level) for one in self.flat.T]).reshape(-1, 2)
+        tail = (1 - level) / 2
+        found: np.ndarray = np.quantile(self.flat, [tail, 1 - tail], axis=0).T
+        return found
+
+
+def chains_of(fit: Fitted, asked: str) -> Chains:
+    """The chains of a fit; ValueError where it was not sampled."""
+    found = fit.estimate.chains
+    if found is None:
+        raise ValueError(
+            f"{asked} is for fits by method='gibbs'; this one is by {fit.estimate.method!r}"
+        )
+    return found
+
+
+def scalars(fit: Fitted) -> Scalars:
+    """The draws of all reported scalars."""
+    chains, model = chains_of(fit, "the posterior"), fit.estimate.model
+    values = reported_draws(model, chains.flat).numpy()
+    names = reported_names(model, fit.memory.groups)
+    shape = (chains.chains, chains.draws, len(names))
+    return Scalars(tuple(names), values.reshape(shape), len(model.names))
+
+
+def posterior_table(fit: Fitted) -> pd.DataFrame:
+    """The summary of a posterior, a row per scalar.
+
+    Returns:
+        Mean, SD, quantiles, R-hat (rank-normalised, split), effective sample sizes of bulk and
+        tails, and the Monte Carlo standard error of the mean.
+
+    Raises:
+        ValueError: the fit was not sampled.
+
+    References:
+        Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), Bayesian Analysis 16, 667-718.
+    """
+    return scalars(fit).table()
+
+
+def covariance_means(fit: Fitted) -> list[np.ndarray]:
+    """Posterior means of D of every latent structure, (q, q)."""
+    model, chains = fit.estimate.model, chains_of(fit, "the posterior")
+    every = range(len(model.latents))
+    return [covariances(model, chains.flat, i).mean(0).numpy() for i in every]
+
+
+def as_arviz(fit: Fitted) -> Any:
+    """The draws for ArviZ: groups ``posterior``, ``random_effects`` and ``observed_data``.
+
+    The posterior holds every reported scalar; ``effects_GROUP`` those draws of the effects of all
+    levels that are kept.
+
+    Raises:
+        ImportError: arviz-base is not installed.
+        ValueError: the fit was not sampled.
+    """
+    chains = chains_of(fit, "as_arviz()")
+    try:
+        from arviz_base import from_dict
+    except ImportError as error:
+        raise ImportError(
+            "as_arviz() needs arviz-base: pip install arviz-base (or arviz); the draws themselves "
+            "are in posterior_draws(fit)"
+        ) from error
+    found = scalars(fit)
+    posterior = {name: found[name] for name in found.names}
+    y = fit.memory.series(fit.estimate.panel.rows.data.y.numpy(), "y")
+    effects = {
+        f"effects_{name}": one.reshape(chains.chains, -1, *one.shape[1:]).numpy()
+        for name, one in zip(_factors(fit), chains.effects, strict=True)
+    }
+    return from_dict(
+        {
+            "posterior": posterior,
+            "random_effects": effects,
+            "observed_data": {fit.memory.spec.parsed().response.text: y.to_numpy()},
+        }
+    )
+
+
+def _factors(fit: Fitted) -> Sequence[str]:
+    factors = fit.estimate.panel.factors(len(fit.estimate.model.latents))
+    return [factor.name or fit.memory.groups[0] for factor in factors]
+
+
+def posterior_draws(fit: Fitted) -> pd.DataFrame:
+    """The draws of every reported scalar, a row per draw, indexed by chain and draw.
+
+    Raises:
+        ValueError: the fit was not sampled.
+    """
+    found = scalars(fit)
+    C, S = found.values.shape[:2]
+    index = pd.MultiIndex.from_product([range(1, C + 1), range(1, S + 1)], names=["chain", "draw"])
+    return pd.DataFrame(found.flat, index=index, columns=list(found.names))
