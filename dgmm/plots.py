@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from dgmm.chain_plots import densities_of_chains, ranks_of_chains, trace_of_chains
 from dgmm.design import Table, label_key
 from dgmm.fit import Fit
+from dgmm.inference.posterior import scalars
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.runtime.gate import gate
 from dgmm.tuning.cross_validation import Tuning
@@ -17,7 +19,16 @@ from dgmm.tuning.cross_validation import Tuning
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fan", "plot_effects", "plot_fan", "plot_profiles", "plot_trace", "plot_tuning"]
+__all__ = [
+    "fan",
+    "plot_density",
+    "plot_effects",
+    "plot_fan",
+    "plot_profiles",
+    "plot_ranks",
+    "plot_trace",
+    "plot_tuning",
+]
 
 COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
 POINTS = 60
@@ -327,10 +338,15 @@ def _short(value: Any) -> str:
 
 
 @gate
-def plot_trace(fit: Fit) -> Figure:
-    """ELBO per subject by epoch of the variational stage."""
+def plot_trace(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
+    """ELBO per subject by epoch of the variational stage; of method="gibbs" the chains by draw.
+
+    parm: scalars of a posterior, named as in confint(); by default all.
+    """
     from matplotlib.figure import Figure
 
+    if fit.estimate.chains is not None:
+        return trace_of_chains(scalars(fit), parm)
     trace = fit.estimate.trace
     if trace is None:
         raise ValueError("this fit has no ELBO stage: it was fitted by exact or quadrature ML")
@@ -340,6 +356,26 @@ def plot_trace(fit: Fit) -> Figure:
     axis.set_xlabel("epoch")
     axis.set_ylabel("ELBO per subject")
     return figure
+
+
+@gate
+def plot_ranks(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
+    """Ranks of the draws of every chain among all: flat where the chains are in one place.
+
+    parm: scalars of a posterior, named as in confint(); by default all.
+
+    Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), Bayesian Analysis 16, 667-718.
+    """
+    return ranks_of_chains(scalars(fit), parm)
+
+
+@gate
+def plot_density(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
+    """Posterior densities, a line for each chain.
+
+    parm: scalars of a posterior, named as in confint(); by default all.
+    """
+    return densities_of_chains(scalars(fit), parm)
 
 
 @gate

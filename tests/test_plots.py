@@ -12,7 +12,15 @@ from toys import visits_frame
 
 import dgmm
 from dgmm import Fit
-from dgmm.plots import fan, plot_effects, plot_fan, plot_profiles, plot_trace
+from dgmm.plots import (
+    fan,
+    plot_density,
+    plot_effects,
+    plot_fan,
+    plot_profiles,
+    plot_ranks,
+    plot_trace,
+)
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +179,31 @@ def test_a_fan_needs_probabilities_and_a_time(path: Fit, sleep: pd.DataFrame) ->
     plain = dgmm.mixed_model("Reaction ~ Days + (1 | Subject)", sleep, verbose=0)
     with pytest.raises(ValueError, match="time variable"):
         plot_fan(plain, sleep)
+
+
+def test_chains_are_drawn_with_a_panel_for_every_scalar(fit: Fit, sleep: pd.DataFrame) -> None:
+    sampled = dgmm.mixed_model(
+        "Reaction ~ 1 + (1 | Subject)",
+        sleep,
+        method="gibbs",
+        draws=400,
+        warmup=100,
+        verbose=0,
+    )
+    drawn = sampled.posterior_draws()
+    trace = plot_trace(sampled)
+    assert [axis.get_title() for axis in trace.axes] == list(drawn.columns)
+    lines = trace.axes[0].get_lines()
+    assert len(lines) == 4
+    assert np.array_equal(lines[1].get_ydata(), drawn.loc[2, "(Intercept)"])
+    ranks = plot_ranks(sampled, ["sigma"])
+    heights = np.array([one.get_data().values for one in ranks.axes[0].patches])
+    assert heights.sum(1).tolist() == [400.0] * 4
+    assert heights.sum(0).tolist() == [80.0] * 20
+    (axis,) = plot_density(sampled, ["sigma"]).axes
+    x, y = axis.get_lines()[0].get_data()
+    assert np.trapezoid(y, x) == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(ValueError, match="there is no parameter 'sigm'; did you mean 'sigma'"):
+        plot_trace(sampled, ["sigm"])
+    with pytest.raises(ValueError, match="method='gibbs'"):
+        plot_ranks(fit)

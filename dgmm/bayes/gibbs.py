@@ -35,7 +35,7 @@ class Gibbs(Sampler):
     @cached_property
     def pooled(self) -> Pooled:
         found = self.products
-        variance = max(found.yy / max(found.N - self.layout.p, 1), 1e-300)
+        variance = max(float(found.yy.mean()) / max(found.N - self.layout.p, 1), 1e-300)
         error = np.sqrt(variance * np.diag(np.linalg.pinv(found.ZZ)))
         return Pooled(found.origin, error, variance, np.array([0.5 * np.log(variance)]))
 
@@ -54,7 +54,7 @@ class Gibbs(Sampler):
         if outside.any():
             both = outside[:, None] * outside * products.ZZ
             P = P + both[:, :, None] / sigma2
-            shift = shift + outside[:, None] * (products.Zy[:, None] - others) / sigma2
+            shift = shift + outside[:, None] * (products.Zy - others) / sigma2
         if self.layout.p:
             state.beta = draw_coefficients(P, shift, streams)
         for f in range(len(self.layout.factors)):
@@ -78,9 +78,7 @@ class Gibbs(Sampler):
     ) -> None:
         """The effects of a factor, then each of them together with its variance."""
         own = self.products.factors[f]
-        rest = own.h[:, None] - np.tensordot(own.H, self._outside(state), axes=([1], [0])).swapaxes(
-            1, 2
-        )
+        rest = own.h - np.tensordot(own.H, self._outside(state), axes=([1], [0])).swapaxes(1, 2)
         rest = rest - self._of_others(f, state)
         mean = self.mean(state, f)
         u = draw_effects(own.G, rest, mean, precision[f], sigma2, streams)
@@ -125,11 +123,11 @@ class Gibbs(Sampler):
     def _squares_left(self, state: State, others: np.ndarray) -> np.ndarray:
         """SSR (C,): |y - Z_n beta - T u|^2."""
         products, beta = self.products, self._outside(state)
-        total = products.yy - 2 * products.Zy @ beta
+        total = products.yy - 2 * (products.Zy * beta).sum(0)
         total = total + np.einsum("pc,pr,rc->c", beta, products.ZZ, beta)
         total = total + 2 * np.einsum("pc,pc->c", beta, others)
         for f, (own, u) in enumerate(zip(products.factors, state.u, strict=True)):
-            total = total - 2 * np.tensordot(own.h, u, axes=([0, 1], [0, 2]))
+            total = total - 2 * (own.h * u).sum((0, 2))
             total = total + np.einsum("abm,acm,bcm->c", own.G, u, u)
             for g in range(f):
                 v = u[:, :, own.levels[f]]

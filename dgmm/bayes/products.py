@@ -26,7 +26,7 @@ class Own:
 
     G: np.ndarray  # (K, K, m)
     H: np.ndarray  # (K, p, m)
-    h: np.ndarray  # (K, m)
+    h: np.ndarray  # (K, 1, m), or (K, C, m) where every chain has outcomes of its own
     across: tuple[np.ndarray, ...]  # (K, K_g, c) for every factor g, cells in the order of levels
     levels: tuple[np.ndarray, ...]  # (c,) level of these cells in every factor g
     start: np.ndarray  # (m,) first cell of every level
@@ -47,8 +47,8 @@ class Products:
 
     factors: tuple[Own, ...]
     ZZ: np.ndarray  # (p, p)
-    Zy: np.ndarray  # (p,)
-    yy: float
+    Zy: np.ndarray  # (p, 1) or (p, C)
+    yy: np.ndarray  # (1,) or (C,)
     N: int
     origin: np.ndarray  # (p,) pooled least squares on the scaled columns, taken off y
 
@@ -67,7 +67,7 @@ def products_of(layout: Layout, panel: Panel) -> Products:
     cells, cell = np.unique(level, axis=0, return_inverse=True)
     cell = cell.reshape(-1)
     own = tuple(_own(f, layout, t, z, y, cells, cell) for f in range(len(layout.factors)))
-    return Products(own, z.T @ z, z.T @ y, float(y @ y), len(y), origin)
+    return Products(own, z.T @ z, (z.T @ y)[:, None], np.array([y @ y]), len(y), origin)
 
 
 def _own(
@@ -102,7 +102,7 @@ def _own(
     return Own(
         by(code, t[f], t[f], m),
         by(code, t[f], z, m),
-        by(code, t[f], y[:, None], m)[:, 0],
+        by(code, t[f], y[:, None], m),
         across,
         tuple(level[:, g] for g in range(len(t))),
         start,

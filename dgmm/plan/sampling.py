@@ -38,7 +38,7 @@ def check_sampled(call: Call, design: Design) -> None:
 
     Raises:
         ValueError: a network, a path, zi=, dispersion=, a restricted covariance, a pattern-mixture
-            model, standard errors of a maximum, one group.
+            model, standard errors of a maximum.
     """
     formula = design.formula
     deep = [term.text for term in formula.networks]
@@ -63,12 +63,6 @@ def check_sampled(call: Call, design: Design) -> None:
             raise ValueError(
                 f"method='gibbs' draws free covariances (x | id) or independent effects (x || id), "
                 f"and {block.term.text} is restricted; use method='ml'"
-            )
-        if len(block.grouping.levels) < 2:
-            raise ValueError(
-                f"`{block.grouping.name}` has one level: the variance between groups would be "
-                "known from its prior alone. Leave the random part out, or take a factor with "
-                "several levels"
             )
     if call.missing != "observed":
         raise ValueError(

@@ -107,7 +107,7 @@ def many_effects(sampler: Gibbs, state: State, f: int) -> np.ndarray:
     )
     own = sampler.products.factors[f]
     outside = sampler._outside(wide)
-    rest = own.h[:, None] - np.tensordot(own.H, outside, axes=([1], [0])).swapaxes(1, 2)
+    rest = own.h - np.tensordot(own.H, outside, axes=([1], [0])).swapaxes(1, 2)
     rest = rest - sampler._of_others(f, wide)
     precision, sigma2 = inverse(wide.D[f]), np.exp(2 * wide.extra[0])
     streams = Streams.of(3, range(MANY))
@@ -137,7 +137,7 @@ def test_coefficients_have_the_precision_and_mean_of_the_dense_model(
     P, shift = sampler.of_means(state, precision)
     others = sampler._of_effects(state)
     P = P + (out[:, None] * out * sampler.products.ZZ)[:, :, None] / sigma2
-    shift = shift + out[:, None] * (sampler.products.Zy[:, None] - others) / sigma2
+    shift = shift + out[:, None] * (sampler.products.Zy - others) / sigma2
 
     def height(beta: np.ndarray) -> float:
         prior_mean = sampler.prior.mean * sampler.layout.size - sampler.pooled.beta

@@ -1,0 +1,107 @@
+"""Pictures of chains: traces, ranks, densities; a panel per scalar, a colour per chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dgmm.inference.posterior import Scalars
+from dgmm.runtime.registry import suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["densities_of_chains", "ranks_of_chains", "trace_of_chains"]
+
+COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
+BINS = 20
+GRID = 200
+
+
+def trace_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:
+    """Draws by their number."""
+
+    def draw(axis: Any, own: np.ndarray) -> None:
+        for c, chain in enumerate(own):
+            axis.plot(np.arange(1, len(chain) + 1), chain, lw=0.4, color=colour(c), alpha=0.8)
+
+    return _figure(found, parm, draw, "draw")
+
+
+def ranks_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:
+    """Histograms of ranks; the grey line is where all would be if chains were exchangeable."""
+
+    def draw(axis: Any, own: np.ndarray) -> None:
+        counts, edges = rank_counts(own)
+        for c, one in enumerate(counts):
+            axis.stairs(one, edges, color=colour(c), lw=1)
+        axis.axhline(own.shape[1] / BINS, color="0.6", lw=1)
+        axis.set_ylim(bottom=0)
+
+    return _figure(found, parm, draw, "rank")
+
+
+def rank_counts(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Draws (C, S) of every chain in bins of their ranks among all, (C, 20), and the bins' ends."""
+    ranks = own.ravel().argsort(kind="stable").argsort(kind="stable").reshape(own.shape)
+    edges = np.linspace(0, own.size, BINS + 1)
+    return np.stack([np.histogram(one, edges)[0] for one in ranks]), edges
+
+
+def densities_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:
+    """Kernel estimates of the density by chain."""
+
+    def draw(axis: Any, own: np.ndarray) -> None:
+        low, high = np.quantile(own, [0.001, 0.999]).tolist()
+        grid = np.linspace(low, high, GRID)
+        for c, chain in enumerate(own):
+            axis.plot(grid, density(chain, grid), color=colour(c), lw=1)
+        axis.set_yticks([])
+
+    return _figure(found, parm, draw, "")
+
+
+def density(chain: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """A normal kernel estimate with the bandwidth 0.9 min(sd, IQR / 1.34) S^(-1/5) of Silverman."""
+    low, high = np.quantile(chain, [0.25, 0.75])
+    width = 0.9 * min(chain.std(), (high - low) / 1.34) * len(chain) ** -0.2
+    width = width if width > 0 else 1.0
+    z = (grid[:, None] - chain) / width
+    found: np.ndarray = np.exp(-0.5 * z**2).mean(1) / (width * np.sqrt(2 * np.pi))
+    return found
+
+
+def colour(chain: int) -> str:
+    """The colour of a chain."""
+    return COLOURS[chain % len(COLOURS)]
+
+
+def _figure(
+    found: Scalars,
+    parm: Sequence[str] | None,
+    draw: Callable[[Any, np.ndarray], None],
+    label: str,
+) -> Figure:
+    from matplotlib.figure import Figure
+
+    names = list(found.names) if parm is None else list(parm)
+    for name in names:
+        if name not in found.names:
+            hint = suggestion(str(name), list(found.names))
+            raise ValueError(
+                f"there is no parameter {name!r}{hint} Known: {', '.join(found.names)}."
+            )
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.1 * rows + 0.3), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes, names, strict=False):
+        draw(axis, found[name])
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(label)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
