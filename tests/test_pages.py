@@ -30,8 +30,13 @@ def test_python_blocks_print_what_the_page_shows(page: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "fewest", "fewest_generics"),
-    [("coming_from.md", 25, 45), ("coming_from_nlme.md", 10, 6), ("coming_from_plm.md", 5, 5)],
-    ids=["lme4", "nlme", "plm"],
+    [
+        ("coming_from.md", 25, 45),
+        ("coming_from_nlme.md", 10, 6),
+        ("coming_from_plm.md", 5, 5),
+        ("coming_from_bayes.md", 3, 15),
+    ],
+    ids=["lme4", "nlme", "plm", "brms"],
 )
 def test_every_call_in_coming_from_runs(name: str, fewest: int, fewest_generics: int) -> None:
     page = ROOT / "docs" / name
