@@ -337,10 +337,10 @@ PANELS = {
     ("logit", "means"): "means, `(1 | cre(id, ~ x))`",
     ("logit", "network"): "and a network of them, `(1 | cre(id, ~ dnn(x)))`",
     ("logit", "conditional"): "given the sums of subjects",
-    ("null", "model"): "no correlation, model-based",
-    ("null", "robust"): "no correlation, cluster-robust",
-    ("power", "model"): "correlation 0.3, model-based",
-    ("power", "robust"): "correlation 0.3, cluster-robust",
+    ("unrelated", "model"): "no correlation, model-based",
+    ("unrelated", "robust"): "no correlation, cluster-robust",
+    ("related", "model"): "correlation 0.3, model-based",
+    ("related", "robust"): "correlation 0.3, cluster-robust",
 }
 
 

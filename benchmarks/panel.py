@@ -1,11 +1,11 @@
 """Correlated random effects on simulated panels: slopes of a logit model, the size and the power of
 Mundlak's test, and what a network of the means is worth for new subjects.
 
-    logit    500 x 5, alpha quadratic in the mean of x, slope 0.8: slopes by four models
-    null     200 x 6 Gaussian, alpha independent of x: p values of Mundlak's test
-    power    the same, correlation 0.3 between alpha and the mean of x
-    network  400 x 6 Gaussian, alpha = 1.5 sin(2 mean) + noise: log score of 1,000 new subjects per
-             subject, above that of the means alone
+    logit      500 x 5, alpha quadratic in the mean of x, slope 0.8: slopes by four models
+    unrelated  200 x 6 Gaussian, alpha independent of x: p values of Mundlak's test
+    related    the same, correlation 0.3 between alpha and the mean of x
+    network    400 x 6 Gaussian, alpha = 1.5 sin(2 mean) + noise: log score of 1,000 new subjects,
+               per subject, above that of the means alone
 
 Run with `python benchmarks/panel.py [workers]`; the rows are kept in
 `benchmarks/results/panel.csv`.
@@ -23,7 +23,7 @@ from stored import RESULTS, fill, kept
 import dgmm
 
 COLUMNS = ("study", "seed", "random", "means", "network", "conditional", "model", "robust", "gain")
-SETS = {"logit": 100, "null": 500, "power": 500, "network": 10}
+SETS = {"logit": 100, "unrelated": 500, "related": 500, "network": 10}
 SLOPE = 0.8
 
 
@@ -69,7 +69,7 @@ def run(study: str, seed: int) -> dict[str, float]:
         return slopes(logit(seed))
     if study == "network":
         return {"gain": gain(curved(seed, 400), curved(seed, 1000))}
-    data = gaussian(seed, 0.3 if study == "power" else 0.0)
+    data = gaussian(seed, 0.3 if study == "related" else 0.0)
     fit = dgmm.mixed_model("y ~ x + (1 | cre(id, ~ x))", data, verbose=0, se=None)
     p = fit.panel_test().tests["Pr(>Chisq)"]
     return {
@@ -113,7 +113,7 @@ def summarised(table: pd.DataFrame) -> pd.DataFrame:
         for name in COLUMNS[2:]
     ):
         if len(values):
-            p = study in ("null", "power")
+            p = study in ("unrelated", "related")
             found = (values < 0.05).astype(float) if p else values
             rows.append((study, name, len(values), found.mean(), found.std() / len(values) ** 0.5))
     return pd.DataFrame(rows, columns=["study", "number", "sets", "mean", "error"])
