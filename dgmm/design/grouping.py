@@ -46,6 +46,13 @@ class GroupingSpecification:
     labels: tuple[tuple[Any, ...], ...]
     combinations: tuple[tuple[int, ...], ...]  # one per level: the position in each column
 
+    def columns_at(self, codes: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns of rows with some levels, (N,) each."""
+        places = np.array(self.combinations) if self.combinations else np.arange(codes.max() + 1)
+        at = places.reshape(len(places), -1)[codes].T
+        pairs = zip(self.columns, self.labels, at, strict=True)
+        return {name: label_array(labels)[place] for name, labels, place in pairs}
+
 
 def learn_grouping(
     name: str, columns: Sequence[str], series: Sequence[pd.Series], least: int = 2

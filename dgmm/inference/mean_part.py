@@ -168,9 +168,18 @@ class MeanPart:
 
     @cached_property
     def sample(self) -> pd.DataFrame:
-        """Covariates of the observed rows."""
+        """Covariates of the observed rows; with cre() their subjects too, whose means they keep."""
         seen = self.done.panel.observed.numpy()
-        return covariate_frame({name: c.take(seen) for name, c in self.covariates.items()})
+        frame = covariate_frame({name: c.take(seen) for name, c in self.covariates.items()})
+        if not self.spec.between:
+            return frame
+        panel, terms = self.done.panel, len(self.done.model.latents)
+        groups: dict[str, np.ndarray] = {}
+        for f, factor in enumerate(panel.factors(terms)):
+            level = panel.rows.level[f] if panel.several else panel.subject
+            memory = self.spec.groupings[factor.terms[0]]
+            groups |= memory.columns_at(level.numpy()[seen])
+        return frame.assign(**{name: v for name, v in groups.items() if name not in frame})
 
     @cached_property
     def typical(self) -> dict[str, Any]:

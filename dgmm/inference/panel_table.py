@@ -38,8 +38,8 @@ class PanelTest:
         parts = [title, HEAD, self._estimates()]
         parts += ["", str(Anova("Tests", self.tests, self.notes))]
         if self.partial_effects is not None:
-            title = "Average partial effects on the outcome (correlated random effects)"
-            parts += ["", str(Anova(title, self.partial_effects))]
+            parts += ["", "Average partial effects of correlated random effects"]
+            parts.append(str(self.partial_effects))
         return "\n".join(parts)
 
     __repr__ = __str__

@@ -23,12 +23,12 @@ from dgmm.design import names_of
 from dgmm.estimate import Estimate
 from dgmm.formula import linear_terms
 from dgmm.inference import reported
+from dgmm.inference.average_slopes import average_slopes
 from dgmm.inference.contrasts import joint_test
 from dgmm.inference.covariate_effects import mean_part
 from dgmm.inference.panel_estimators import Estimators, estimators, within_of
 from dgmm.inference.panel_sample import means_of, panel_sample, unnamed
 from dgmm.inference.panel_table import PanelTest
-from dgmm.inference.partial_effects import partial_effects
 from dgmm.inference.within import Estimator, Sample, quasi_demeaned
 from dgmm.parameters import part
 from dgmm.record import Fitted
@@ -37,6 +37,9 @@ __all__ = ["panel_test"]
 
 RANK = 1e-9
 """Eigenvalue of V_w - V_r, in units of V_w, below which a direction is none of the difference."""
+
+LEVEL = 0.95
+"""Of the intervals of average partial effects."""
 
 
 class Tested(NamedTuple):
@@ -117,7 +120,7 @@ def panel_test(fit: Fitted, time: str | None = None) -> PanelTest:
         fit.formula,
         _table(sample.names, found),
         pd.DataFrame.from_dict({name: one.values for name, one in tests.items()}, orient="index"),
-        _effects(fit, levels, means),
+        _effects(fit, levels),
         pd.Series(found.variances, dtype=float),
         tuple(dict.fromkeys(notes)),
     )
@@ -144,18 +147,18 @@ def _table(names: tuple[str, ...], found: Estimators) -> pd.DataFrame:
     return pd.DataFrame(parts)
 
 
-def _effects(fit: Fitted, levels: Sample, means: tuple[str, ...]) -> pd.DataFrame | None:
+def _effects(fit: Fitted, levels: Sample) -> pd.DataFrame | None:
     """Average partial effects of the covariates that vary within subjects."""
     model = fit.estimate.model
-    if model.family.link.name == "identity" or model.serial:
+    if model.family.link.name == "identity" or fit.information is None:
         return None
-    mean, varying = mean_part(fit), levels.varying()
+    mean, varying = mean_part(fit, "response"), levels.varying()
     pairs = zip(model.names, fit.memory.terms, strict=True)
     terms = dict.fromkeys(term for name, term in pairs if name in varying)
     factors = [factor for term in terms for factor in linear_terms(term).factors]
     used = {name for factor in factors for name in names_of(factor, mean.covariates)}
     own = [name for name in mean.own if name in used]
-    return partial_effects(mean, own, [model.names.index(name) for name in means])
+    return average_slopes(mean, own, None, LEVEL)
 
 
 # -- the tests -----------------------------------------------------------------------------------
