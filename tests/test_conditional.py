@@ -203,6 +203,19 @@ def test_one_mean_stands_once() -> None:
         design("x + (1 | cre(id, ~ x)) + (1 + t | cre(id, ~ x))")
 
 
+def test_the_dot_keeps_the_covariates_that_are_given() -> None:
+    data = frame()[["id", "x", "z", "y"]]
+    made = design(". + (1 | cre(id, ~ dnn(x, hidden=(2,))))", data)
+    assert made.fixed.names == ("(Intercept)", "x", "z", "mean(x | id)")
+    assert len(made.networks) == len(made.spec.parsed().networks) == 1
+
+
+@pytest.mark.parametrize("group", ["id, ~ nosuch", "nosuch, ~ x", "id, ~ x, scale=~ nosuch"])
+def test_unknown_columns_are_pointed_at(group: str) -> None:
+    with pytest.raises(ValueError, match=r"no column `nosuch`[\s\S]*\^\^\^\^\^\^"):
+        design(f"x + (1 | cre({group}))")
+
+
 # -- words -----------------------------------------------------------------------------------------
 
 

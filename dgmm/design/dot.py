@@ -35,7 +35,15 @@ def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
     if len(places) != 1 or terms[places[0]].sign == "-":
         raise ValueError("`.` stands for all other columns and can only be added, once")
     before, after = terms[: places[0]], terms[places[0] + 1 :]
-    bare = replace(formula, fixed=join_terms([*before, *after]))
+    bare = replace(  # covariates of cre() are to be among the fixed terms as well
+        formula,
+        fixed=join_terms([*before, *after]),
+        networks=tuple(network for network in formula.networks if not network.group),
+        latents=tuple(
+            replace(term, given=None, basis=None) if term.given else term
+            for term in formula.latents
+        ),
+    )
     used = set(Request(bare).names(table.names)) | {name for name in given if isinstance(name, str)}
     free = [name_text(name) for name in table.names if name not in used]
     if not free:

@@ -119,7 +119,7 @@ def formula_text(formula: Formula) -> str:
     """Write a formula out of its parts."""
     parts = [
         formula.fixed,
-        *(term.text for term in formula.networks),
+        *(term.text for term in formula.networks if not term.group),
         *(f"offset({text})" for text in formula.offsets),
         *(term.text for term in formula.latents if not term.target),
     ]
