@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,12 +48,16 @@ class Scaled(Latent):
                 f"{text}: scale= is for a random intercept alone, (1 | cre(...)); write slopes as "
                 "a term of their own, as in (0 + time | id)"
             )
-        if block.basis is None or not block.basis.names:
-            raise ValueError(f"{text}: no covariate of scale= varies between the subjects")
-        z = torch.from_numpy(block.basis.matrix)
+        z, names = (block.basis or block.columns).matrix, (block.basis or block.columns).names
+        still = [n for n, one in zip(names, np.ptp(z, axis=0), strict=True) if one == 0]
+        if still:
+            raise ValueError(
+                f"{text}: scale= needs covariates that differ between the subjects, which "
+                f"{' and '.join(f'`{name}`' for name in still)} does not"
+            )
+        centre, spread = (torch.from_numpy(one) for one in (z.mean(0), z.std(0)))
         frame = torch.tensor([[unit]], dtype=torch.float64)
-        spread = z.std(0, correction=0)
-        return cls(text, block.columns.names, frame, block.basis.names, z.mean(0), spread)
+        return cls(text, block.columns.names, frame, names, centre, spread)
 
     def layers(self) -> str:
         return ""
