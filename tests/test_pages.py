@@ -33,7 +33,7 @@ def test_python_blocks_print_what_the_page_shows(page: Path) -> None:
     [
         ("coming_from.md", 25, 45),
         ("coming_from_nlme.md", 10, 6),
-        ("coming_from_plm.md", 5, 5),
+        ("coming_from_plm.md", 4, 5),
         ("coming_from_bayes.md", 3, 15),
     ],
     ids=["lme4", "nlme", "plm", "brms"],
