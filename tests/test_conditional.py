@@ -28,7 +28,7 @@ WRONG = {
     "(1 | cre(id, ~ .))": "stands among the fixed terms alone",
     "(1 | cre(id, ~ x - dnn(x)))": "cannot be subtracted",
     "(1 | cre(id, ~ log(dnn(x))))": "term of its own",
-    "(1 | cre(id, ~ x, scale=z))": "a formula without outcome, as in scale=~ z",
+    "(1 | cre(id, ~ x, scale=~))": "scale= needs terms",
     "(1 | cre(id, ~ x, scale=~ 1))": "names no covariate",
     "(x || cre(id, ~ x, scale=~ z))": "free covariance",
     "(1 | cre(id, ~ x, device='mean'))": "'mundlak' or 'chamberlain'",

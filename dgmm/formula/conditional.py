@@ -115,8 +115,6 @@ def _conditional(piece: Piece, arguments: Piece) -> Group:
     if time is not None:
         check_algebra(time.text, time)
     scale = chosen.get("scale")
-    if scale is not None and not scale.text.startswith("~"):
-        raise options["scale"].error("scale= is a formula without outcome, as in scale=~ z")
     return Group(
         group,
         Given(
@@ -124,7 +122,7 @@ def _conditional(piece: Piece, arguments: Piece) -> Group:
             networks,
             device,
             None if time is None else time.text,
-            None if scale is None else _linear(scale.part(1), piece),
+            None if scale is None else _linear(scale, piece),
         ),
     )
 
