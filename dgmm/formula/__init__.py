@@ -10,7 +10,6 @@ from dgmm.formula.grammar import FormulaError, name_text, plain_name
 from dgmm.formula.parse import parse_formula, with_part
 from dgmm.formula.rewriting import grouped_formula, nested_formula, update_formula
 from dgmm.formula.several import (
-    Loading,
     Several,
     mv,
     named_parts,
@@ -37,7 +36,6 @@ __all__ = [
     "FormulaError",
     "Given",
     "LatentTerm",
-    "Loading",
     "NetworkTerm",
     "Part",
     "Response",

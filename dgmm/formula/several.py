@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dgmm.formula.grammar import (
@@ -19,32 +19,21 @@ from dgmm.formula.grammar import (
 )
 from dgmm.formula.terms import join_terms
 
-__all__ = ["Loading", "Several", "mv", "named_parts", "spread", "without_loadings"]
-
-
-@dataclass(frozen=True)
-class Loading:
-    """`load(p)` of one outcome: it takes the random part `p` of another one times a number."""
-
-    outcome: int
-    name: str
+__all__ = ["Several", "mv", "named_parts", "spread", "without_loadings"]
 
 
 @dataclass(frozen=True)
 class Several:
-    """One formula per outcome; ``shared`` names coefficients that are the same in all of them."""
+    """One formula per outcome."""
 
     formulas: tuple[str, ...]
-    shared: tuple[str, ...] = ()
-    residual: str = "independent"
 
     def __str__(self) -> str:
         inside = ", ".join(repr(text).replace("'", '"') for text in self.formulas)
-        more = f", shared={list(self.shared)}" if self.shared else ""
-        return f"mv({inside}{more})"
+        return f"mv({inside})"
 
 
-def mv(*formulas: str, shared: Sequence[str] = ()) -> Several:
+def mv(*formulas: str) -> Several:
     """Join the formulas of several outcomes of the same subjects into one model.
 
         eta_ijk = X_ijk beta_k + T_ijk b_ik,   (b_i1, ..., b_iK) ~ N(0, D)
@@ -53,7 +42,6 @@ def mv(*formulas: str, shared: Sequence[str] = ()) -> Several:
         formulas: one per outcome. Random parts of one name, ``(1 + time |p| id)``, are correlated
             across the outcomes, all others independent. ``load(p)`` takes the random part ``p`` of
             another outcome times a loading that is estimated.
-        shared: columns of X whose coefficient is the same in every outcome that has them.
 
     Raises:
         FormulaError: fewer than two formulas, or an outcome that stands twice.
@@ -76,9 +64,7 @@ def mv(*formulas: str, shared: Sequence[str] = ()) -> Several:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise FormulaError(f"the outcome `{twice[0]}` has two formulas in mv(); give it one")
-    if isinstance(shared, str):
-        shared = (shared,)
-    return Several(tuple(formulas), tuple(shared))
+    return Several(tuple(formulas))
 
 
 def spread(text: str) -> Several | None:

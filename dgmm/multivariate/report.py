@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dgmm.inference import fixed_effects, variance_parameters
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.tables import (
     aic,
     bic,
     coefficients,
-    correlation,
+    correlation_of,
     deviance,
     df,
     n_groups,
@@ -19,9 +20,8 @@ from dgmm.multivariate.tables import (
     var_corr,
 )
 from dgmm.multivariate.views import view
-from dgmm.report.fixed_part import family_part, fixed_lines
+from dgmm.report.fixed_part import family_lines, fixed_lines
 from dgmm.report.layout import columns, number, wrap
-from dgmm.report.tables import tables_of
 
 __all__ = ["Summary", "summary"]
 
@@ -58,7 +58,9 @@ def summary(fit: FittedOutcomes) -> Summary:
     if fit.messages:
         notes = (wrap(f"* {message}", "  ") for message in fit.messages)
         sections.append("Notes:\n" + "\n".join(notes))
-    return Summary("\n\n".join(sections), coefficients(fit), random, correlation(fit), fit.messages)
+    return Summary(
+        "\n\n".join(sections), coefficients(fit), random, correlation_of(random), fit.messages
+    )
 
 
 def _title(fit: FittedOutcomes) -> str:
@@ -94,7 +96,7 @@ def _statistics(fit: FittedOutcomes) -> str:
 def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     own = table[table["group"] != "Residual"]
     effects = own[own["kind"] == "sd"]["name1"].tolist()
-    matrix = correlation(fit)
+    matrix = correlation_of(table)
     rows = [["Name", "Variance", "Std.Dev.", "Corr"]]
     for j, name in enumerate(effects):
         line = own[(own["kind"] == "sd") & (own["name1"] == name)].iloc[0]
@@ -118,14 +120,13 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
 
 def _outcome(fit: FittedOutcomes, o: int) -> str:
     one = view(fit, o)
-    tables = tables_of(one, None)
-    lines = [f"Outcome {fit.names[o]}:"]
-    lines += fixed_lines(tables.coefficients) if len(tables.coefficients) else ["no fixed effects"]
+    table, lines = fixed_effects.coefficients(one), [f"Outcome {fit.names[o]}:"]
+    lines += fixed_lines(table) if len(table) else ["no fixed effects"]
     family = fit.estimate.model.outcomes[o]
     at = family.one_number("log_sigma")
     if at is not None:
         sigma = float(fit.estimate.theta[f"{family.key}extra"][at].exp())
         lines.append(f"Residual standard deviation: {number(sigma)}")
-    if text := family_part(one, tables):
+    if text := family_lines(variance_parameters.family_parameters(one)):
         lines.append(text)
     return "\n".join(lines)

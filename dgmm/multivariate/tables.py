@@ -10,6 +10,7 @@ import torch
 
 from dgmm.inference import fixed_effects, variance_parameters
 from dgmm.inference.criteria import LogLik
+from dgmm.inference.wald import intervals
 from dgmm.information import reported_packing, uncertainty
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import view
@@ -22,6 +23,7 @@ __all__ = [
     "coefficients",
     "confint",
     "correlation",
+    "correlation_of",
     "deviance",
     "df",
     "family_parameters",
@@ -86,24 +88,42 @@ def var_corr(fit: FittedOutcomes) -> pd.DataFrame:
 
     Columns as in :meth:`dgmm.Fit.var_corr`; name1 and name2 carry the outcome, ``y:(Intercept)``.
     """
-    first = variance_parameters.var_corr(view(fit, 0))
-    tables = [first[first["group"] != "Residual"]]
-    for o, name in enumerate(fit.names):
-        table = first if o == 0 else variance_parameters.var_corr(view(fit, o))
-        tables.append(table[table["group"] == "Residual"].assign(name1=name))
-    return pd.concat(tables, ignore_index=True)
+    found = variance_parameters.var_corr(view(fit, 0))
+    own = found[found["group"] != "Residual"]
+    return pd.concat([own, _residuals(fit)], ignore_index=True)
+
+
+def _residuals(fit: FittedOutcomes) -> pd.DataFrame:
+    """The residual standard deviation of every outcome that has one, as rows of var_corr()."""
+    rows = []
+    for outcome in fit.estimate.model.outcomes:
+        at = outcome.one_number("log_sigma")
+        if at is None:
+            continue
+        sd, error = float(fit.estimate.theta[f"{outcome.key}extra"][at].exp()), np.nan
+        if fit.information is not None:
+            place = fit.information.packing.positions([f"{outcome.key}extra"])[at]
+            error = float(fit.information.vcov[place, place].sqrt())
+        rows.append(("Residual", "sd", outcome.name, None, sd, sd**2, error))
+    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov", "std_error"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def correlation(fit: FittedOutcomes) -> pd.DataFrame:
     """The correlation matrix of all random effects; effects without correlation have zeros."""
-    table = var_corr(fit)
+    return correlation_of(var_corr(fit))
+
+
+def correlation_of(table: pd.DataFrame) -> pd.DataFrame:
+    """The correlation matrix in a table of variance components."""
     sd = table[(table["kind"] == "sd") & (table["group"] != "Residual")]
     names = sd["name1"].tolist()
-    matrix = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    for _, row in table[table["kind"] == "cor"].iterrows():
-        matrix.loc[row["name1"], row["name2"]] = row["sdcor"]
-        matrix.loc[row["name2"], row["name1"]] = row["sdcor"]
-    return matrix
+    place = {name: j for j, name in enumerate(names)}
+    matrix = np.eye(len(names))
+    rows = table.loc[table["kind"] == "cor", ["name1", "name2", "sdcor"]]
+    for one, two, value in rows.itertuples(index=False, name=None):
+        matrix[place[one], place[two]] = matrix[place[two], place[one]] = value
+    return pd.DataFrame(matrix, index=names, columns=names)
 
 
 def sigma(fit: FittedOutcomes) -> pd.Series:
@@ -118,17 +138,22 @@ def confint(fit: FittedOutcomes, level: float = 0.95) -> pd.DataFrame:
     Intervals are made on the scale of the logarithm of a standard deviation and of atanh of a
     correlation.
     """
+    beta, sd = fixef(fit), _residuals(fit)
+    ends = intervals(beta.to_numpy(), std_errors(fit).to_numpy(), level)
+    first = view(fit, 0).confint(level=level)
+    names = list(first)
     tables: dict[str, pd.DataFrame] = {}
-    for o, name in enumerate(fit.names):
-        one = view(fit, o)
-        whole = one.confint(level=level)
-        tables[name] = whole.loc[[term for term in one.fixef().index if term in whole.index]]
-        rest = whole.drop(index=one.fixef().index)
-        if o == 0:
-            tables["random effects"] = rest[rest.index != "sigma"]
-        if "sigma" in rest.index:
-            tables[name] = pd.concat([tables[name], rest.loc[["sigma"]]])
-    tables["random effects"] = tables.pop("random effects")
+    for outcome in fit.estimate.model.outcomes:
+        own = beta.index.get_level_values("outcome") == outcome.name
+        table = pd.DataFrame(ends[own], index=beta[outcome.name].index, columns=names)
+        residual = sd[sd["name1"] == outcome.name]
+        if len(residual):
+            error = residual["std_error"].to_numpy()
+            both = np.exp(intervals(np.log(residual["sdcor"].to_numpy()), error, level))
+            table = pd.concat([table, pd.DataFrame(both, index=["sigma"], columns=names)])
+        tables[outcome.name] = table
+    random = first.drop(index=[*beta[fit.names[0]].index])
+    tables["random effects"] = random[["|" in name for name in random.index]]
     return pd.concat(tables, names=["outcome", "parameter"])
 
 

@@ -13,7 +13,7 @@ from dgmm.report.layout import columns, decimals, number, wrap
 from dgmm.report.tables import Tables
 from dgmm.runtime.result_table import format_p
 
-__all__ = ["family_part", "fixed_lines", "fixed_part", "modelled_parts"]
+__all__ = ["family_lines", "family_part", "fixed_lines", "fixed_part", "modelled_parts"]
 
 
 def fixed_part(fit: Fitted, tables: Tables) -> str:
@@ -70,7 +70,11 @@ def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
 
 def family_part(fit: Fitted, tables: Tables) -> str | None:
     """Further parameters of the family with their intervals."""
-    table = tables.family_parameters
+    return family_lines(tables.family_parameters)
+
+
+def family_lines(table: pd.DataFrame) -> str | None:
+    """Parameters of a family as a report prints them, None where there are none."""
     if not len(table):
         return None
     rows = [["", "Estimate", "Std. Error", "2.5 %", "97.5 %"]]
