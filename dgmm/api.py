@@ -15,8 +15,7 @@ from dgmm.families import find as find_family
 from dgmm.fit import Fit, fit_model
 from dgmm.formula import Several, grouped_formula, named_parts, parse_formula, spread
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
-from dgmm.multivariate.fit import MultivariateFit
-from dgmm.multivariate.fitting import fit_several
+from dgmm.multivariate.fit import MultivariateFit, fit_several
 from dgmm.panel import Panel
 from dgmm.plan import (
     INSTEAD,

@@ -20,6 +20,7 @@ from dgmm.design import rebuild
 from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.latent import theta_of_covariances
+from dgmm.multivariate.fit import MultivariateFit
 from dgmm.panel import Panel
 from dgmm.prediction.moments import given_history
 from dgmm.report.layout import number
@@ -74,6 +75,11 @@ def compare(fit: Fit, newdata: Any = None) -> Comparison:
     Raises:
         ValueError: for other families (MixedLM is Gaussian) and REML fits.
     """
+    if isinstance(fit, MultivariateFit):
+        raise TypeError(
+            "compare() sets a model of one outcome beside MixedLM; of several outcomes anova(fit) "
+            "compares with the separate models, log_score(fit, newdata) for new subjects"
+        )
     _check(fit)
     below = fit.estimate.nested or fit.estimate
     model, seconds = _mixedlm(below)

@@ -77,6 +77,37 @@ def test_the_gradient_is_that_of_differences_extra_parameters_included(four) -> 
         assert float(slope[j]) == pytest.approx((ahead - behind) / (2 * h), abs=2e-4)
 
 
+@pytest.mark.parametrize("family", ["gamma", "student_t", "beta", "ordered_beta", "cumulative"])
+def test_the_gradient_of_other_families(family: str) -> None:
+    rng, data = np.random.default_rng(6), mixed(12, 5)
+    b = rng.normal(size=12)[data.id]
+    share = special.expit(b + rng.normal(size=len(data)))
+    data["w"] = {
+        "gamma": np.exp(b) * rng.gamma(2, 0.5, len(data)),
+        "student_t": b + rng.standard_t(4, len(data)),
+        "beta": share,
+        "ordered_beta": np.where(share < 0.2, 0.0, np.where(share > 0.9, 1.0, share)),
+        "cumulative": np.digitize(share, [0.3, 0.7]) + 1.0,
+    }[family]
+    bounds = [None, (0, 1)] if family.endswith("beta") else None
+    fit = dgmm.mixed_model(
+        mv("y ~ t + (1 |p| id)", "w ~ t + (1 |p| id)"),
+        data,
+        family=["gaussian", family],
+        bounds=bounds,
+        likelihood="laplace",
+        se=None,
+    )
+    model, pack, h = fit.estimate.model, fit.estimate.model.packing.pack, 1e-5
+    ours, x = choose(model, fit.estimate.panel, "laplace"), pack(fit.estimate.theta) + 0.05
+    slope = pack(ours.value_and_gradient(model.packing.unpack(x))[1])
+    for j in range(len(x)):
+        unit = torch.zeros_like(x)
+        unit[j] = h
+        ahead, behind = (ours.value(model.packing.unpack(x + s * unit)) for s in (1, -1))
+        assert float(slope[j]) == pytest.approx((ahead - behind) / (2 * h), abs=2e-4)
+
+
 def test_a_joint_fit_ends_at_a_maximum_above_the_separate_ones(four) -> None:
     assert four.estimate.converged
     alone = sum(

@@ -173,6 +173,18 @@ def test_the_order_of_outcomes_does_not_matter(fit) -> None:
     np.testing.assert_allclose(turned.correlation().loc[order, order], fit.correlation(), atol=1e-5)
 
 
+def test_an_update_takes_the_rest_of_the_call_with_it(fit) -> None:
+    again = fit.update(mv("y1 ~ time + (1 |p| id)", "y2 ~ time + (1 |p| id)"), se=None)
+    direct = dgmm.mixed_model(
+        mv("y1 ~ time + (1 |p| id)", "y2 ~ time + (1 |p| id)"), several(), se=None
+    )
+    assert float(again.loglik()) == pytest.approx(float(direct.loglik()), abs=1e-8)
+    table = fit.anova(again)
+    assert table["npar"].tolist() == [9.0, 16.0]
+    with pytest.raises(TypeError, match="REML"):
+        fit.update(REML=True)
+
+
 def test_a_file_holds_the_fit(fit, tmp_path: Path) -> None:
     fit.save(tmp_path / "joint.dgmm")
     read = dgmm.load(tmp_path / "joint.dgmm")
