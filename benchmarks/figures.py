@@ -304,6 +304,23 @@ METHODS = {
 }
 
 
+def outcome_speed() -> str:
+    """CPU seconds of K Gaussian outcomes by `benchmarks/outcomes.py`, a row per number of them."""
+    table = pd.read_csv(RESULTS / "outcomes.csv")
+    table = table[table["kind"] == "gaussian"]
+    lines = [
+        "| outcomes | variance parameters | dgmm | glmmTMB | ratio |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for outcomes, rows in table.groupby("outcomes"):
+        seconds = rows.set_index("program")["seconds"]
+        peer = seconds.get("glmmTMB")
+        cells = " | " if peer is None else f"{peer:.3g} | {peer / seconds['dgmm']:.0f}"
+        size = outcomes * (2 * outcomes + 1)
+        lines.append(f"| {outcomes} | {size} | {seconds['dgmm']:.3g} | {cells} |")
+    return "\n".join(lines)
+
+
 def missing() -> str:
     """Distances from exact ML under dropout."""
     table = pd.read_csv(RESULTS / "missing.csv")
@@ -373,7 +390,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, missing, accepted, elbo_bias, panel, panel_gain,
+        speed, linear_speed, path_speed, outcome_speed, missing, accepted, elbo_bias, panel,
+        panel_gain,
     )
 }  # fmt: skip
 

@@ -130,6 +130,7 @@ def of_bernoulli(outcomes: int) -> None:
     data = bernoulli(outcomes)
     formulas = [f"y{k + 1} ~ x + (1 |p| id)" for k in range(outcomes)]
     fit, seconds = timed(formulas, data, family="bernoulli", likelihood="laplace")
+    kept("bernoulli", outcomes, "dgmm", seconds=seconds, loglik=float(fit.loglik()))
     done = fit.estimate
     sampled = choose(done.model, done.panel, "importance").by(draws=DRAWS // 8, replicates=8)
     each = sampled.each(done.theta)
