@@ -52,6 +52,8 @@ def test_the_maximum_is_that_of_the_exact_conditional_quadrature(loading: float)
     own = float(table[table.kind == "loading"].sdcor.iloc[0])
     assert own == pytest.approx(found.x[2], rel=2e-3)
     assert float(fit.sigma()["w"]) == pytest.approx(abs(found.x[4]), rel=2e-3)
+    shift = fit.coef()["y"]["(Intercept)"] - fit.fixef()["y", "(Intercept)"]
+    np.testing.assert_allclose(shift, own * fit.ranef()["w:(Intercept)"], atol=1e-12)
 
 
 def test_at_a_variance_of_zero_the_fit_says_that_loadings_are_not_known() -> None:

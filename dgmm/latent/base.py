@@ -177,6 +177,10 @@ class Latent(ABC):
             f"{first.label} is not made for several outcomes; leave out the name `{name}`"
         )
 
+    def factor_in(self, weights: Weights, outcome: str) -> float:
+        """By what its effects are multiplied in one of several outcomes."""
+        return 1.0
+
     def alone(self, outcome: str) -> Latent:
         """What it is for one of several outcomes."""
         return self

@@ -12,8 +12,10 @@ from dgmm.inference import fixed_effects, variance_parameters
 from dgmm.inference.criteria import LogLik
 from dgmm.inference.wald import intervals
 from dgmm.information import reported_packing, uncertainty
+from dgmm.latent import columns_of
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import view
+from dgmm.parameters import part
 from dgmm.prediction import ranef as of_subjects
 
 __all__ = [
@@ -86,11 +88,12 @@ def _stacked(fit: FittedOutcomes, of: Any, name: str) -> pd.DataFrame:
 def var_corr(fit: FittedOutcomes) -> pd.DataFrame:
     """Variance components of all random effects, and the residual of every outcome that has one.
 
-    Columns as in :meth:`dgmm.Fit.var_corr`; name1 and name2 carry the outcome, ``y:(Intercept)``.
+    Rows and columns as in :meth:`dgmm.Fit.var_corr`; name1 and name2 carry the outcome,
+    ``y:(Intercept)``, and a residual is ``sigma_y``.
     """
     found = variance_parameters.var_corr(view(fit, 0))
     own = found[found["group"] != "Residual"]
-    return pd.concat([own, _residuals(fit)], ignore_index=True)
+    return pd.concat([own, _residuals(fit)])
 
 
 def _residuals(fit: FittedOutcomes) -> pd.DataFrame:
@@ -105,8 +108,8 @@ def _residuals(fit: FittedOutcomes) -> pd.DataFrame:
             place = fit.information.packing.positions([f"{outcome.key}extra"])[at]
             error = float(fit.information.vcov[place, place].sqrt())
         rows.append(("Residual", "sd", outcome.name, None, sd, sd**2, error))
-    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov", "std_error"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov", "se_working"]
+    return pd.DataFrame(rows, columns=columns, index=[f"sigma_{row[2]}" for row in rows])
 
 
 def correlation(fit: FittedOutcomes) -> pd.DataFrame:
@@ -148,7 +151,7 @@ def confint(fit: FittedOutcomes, level: float = 0.95) -> pd.DataFrame:
         table = pd.DataFrame(ends[own], index=beta[outcome.name].index, columns=names)
         residual = sd[sd["name1"] == outcome.name]
         if len(residual):
-            error = residual["std_error"].to_numpy()
+            error = residual["se_working"].to_numpy()
             both = np.exp(intervals(np.log(residual["sdcor"].to_numpy()), error, level))
             table = pd.concat([table, pd.DataFrame(both, index=["sigma"], columns=names)])
         tables[outcome.name] = table
@@ -166,35 +169,27 @@ def ranef(fit: FittedOutcomes, *, cond_var: bool = False) -> pd.DataFrame:
 def coef(fit: FittedOutcomes) -> dict[str, pd.DataFrame]:
     """Fixed plus random effects of every subject, a table per outcome."""
     effects, tables = ranef(fit), {}
-    own = _effects_of_outcomes(fit)
     for o, outcome in enumerate(fit.estimate.model.outcomes):
         beta = fixef(fit)[outcome.name]
         table = pd.DataFrame(
             np.tile(beta.to_numpy(), (len(effects), 1)), index=effects.index, columns=beta.index
         )
-        for column, name in own[o]:
-            table[name] = table.get(name, 0.0) + effects.iloc[:, column]
+        for column, name, factor in _effects_of(fit, o):
+            table[name] = table.get(name, 0.0) + factor * effects.iloc[:, column]
         tables[outcome.name] = table
     return tables
 
 
-def _effects_of_outcomes(fit: FittedOutcomes) -> list[list[tuple[int, str]]]:
-    """Of every outcome its columns of ranef() and the names of the coefficients they add to."""
-    model = fit.estimate.model
-    found: list[list[tuple[int, str]]] = [[] for _ in model.outcomes]
-    first = 0
-    for latent, entries in zip(model.latents, model.entries, strict=True):
-        for entry in entries:
-            name = model.outcomes[entry.outcome].name
-            columns = range(first, first + len(latent.names))
-            for place, (start, end) in [
-                (n, (a, z)) for n, a, z in latent.places or ((name, 0, len(latent.names)),)
-            ]:
-                if place == name:
-                    found[entry.outcome] += [
-                        (columns[j], latent.names[j].removeprefix(f"{name}:"))
-                        for j in range(start, end)
-                    ]
+def _effects_of(fit: FittedOutcomes, o: int) -> list[tuple[int, str, float]]:
+    """Columns of ranef() that enter an outcome, the coefficients they add to, and times what."""
+    model, theta = fit.estimate.model, fit.estimate.theta
+    own, found, first = model.outcomes[o].name, list[tuple[int, str, float]](), 0
+    for i, (latent, entries) in enumerate(zip(model.latents, model.entries, strict=True), 1):
+        if any(entry.outcome == o for entry in entries):
+            factor = latent.factor_in(part(theta, f"latent{i}."), own)
+            columns = range(len(latent.names))[columns_of(latent.places, own)]
+            plain = [name.partition(":")[2] for name in latent.names]
+            found += [(first + j, plain[j], factor) for j in columns]
         first += len(latent.names)
     return found
 

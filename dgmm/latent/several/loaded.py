@@ -122,6 +122,9 @@ class Loaded(Latent):
         at = self.taken.index(outcome)
         return weights["loading"][at] * self.ratio[at]
 
+    def factor_in(self, weights: Weights, outcome: str) -> float:
+        return float(self._factor(weights, outcome))
+
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         # the rows of an outcome that takes the part have its columns
         return self._factor(weights, rows.outcome) * self.inner.effect(weights, b, rows)
