@@ -83,8 +83,11 @@ class Predictor(Quantity):
 
     whole = False
     offset = None
-    words = "linear predictor"
     link = LINKS["identity"]
+
+    @property
+    def words(self) -> str:
+        return "mean" if self.done.model.family.conjugate else "linear predictor"
 
     @property
     def packing(self) -> Packing:

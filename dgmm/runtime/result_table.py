@@ -96,22 +96,27 @@ def _formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return numbers(np.array([value]))[0]
-    return "" if value is None else "NA" if value is pd.NA else str(value)
+    """A word, nothing where there is none; a number among words."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return ""
+    return numbers(np.array([value]))[0] if isinstance(value, float) else str(value)
 
 
 def numbers(values: np.ndarray) -> list[str]:
-    """Numbers with as many decimals as the smallest of them needs for three digits, at most six."""
+    """Numbers with as many decimals as the smallest of them needs for three digits, at most six.
+
+    Decimals that are zero in all of them are not shown.
+    """
     size = np.abs(values[np.isfinite(values) & (values != 0)])
     if not len(size):
         return [_number(value, "g") for value in values]
     if size.max() >= 1e7 or size.max() < 1e-4:
         return [_number(value, ".3e") for value in values]
-    if np.all(values[np.isfinite(values)] == np.round(values[np.isfinite(values)])):
-        return [_number(value, ".0f") for value in values]
     smallest = max(float(size.min()), 1e-3 * float(size.max()))
     places = int(np.clip(2 - np.floor(np.log10(smallest)), 0, 6))
+    rounded = values[np.isfinite(values)].round(places)
+    while places and np.array_equal(rounded, rounded.round(places - 1)):
+        places -= 1
     return [_number(value, f".{places}f") for value in values]
 
 
