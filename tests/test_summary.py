@@ -74,6 +74,28 @@ def test_printing_a_fit_shows_its_estimates(sleepstudy: Fit, deep: Fit) -> None:
     assert max(map(len, repr(deep).splitlines())) <= 80
 
 
+def test_what_the_formula_does_not_say_is_printed() -> None:
+    random = np.random.default_rng(1)
+    group = np.repeat(np.arange(20), 5)
+    mean = 1 / (1 + np.exp(-random.normal(size=20)[group]))
+    frame = pd.DataFrame({"y": 10 * random.beta(5 * mean, 5 * (1 - mean)), "g": group})
+    fit = mixed_model("y ~ 1 + (1 | g)", frame, bounds=(0, 10), family="beta", verbose=0)
+    assert "   With: bounds = (0, 10)" in str(fit.summary())
+    frame = data("sleepstudy").assign(w=1.0)
+    offset = np.zeros(len(frame))
+    fit = mixed_model(
+        "Reaction ~ Days + (1 | Subject)", frame, weights="w", offset=offset, verbose=0
+    )
+    assert "   With: weights = w, offset = one value per row" in str(fit.summary())
+
+
+def test_only_fits_that_could_have_t_tests_are_told_so(deep: Fit, cbpp: Fit) -> None:
+    for fit in (deep, cbpp):
+        text = str(fit.summary())
+        assert "has t tests" not in text
+        assert "Tests: z, the normal distribution of large samples" in text
+
+
 def test_no_line_is_wider_than_eighty(fit: Fit) -> None:
     assert max(len(line) for line in str(fit.summary()).splitlines()) <= 80
 

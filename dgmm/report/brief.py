@@ -33,7 +33,7 @@ def brief(fit: Fitted) -> str:
     if len(table):
         lines += ["Random effects:", *random_lines(table, variances=False)]
     neural = [one.label for one in done.model.latents if one.neural]
-    lines += [f" ({label}): neural random effects" for label in neural]
+    lines += [f" {label}: neural random effects" for label in neural]
     lines.append(wrap(sizes(fit), "   "))
     lines += _named("Fixed effects:", fit.fixef())
     for name, table in part_coefficients(fit).items():

@@ -45,7 +45,9 @@ def tests(fit: Fitted, tables: Tables) -> str:
     groups = fewest_groups(fit)
     if tables.moments is not None:
         return f"Tests: t, {tables.moments.words}'s degrees of freedom; REML, {groups} groups"
-    if fit.estimate.model.family.conjugate and fit.estimate.method == "ml" and groups < SMALL:
+    done = fit.estimate
+    restricted = done.likelihood.normal and done.model.linear and not done.model.serial
+    if restricted and done.method == "ml" and groups < SMALL:
         return (
             f"Tests: z, as if variances were known; p values are too small with {groups} groups: "
             "method='reml' has t tests"

@@ -19,9 +19,22 @@ def title(fit: Fitted, tables: Tables) -> str:
         f"{kind_of(fit)} {method_of(fit)}",
         f" Family: {family.name} ({family.link.name})" + _noiseless(fit),
         wrap(f"Formula: {fit.formula}", "         "),
+        *_arguments(fit),
         wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "),
     ]
     return "\n".join(lines)
+
+
+def _arguments(fit: Fitted) -> list[str]:
+    """The arguments of the call that change the model and are not in its formula."""
+    call, given = fit.call, []
+    for name in ("weights", "offset"):
+        value = getattr(call, name)
+        if value is not None:
+            given.append(f"{name} = {value if isinstance(value, str) else 'one value per row'}")
+    if call.bounds is not None:
+        given.append(f"bounds = {call.bounds}")
+    return [wrap(f"   With: {', '.join(given)}", "         ")] if given else []
 
 
 def kind_of(fit: Fitted) -> str:
