@@ -255,7 +255,7 @@ def test_simulated_outcomes_have_the_moments_of_the_model(sleepstudy: Fit) -> No
     draws = sleepstudy.simulate(400, seed=5)
     assert draws.shape == (180, 400)
     assert list(draws.columns[:2]) == ["sim_1", "sim_2"]
-    frame, vc = data("sleepstudy"), sleepstudy.var_corr()["vcov"]
+    frame, vc = data("sleepstudy"), sleepstudy.var_corr()["vcov"].to_numpy()
     mean = sleepstudy.fixef()["(Intercept)"] + sleepstudy.fixef()["Days"] * frame["Days"]
     variance = vc[0] + vc[1] * frame["Days"] ** 2 + 2 * vc[2] * frame["Days"] + vc[3]
     score = (draws.mean(axis=1) - mean) / np.sqrt(variance / 400)

@@ -169,12 +169,12 @@ def modelsummary(
         for key in keys:
             cells[key, ""] = {}
             if statistic is not None and effect == "fixed":
-                cells[key, "below"] = {}
+                cells[key, "under"] = {}
     for j, table in enumerate(tables):
         for key, row in zip(_keys(table), table.to_dict("records"), strict=True):
             cells[key, ""][j] = _estimate(row, digits, stars and row["effect"] == "fixed")
-            if (key, "below") in cells:
-                cells[key, "below"][j] = _below(row, statistic, digits)
+            if (key, "under") in cells:
+                cells[key, "under"][j] = _below(row, statistic, digits)
     lines.append(len(cells))
     rows = [
         ("" if below else key, [found.get(j, "") for j in range(len(fits))])

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from dgmm.inference.wald import format_p, intervals, stars, wald_table
+from dgmm.inference.wald import intervals, stars, wald_table
+from dgmm.runtime.result_table import format_p
 
 
 def test_wald_table_has_the_columns_of_r() -> None:
