@@ -17,6 +17,7 @@ import torch
 
 from dgmm.families.links import LINKS, Link
 from dgmm.inference.average_slopes import COMPARE, as_ratios
+from dgmm.inference.letters import compact_letters
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.multiplicity import ADJUSTMENTS, Family, adjusted, critical
 from dgmm.inference.small_samples import SmallSamples
@@ -171,6 +172,32 @@ class Means:
             title=self.title.replace("Marginal means", what),
             notes=(*self.notes, said + sets),
         )
+
+    def letters(self, adjust: str = "tukey", *, level: float | None = None) -> ResultTable:
+        """The means with compact letters: those that share one are not told apart by their pairs.
+
+        adjust: of the pairs within the groups of ``by``, see :meth:`contrast`.
+        level: one less the probability of telling apart means that are alike.
+        """
+        level = self.level if level is None else level
+        pairs, found = self.pairs(adjust, level=level), [""] * len(self.cells)
+        p_values = pairs.filter(like="Pr(").iloc[:, 0].to_numpy()
+        used = 0
+        for at, labels in self._groups():
+            known = [j for j, place in enumerate(at) if self.spread.value[place].isfinite()]
+            both = [(i, j) for i in range(len(labels)) for j in range(i + 1, len(labels))]
+            own = p_values[used : used + len(both)]
+            used += len(both)
+            apart = [
+                (known.index(i), known.index(j))
+                for (i, j), p in zip(both, own, strict=True)
+                if p < 1 - level
+            ]
+            for j, letters in zip(known, compact_letters(len(known), apart), strict=True):
+                found[at[j]] = letters
+        note = f"means that share a letter are not told apart ({adjust}, level {level:g})"
+        table = self.table.assign(letters=found)
+        return ResultTable(table, title=self.title, notes=(*self.notes, note))
 
     def _compared(self, compare: str) -> Means:
         """The means on the scale on which they are subtracted."""

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import covariate_values
+from dgmm.design import covariate_values, names_of
 from dgmm.inference.average_slopes import stated
 from dgmm.inference.comparisons import Means
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.small_samples import SmallSamples
+from dgmm.runtime.listing import listed
 
 __all__ = ["marginal_means"]
 
@@ -60,6 +61,7 @@ def marginal_means(
     average = _over_sample if weights == "sample" else _over_grid
     function, over = average(mean, cells, rest, weights, held)
     notes = [] if not over else [f"averaged over {', '.join(over)} ({weights} weights)"]
+    notes += _interactions(mean, cells.columns, over) if weights != "sample" else []
     notes += _estimable(function, cells)
     return Means.of(
         mean,
@@ -167,6 +169,18 @@ def _frequencies(mean: MeanPart, inner: pd.DataFrame, counted: list[str]) -> np.
     keys = inner[counted].itertuples(index=False, name=None)
     count = np.array([float(seen.get(key if len(counted) > 1 else key[0], 0)) for key in keys])
     return count / count.sum()
+
+
+def _interactions(mean: MeanPart, own: Sequence[str], over: Sequence[str]) -> list[str]:
+    """Which covariates averaged over change the differences between the means."""
+    found = []
+    for term in dict.fromkeys(one for one in mean.terms if ":" in one):
+        used = {name for part in term.split(":") for name in names_of(part, mean.covariates)}
+        if used & set(own) and used & set(over):
+            found.append(f"`{term}`")
+    if not found:
+        return []
+    return [f"averages over an interaction, {listed(found)}: differences depend on its levels"]
 
 
 def _estimable(function: MeanFunction, cells: pd.DataFrame) -> list[str]:
