@@ -419,8 +419,6 @@ def test_a_path_is_compared_with_a_smaller_model() -> None:
     assert "no known distribution" in str(small.anova(big))
     with pytest.raises(ValueError, match="a path of the former is absent"):
         path.anova(fitted("y ~ time + x + (time | id)"))
-    with pytest.raises(ValueError, match="this model has a path"):
-        path.confint(method="profile")
 
 
 def test_robust_errors_and_influence_of_a_path_are_near_the_model_based_ones() -> None:

@@ -57,10 +57,10 @@ def confint(
     Args:
         fit: a fit of :func:`dgmm.mixed_model`.
         level: probability that the interval covers.
-        method: "wald" (the default), "profile" (classical models without paths; of the ML
-            likelihood for REML fits, as in lme4), "bootstrap" (classical models) or
-            "percentile" (fits with se="bootstrap"); "quantile" (the default there) or "hdi" for
-            fits by method="gibbs".
+        method: "wald" (the default), "profile" (classical models, and paths but for ssm() of
+            several states; of the ML likelihood for REML fits, as in lme4), "bootstrap" (classical
+            models) or "percentile" (fits with se="bootstrap"); "quantile" (the default there) or
+            "hdi" for fits by method="gibbs".
         parm: names of rows to calculate; all by default (profile: coefficients and variance
             components; the parameters of the family have none).
         nsim: replicates of the bootstrap; 1000 or more for a report.

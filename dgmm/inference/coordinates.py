@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dgmm.inference.reported import covariance
-from dgmm.latent import Latent
+from dgmm.latent import Component, Latent
 from dgmm.parameters import Theta, part
 
 __all__ = ["EDGE", "Coordinates"]
@@ -71,13 +71,14 @@ class Coordinates:
         return q + (q * (q - 1) // 2 if self.correlated(i) else 0)
 
     def is_deviation(self) -> np.ndarray:
-        """True at standard deviations, False at partial correlations."""
+        """True at standard deviations and what else is positive, False at partial correlations."""
         out = np.zeros(self.size, dtype=bool)
         for i, (latent, order) in enumerate(zip(self.latents, self.orders, strict=True)):
-            deviations = len(order)
+            first = self.start(i)
+            out[first : first + len(order)] = True
             if latent.by_reported:
-                deviations = sum(one.kind == "sd" for one in latent.components())
-            out[self.start(i) : self.start(i) + deviations] = True
+                ends = [_ends(one) for one in latent.components()]
+                out[first : first + len(ends)] = [low == 0.0 and high > 1e9 for low, high in ends]
         return out
 
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,21 +89,19 @@ class Coordinates:
             if not latent.by_reported:
                 continue
             for j, one in enumerate(latent.components(), self.start(i)):
-                ends = one.link.inverse(torch.tensor([-torch.inf, torch.inf], dtype=torch.float64))
-                low, high = ends.tolist()
-                if one.kind != "sd":
-                    inside = 0.5 * (1 - EDGE) * (high - low)
-                    lower[j], upper[j] = low + inside, high - inside
+                low, high = _ends(one)
+                inside = 0.5 * (1 - EDGE) * (high - low) if np.isfinite(high - low) else 0.0
+                lower[j], upper[j] = low + inside, high - inside
         return lower, upper
 
     def units(self) -> np.ndarray:
-        """A sensible size of every standard deviation, 1 for partial correlations."""
+        """A sensible size of every standard deviation and such, 1 for partial correlations."""
         out = np.ones(self.size)
         for i, (latent, order) in enumerate(zip(self.latents, self.orders, strict=True)):
             first = self.start(i)
             own = latent.scale.numpy()[list(order)]
             if latent.by_reported:
-                own = own[: sum(one.kind == "sd" for one in latent.components())]
+                own = latent.sizes().numpy()
             out[first : first + len(own)] = own
         return out
 
@@ -146,6 +145,13 @@ class Coordinates:
             if self.correlated(i):
                 out[first + q : first + self._size(i)] = partials(D)
         return out
+
+
+def _ends(one: Component) -> tuple[float, float]:
+    """The range of a reported parameter."""
+    ends = one.link.inverse(torch.tensor([-torch.inf, torch.inf], dtype=torch.float64))
+    low, high = ends.tolist()
+    return low, high
 
 
 def sphere_rows(z: Tensor, q: int) -> Tensor:

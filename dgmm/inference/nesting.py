@@ -88,6 +88,8 @@ class Candidate:
         }
         names = (None, *self.estimate.model.family.extra)
         for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
+            if latent.serial:
+                continue
             target = names[self.estimate.model.entries[term][0].predictor]
             columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
             whole = (tuple(range(len(latent.names))),)

@@ -11,6 +11,8 @@ J. Statistical Software 67(1), section 5.1.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from scipy import optimize, special
 
@@ -20,6 +22,9 @@ from dgmm.likelihood import Point
 
 __all__ = ["check_profile", "profile_interval"]
 
+FARTHEST = 1e8
+"""Times the first guess, beyond which a side of a profile that is still flat has no end."""
+
 
 def check_profile(done: Point) -> None:
     """Raise ValueError for fits without a profile: networks and Monte Carlo likelihoods."""
@@ -28,11 +33,12 @@ def check_profile(done: Point) -> None:
             "a profile of a model with dnn() would have to choose the ridge anew at every point; "
             "use method='wald'"
         )
-    if not done.model.by_columns:
-        raise ValueError(
-            "a profile walks over variances of columns, and this model has a path; use "
-            "method='wald' or 'bootstrap'"
-        )
+    for latent in done.model.latents:
+        if not (latent.by_columns or latent.by_reported):
+            raise ValueError(
+                f"a profile holds one parameter at a value, and those of {latent.label} range over "
+                "no box (a process is to stay stationary); use method='wald' or 'bootstrap'"
+            )
     if done.likelihood.sampled:
         raise ValueError(
             "a profile needs differences of log-likelihoods far below the Monte Carlo error of "
@@ -58,7 +64,6 @@ def profile_interval(
     for guess, limit in zip(wald, surface.limits, strict=True):
         end = _end(surface, top, guess, limit, z)
         ends.append(float(np.sign(end)) if abs(end) == EDGE and target.kind == "cor" else end)
-        surface.maximum(surface.estimate)  # the other side begins at the maximum again
     return ends[0], ends[1]
 
 
@@ -66,6 +71,7 @@ def _end(surface: Surface, top: float, guess: float, limit: float, z: float) -> 
     """Where |zeta| = z between the estimate and a limit; the limit when it is never reached."""
     centre = surface.estimate
 
+    @cache  # a search from another place differs in the last digits, and so perhaps in sign
     def excess(v: float) -> float:
         drop = top - surface.maximum(v)
         if drop < -1e-3:
@@ -80,7 +86,10 @@ def _end(surface: Surface, top: float, guess: float, limit: float, z: float) -> 
     outward = np.sign(limit - centre)
     inside = centre
     outside = guess if np.isfinite(guess) else centre + outward * 0.5 * max(abs(centre), 0.1)
+    first = abs(outside - centre)
     for _ in range(30):
+        if np.isinf(limit) and abs(outside - centre) > FARTHEST * first:
+            return limit
         if (limit - outside) * outward <= 0:
             outside = limit
         f_outside = excess(outside)
@@ -96,5 +105,5 @@ def _end(surface: Surface, top: float, guess: float, limit: float, z: float) -> 
         return float("nan")
     if f_outside == 0:
         return outside
-    tolerance = 1e-5 * abs(outside - centre)
+    tolerance = 1e-8 * abs(outside - centre)
     return float(optimize.brentq(excess, inside, outside, xtol=tolerance, rtol=1e-10))

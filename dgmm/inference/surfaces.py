@@ -24,6 +24,9 @@ __all__ = ["Surface", "Target", "targets"]
 ROUNDS = 4
 """Most times that nodes are moved to the constrained maximum."""
 
+WORSE = 1e3
+"""Log-likelihood below the start at which a step outside the range is put."""
+
 SETTLED = 1e-4
 """Change of the constrained maximum below which the nodes stay."""
 
@@ -89,17 +92,24 @@ def _maximise(
     bounds: list[tuple[float | None, float | None]],
 ) -> tuple[float, np.ndarray]:
     """Maximise a differentiable function over a box, in units of ``scale``."""
+    start: list[float] = []
+
+    def outside(u: np.ndarray) -> tuple[float, np.ndarray]:
+        """A step too far, so much worse than the start that line searches turn back halfway."""
+        return (start[0] + WORSE if start else 1e300), np.zeros_like(u)
 
     def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
         vector = torch.from_numpy(u * scale).requires_grad_()
         try:
             value = objective(vector)
         except torch.linalg.LinAlgError:
-            return 1e300, np.zeros_like(u)
+            return outside(u)
         (slope,) = torch.autograd.grad(value, vector)
-        if not bool(torch.isfinite(value)):
-            return 1e300, np.zeros_like(u)
-        return -float(value.detach()), -torch.nan_to_num(slope).numpy() * scale
+        found = -float(value.detach())
+        if not np.isfinite(found) or (start and found > start[0] + WORSE):
+            return outside(u)
+        start.append(found)
+        return found, -torch.nan_to_num(slope).numpy() * scale
 
     if not len(x):
         return float(objective(torch.from_numpy(x)).detach()), x
@@ -107,13 +117,9 @@ def _maximise(
         (None if low is None else low / s, None if high is None else high / s)
         for (low, high), s in zip(bounds, scale, strict=True)
     ]
+    options = {"ftol": 1e-13, "gtol": 1e-5, "maxiter": 300, "maxcor": 20}
     found = optimize.minimize(
-        negative,
-        x / scale,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=inner,
-        options={"ftol": 1e-13, "gtol": 1e-5, "maxiter": 300, "maxcor": 20},
+        negative, x / scale, jac=True, method="L-BFGS-B", bounds=inner, options=options
     )
     return -float(found.fun), found.x * scale
 
@@ -124,10 +130,11 @@ def _random_box(
     """Scales and bounds of the standard deviations and partial correlations."""
     deviation = layout.coordinates.is_deviation()
     # a standard deviation estimated as zero is measured in units of the linear predictor
-    scale = np.where(deviation, np.maximum(values, 0.1 * layout.coordinates.units()), 1.0)
+    units = layout.coordinates.units()
+    scale = np.where(deviation, np.maximum(values, 0.1 * units), units)
     lower, upper = layout.coordinates.limits()
     bounds: list[tuple[float | None, float | None]] = [
-        (low, None if np.isinf(high) else high)
+        (None if np.isinf(low) else low, None if np.isinf(high) else high)
         for low, high in zip(lower.tolist(), upper.tolist(), strict=True)
     ]
     return scale, bounds
@@ -136,8 +143,8 @@ def _random_box(
 def _lift(values: np.ndarray, layout: _Layout, scale: np.ndarray) -> np.ndarray:
     """Start free standard deviations off zero, where their gradient vanishes."""
     deviation = layout.coordinates.is_deviation()
-    lower, upper = (np.where(deviation, 0.0, end) for end in layout.coordinates.limits())
-    inside = 0.005 * (upper - lower)
+    lower, upper = layout.coordinates.limits()
+    inside = np.where(np.isfinite(upper - lower), 0.005 * (upper - lower), 0.0)
     return np.where(
         deviation, np.maximum(values, 0.1 * scale), np.clip(values, lower + inside, upper - inside)
     )
@@ -154,7 +161,7 @@ class _Value(torch.autograd.Function):
         *values: Tensor,
     ) -> Tensor:
         theta = dict(zip(names, (value.detach() for value in values), strict=True))
-        with torch.enable_grad():
+        with torch.enable_grad(), np.errstate(over="ignore", invalid="ignore"):
             total, gradient = likelihood.value_and_gradient(theta)
         ctx.save_for_backward(*(gradient[name] for name in names))
         return torch.tensor(total, dtype=torch.float64)
@@ -197,11 +204,11 @@ class Surface:
         others = p + len(extra)
         self._scale = np.concatenate([scale, np.full(others, 0.1)])
         self._bounds = [*bounds, *([(None, None)] * others)]
-        self._x = np.concatenate([random, gamma, extra])
+        self._reached = {self.estimate: np.concatenate([random, gamma, extra])}
 
     def maximum(self, value: float) -> float:
-        """l_p(value), beginning where the last call ended; nodes move until it stands still."""
-        x = self._x.copy()
+        """l_p(value), from where the nearest value led; nodes move until it stands still."""
+        x = self._reached[min(self._reached, key=lambda one: abs(one - value))].copy()
         free = np.ones(len(x), dtype=bool)
         if self._held is not None:
             x[self._held] = self._working(value)
@@ -225,7 +232,7 @@ class Surface:
             if smooth is likelihood or abs(reached - best) < SETTLED:
                 break
             best = reached
-        self._x = x
+        self._reached[value] = x
         return reached
 
     def _working(self, value: float) -> float:

@@ -329,6 +329,12 @@ class Latent(ABC):
         """Their values on the natural scale, (c,)."""
         return torch.zeros(0, dtype=torch.float64)
 
+    def sizes(self) -> Tensor:
+        """Sensible sizes of the reported values, (c,)."""
+        kinds = [one.kind for one in self.components()]
+        sd = self.scale[: kinds.count("sd")]
+        return torch.cat([sd, torch.ones(len(kinds) - len(sd), dtype=torch.float64)])
+
     @property
     def by_reported(self) -> bool:
         """Any reported values within their ranges go together: see :meth:`from_reported`.

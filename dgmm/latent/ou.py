@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.links import LINKS
+from dgmm.latent.path import LEAST_SIZE
 from dgmm.latent.stationary import Stationary
 from dgmm.networks import Weights
 
@@ -39,6 +40,14 @@ class OrnsteinUhlenbeck(Stationary):
     def _relative(self, weights: Weights, gap: Tensor) -> Tensor:
         """gap / range."""
         return gap / self.time_unit * torch.exp(-weights["log_range"])
+
+    @property
+    def unit(self) -> float:
+        return self.time_unit
+
+    def from_reported(self, values: Tensor) -> Weights:
+        least = torch.tensor([0.0, LEAST_SIZE * self.time_unit], dtype=torch.float64)
+        return super().from_reported(values.maximum(least))
 
     def natural(self, weights: Weights) -> Tensor:
         return self.time_unit * weights["log_range"].exp()

@@ -27,7 +27,10 @@ from dgmm.latent.base import Chain, Latent
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["Moves", "Path", "Visits", "number", "read_visits", "rows_of_visits"]
+__all__ = ["LEAST_SIZE", "Moves", "Path", "Visits", "number", "read_visits", "rows_of_visits"]
+
+LEAST_SIZE = 1e-150
+"""Smallest positive parameter, in units of its size, that has a logarithm here."""
 
 
 USUAL, LONG = 0.75, 3.0

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.families.links import LINKS
+from dgmm.families.links import ATANH, LINKS
 from dgmm.formula import Syntax
 from dgmm.latent.base import Boundary, Component
-from dgmm.latent.path import Moves, Path, Visits, rows_of_visits
+from dgmm.latent.path import LEAST_SIZE, Moves, Path, Visits, rows_of_visits
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
@@ -195,7 +195,8 @@ class StateSpace(Path):
 
     def components(self) -> tuple[Component, ...]:
         own, identity = (self.effect_name,), LINKS["identity"]
-        phi = [Component(f"phi{k + 1}", own, identity) for k in range(self.states)]
+        one = ATANH if self.states == 1 else identity
+        phi = [Component(f"phi{k + 1}", own, one) for k in range(self.states)]
         theta = [Component(f"theta{k + 1}", own, identity) for k in range(self.states - 1)]
         gains = [
             Component(f"B{k + 1}[{name}]", own, identity)
@@ -208,6 +209,28 @@ class StateSpace(Path):
         sd = self.scale * weights["log_sd"].exp()
         gains = self.effects_of_inputs(weights).mT.reshape(-1) if self.inputs else sd[:0]
         return torch.cat([sd, *self.coefficients(weights), gains])
+
+    def sizes(self) -> Tensor:
+        own = torch.ones(len(self.components()), dtype=torch.float64)
+        own[:1] = self.scale
+        if self.inputs:
+            scale = self.scale / torch.tensor(self.input_scale, dtype=torch.float64)
+            own[2 * self.states :] = scale.repeat_interleave(self.states)
+        return own
+
+    @property
+    def by_reported(self) -> bool:
+        """Of one state; the coefficients of several range over no box."""
+        return self.states == 1
+
+    def from_reported(self, values: Tensor) -> Weights:
+        if not self.by_reported:
+            return super().from_reported(values)
+        log_sd = (values[:1] / self.scale).clamp(min=LEAST_SIZE).log()
+        found = {"log_sd": log_sd, "atanh_partial": ATANH.forward(values[1:2] / INSIDE)}
+        if self.inputs:
+            found["gain"] = (values[2:] / self.sizes()[2:])[None]
+        return found
 
     def remark(self, weights: Weights) -> str:
         d = self.states

@@ -15,7 +15,7 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS, Link
 from dgmm.latent.base import Boundary, Component
-from dgmm.latent.path import Moves, Path, Visits, number
+from dgmm.latent.path import LEAST_SIZE, Moves, Path, Visits, number
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
@@ -110,6 +110,22 @@ class Stationary(Path):
 
     def reported(self, weights: Weights) -> Tensor:
         return torch.cat([self._sd(weights), self.natural(weights)])
+
+    @property
+    def unit(self) -> float:
+        """A sensible size of the reported parameter of the correlation."""
+        return 1.0
+
+    def sizes(self) -> Tensor:
+        return torch.cat([self.scale, number(self.unit)])
+
+    @property
+    def by_reported(self) -> bool:
+        return True
+
+    def from_reported(self, values: Tensor) -> Weights:
+        sd, own = values[:1] / self.scale, values[1:] / self.unit
+        return {"log_sd": sd.clamp(min=LEAST_SIZE).log(), self.raw: self.link.forward(own)}
 
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
         zero, at_end = weights["log_sd"].exp() < floor, weights[self.raw].abs() > self.far

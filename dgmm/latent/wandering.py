@@ -13,7 +13,7 @@ from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
 from dgmm.formula import Syntax
 from dgmm.latent.base import Boundary, Component
-from dgmm.latent.path import Path, Visits, number
+from dgmm.latent.path import LEAST_SIZE, Path, Visits, number
 from dgmm.networks import Weights
 
 __all__ = ["Wandering"]
@@ -59,7 +59,8 @@ class Wandering(Path):
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
         names = list(self.shapes())
         low = [{**weights, name: number(-4.0)} for name in names]
-        return (weights, *low, {**weights, names[-1]: number(0.5)})
+        quiet = {name: number(3.0) for name in names}  # leaves next to no noise
+        return (weights, *low, {**weights, names[-1]: number(0.5)}, {**weights, **quiet})
 
     def times(self, weights: Weights, factor: Tensor) -> Weights:
         return {name: value + factor.log() for name, value in weights.items()}
@@ -78,9 +79,24 @@ class Wandering(Path):
     def components(self) -> tuple[Component, ...]:
         return tuple(Component("sd", (name,), LINKS["log"]) for name in self.effects())
 
+    @property
+    def _per(self) -> Tensor:
+        """Deviations over one unit of internal time, in those over one of the user's, (m,)."""
+        return torch.tensor([self.time_unit**order for order in self.orders], dtype=torch.float64)
+
     def reported(self, weights: Weights) -> Tensor:
-        per = torch.tensor([self.time_unit**order for order in self.orders], dtype=torch.float64)
-        return self.deviations(weights) / per
+        return self.deviations(weights) / self._per
+
+    def sizes(self) -> Tensor:
+        return self.scale / self._per
+
+    @property
+    def by_reported(self) -> bool:
+        return True
+
+    def from_reported(self, values: Tensor) -> Weights:
+        logs = (values / self.sizes()).clamp(min=LEAST_SIZE).log()
+        return {name: logs[k : k + 1] for k, name in enumerate(self.shapes())}
 
     def at_boundary(self, weights: Weights, floor: float) -> Boundary:
         held = {name: weights[name].exp() < floor for name in self.shapes()}

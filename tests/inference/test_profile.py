@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import FORMULAS, data
-from scipy import stats
+from scipy import optimize, stats
+from toys import ar1_frame, visits_frame
 
+import dgmm
 from dgmm import Fit, mixed_model
 
 # Bates, Maechler, Bolker and Walker (2015), section 5.1: confint() of the ML fit by lme4
@@ -101,3 +103,88 @@ def test_parameters_of_the_family_have_no_profile() -> None:
     np.testing.assert_allclose(found, wald, rtol=0.03)  # 59 subjects: nearly quadratic
     with pytest.raises(ValueError, match="no profile for 'size'"):
         fit.confint(method="profile", parm="size")
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+
+class Dense:
+    """l of intercept, path and noise by normal densities, beta profiled out; all but one free."""
+
+    def __init__(self, frame: pd.DataFrame, columns: list[str], rho: bool, noise: bool) -> None:
+        self.rho, self.noise, self.parts = rho, noise, []
+        time = "visit" if rho else "time"
+        for _, own in frame.dropna().groupby("id"):
+            X = np.column_stack([np.ones(len(own)), own[columns]])
+            lag = np.abs(np.subtract.outer(own[time].to_numpy(), own[time].to_numpy()))
+            self.parts.append((X, own["y"].to_numpy(), lag))
+
+    def value(self, x: np.ndarray) -> float:
+        """x: SD of intercepts and of the path, range or rho, sigma."""
+        total, A, b = 0.0, 0.0, 0.0
+        for X, y, lag in self.parts:
+            r = x[2] ** lag if self.rho else np.exp(-lag / x[2])
+            V = x[0] ** 2 + x[1] ** 2 * r + (x[3] ** 2 if self.noise else 0.0) * np.eye(len(y))
+            L = np.linalg.cholesky(V)
+            both = np.linalg.solve(L, np.column_stack([X, y]))
+            total += 2 * np.log(np.diag(L)).sum() + len(y) * np.log(2 * np.pi)
+            total += both[:, -1] @ both[:, -1]
+            A, b = A + both[:, :-1].T @ both[:, :-1], b + both[:, :-1].T @ both[:, -1]
+        return -0.5 * float(total - b @ np.linalg.solve(A, b))
+
+    def profile(self, x: np.ndarray, held: int) -> float:
+        """The maximum with one entry of x held, found from x."""
+        free = [k for k in range(4 if self.noise else 3) if k != held and x[k] != 0]
+
+        def negative(u: np.ndarray) -> float:
+            moved = x.copy()
+            moved[free] = np.exp(u)
+            return -self.value(moved)
+
+        start = np.log(x[free])
+        found = optimize.minimize(negative, start, method="BFGS", options={"gtol": 1e-6})
+        again = optimize.minimize(negative, found.x, method="Nelder-Mead", options={"xatol": 1e-7})
+        return -min(found.fun, again.fun)
+
+
+@pytest.mark.parametrize(
+    ("formula", "rho", "noise", "names"),
+    [
+        (
+            "y ~ time + x + (1 | id) + (ou(time) | id)",
+            False,
+            True,
+            ["range_ou(time)|id", "sd_ou(time)|id"],
+        ),
+        ("y ~ time + x + (1 | id) + (ou(time) | id)", False, False, ["range_ou(time)|id"]),
+        ("y ~ x + (ar1(visit) | id)", True, True, ["rho_ar1(visit)|id"]),
+    ],
+)
+def test_ends_of_parameters_of_paths_are_those_of_the_dense_profile(
+    formula: str, rho: bool, noise: bool, names: list[str]
+) -> None:
+    frame = ar1_frame() if rho else visits_frame()
+    fit = dgmm.mixed_model(formula, frame, dispersion=None if noise else "~ 0", verbose=0, se=None)
+    dense = Dense(frame, ["x"] if rho else ["time", "x"], rho, noise)
+    values = fit.var_corr()["sdcor"].to_numpy()
+    x = np.concatenate([np.zeros(int(rho)), values, np.zeros(int(not noise))])
+    top = dense.value(x)
+    assert top == pytest.approx(float(fit.loglik().value), abs=1e-8)
+    found = fit.confint(method="profile", parm=names)
+    for name in names:
+        held = 1 if name.startswith("sd") else 2
+        for end in found.loc[name]:
+            there = x.copy()
+            there[held] = end
+            fall = 2 * (top - dense.profile(there, held))
+            assert fall == pytest.approx(stats.chi2.ppf(0.95, 1), abs=2e-6)
+
+
+def test_a_path_at_zero_ends_there_and_several_coefficients_have_no_profile() -> None:
+    fit = dgmm.mixed_model("y ~ x + (llt(time) | id)", visits_frame(), verbose=0)
+    ends = fit.confint(method="profile", parm="sd_llt(time):slope|id").to_numpy()[0]
+    assert ends[0] == 0.0
+    assert 0.05 < ends[1] < 0.2
+    several = dgmm.mixed_model("y ~ x + (ssm(visit, state=2) | id)", ar1_frame(), verbose=0)
+    with pytest.raises(ValueError, match="range over no box"):
+        several.confint(method="profile")
