@@ -120,7 +120,8 @@ def joint(data: pd.DataFrame, seed: int) -> Answer:
     print(f"      {seconds:.0f} s, {fit.loglik()}", flush=True)
     course = pd.DataFrame({name: fit.fitted(name) for name in FAMILIES})
     text = dict(zip(FAMILIES, formulas, strict=True))
-    return Answer(joint_next_day(fit, data), course, dict.fromkeys(FAMILIES, seconds), text)
+    said = joint_next_day(fit, data, intervals=False)
+    return Answer(said, course, dict.fromkeys(FAMILIES, seconds), text)
 
 
 def recurrent(data: pd.DataFrame, seed: int, history: bool) -> Answer:

@@ -20,6 +20,7 @@ from functools import cache
 import coverage_fixed
 import coverage_population
 import coverage_random
+import daily_mood
 import demo_seeds
 import intervals
 import pandas as pd
@@ -233,6 +234,76 @@ def coverage_of_population() -> str:
     return f"{len(table)} data sets:\n\n" + markdown(found, columns)
 
 
+METHODS_OF_MOOD = ["oracle", "joint", "glmm", "glmm_ou", "deep", "gru", "network", "answers"]
+
+
+def mood_rows(people: str) -> pd.DataFrame:
+    """The study of daily mood with a number of people, best informed methods first."""
+    rows = kept(daily_mood.TABLE, daily_mood.COLUMNS)
+    rows = rows[rows["people"] == int(people)]
+    return rows.assign(place=rows["method"].map(METHODS_OF_MOOD.index)).sort_values(
+        ["missing", "place"], kind="stable"
+    )
+
+
+def mood_scores(people: str, missing: str) -> str:
+    """Predictions of the next day: a row per method, log scores of all outcomes."""
+    rows = mood_rows(people)
+    rows = rows[(rows["missing"] == missing) & rows["log_score"].notna()]
+    if rows.empty:
+        return PENDING.format("daily_mood")
+    wide = rows.pivot_table(index=["place", "method"], columns="outcome", aggfunc="mean",
+                            values=["log_score", "rmse", "calibration", "coverage"])  # fmt: skip
+    wide.columns = [" ".join(one) for one in wide.columns]
+    seconds = rows.groupby("method")["seconds"].mean()
+    return markdown(
+        wide.reset_index().assign(seconds=lambda one: one["method"].map(seconds)),
+        {
+            "method": ("method", "`{}`"),
+            "log_score na": ("log score: negative affect", "{:.3f}"),
+            "log_score lonely": ("lonely", "{:.4f}"),
+            "log_score bored": ("bored", "{:.4f}"),
+            "rmse na": ("RMSE of the mean: negative affect", "{:.3f}"),
+            "rmse lonely": ("lonely", "{:.3f}"),
+            "rmse bored": ("bored", "{:.3f}"),
+            "coverage na": ("coverage, 95 %", "{:.3f}"),
+            "calibration lonely": ("calibration: lonely", "{:.3f}"),
+            "calibration bored": ("bored", "{:.3f}"),
+            "seconds": ("CPU seconds", "{:.0f}"),
+        },
+    )
+
+
+def mood_courses(people: str) -> str:
+    """Errors of the mean course of negative affect, a row per method and kind of missingness."""
+    rows = mood_rows(people)
+    rows = rows[(rows["outcome"] == "na") & rows["bias1"].notna()]
+    if rows.empty:
+        return PENDING.format("daily_mood")
+    return markdown(
+        rows.assign(missing=rows["missing"].str.upper()),
+        {
+            "missing": ("answers missing", "{}"),
+            "method": ("method", "`{}`"),
+            "bias1": ("week 1", "{:+.3f}"),
+            "bias2": ("week 2", "{:+.3f}"),
+            "bias3": ("week 3", "{:+.3f}"),
+            "bias_se3": ("s.e., week 3", "{:.3f}"),
+        },
+    )
+
+
+def mood_cost(people: str, method: str, name: str, form: str) -> str:
+    """ "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, or that nobody measured."""
+    rows = mood_rows(people)
+    rows = rows[(rows["method"] == method) & (rows["missing"] == "mar")]
+    if rows.empty:
+        return "(to be measured)"
+    joint = rows["fit_seconds"].nunique() == 1
+    found = rows[name]
+    return format(found.max() if joint or name == "memory" else found.sum(), form)
+
+
 def interval_table() -> str:
     """Prediction intervals beside the oracle's."""
     if not intervals.TABLE.exists():
@@ -391,7 +462,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
         speed, linear_speed, path_speed, outcome_speed, missing, accepted, elbo_bias, panel,
-        panel_gain,
+        panel_gain, mood_scores, mood_courses, mood_cost,
     )
 }  # fmt: skip
 

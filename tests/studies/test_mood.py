@@ -9,11 +9,12 @@ import statsmodels.api as sm
 import torch
 from scipy import special, stats
 
-from dgmm import mixed_model
+from dgmm import mixed_model, mv
 from dgmm.studies.mood import (
     asked_rows,
     fit_next_day,
     history_rows,
+    joint_next_day,
     mean_course,
     mood_frame,
     mood_oracle,
@@ -269,3 +270,23 @@ def test_predictions_of_fits(small: pd.DataFrame) -> None:
     bored = said[said["outcome"] == "bored"]
     chance = np.where(asked["bored"] == 1, bored["mean"], 1 - bored["mean"])
     np.testing.assert_allclose(bored["log_score"], np.log(chance))
+
+
+def test_a_joint_fit_of_independent_outcomes_says_what_separate_fits_say(
+    small: pd.DataFrame,
+) -> None:
+    rows = mood_frame(small)
+    formulas = {"na": "na ~ 1 + (1 | id)", "bored": "bored ~ 1 + (1 | id)"}
+    words = {"likelihood": "laplace", "verbose": 0}
+    fits = {
+        name: mixed_model(text, rows, family=family, **words)
+        for (name, text), family in zip(formulas.items(), ("student_t", "bernoulli"), strict=True)
+    }
+    joint = mixed_model(mv(*formulas.values()), rows, family=["student_t", "bernoulli"], **words)
+    alone, together = (
+        fit_next_day(fits, small, (4,), draws=20).set_index(["outcome", "row"]),
+        joint_next_day(joint, small, (4,), intervals=False).set_index(["outcome", "row"]),
+    )
+    assert "lower" not in together
+    for column in ("mean", "log_score"):
+        np.testing.assert_allclose(together[column], alone[column], atol=5e-3)

@@ -102,6 +102,7 @@ def joint_next_day(
     data: pd.DataFrame,
     landmarks: Sequence[int] = LANDMARKS,
     *,
+    intervals: bool = True,
     draws: int = 400,
 ) -> pd.DataFrame:
     """That of one fit of several outcomes: each is predicted given the answers about all of them.
@@ -110,7 +111,8 @@ def joint_next_day(
         fit: a fit of ``mixed_model(mv(...))`` to :func:`dgmm.studies.mood_frame`.
         data: of :func:`dgmm.studies.simulate_mood`.
         landmarks: as in :func:`asked_rows`.
-        draws: behind the prediction intervals of negative affect.
+        intervals: prediction intervals of negative affect too, which take much longer.
+        draws: behind them.
 
     Returns:
         As :func:`fit_next_day`.
@@ -120,7 +122,14 @@ def joint_next_day(
         return fit.log_score(rows)["joint"]
 
     parts = [
-        _next_day(name, partial(fit.predict, outcome=name), log_scores, data, landmarks, draws)
+        _next_day(
+            name,
+            partial(fit.predict, outcome=name),
+            log_scores,
+            data,
+            landmarks,
+            draws if intervals else 0,
+        )
         for name in fit.names
     ]
     return pd.concat(parts, ignore_index=True)
@@ -146,6 +155,8 @@ def _next_day(
         return found
     alone = asked.assign(**{name: np.nan for name in OUTCOMES if name != outcome})
     found["log_score"] = _conditional(log_scores, alone, past)
+    if not draws:
+        return found
     band = predict(blank, history=past, interval="prediction", draws=draws)
     found["lower"], found["upper"] = band["lower"].to_numpy(), band["upper"].to_numpy()
     return found
@@ -198,7 +209,7 @@ def mood_scores(said: pd.DataFrame, data: pd.DataFrame) -> pd.DataFrame:
             "rmse": float(np.sqrt(np.mean((rows["mean"] - mu) ** 2))),
             "calibration": _calibration(rows["mean"].to_numpy(), mu),
         }
-        if not FAMILIES[name].yes_or_no:
+        if "lower" in rows and rows["lower"].notna().all():
             inside = _inside(rows["lower"], rows["upper"], truth["eta_na"])
             row |= {"coverage": inside.mean(), "width": (rows["upper"] - rows["lower"]).mean()}
         table[name] = row
