@@ -294,7 +294,7 @@ def mood_courses(people: str) -> str:
 
 
 def mood_cost(people: str, method: str, name: str, form: str) -> str:
-    """ "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, or that nobody measured."""
+    """The "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, where it was measured."""
     rows = mood_rows(people)
     rows = rows[(rows["method"] == method) & (rows["missing"] == "mar")]
     if rows.empty:
