@@ -253,6 +253,18 @@ def test_a_lagged_outcome_is_recognised_by_its_values() -> None:
     assert "Nickell" not in said("y ~ x + w + (1 | cre(id, ~ x))", data)
 
 
+def test_rare_events_are_not_taken_for_one_another() -> None:
+    data = dynamic()
+    rng = np.random.default_rng(9)
+    data["y"], data["x"] = (rng.uniform(size=(2, len(data))) < 0.02).astype(float)
+    text = "y ~ x + z + (1 | cre(id, ~ x + z))"
+    data["z"] = rng.normal(size=len(data))
+    assert "Nickell" not in said(text, data)
+    data.loc[data["year"] % 2 == 1, "y"] = 1.0
+    data["x"] = data.groupby("id")["y"].shift(1)
+    assert "`x` is the outcome of the row before" in said(text, data)
+
+
 def test_the_first_outcome_among_the_terms_is_the_remedy() -> None:
     data = dynamic()
     later = data[data["year"] > 0].assign(y0=lambda d: d["first"])

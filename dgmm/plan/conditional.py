@@ -98,14 +98,17 @@ def _lagged(design: Design, block: GivenBlock) -> list[str]:
     y, code = (design.y / design.trials)[order], code[order]
     later = np.flatnonzero(code[1:] == code[:-1]) + 1
     known = later[np.isfinite(y[later - 1])]
-    if len(known) < 3 or np.ptp(y[known - 1]) == 0:
+    # two columns that are hardly ever anything but zero are alike in nearly all rows
+    values, count = np.unique(y[known - 1], return_counts=True)
+    telling = known[y[known - 1] != values[count.argmax()]] if len(known) else known
+    if len(telling) < 3:
         return []
     first = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
     lags: list[str] = []
     others: list[np.ndarray] = []
     for columns in (design.fixed, block.columns):
         for name, column in zip(columns.names, columns.matrix[order].T, strict=True):
-            if _alike(column[known], y[known - 1]):
+            if all(_alike(column[at], y[at - 1]) for at in (known, telling)):
                 lags.append(name)
                 start = column[first]
             elif _alike(column, column[first][np.cumsum(np.isin(np.arange(len(code)), first)) - 1]):
