@@ -44,7 +44,7 @@ class Estimators(NamedTuple):
 def estimators(fit: Fitted, sample: Sample, levels: Sample) -> Estimators:
     """All of them; ``levels`` is the sample without the means."""
     done, request = fit.estimate, fit.request
-    if request.method == "vae":  # the model without means needs no encoder
+    if request.method != "reml":  # the model without means needs no encoder and no draws
         request = replace(request, method="ml")
     means = [j for j, name in enumerate(sample.names) if name not in levels.names]
     random, cre = mixed(fit, refit_without(done, request, means)), mixed(fit, done)

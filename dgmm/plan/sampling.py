@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from dgmm.design import Design
+from dgmm.design import Design, scaled
 from dgmm.latent.structures import build as build_structure
 from dgmm.plan.call import Call
 from dgmm.runtime.gate import is_whole
@@ -37,8 +37,8 @@ def check_sampled(call: Call, design: Design) -> None:
     """Refuse, by name, what the sampler has no conditionals for.
 
     Raises:
-        ValueError: a network, a path, zi=, dispersion=, a restricted covariance, a pattern-mixture
-            model, standard errors of a maximum.
+        ValueError: a network, a path, zi=, dispersion=, a restricted covariance, a scale of one, a
+            pattern-mixture model, standard errors of a maximum.
     """
     formula = design.formula
     deep = [term.text for term in formula.networks]
@@ -57,6 +57,11 @@ def check_sampled(call: Call, design: Design) -> None:
         if block.term.syntax.serial:
             raise ValueError(
                 f"method='gibbs' has no paths such as {block.term.text}; use method='ml'"
+            )
+        if scaled(block.term):
+            raise ValueError(
+                f"method='gibbs' draws one standard deviation for all, and {block.term.text} has "
+                "scale=; use method='ml'"
             )
         structure = build_structure(block.term, len(block.columns.names))
         if not structure.free:

@@ -107,6 +107,19 @@ def test_the_variational_route_ends_at_the_same_numbers() -> None:
     np.testing.assert_allclose(sd, 1, atol=0.03)
 
 
+def test_draws_are_about_the_same_numbers() -> None:
+    frame = panel()
+    exact = fitted(TEXT, frame, method="reml")
+    options = {"method": "gibbs", "chains": 2, "draws": 600, "warmup": 100, "seed": 1}
+    found = fitted(TEXT, frame, **options)
+    gap = (found.fixef() - exact.fixef()) / exact.std_errors()
+    assert gap.abs().max() < 0.25  # 600 draws of two chains, an effective size of 200 at least
+    test = found.panel_test().table["within"]
+    np.testing.assert_allclose(test["Estimate"].dropna(), demeaned(frame, ["x", "z"]), rtol=1e-9)
+    with pytest.raises(ValueError, match="draws one standard deviation for all"):
+        fitted("y ~ x + (1 | cre(id, ~ x, scale=~ w))", frame, **options)
+
+
 # -- the tests -------------------------------------------------------------------------------------
 
 
