@@ -74,7 +74,7 @@ def test_at_a_variance_of_zero_the_fit_says_that_loadings_are_not_known() -> Non
 
 def test_a_gaussian_factor_model_is_its_dense_normal_density() -> None:
     """Three outcomes of one factor, two rows each: cov = l l' sd^2 + diag(sigma^2)."""
-    rng, n, loadings = np.random.default_rng(2), 120, np.array([1.0, 0.6, -1.4])
+    rng, n, loadings = np.random.default_rng(2), 40, np.array([1.0, 0.6, -1.4])
     u = 0.9 * rng.normal(size=n)
     data = pd.DataFrame({"id": np.repeat(np.arange(n), 2)})
     for k, one in enumerate(loadings):
@@ -92,4 +92,4 @@ def test_a_gaussian_factor_model_is_its_dense_normal_density() -> None:
     dense = stats.multivariate_normal.logpdf(y, mean, V).sum()
     assert fit.estimate.likelihood.word == "exact"
     assert float(fit.loglik()) == pytest.approx(float(dense), abs=1e-6)
-    assert own[1:] == pytest.approx(loadings[1:], abs=0.2)
+    assert own[1:] == pytest.approx(loadings[1:], abs=0.3)

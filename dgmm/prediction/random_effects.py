@@ -79,7 +79,7 @@ def effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[st
     blocks, names, neural = [], [], 0
     for term in terms:
         latent = done.model.latents[term]
-        if latent.by_columns:
+        if latent.linear and not latent.serial:
             blocks.append(latent.loadings(part(done.theta, f"latent{term + 1}.")))
             inside = done.model.part_of(term)
             names += [f"{inside}:{name}" if inside else name for name in latent.names]
