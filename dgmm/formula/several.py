@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from dgmm.formula.grammar import (
     FormulaError,
@@ -18,6 +19,7 @@ from dgmm.formula.grammar import (
     whole_piece,
 )
 from dgmm.formula.terms import join_terms
+from dgmm.runtime.gate import gate
 
 __all__ = ["Several", "mv", "named_parts", "spread", "without_loadings"]
 
@@ -33,7 +35,8 @@ class Several:
         return f"mv({inside})"
 
 
-def mv(*formulas: str) -> Several:
+@gate
+def mv(*formulas: Any) -> Several:
     """Join the formulas of several outcomes of the same subjects into one model.
 
         eta_ijk = X_ijk beta_k + T_ijk b_ik,   (b_i1, ..., b_iK) ~ N(0, D)
