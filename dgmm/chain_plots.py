@@ -7,17 +7,39 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dgmm.inference.posterior import Scalars
+from dgmm.fit import Fit
+from dgmm.inference.posterior import Scalars, scalars
+from dgmm.runtime.gate import gate
 from dgmm.runtime.registry import suggestion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["densities_of_chains", "ranks_of_chains", "trace_of_chains"]
+__all__ = ["plot_density", "plot_ranks", "trace_of_chains"]
 
 COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
 BINS = 20
 GRID = 200
+
+
+@gate
+def plot_ranks(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
+    """Ranks of the draws of every chain among all: flat where the chains are in one place.
+
+    parm: scalars of a posterior, named as in confint(); by default all.
+
+    Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), Bayesian Analysis 16, 667-718.
+    """
+    return ranks_of_chains(scalars(fit), parm)
+
+
+@gate
+def plot_density(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
+    """Posterior densities, a line for each chain.
+
+    parm: scalars of a posterior, named as in confint(); by default all.
+    """
+    return densities_of_chains(scalars(fit), parm)
 
 
 def trace_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:

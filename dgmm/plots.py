@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dgmm.chain_plots import densities_of_chains, ranks_of_chains, trace_of_chains
+from dgmm.chain_plots import plot_density, plot_ranks, trace_of_chains
 from dgmm.design import Table, label_key
 from dgmm.fit import Fit
 from dgmm.inference.posterior import scalars
@@ -356,26 +356,6 @@ def plot_trace(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
     axis.set_xlabel("epoch")
     axis.set_ylabel("ELBO per subject")
     return figure
-
-
-@gate
-def plot_ranks(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
-    """Ranks of the draws of every chain among all: flat where the chains are in one place.
-
-    parm: scalars of a posterior, named as in confint(); by default all.
-
-    Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), Bayesian Analysis 16, 667-718.
-    """
-    return ranks_of_chains(scalars(fit), parm)
-
-
-@gate
-def plot_density(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
-    """Posterior densities, a line for each chain.
-
-    parm: scalars of a posterior, named as in confint(); by default all.
-    """
-    return densities_of_chains(scalars(fit), parm)
 
 
 @gate

@@ -6,11 +6,12 @@ the residual variance. It costs as much as there are cells of levels, whatever t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from dgmm.bayes.centring import Centring, possible
 from dgmm.bayes.conditionals.coefficients import draw_coefficients
 from dgmm.bayes.conditionals.covariance import draw_covariance
 from dgmm.bayes.conditionals.effects import draw_effects
@@ -43,20 +44,17 @@ class Gibbs(Sampler):
         return tuple(one.G / np.exp(2 * state.extra[0]).mean() for one in self.products.factors)
 
     def sweep(self, state: State, streams: Streams, gain: float) -> None:
-        outside = self.centring.outside
         precision = [inverse(D) for D in state.D]
         sigma2 = np.exp(2 * state.extra[0])
         for f in range(len(self.layout.factors)):
             self._effects(f, state, precision, sigma2, streams)
-        # coefficients
-        P, shift = self.of_means(state, precision)
-        products, others = self.products, self._of_effects(state)
-        if outside.any():
-            both = outside[:, None] * outside * products.ZZ
-            P = P + both[:, :, None] / sigma2
-            shift = shift + outside[:, None] * (products.Zy - others) / sigma2
-        if self.layout.p:
-            state.beta = draw_coefficients(P, shift, streams)
+        others = self._coefficients(state, precision, sigma2, streams)
+        for other in self._elsewhere:
+            self._recentre(state, self, other)
+            other._coefficients(state, precision, sigma2, streams)
+            self._recentre(state, other, self)
+            others = self._of_effects(state)
+        products = self.products
         for f in range(len(self.layout.factors)):
             state.D[f] = draw_covariance(
                 precision[f], self.gamma(state, f), self.prior.blocks[f], streams
@@ -65,6 +63,54 @@ class Gibbs(Sampler):
         sigma2 = draw_residual(sigma2, squares, products.N, self.prior.sigma2, streams)
         state.extra = 0.5 * np.log(sigma2)[None]
         state.sweeps += 1
+
+    def _coefficients(
+        self, state: State, precision: list[np.ndarray], sigma2: np.ndarray, streams: Streams
+    ) -> np.ndarray:
+        """beta given the effects with what is centred in them; Z'T u, (p, C)."""
+        outside, products = self.centring.outside, self.products
+        P, shift = self.of_means(state, precision)
+        others = self._of_effects(state)
+        if outside.any():
+            both = outside[:, None] * outside * products.ZZ
+            P = P + both[:, :, None] / sigma2
+            shift = shift + outside[:, None] * (products.Zy - others) / sigma2
+        if self.layout.p:
+            state.beta = draw_coefficients(P, shift, streams)
+        return others
+
+    @cached_property
+    def _elsewhere(self) -> tuple[Gibbs, ...]:
+        """The sampler with its columns centred in each of the other factors that can hold them.
+
+        With several factors the means of their effects move against each other and the intercept:
+        a draw under every centring moves each of these sums.
+        """
+        if len(self.layout.factors) == 1:
+            return ()
+        found, first = possible(self.layout, self.panel), self.centring.inside
+        samplers = []
+        for f, own in enumerate(found):
+            can = ~np.isnan(own).any((0, 2)) & (first >= 0)
+            inside = np.where(can, f, first)
+            if (inside == first).all():
+                continue
+            E = tuple(
+                np.where((inside == g)[None, :, None], np.nan_to_num(one), 0.0)
+                for g, one in enumerate(found)
+            )
+            other = replace(self, centring=Centring(E, inside))
+            shared = {name: getattr(self, name) for name in ("products", "pooled")}
+            other.__dict__.update(shared)
+            samplers.append(other)
+        return tuple(samplers)
+
+    @staticmethod
+    def _recentre(state: State, before: Gibbs, after: Gibbs) -> None:
+        """The same point with other columns in the effects."""
+        for f in range(len(state.u)):
+            gamma, mean = before.gamma(state, f), after.mean(state, f)
+            state.u[f] = gamma if mean is None else gamma + mean
 
     # -- pieces --------------------------------------------------------------------------------
 

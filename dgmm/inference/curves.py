@@ -85,6 +85,8 @@ def curve_table(
     for names, factor in ((("lower", "upper"), z), (("sim_lower", "sim_upper"), c)):
         ends = _band(spread, link, factor).numpy()
         bands |= dict(zip(names, ends.T, strict=True))
+    if spread.posterior:  # pointwise quantiles of the draws, which know no normal distribution
+        bands["lower"], bands["upper"] = spread.interval(level).numpy().T
     if term is None and mean.has_offset:
         bands = {"offset": mean.offsets(frame, offset).numpy(), **bands}
     title = stated(mean, "Effects" if term is None else f"Effects of {term} alone", offset)

@@ -286,20 +286,16 @@ class Posterior(Draws):
     """Draws from the posterior: estimates are means of functions, intervals their quantiles."""
 
     def of(self, function: Function, derivative: Derivative | None = None) -> Spread:
-        """The function of every draw, or of a thousand of them where it is not linear in theta.
-
-        A derivative is that of a function linear in theta: there are no networks among what is
-        sampled.
-        """
+        """The function of every draw, or of a thousand of them where it is not linear in theta."""
         with torch.no_grad():
-            if derivative is None:
+            drawn = None if derivative is None else self._linear(function, derivative)
+            if drawn is None:
                 drawn = torch.stack([function(self._at(row)) for row in self.some(MOST).table])
-            else:
-                drawn = self._linear(function, derivative)
         deviation = (drawn - drawn.mean(0)).T / (len(drawn) - 1) ** 0.5
         return Spread(drawn.mean(0), deviation, deviation, drawn, posterior=True)
 
-    def _linear(self, function: Function, derivative: Derivative) -> Tensor:
+    def _linear(self, function: Function, derivative: Derivative) -> Tensor | None:
+        """The function of every draw by its derivative; None where it is not linear."""
         places = self.packing.places(derivative.packing)
         centre = self.packing.pack(self.theta)[places]
         value = function(self.theta)
@@ -307,6 +303,9 @@ class Posterior(Draws):
         moved = self.table[:, places] - centre
         for at, J in derivative.blocks():
             drawn[:, at] += moved @ J.T
+        for row in (0, len(self.table) // 2, -1):
+            if not torch.allclose(function(self._at(self.table[row])), drawn[row], equal_nan=True):
+                return None
         return drawn
 
     def some(self, size: int) -> Posterior:

@@ -65,7 +65,7 @@ def test_the_schools_have_the_posterior_of_unit_information() -> None:
     for row, mean in ((0, 8.641), (1, 0.666)):
         own = drawn.iloc[:, 2 + row] ** 2
         error = 3 * table["MCSE"].iloc[2 + row] * 2 * table["Mean"].iloc[2 + row]
-        assert abs(variance[row] - mean) < 0.1 * own.std() + error
+        assert abs(variance.iloc[row] - mean) < 0.1 * own.std() + error
 
 
 def test_the_schools_mix_at_default_settings(schools: Fit) -> None:
