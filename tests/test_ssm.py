@@ -17,7 +17,10 @@ from toys import build, random_theta
 import dgmm
 from dgmm.latent.ssm import StateSpace, stationary_coefficients
 from dgmm.likelihood import choose
+from dgmm.likelihood.filter import Filter
+from dgmm.likelihood.filter_search import search
 from dgmm.likelihood.numerical import NodeLaplace
+from dgmm.likelihood.packed import moving_packing
 from dgmm.model import Model
 from dgmm.parameters import Theta, part
 
@@ -171,6 +174,32 @@ def test_states_that_the_data_do_not_have_are_told() -> None:
     assert np.isfinite(plain)
     kinds = fit.var_corr().set_index("kind")["se_working"]
     assert kinds.drop("sd").isna().any() or (kinds.drop("sd") > 0.5).any()
+
+
+def test_a_maximum_far_from_slow_decay_is_found() -> None:
+    """Found from one of four random starts: phi of alternating signs and a moving average."""
+    rng, rows = np.random.default_rng([12, 77]), []
+    n = int(rng.integers(8, 31))
+    first, second = np.tanh(rng.normal(0.7, 0.8)), np.tanh(rng.normal(-0.4, 0.8))
+    ma, sigma = np.tanh(rng.normal(0, 0.7)), np.exp(rng.normal(-0.7, 0.7))
+    for i in range(n):
+        J = int(rng.integers(10, 31))
+        ar = np.r_[1, -first * (1 - second), -second]
+        z = arma_generate_sample(
+            ar, [1, ma], J, burnin=200, distrvs=lambda size: rng.standard_normal(size)
+        )
+        kept = np.sort(rng.choice(J, max(7, 3 * J // 4), replace=False))
+        x = rng.normal(size=J)
+        y = 1 + 0.5 * x + z + 0.6 * rng.normal() + sigma * rng.normal(size=J)
+        rows.append(pd.DataFrame({"id": i, "visit": kept + 1, "x": x[kept], "y": y[kept]}))
+    formula = "y ~ x + (1 | id) + (ssm(visit, state=2) | id)"
+    fit = dgmm.mixed_model(formula, pd.concat(rows), verbose=0, se=None)
+    likelihood = fit.estimate.likelihood
+    assert isinstance(likelihood, Filter)
+    own = moving_packing(fit.estimate.model)
+    there = own.unpack(torch.tensor([-0.718, -2.792, -1.682, -1.273], dtype=torch.float64))
+    best = search(likelihood.packed, False, [there]).value
+    assert float(fit.loglik().value) > best - 1e-5
 
 
 # -- inputs ----------------------------------------------------------------------------------------

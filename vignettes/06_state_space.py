@@ -146,6 +146,21 @@ with tempfile.TemporaryDirectory() as folder:
     print("pictures:", sorted(picture.name for picture in Path(folder).iterdir()))
 
 # %% [markdown]
+# ## 4. Is there noise?
+#
+# `corCAR1` of nlme has no nugget: every count lies on the path. That is `dispersion="~ 0"`, a special
+# case at the edge of the model above, and nlme's log-likelihood of it is -777.442482615937.
+
+# %%
+formula = "follicles ~ wave + rise + (1 | Mare) + (ou(Time) | Mare)"
+exact = dgmm.mixed_model(formula, ovary, dispersion="~ 0")
+print(exact.anova(path))
+kept = ["range_ou(Time)|Mare", "sigma"]
+print(path.confint(method="profile", parm=kept).round(3))
+
+# %% [markdown]
+# There is: sigma is far from zero, and without it the path forgets within two days instead of five.
+#
 # ## The figures above, as assertions
 
 # %%
@@ -153,6 +168,8 @@ assert abs(ours["logLik"] - nlme["logLik"]) < 1e-6
 assert (both["dgmm"] / both["nlme"] - 1).abs().max() < 1e-3
 assert lag_one > 0.5
 assert 50 < gain < 60
+assert abs(float(exact.loglik()) + 777.442482615937) < 1e-6
+assert exact.var_corr()["sdcor"].iloc[2] < 0.5 * sizes["range"]
 assert (ratio[["wave", "rise"]] > 1.5).all()
 assert plain.aic() - path.aic() > 100
 assert inside.mean() > 0.6

@@ -59,8 +59,7 @@ class Wandering(Path):
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
         names = list(self.shapes())
         low = [{**weights, name: number(-4.0)} for name in names]
-        quiet = {name: number(3.0) for name in names}  # leaves next to no noise
-        return (weights, *low, {**weights, names[-1]: number(0.5)}, {**weights, **quiet})
+        return (weights, *low, {**weights, names[-1]: number(0.5)})
 
     def times(self, weights: Weights, factor: Tensor) -> Weights:
         return {name: value + factor.log() for name, value in weights.items()}
