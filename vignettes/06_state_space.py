@@ -148,8 +148,8 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## 4. Is there noise?
 #
-# `corCAR1` of nlme has no nugget: every count lies on the path. That is `dispersion="~ 0"`, a special
-# case at the edge of the model above, and nlme's log-likelihood of it is -777.442482615937.
+# `corCAR1` of nlme has no nugget: every count lies on the path. That is `dispersion="~ 0"`, at the
+# edge of the model above, and nlme's log-likelihood of it is -777.442482615937.
 
 # %%
 formula = "follicles ~ wave + rise + (1 | Mare) + (ou(Time) | Mare)"
