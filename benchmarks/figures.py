@@ -294,7 +294,7 @@ def mood_courses(people: str) -> str:
 
 
 def mood_cost(people: str, method: str, name: str, form: str) -> str:
-    """The "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, where it was measured."""
+    """The "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, if it was measured."""
     rows = mood_rows(people)
     rows = rows[(rows["method"] == method) & (rows["missing"] == "mar")]
     if rows.empty:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 from statsmodels.tsa.statespace.structural import UnobservedComponents
 
-from dgmm.numerics.kalman import Steps, System, filtered, states
+from dgmm.numerics.kalman import System, filtered, states
+from dgmm.numerics.steps import Steps
 
 Array = NDArray[np.float64]
 LENGTHS = np.array([3, 0, 5, 1, 4])

@@ -7,7 +7,8 @@ paths: packed (rows), innovations, filtered (l of theta), filter_search, states 
 for other families state_modes, state_laplace, state_importance.
 """
 
-from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, Point, Smooth
+from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.base import Integration, Likelihood, Maximum, Point, Smooth
 from dgmm.likelihood.choose import MEMBERS, WORDS
 from dgmm.likelihood.nodes import Frozen, freeze, mean_scores, places
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive

@@ -13,15 +13,8 @@ import torch
 from torch import Tensor
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
-from dgmm.likelihood.base import (
-    Compared,
-    Each,
-    Integration,
-    Likelihood,
-    Maximum,
-    Observed,
-    chosen_columns,
-)
+from dgmm.likelihood.answers import Compared, Each, Observed
+from dgmm.likelihood.base import Integration, Likelihood, Maximum, chosen_columns
 from dgmm.likelihood.compared import by_importance, by_quadrature
 from dgmm.likelihood.growth import (
     MOST_AUTOMATIC,

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
-from dgmm.likelihood.base import Compared, Likelihood
+from dgmm.likelihood.answers import Compared
+from dgmm.likelihood.base import Likelihood
 from dgmm.likelihood.crossed_engine import CrossedEngine
 from dgmm.likelihood.growth import RULE_TOLERANCE, moved
 from dgmm.likelihood.nodes import freeze

@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from dgmm.likelihood.base import SEPARATE_MODELS, Each
+from dgmm.likelihood.answers import Each
+from dgmm.likelihood.base import SEPARATE_MODELS
 from dgmm.likelihood.crossed_statistics import crossed_statistics
 from dgmm.likelihood.gaussian import Gaussian, closed_form
 from dgmm.likelihood.level_posterior import LevelPosterior

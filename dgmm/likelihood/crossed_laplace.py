@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import Compared, Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.answers import Compared, Each, Observed
+from dgmm.likelihood.base import Likelihood, Maximum, unreached
 from dgmm.likelihood.compared import by_levels
 from dgmm.likelihood.crossed_engine import CrossedEngine
 from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, RESTARTS, ZERO, not_crossed

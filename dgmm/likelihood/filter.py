@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed, chosen_columns
+from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.base import Integration, Likelihood, Maximum, chosen_columns
 from dgmm.likelihood.filter_search import search
 from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.gaussian import Gaussian, degenerate, digits_left, jointly_normal

@@ -12,15 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import (
-    Compared,
-    Each,
-    Likelihood,
-    Maximum,
-    Observed,
-    chosen_columns,
-    unreached,
-)
+from dgmm.likelihood.answers import Compared, Each, Observed
+from dgmm.likelihood.base import Likelihood, Maximum, chosen_columns, unreached
 from dgmm.likelihood.numerical import no_density
 from dgmm.likelihood.packed import not_packed
 from dgmm.likelihood.posterior import Posterior

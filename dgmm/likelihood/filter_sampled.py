@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import Compared, Each, Maximum, unreached
+from dgmm.likelihood.answers import Compared, Each
+from dgmm.likelihood.base import Maximum, unreached
 from dgmm.likelihood.filter_laplace import FilterLaplace, not_by_states
 from dgmm.likelihood.numerical import Sampled
 from dgmm.likelihood.posterior import Posterior

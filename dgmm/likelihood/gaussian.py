@@ -16,15 +16,8 @@ import torch
 from torch import Tensor
 
 from dgmm.latent import Pattern
-from dgmm.likelihood.base import (
-    Each,
-    Integration,
-    Likelihood,
-    Maximum,
-    Observed,
-    VarianceMoments,
-    chosen_columns,
-)
+from dgmm.likelihood.answers import Each, Observed, VarianceMoments
+from dgmm.likelihood.base import Integration, Likelihood, Maximum, chosen_columns
 from dgmm.likelihood.gaussian_offset import ResidualLikelihood
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.likelihood.profiling import Profile, maximise

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import Each, Integration, Likelihood, Maximum, Observed
+from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.base import Integration, Likelihood, Maximum
 from dgmm.likelihood.gaussian import GLS_FORM, per_subject
 from dgmm.likelihood.joint_statistics import (
     JointPieces,

@@ -11,15 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import (
-    Compared,
-    Each,
-    Likelihood,
-    Maximum,
-    Observed,
-    chosen_columns,
-    unreached,
-)
+from dgmm.likelihood.answers import Compared, Each, Observed
+from dgmm.likelihood.base import Likelihood, Maximum, chosen_columns, unreached
 from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.joint_engine import JointEngine
 from dgmm.likelihood.joint_statistics import columns_of_outcomes

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import ROUNDS, Compared, Each, Likelihood, Maximum, Observed, unreached
+from dgmm.likelihood.answers import Compared, Each, Observed
+from dgmm.likelihood.base import ROUNDS, Likelihood, Maximum, unreached
 from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.gaussian import closed_form, per_subject, without_noise
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns

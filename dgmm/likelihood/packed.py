@@ -19,7 +19,8 @@ from dgmm.latent import Chain
 from dgmm.likelihood.statistics import scaled_rows
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward
-from dgmm.numerics.kalman import Steps, System, carried, states
+from dgmm.numerics.kalman import System, carried, states
+from dgmm.numerics.steps import Steps
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta, part
 

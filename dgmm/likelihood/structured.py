@@ -20,16 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.base import (
-    Compared,
-    Each,
-    Integration,
-    Likelihood,
-    Maximum,
-    Observed,
-    VarianceMoments,
-    unreached,
-)
+from dgmm.likelihood.answers import Compared, Each, Observed, VarianceMoments
+from dgmm.likelihood.base import Integration, Likelihood, Maximum, unreached
 from dgmm.likelihood.choose import choose as engine_for
 from dgmm.likelihood.gaussian import GLS_FORM
 from dgmm.likelihood.growth import RULE_TOLERANCE

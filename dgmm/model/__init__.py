@@ -2,7 +2,7 @@
 
 from dgmm.model.build import START_RIDGE, build_model, orthonormal_basis
 from dgmm.model.candidates import candidates
-from dgmm.model.density import Entry, Fixed, Model, log_prior
+from dgmm.model.density import Fixed, Model, log_prior
 from dgmm.model.joint import (
     Part,
     alone,
@@ -14,6 +14,7 @@ from dgmm.model.joint import (
     led_panel,
     led_theta,
 )
+from dgmm.model.structure import Entry
 
 __all__ = [
     "START_RIDGE",

@@ -10,7 +10,8 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.families import Family
 from dgmm.latent import build as build_latent
-from dgmm.model.density import Entry, Model
+from dgmm.model.density import Model
+from dgmm.model.structure import Entry
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.networks.fixed import new_directions
 from dgmm.numerics.bases import orthonormal, whitening

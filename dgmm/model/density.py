@@ -13,15 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from dgmm.families import Extra, Family
-from dgmm.latent import Latent
-from dgmm.networks import FixedNetwork, Reference
-from dgmm.outcomes import Longitudinal, PartPredictor
+from dgmm.families import Extra
+from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes.longitudinal import REFERENCE_ROWS
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta, part
@@ -33,111 +30,8 @@ Fixed = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where a latent structure enters: an outcome, and one of its predictors."""
-
-    outcome: int = 0
-    predictor: int = 0  # 0 is eta, r the r-th extra parameter of the family
-
-
-@dataclass(frozen=True)
-class Model:
-    """Everything fixed before estimation; ``theta`` holds everything estimated.
-
-    The outcomes have subjects in common. Methods that name rows, and the properties of
-    ``outcome``, are about the first one, of which there is often no other.
-    """
-
-    outcomes: tuple[Longitudinal, ...]
-    latents: tuple[Latent, ...]
-    entries: tuple[tuple[Entry, ...], ...]  # per latent
-    latent_ridge: tuple[float, ...]
-    open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
-    whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
-
-    # -- the first outcome -----------------------------------------------------------------------
-
-    @property
-    def outcome(self) -> Longitudinal:
-        """The first outcome."""
-        return self.outcomes[0]
-
-    def with_outcome(self, **changes: Any) -> Model:
-        """The model with some fields of its first outcome changed."""
-        return replace(self, outcomes=(replace(self.outcome, **changes), *self.outcomes[1:]))
-
-    @property
-    def family(self) -> Family:
-        """F and g."""
-        return self.outcome.family
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The linear coefficients, (p,)."""
-        return self.outcome.names
-
-    @property
-    def basis(self) -> Tensor:
-        """(p, p): beta = basis @ theta["beta"]."""
-        return self.outcome.basis
-
-    @property
-    def unit(self) -> float:
-        """Scale of the linear predictor."""
-        return self.outcome.unit
-
-    @property
-    def networks(self) -> tuple[FixedNetwork, ...]:
-        """Networks of the fixed part."""
-        return self.outcome.networks
-
-    @property
-    def parts(self) -> tuple[PartPredictor, ...]:
-        """Predictors of extra parameters."""
-        return self.outcome.parts
-
-    @property
-    def reference(self) -> Reference:
-        """The sample over which networks are centred."""
-        return self.outcome.reference
-
-    @property
-    def targets(self) -> tuple[int, ...]:
-        """The predictor of the first outcome that every latent structure enters, -1 if none."""
-        found = ([e.predictor for e in own if e.outcome == 0] for own in self.entries)
-        return tuple(own[0] if own else -1 for own in found)
-
-    @property
-    def extra_sizes(self) -> tuple[int, ...]:
-        """Coefficients of every extra parameter, 1 where it is one number."""
-        return self.outcome.extra_sizes
-
-    def beta(self, theta: Theta) -> Tensor:
-        """Coefficients of the columns as the user wrote them."""
-        return self.outcome.beta(theta)
-
-    def network_effect(self, ready: Theta, i: int, rows: Rows) -> Tensor:
-        """The centred, orthogonal output of the i-th (0, 1, ...) fixed network at some rows."""
-        return self.outcome.network_effect(ready, i, rows)
-
-    def mu1(self, ready: Theta, rows: Rows) -> Tensor:
-        """offset + X beta + networks, in the shape of the rows."""
-        return self.outcome.mu1(ready, rows)
-
-    def part_of(self, i: int) -> str:
-        """The part ("zi") whose predictor the i-th (0, 1, ...) latent enters, "" for the mean."""
-        entered = {one.position + 1: one.name for one in self.parts}
-        return entered.get(self.targets[i], "")
-
-    def predictor_of_columns(self) -> list[int]:
-        """For every column of all T: 0 where it enters eta, r where the r-th extra parameter."""
-        pairs = zip(self.latents, self.targets, strict=True)
-        return [target for latent, target in pairs for _ in latent.names]
-
-    def columns(self, rows: Rows) -> Tensor:
-        """The columns of all T frame, (N, q)."""
-        pairs = zip(rows.T, self.latents, strict=True)
-        return torch.cat([T @ latent.frame for T, latent in pairs], dim=1)
+class Model(Structure):
+    """Everything fixed before estimation; ``theta`` holds everything estimated."""
 
     # -- sizes and parameters ----------------------------------------------------------------
 

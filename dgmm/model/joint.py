@@ -17,7 +17,8 @@ from torch import Tensor
 from dgmm.design import label_key
 from dgmm.latent import Latent
 from dgmm.latent.several import Loaded
-from dgmm.model.density import Entry, Model
+from dgmm.model.density import Model
+from dgmm.model.structure import Entry
 from dgmm.numerics.bases import whitening
 from dgmm.outcomes import Longitudinal
 from dgmm.panel import Panel

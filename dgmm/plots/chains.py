@@ -9,6 +9,7 @@ import numpy as np
 
 from dgmm.fit import Fit
 from dgmm.inference.posterior import Scalars, scalars
+from dgmm.plots.axes import COLOURS
 from dgmm.runtime.gate import gate
 from dgmm.runtime.registry import suggestion
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_density", "plot_ranks", "trace_of_chains"]
 
-COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
 BINS = 20
 GRID = 200
 
