@@ -272,21 +272,22 @@ def test_predictions_of_fits(small: pd.DataFrame) -> None:
     np.testing.assert_allclose(bored["log_score"], np.log(chance))
 
 
-def test_a_joint_fit_of_independent_outcomes_says_what_separate_fits_say(
-    small: pd.DataFrame,
-) -> None:
+def test_answers_of_all_outcomes_move_a_prediction_of_a_joint_fit(small: pd.DataFrame) -> None:
+    """Two Gaussian outcomes with correlated levels, beside the conditional normal density."""
     rows = mood_frame(small)
-    formulas = {"na": "na ~ 1 + (1 | id)", "bored": "bored ~ 1 + (1 | id)"}
-    words = {"likelihood": "laplace", "verbose": 0}
-    fits = {
-        name: mixed_model(text, rows, family=family, **words)
-        for (name, text), family in zip(formulas.items(), ("student_t", "bernoulli"), strict=True)
-    }
-    joint = mixed_model(mv(*formulas.values()), rows, family=["student_t", "bernoulli"], **words)
-    alone, together = (
-        fit_next_day(fits, small, (4,), draws=20).set_index(["outcome", "row"]),
-        joint_next_day(joint, small, (4,), intervals=False).set_index(["outcome", "row"]),
-    )
-    assert "lower" not in together
-    for column in ("mean", "log_score"):
-        np.testing.assert_allclose(together[column], alone[column], atol=5e-3)
+    formulas = ("na ~ 1 + (1 |p| id)", "bored ~ 1 + (1 |p| id)")
+    fit = mixed_model(mv(*formulas), rows, verbose=0)
+    said = joint_next_day(fit, small, (4,), intervals=False)
+    na = said[said["outcome"] == "na"].set_index("row")
+    assert "lower" not in said
+    asked, past = asked_rows(small, (4,)), history_rows(small, (4,))
+    mu, sigma = fit.fixef().to_numpy(), fit.sigma().to_numpy()
+    sd = fit.var_corr()["sdcor"].to_numpy()[:2]
+    D = sd * fit.correlation().to_numpy() * sd[:, None]
+    for person, own in asked.groupby("person"):
+        y = past.loc[past["person"] == person, ["na", "bored"]].to_numpy() - mu
+        V = np.linalg.inv(np.linalg.inv(D) + np.diag(len(y) / sigma**2))
+        mean = mu[0] + (V @ (y.sum(0) / sigma**2))[0]
+        np.testing.assert_allclose(na.loc[own.index, "mean"], mean, rtol=1e-6)
+        score = stats.norm.logpdf(own["na"], mean, np.sqrt(sigma[0] ** 2 + V[0, 0]))
+        np.testing.assert_allclose(na.loc[own.index, "log_score"], score, rtol=1e-5)
