@@ -107,7 +107,7 @@ def test_an_intercept_and_a_path_have_the_maximum_of_lme_with_corcar1(method: st
     assert math.exp(-1 / length) == pytest.approx(peer["phi"], rel=1e-5)
     assert (intercept, path) == pytest.approx((peer["sd_intercept"], peer["sd_path"]), rel=1e-6)
     errors = list(entry["se_working"].values())
-    assert table["std_error"].tolist() == pytest.approx(errors, rel=1e-4)
+    assert table["se_working"].tolist() == pytest.approx(errors, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["ml", "reml"])

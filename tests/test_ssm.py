@@ -288,7 +288,7 @@ def test_a_fit_finds_what_the_input_does(moved: dgmm.Fit) -> None:
     assert moved.estimate.converged
     table = moved.var_corr().set_index("kind")
     for kind, truth in zip(("B1[u]", "B2[u]"), B, strict=True):
-        assert abs(table["sdcor"][kind] - truth) < 3 * table["std_error"][kind]
+        assert abs(table["sdcor"][kind] - truth) < 3 * table["se_working"][kind]
     phi = table["sdcor"][["phi1", "phi2"]].to_numpy()
     gain = table["sdcor"][["B1[u]", "B2[u]"]].to_numpy()
     told = " ".join(str(moved.summary()).split())

@@ -22,6 +22,7 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.families.base import FORMS
 from dgmm.inference.reported import covariance
+from dgmm.model import course
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
 from dgmm.prediction.moments import marginal
@@ -111,7 +112,7 @@ def variances(done: Estimate, theta: Theta, form: str) -> Tensor:
     with torch.no_grad():
         ready = model.prepare(theta)
         fixed = model.mu1(ready, panel.rows) - panel.rows.offset
-        fixed = fixed + model.course(ready, done.kept)[done.kept.observed]
+        fixed = fixed + course(model, ready, done.kept)[done.kept.observed]
         if model.by_columns:
             spread = torch.zeros_like(fixed)
             for i, (latent, T) in enumerate(zip(model.latents, panel.rows.T, strict=True), 1):

@@ -20,6 +20,7 @@ from torch import Tensor
 from dgmm.inference.fixed_effects import vcov
 from dgmm.information import find_boundary, freeze_at, reported_packing
 from dgmm.likelihood import Point
+from dgmm.model import course
 from dgmm.record import Fitted, check_maximum
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
@@ -95,7 +96,7 @@ def gaussian_scores(done: Point) -> tuple[Tensor, Tensor]:
     eta = torch.zeros_like(residual)
     variance = model.family.variance(eta, rows.data, done.theta["extra"].detach())
     ready = model.prepare(done.theta)
-    residual = residual - model.course(ready, done.kept)[done.kept.observed].detach()
+    residual = residual - course(model, ready, done.kept)[done.kept.observed].detach()
     p = X.shape[1]
     scores = torch.zeros(panel.n, p, dtype=torch.float64)
     information = torch.zeros(panel.n, p, p, dtype=torch.float64)

@@ -10,15 +10,15 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
-from scipy import optimize
 from torch import Tensor
 
 from dgmm.likelihood.answers import Compared, Each, Observed, VarianceMoments
+from dgmm.likelihood.at_zero import at_zero
 from dgmm.likelihood.nodes import Frozen, freeze
 from dgmm.likelihood.polish import Polished
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.rules import NodeRule
-from dgmm.model import Model
+from dgmm.model import Model, driven, kept
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -129,7 +129,7 @@ class Likelihood(ABC):
     @cached_property
     def kept(self) -> Panel:
         """These, and with inputs those that move a state unseen, which count in no density."""
-        return self.model.kept(self.panel) if self.model.driven else self.observed
+        return kept(self.model, self.panel) if driven(self.model) else self.observed
 
     # -- numbers at a theta ----------------------------------------------------------------------
 
@@ -320,29 +320,6 @@ def chosen_columns(scores: np.ndarray, whole: Packing, packing: Packing | None) 
     if packing is None:
         return table
     return table[:, torch.cat([whole.positions([name]) for name in packing.shapes])]
-
-
-def at_zero(model: Model, theta: Theta, observed: Panel) -> float:
-    """max sum_i log p(y_i | b = 0) over beta and extra parameters."""
-    shapes = model.packing.shapes
-    own = [f"{one.key}{name}" for one in model.outcomes for name in ("beta", "extra")]
-    packing = Packing({name: shapes[name] for name in own})
-    blocks = list(observed.blocks())
-
-    def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        x = torch.from_numpy(vector).requires_grad_()
-        ready = model.prepare({**theta, **packing.unpack(x)})
-        total = torch.zeros((), dtype=torch.float64)
-        for block in blocks:
-            b = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-            total = total - model.log_likelihood(ready, b, block).sum()
-        (slope,) = torch.autograd.grad(total, x)
-        return float(total.detach()), slope.numpy()
-
-    start = packing.pack(theta).detach().numpy()
-    options = {"ftol": 1e-14, "gtol": 1e-6, "maxiter": 500}
-    found = optimize.minimize(negative, start, jac=True, method="L-BFGS-B", options=options)
-    return -float(found.fun)
 
 
 def unreached(decrement: float, tolerance: float) -> tuple[str, ...]:

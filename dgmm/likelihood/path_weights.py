@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dgmm.latent import Chain
 from dgmm.likelihood.packed import Packed
+from dgmm.model import driven
 from dgmm.numerics.kalman import Slopes, System, carried, pulled
 from dgmm.parameters import Packing, Theta
 
@@ -60,7 +61,7 @@ class PathWeights:
 
     def centred(self, columns: np.ndarray) -> np.ndarray:
         """Right-hand sides (r, N), the last less what inputs make of the outcomes."""
-        if not self.packed.model.driven:
+        if not driven(self.packed.model):
             return columns
         found = columns.copy()
         course = np.einsum("an,an->n", self._steady.c, self._means[:, 0])
@@ -123,7 +124,7 @@ class PathWeights:
         B = found.backward.forward.system.B
         in_B = 2 * np.einsum("abn,bcn->acn", found.Q, B)
         in_f = through_A = None
-        if self.packed.model.driven:
+        if driven(self.packed.model):
             steps, c = self.packed.steps, self._steady.c
             in_f = pulled(self._steady, (c * slopes.course)[:, None])[:, 0]
             through_A = in_f[:, None] * self._means[:, 0][:, steps.before]

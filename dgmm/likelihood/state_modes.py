@@ -24,7 +24,7 @@ from torch import Tensor
 from dgmm.families import Observations
 from dgmm.families.derivatives import RowDerivatives, row_derivatives
 from dgmm.likelihood.packed import Packed
-from dgmm.model import Model
+from dgmm.model import Model, driven
 from dgmm.numerics.cholesky import backward, cholesky, forward, log_det
 from dgmm.numerics.kalman import Backward, System, filtered
 from dgmm.panel import Panel
@@ -109,7 +109,7 @@ class Rows:
         """eta without random part, then the extra parameters, (N,) each."""
         offset, X, designs = self.own
         found, first = [offset + X @ theta["beta"]], 0
-        if self.model.driven:
+        if driven(self.model):
             found[0] = found[0] + torch.from_numpy(self.packed.course(theta))
         for size, design in zip(self.model.extra_sizes, designs, strict=True):
             own = theta["extra"][first : first + size]

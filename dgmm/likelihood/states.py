@@ -26,7 +26,7 @@ from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.packed import Packed, eliminated, sigma_of
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive, over_normal
 from dgmm.likelihood.state_laplace import StateLaplace
-from dgmm.model import Model
+from dgmm.model import Model, course
 from dgmm.numerics.cholesky import backward, cholesky, forward, solve
 from dgmm.numerics.kalman import Backward, System, filtered
 from dgmm.panel import Panel
@@ -99,7 +99,7 @@ class StatePosterior(Posterior):
         with torch.no_grad():
             ready = self.model.prepare(self.theta)
             mu1 = self.model.mu1(ready, self.history.rows)
-            mu1 = mu1 + self._packed.model.course(ready, self.history)
+            mu1 = mu1 + course(self._packed.model, ready, self.history)
         found: np.ndarray = mu1.numpy()[self._packed.places]
         return found
 
@@ -317,7 +317,7 @@ class StatePosterior(Posterior):
             for block in target.blocks():
                 value = model.mu2(ready, b[:, block.subjects], block.rows)
                 eta[:, block.index[block.mask]] = value[:, block.mask]
-            eta = eta - model.course(ready, target)  # which is in mu1
+            eta = eta - course(model, ready, target)  # which is in mu1
         noise = torch.randn(size, target.n_rows, generator=generator, dtype=torch.float64)
         made = eta.numpy()[:, packed.places] / sigma
         missed = noise.numpy()[:, packed.places] * np.sqrt(self._noise)

@@ -3,6 +3,7 @@
 from dgmm.model.build import START_RIDGE, build_model, orthonormal_basis
 from dgmm.model.candidates import candidates
 from dgmm.model.density import Fixed, Model, log_prior
+from dgmm.model.inputs import course, driven, kept
 from dgmm.model.joint import (
     Part,
     alone,
@@ -26,8 +27,11 @@ __all__ = [
     "alone_panel",
     "build_model",
     "candidates",
+    "course",
+    "driven",
     "join",
     "join_panels",
+    "kept",
     "key_of",
     "led_by",
     "led_panel",

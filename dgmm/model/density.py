@@ -63,15 +63,6 @@ class Model(Structure):
         sized = (latent.sized(rows.of_term(i), longest) for i, latent in enumerate(self.latents))
         return replace(self, latents=tuple(sized))
 
-    @property
-    def driven(self) -> bool:
-        """Inputs move the mean of the random part."""
-        return any(latent.inputs for latent in self.latents)
-
-    def kept(self, panel: Panel) -> Panel:
-        """The rows that the outcomes depend on: those seen, and all where inputs move something."""
-        return panel.masked_rows() if self.driven else panel.observed_rows()
-
     def history(self, panel: Panel) -> Panel:
         """The rows whose states follow from the outcomes seen: of a path every planned one."""
         return panel.masked_rows() if self.serial else panel.observed_rows()
@@ -172,21 +163,6 @@ class Model(Structure):
         found = self._random(ready, b, rows, Entry(outcome, 0), terms)
         if found is None:
             return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)
-        return found
-
-    def course(self, ready: Theta, panel: Panel) -> Tensor:
-        """E mu2 at every row of a panel, (N,): what inputs make of it."""
-        found = torch.zeros(panel.n_rows, dtype=torch.float64)
-        moving = [i for i, latent in enumerate(self.latents) if latent.inputs]
-        if not moving:
-            return found
-        for block in panel.whole:
-            for i in moving:
-                weights = part(ready, f"latent{i + 1}.")
-                own = self.latents[i].course(weights, block.rows.of_term(i))
-                found = found.index_put(
-                    (block.index[block.mask],), own[block.mask], accumulate=True
-                )
         return found
 
     def _random(

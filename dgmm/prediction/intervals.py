@@ -30,6 +30,7 @@ from dgmm.information import (
     reported_packing,
     uncertainty,
 )
+from dgmm.model import driven
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.prediction.mixture import MOST, Mixture, Moves, inverse_of
@@ -185,7 +186,7 @@ class Target:
     def derivative(self, type: str, scale: str) -> Derivative | None:
         """That of :meth:`expected` in theta, where it is known in closed form."""
         model, theta, rows = self.done.model, self.done.theta, self.rows
-        if type == "mean_subject" and not model.driven:
+        if type == "mean_subject" and not driven(model):
             of_link = mean_slopes(model, theta, rows)
             if scale == "link":
                 return of_link

@@ -14,7 +14,7 @@ from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
-from dgmm.model import Model
+from dgmm.model import Model, course, kept
 from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import normal_rule, sobol_normal
 from dgmm.panel import Panel
@@ -51,7 +51,7 @@ def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
         stand_in = Observations(*(column[:1] for column in done.observed.rows.data))
         panel = panel.observed_rows()
         return replace(panel, rows=replace(panel.rows, data=stand_in))
-    return done.model.kept(panel.with_data(Observations(*torch.from_numpy(every))))
+    return kept(done.model, panel.with_data(Observations(*torch.from_numpy(every))))
 
 
 def given_history(
@@ -142,7 +142,7 @@ def mean_subject(done: Estimate, theta: Theta, target: Panel, scale: str) -> Ten
     """h(mu1): the random part at its mean, (N,); of the start that is reported."""
     with torch.no_grad():
         ready = done.model.prepare(theta)
-        eta = done.model.mu1(ready, target.rows) + done.model.course(ready, target)
+        eta = done.model.mu1(ready, target.rows) + course(done.model, ready, target)
         extra = done.model.extra(ready, target.rows)
         return done.model.family.mean(eta, extra) if scale == "response" else eta
 
@@ -189,11 +189,11 @@ def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Pre
         e, weight = (one[..., None] for one in normal_rule(POPULATION_NODES))
         with torch.no_grad():
             ready = model.prepare(theta)
-            course = model.course(ready, target)
+            centre = course(model, ready, target)
             for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
                 spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
-                value = model.mu1(ready, block.rows) + course[block.index] + e * spread
+                value = model.mu1(ready, block.rows) + centre[block.index] + e * spread
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, block.rows))
                 first = (weight * value).sum(0)
