@@ -294,11 +294,7 @@ def mood_courses(people: str) -> str:
 
 
 def mood_cost(people: str, method: str, name: str, form: str) -> str:
-<<<<<<< HEAD
-    """The "fit_seconds" (CPU, all outcomes) or "memory" (GiB) of a method, if it was measured."""
-=======
     """CPU seconds ("fit_seconds") or GiB ("memory") of a method, where they were measured."""
->>>>>>> 644886d (A line in bounds)
     rows = mood_rows(people)
     rows = rows[(rows["method"] == method) & (rows["missing"] == "mar")]
     if rows.empty:
