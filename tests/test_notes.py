@@ -70,8 +70,8 @@ def test_effects_of_their_own_are_not_singular() -> None:
 def test_a_variance_of_zero_is_called_so() -> None:
     fit = fitted("y ~ t + (t || id)", lines(1.2, 0.0, shared=False))
     sd = fit.var_corr()["sdcor"]
-    assert sd[0] > 1
-    assert sd[1] < 1e-6
+    assert sd.iloc[0] > 1
+    assert sd.iloc[1] < 1e-6
     (note,) = fit.messages
     assert "the variance of `t` is estimated as zero" in note
     assert "correlation of" not in note

@@ -87,7 +87,7 @@ def test_ordinal_as_clmm(fit_of: Callable[..., Fit]) -> None:
     assert float(fit.loglik()) == pytest.approx(-81.532460710955, abs=1e-4)
     own = fit.family_parameters()
     estimates = np.array([*own["estimate"], *fit.fixef()])
-    errors = np.array([*own["se_working"], *fit.std_errors()])
+    errors = np.array([*own["std_error"], *fit.std_errors()])
     known = [
         (-1.623487454851, 0.6833853976718),
         (1.512796037607, 0.6044364883104),

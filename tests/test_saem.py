@@ -131,7 +131,7 @@ def test_averaged_iterates_are_near_exact_ml(raw: Fit, exact: Fit) -> None:
     z = (raw.fixef() - exact.fixef()) / exact.std_errors()
     assert float(z.abs().max()) < 0.4
     sd = raw.var_corr()["sdcor"] / exact.var_corr()["sdcor"]
-    assert np.allclose(sd[[0, 1, 3]], 1, atol=0.1)
+    assert np.allclose(sd.iloc[[0, 1, 3]], 1, atol=0.1)
     path = raw.estimate.saem
     assert path is not None
     assert path.trace.shape == (400, 3)

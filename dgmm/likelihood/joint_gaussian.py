@@ -89,7 +89,7 @@ class JointGaussian(Numerical):
     @cached_property
     def statistics(self) -> JointStatistics:
         """One pass over the observed rows."""
-        return joint_statistics(self.model, self.observed)
+        return joint_statistics(self.model, self.panel.seen_rows())
 
     # -- theta and the relative scale --------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class JointLaplace(Likelihood):
     @cached_property
     def engine(self) -> JointEngine:
         """The numerics, which keep the modes between calls."""
-        return JointEngine(self.model, self.observed, columns_of_outcomes(self.model))
+        return JointEngine(self.model, self.panel.seen_rows(), columns_of_outcomes(self.model))
 
     # -- the function ------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from dgmm.information import reported_packing, uncertainty
 from dgmm.latent import columns_of
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import view
-from dgmm.parameters import part
+from dgmm.parameters import Theta, part
 from dgmm.prediction import ranef as of_subjects
 
 __all__ = [
@@ -98,15 +98,18 @@ def var_corr(fit: FittedOutcomes) -> pd.DataFrame:
 
 def _residuals(fit: FittedOutcomes) -> pd.DataFrame:
     """The residual standard deviation of every outcome that has one, as rows of var_corr()."""
-    rows = []
-    for outcome in fit.estimate.model.outcomes:
-        at = outcome.one_number("log_sigma")
-        if at is None:
-            continue
-        sd, error = float(fit.estimate.theta[f"{outcome.key}extra"][at].exp()), np.nan
-        if fit.information is not None:
-            place = fit.information.packing.positions([f"{outcome.key}extra"])[at]
-            error = float(fit.information.vcov[place, place].sqrt())
+    done, rows = fit.estimate, []
+    spreads = [one for one in done.model.outcomes if one.one_number("log_sigma") is not None]
+
+    def logs(theta: Theta) -> torch.Tensor:
+        found = [theta[f"{one.key}extra"][one.one_number("log_sigma")] for one in spreads]
+        return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
+
+    sds, errors = logs(done.theta).exp().tolist(), [np.nan] * len(spreads)
+    if fit.information is not None:
+        covariance = uncertainty(done, fit.information).of(logs).covariance
+        errors = covariance.diagonal().sqrt().tolist()
+    for outcome, sd, error in zip(spreads, sds, errors, strict=True):
         rows.append(("Residual", "sd", outcome.name, None, sd, sd**2, error))
     columns = ["group", "kind", "name1", "name2", "sdcor", "vcov", "se_working"]
     return pd.DataFrame(rows, columns=columns, index=[f"sigma_{row[2]}" for row in rows])

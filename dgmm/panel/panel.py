@@ -129,6 +129,11 @@ class Panel:
             return seen
         return replace(seen, beside=tuple(one.observed_rows() for one in self.beside))
 
+    def seen_rows(self) -> Panel:
+        """Only the measurements whose outcome was seen, of a masked panel too."""
+        beside = tuple(replace(one, masked=False) for one in self.beside)
+        return replace(self, masked=False, beside=beside).observed_rows()
+
     def masked_rows(self) -> Panel:
         """The same measurements, of which only those whose outcome was seen count in a density.
 

@@ -15,6 +15,7 @@ from dgmm.inference.criteria import aic, bic, groups_seen, nobs
 from dgmm.record import Fitted
 from dgmm.report.layout import WIDTH, columns
 from dgmm.report.tidy import tidy_table
+from dgmm.runtime.gate import gate
 from dgmm.runtime.result_table import format_p
 
 __all__ = ["ModelTable", "modelsummary"]
@@ -113,6 +114,7 @@ class ModelTable:
         return found
 
 
+@gate
 def modelsummary(
     *fits: Fitted,
     names: Sequence[str] | None = None,

@@ -77,7 +77,7 @@ def test_two_terms_on_one_group_are_listed_in_turn() -> None:
 def test_covariance_is_that_of_the_random_effects(sleepstudy: Fit) -> None:
     done = sleepstudy.estimate
     D = covariance(done.model.latents[0], part(done.theta, "latent1.")).numpy()
-    found = sleepstudy.var_corr()["vcov"]
+    found = sleepstudy.var_corr()["vcov"].to_numpy()
     np.testing.assert_allclose(D, [[found[0], found[2]], [found[2], found[1]]], rtol=1e-10)
 
 
