@@ -22,10 +22,10 @@ help: ## show this text
 demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical model to pbcseq
 	$(PY) -m dgmm demo
 
-test: $(VENV)/.ok ## install if needed, then run the tests (under three minutes)
+test: $(VENV)/.ok ## install if needed, then run the tests (six minutes)
 	$(PYTEST) -q
 
-pages: $(VENV)/.ok ## run the documents and the short vignettes (two minutes)
+pages: $(VENV)/.ok ## run the documents and the short vignettes (five minutes)
 	$(PYTEST) --dist load -q -m "pages and not slow"
 
 figures: $(VENV)/.ok ## write the figures of the documents from the stored tables
