@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import special
+from scipy import special, stats
 
 import dgmm
 from dgmm import mv
@@ -72,6 +72,38 @@ def test_history_of_both_outcomes_is_used(fit) -> None:
     past = several()[several().id == "s07"][["id", "time", "y1", "y2"]].assign(id=99)
     found = fit.predict(pd.DataFrame({"id": [99], "time": [3.0]}), outcome="y2", history=past)
     assert found["fit"].item() == pytest.approx(conditional(fit, past, 3.0)[0], abs=1e-6)
+
+
+def test_outcomes_without_a_common_part_are_predicted_as_by_their_own_models() -> None:
+    apart = ("y1 ~ time + (1 | id)", "y2 ~ time + (1 | id)")
+    joint = dgmm.mixed_model(mv(*apart), several())
+    past = several()[several().id == "s07"].assign(id="new")
+    new = pd.DataFrame({"id": ["new"], "time": [4.0]})
+    for name, formula in zip(joint.names, apart, strict=True):
+        own = dgmm.mixed_model(formula, several())
+        expected = own.predict(new, history=past)["fit"].item()
+        found = joint.predict(new, outcome=name, history=past)["fit"].item()
+        assert found == pytest.approx(expected, abs=1e-4)
+        assert joint[name].predict(new, history=past)["fit"].item() == pytest.approx(found)
+        average = joint[name].predict(new, type="marginal")["fit"].item()
+        beta = joint.fixef()[name]
+        assert average == pytest.approx(beta["(Intercept)"] + 4 * beta["time"], abs=1e-8)
+
+
+def test_an_outcome_has_the_history_and_the_density_of_itself_alone(fit) -> None:
+    past = several()[several().id == "s07"].assign(id="new")
+    new = pd.DataFrame({"id": ["new"], "time": [3.0]})
+    found = fit["y2"].predict(new, history=past)["fit"].item()
+    alone = past[["id", "time", "y2"]]
+    assert found == pytest.approx(conditional(fit, alone, 3.0)[0], abs=1e-6)
+    assert found == pytest.approx(fit.predict(new, outcome="y2", history=alone)["fit"].item())
+    seen, (D, sigma) = past.dropna(subset=["y2"]), covariances(fit)
+    Z = np.column_stack([np.ones(len(seen)), seen.time])
+    V = Z @ D[2:, 2:] @ Z.T + sigma["y2"] ** 2 * np.eye(len(seen))
+    expected = stats.multivariate_normal(Z @ fit.fixef()["y2"].to_numpy(), V).logpdf(seen.y2)
+    score = fit["y2"].log_score(past)
+    assert score["log_score"].item() == pytest.approx(expected, abs=1e-8)
+    assert score["nobs"].item() == len(seen)
 
 
 def test_an_outcome_is_a_fit_with_the_standard_errors_of_the_joint_model(fit) -> None:

@@ -44,6 +44,7 @@ from dgmm.information import (
     mean_packing,
     uncertainty,
 )
+from dgmm.model import within
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Theta
 from dgmm.runtime.registry import suggestion
@@ -266,7 +267,7 @@ class MeanPart:
 
     def _at(self, frame: pd.DataFrame) -> tuple[Design, Panel, Tensor]:
         design = self._design(frame)
-        panel = Panel.from_design(design)
+        panel = within(self.done.model, Panel.from_design(design))
         rows = replace(panel.rows, offset=panel.rows.offset + (self.mean_offset or 0.0))
         return design, replace(panel, rows=rows), torch.from_numpy(np.argsort(design.rows))
 

@@ -14,6 +14,7 @@ from dgmm.model.joint import (
     led_by,
     led_panel,
     led_theta,
+    within,
 )
 from dgmm.model.structure import Entry
 
@@ -38,4 +39,5 @@ __all__ = [
     "led_theta",
     "log_prior",
     "orthonormal_basis",
+    "within",
 ]

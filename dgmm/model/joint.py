@@ -34,6 +34,7 @@ __all__ = [
     "led_by",
     "led_panel",
     "led_theta",
+    "within",
 ]
 
 
@@ -116,6 +117,24 @@ def join_panels(panels: Sequence[Panel], parts: Sequence[Sequence[Part]]) -> Pan
 
 
 # -- seen from one outcome -----------------------------------------------------------------------
+
+
+def within(model: Model, panel: Panel) -> Panel:
+    """The rows of the first outcome by itself as a panel of the model, the other outcomes unseen.
+
+    Random parts that do not enter the outcome have no columns there. Of a model of one outcome it
+    is the panel itself.
+    """
+    if len(model.outcomes) == 1:
+        return panel
+    columns = iter(zip(panel.rows.T, panel.rows.basis, strict=True))
+    nothing = panel.rows.X[:, :0]
+    found = [
+        next(columns) if any(entry.outcome == 0 for entry in entries) else (nothing, nothing)
+        for entries in model.entries
+    ]
+    T, basis = zip(*found, strict=True)
+    return replace(panel, rows=replace(panel.rows, T=T, basis=basis))
 
 
 def alone(model: Model, o: int) -> Model:

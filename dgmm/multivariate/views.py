@@ -64,14 +64,13 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
         raise ValueError(f"history= holds none of the outcomes {listed}")
     order = [o, *(other for other in range(len(names)) if other != o)]
     found: list[Panel | None] = []
-    for place, other in enumerate(order):
+    for other in order:
         frame = frames[other]
         if frame is None:
             found.append(None)
             continue
         point = view(fit, other).estimate
-        panel = outcomes_seen(point, fit.memories[other].spec, frame)
-        found.append(_with_columns(panel, one.estimate.panel.panels[place], fit, other))
+        found.append(outcomes_seen(point, fit.memories[other].spec, frame))
     ids = next(panel for panel in found if panel is not None).ids
     every = [
         own.select(torch.zeros(0, dtype=torch.long)).align(ids)
@@ -81,15 +80,3 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
     ]
     own = [replace(panel, beside=()) for panel in every]
     return replace(own[0], beside=tuple(own[1:]))
-
-
-def _with_columns(panel: Panel, like: Panel, fit: FittedOutcomes, o: int) -> Panel:
-    """Rows of one outcome with the columns of all random parts of the joint model."""
-    columns, rows = iter(zip(panel.rows.T, panel.rows.basis, strict=True)), panel.rows
-    none = rows.X[:, :0]
-    found = [
-        next(columns) if any(e.outcome == o for e in entries) else (none, none)
-        for entries in fit.estimate.model.entries
-    ]
-    T, basis = zip(*found, strict=True)
-    return replace(panel, rows=replace(rows, T=T, basis=basis))

@@ -14,7 +14,7 @@ from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
-from dgmm.model import Model, course, kept
+from dgmm.model import Model, course, kept, within
 from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import normal_rule, sobol_normal
 from dgmm.panel import Panel
@@ -40,13 +40,17 @@ POPULATION_NODES = 61
 def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
     """The rows of a user's frame whose outcome was observed, read as the family reads them.
 
-    With inputs the others are there too, as rows that count in no density.
+    With inputs the others are there too, as rows that count in no density. In a model of several
+    outcomes it is the first one that is read; of the others none is seen.
     """
     design = rebuild(spec, data, outcome=True)
     seen = design.observed
     every = np.stack([design.y, design.trials, design.weights])
     every[:, seen] = done.model.family.read(*every[:, seen])
-    panel = Panel.from_design(design)
+    panel = within(done.model, Panel.from_design(design))
+    nobody = torch.zeros(0, dtype=torch.long)
+    beside = tuple(one.select(nobody).align(panel.ids) for one in done.observed.beside)
+    panel = replace(panel, beside=beside)
     if not seen.any():  # of the row that stands for none only the outcome is missing
         stand_in = Observations(*(column[:1] for column in done.observed.rows.data))
         panel = panel.observed_rows()

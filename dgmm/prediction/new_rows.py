@@ -13,6 +13,7 @@ from torch import Tensor
 from dgmm.design import Departures, Design, Specification, Table, label_key, rebuild
 from dgmm.estimate import Estimate
 from dgmm.information import Information
+from dgmm.model import within
 from dgmm.panel import Factor, Panel
 from dgmm.prediction.by_draws import Drawn, columns_of_draws
 from dgmm.prediction.intervals import Target, with_interval
@@ -46,7 +47,8 @@ def predict(
     else:
         table = Table(newdata)
         design = rebuild(_knowing(spec, history), table, outcome=False)
-        target, rows, departures = Panel.from_design(design), design.rows, design.departures
+        target = within(done.model, Panel.from_design(design))
+        rows, departures = design.rows, design.departures
         if wanted.type == "subject":
             _name_rows_of_nobody(design, table, history)
     past = _history(done, spec, target, history)
