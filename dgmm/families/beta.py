@@ -9,41 +9,12 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations, refuse
+from dgmm.families.base import Extra, Observations
 from dgmm.families.draws import log_gamma_draw
-from dgmm.families.links import Link, between
-from dgmm.families.naming import Bounds
+from dgmm.families.interval import OnInterval
 from dgmm.families.special import log_beta_density
 
-__all__ = ["Beta", "interval_of", "read_closed", "read_inside", "unit_draw", "unit_share"]
-
-
-def interval_of(name: str, bounds: Bounds | None) -> tuple[float, float]:
-    """The checked ends of a finite interval, (0, 1) by default."""
-    lower, upper = (0.0, 1.0) if bounds is None else bounds
-    if lower is None or upper is None or not -np.inf < lower < upper < np.inf:
-        raise ValueError(
-            f"family {name!r} needs bounds=(a, b) with finite a < b, found bounds={bounds!r}"
-        )
-    return float(lower), float(upper)
-
-
-def read_inside(name: str, bounds: tuple[float, float], y: np.ndarray) -> None:
-    """Refuse outcomes outside of the open interval."""
-    lower, upper = bounds
-    refuse(
-        (y <= lower) | (y >= upper),
-        y,
-        f"family {name!r} needs outcomes strictly between {lower:g} and {upper:g}",
-        "For outcomes at the ends use family='ordered_beta'; another range is bounds=(a, b).",
-    )
-
-
-def read_closed(name: str, bounds: tuple[float, float], y: np.ndarray) -> None:
-    """Refuse outcomes outside of the closed interval."""
-    lower, upper = bounds
-    message = f"family {name!r} needs outcomes from {lower:g} to {upper:g}"
-    refuse((y < lower) | (y > upper), y, message, "Give the interval as bounds=(a, b).")
+__all__ = ["Beta", "unit_draw", "unit_share"]
 
 
 def unit_share(u: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:
@@ -64,7 +35,7 @@ def unit_draw(
     return y.clamp(float(np.nextafter(lower, upper)), float(np.nextafter(upper, lower)))
 
 
-class Beta(Family):
+class Beta(OnInterval):
     """log p = log G(phi) / {G(a) G(b)} + (a-1) log u + (b-1) log(1-u) - log(upper - lower).
 
     u = (y - lower) / (upper - lower) in (0, 1), a = mu phi, b = (1 - mu) phi, mu = g^-1(eta) and
@@ -77,28 +48,7 @@ class Beta(Family):
     name = "beta"
     links = ("logit", "probit", "cloglog")
     extra = ("log_precision",)
-    support = "interval"
     dispersion = "log_precision"
-    bounded = True
-
-    def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
-        super().__init__(link)
-        self.bounds = interval_of(self.name, bounds)
-
-    @property
-    def width(self) -> float:
-        """Length of the interval."""
-        return self.bounds[1] - self.bounds[0]
-
-    def options(self) -> dict[str, object]:
-        return {"link": self.link.name, "bounds": self.bounds}
-
-    def read(
-        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        read_inside(self.name, self.bounds, y)
-        return y, trials, weights
 
     def without_residual(self, data: Observations) -> Tensor | None:
         return self.link.forward((self.response(data) - self.bounds[0]) / self.width)
@@ -133,10 +83,6 @@ class Beta(Family):
 
     def predictor(self, mean: Tensor, extra: Extra) -> Tensor:
         return self.link.forward((mean - self.bounds[0]) / self.width)
-
-    @property
-    def mean_link(self) -> Link:
-        return between(*self.bounds)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

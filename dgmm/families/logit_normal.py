@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations
-from dgmm.families.beta import interval_of, read_inside
+from dgmm.families.base import Extra, Observations
+from dgmm.families.interval import OnInterval
 from dgmm.families.inverse import solve_increasing
-from dgmm.families.links import Link, between
-from dgmm.families.naming import Bounds
 
 __all__ = ["LogitNormal"]
 
@@ -23,7 +21,7 @@ HALF = 33
 """Nodes of the rule on either side of the mean."""
 
 
-class LogitNormal(Family):
+class LogitNormal(OnInterval):
     """log p = log N(logit u; eta, sigma^2) - log u - log(1 - u) - log(upper - lower).
 
     u = (y - lower) / (upper - lower) in (0, 1). eta is the logit of the median. The mean and the
@@ -36,28 +34,7 @@ class LogitNormal(Family):
     name = "logit_normal"
     links = ("identity",)
     extra = ("log_sigma",)
-    support = "interval"
     dispersion = "log_sigma"
-    bounded = True
-
-    def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
-        super().__init__(link)
-        self.bounds = interval_of(self.name, bounds)
-
-    @property
-    def width(self) -> float:
-        """Length of the interval."""
-        return self.bounds[1] - self.bounds[0]
-
-    def options(self) -> dict[str, object]:
-        return {"link": self.link.name, "bounds": self.bounds}
-
-    def read(
-        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        read_inside(self.name, self.bounds, y)
-        return y, trials, weights
 
     def _log_odds(self, data: Observations) -> Tensor:
         y, (lower, upper) = self.response(data), self.bounds
@@ -101,10 +78,6 @@ class LogitNormal(Family):
         return solve_increasing(
             lambda eta: self.mean(eta, extra), lambda eta: self.mean_slope(eta, extra), mean
         )
-
-    @property
-    def mean_link(self) -> Link:
-        return between(*self.bounds)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         unit = self._expected(eta, extra, 2) - self._expected(eta, extra, 1).square()

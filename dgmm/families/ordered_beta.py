@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.base import Extra, Family, Observations, slope_of
-from dgmm.families.beta import interval_of, read_closed, unit_draw, unit_share
+from dgmm.families.base import Extra, Observations, slope_of
+from dgmm.families.beta import unit_draw, unit_share
 from dgmm.families.draws import uniform
+from dgmm.families.interval import OnInterval
 from dgmm.families.inverse import solve_increasing
-from dgmm.families.links import LINKS, Link, between
-from dgmm.families.naming import Bounds
+from dgmm.families.links import LINKS, Link
 from dgmm.families.special import log1mexp, log_beta_density
 
 __all__ = ["OrderedBeta"]
 
 
-class OrderedBeta(Family):
+class OrderedBeta(OnInterval):
     """P(y = lower) = F(c1 - eta), P(y = upper) = F(eta - c2), beta density in between.
 
     F is logistic; inside, u = (y - lower) / (upper - lower) is Beta(mu phi, (1 - mu) phi) with
@@ -33,32 +32,8 @@ class OrderedBeta(Family):
     name = "ordered_beta"
     links = ("logit",)
     extra = ("cutpoint1", "log_gap", "log_precision")
-    support = "interval"
     dispersion = "log_precision"
-    bounded = True
-
-    def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
-        super().__init__(link)
-        self.bounds = interval_of(self.name, bounds)
-
-    @property
-    def width(self) -> float:
-        """Length of the interval."""
-        return self.bounds[1] - self.bounds[0]
-
-    def options(self) -> dict[str, object]:
-        return {"link": self.link.name, "bounds": self.bounds}
-
-    def read(
-        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        read_closed(self.name, self.bounds, y)
-        return y, trials, weights
-
-    @property
-    def atoms(self) -> tuple[float, ...]:
-        return self.bounds
+    closed = True
 
     def extremes(self, data: Observations) -> tuple[Tensor, Tensor] | None:
         y, (lower, upper) = self.response(data), self.bounds
@@ -103,10 +78,6 @@ class OrderedBeta(Family):
         return solve_increasing(
             lambda eta: self.mean(eta, extra), lambda eta: self.mean_slope(eta, extra), mean
         )
-
-    @property
-    def mean_link(self) -> Link:
-        return between(*self.bounds)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         _, inside, high = self._log_shares(eta, extra)

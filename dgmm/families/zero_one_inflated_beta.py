@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from dgmm.families.base import Extra, Family, Observations
-from dgmm.families.beta import Beta, read_closed
+from dgmm.families.base import Extra, Observations
+from dgmm.families.beta import Beta
 from dgmm.families.draws import uniform
-from dgmm.families.links import Link
+from dgmm.families.interval import OnInterval
 from dgmm.families.naming import Bounds
 
 __all__ = ["ZeroOneInflatedBeta"]
 
 
-class ZeroOneInflatedBeta(Family):
+class ZeroOneInflatedBeta(OnInterval):
     """P(y at an end) = e,  P(y = upper | at an end) = h,  beta density of mean g^-1(eta) inside.
 
     Reported are ``precision``, ``ends`` (e, which zi= models) and ``upper`` (h, which oi= models).
@@ -35,30 +34,14 @@ class ZeroOneInflatedBeta(Family):
     name = "zero_one_inflated_beta"
     links = Beta.links
     extra = ("log_precision", "logit_ends", "logit_upper")
-    support = "interval"
     dispersion = "log_precision"
     zi = "logit_ends"
     oi = "logit_upper"
-    bounded = True
+    closed = True
 
     def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
-        super().__init__(link)
+        super().__init__(link, bounds)
         self.inside = Beta(link, bounds)
-        self.bounds, self.width = self.inside.bounds, self.inside.width
-
-    def options(self) -> dict[str, object]:
-        return self.inside.options()
-
-    def read(
-        self, y: np.ndarray, trials: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        y, trials, weights = self.per_trial(y, trials, weights)
-        read_closed(self.name, self.bounds, y)
-        return y, trials, weights
-
-    @property
-    def atoms(self) -> tuple[float, ...]:
-        return self.bounds
 
     def _between(self, data: Observations) -> tuple[Tensor, Observations]:
         """Which outcomes lie inside, and all of them with the middle in the place of an end."""
@@ -107,10 +90,6 @@ class ZeroOneInflatedBeta(Family):
         ends, upper = torch.sigmoid(extra[1]), torch.sigmoid(extra[2])
         inside = (mean - ends * (self.bounds[0] + self.width * upper)) / (1 - ends)
         return self.inside.predictor(inside, extra[:1])
-
-    @property
-    def mean_link(self) -> Link:
-        return self.inside.mean_link
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         ends, upper = torch.sigmoid(extra[1]), torch.sigmoid(extra[2])

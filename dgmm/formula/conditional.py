@@ -29,6 +29,7 @@ from dgmm.formula.terms import (
     check_algebra,
     check_linear,
     join_terms,
+    plain_sum,
 )
 
 __all__ = ["Group", "given_to", "read_groups", "with_given"]
@@ -156,11 +157,4 @@ def _terms(right: Piece, piece: Piece, group: str) -> tuple[str, tuple[NetworkTe
 def _linear(right: Piece, piece: Piece) -> str:
     """The terms of scale=, of which an intercept would be the variance itself."""
     terms = summands(right) if right.text else []
-    for term in terms:
-        check_linear(term, ("dnn", "offset"))
-    kept = [term for term in terms if term.piece.text not in ("0", "1")]
-    if not kept:
-        raise piece.error("scale= names no covariate: write scale=~ z")
-    text = join_terms(kept)
-    check_algebra(text, piece)
-    return text
+    return plain_sum(terms, piece, "scale= names no covariate: write scale=~ z")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dgmm.formula.grammar import Piece, summands
 from dgmm.formula.options import network_options, split_arguments
-from dgmm.formula.terms import NetworkTerm, check_algebra, check_linear, join_terms
+from dgmm.formula.terms import NetworkTerm, plain_sum
 
 __all__ = ["read_network"]
 
@@ -21,11 +21,4 @@ def read_network(piece: Piece, arguments: Piece, group: str = "") -> NetworkTerm
 def _input_text(inputs: Sequence[Piece], piece: Piece) -> str:
     """Join the inputs of a network into one sum; a network has its own biases: no intercept."""
     terms = [term for part in inputs for term in summands(part)]
-    for term in terms:
-        check_linear(term, ("dnn", "offset"))
-    kept = [term for term in terms if term.piece.text not in ("0", "1")]
-    if not kept:
-        raise piece.error("dnn() needs at least one input, as in dnn(age, sex)")
-    text = join_terms(kept)
-    check_algebra(text, piece)
-    return text
+    return plain_sum(terms, piece, "dnn() needs at least one input, as in dnn(age, sex)")

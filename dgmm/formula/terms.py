@@ -175,6 +175,18 @@ def join_terms(terms: Sequence[Summand], leading: bool = False) -> str:
     return text if leading else text.removeprefix(" + ")
 
 
+def plain_sum(terms: Sequence[Summand], piece: Piece, none: str) -> str:
+    """Join linear terms without an intercept into a sum; ``none``: the error where none is left."""
+    for term in terms:
+        check_linear(term, ("dnn", "offset"))
+    kept = [term for term in terms if term.piece.text not in ("0", "1")]
+    if not kept:
+        raise piece.error(none)
+    text = join_terms(kept)
+    check_algebra(text, piece)
+    return text
+
+
 def check_algebra(text: str, piece: Piece) -> None:
     """Refuse, at this piece, a text that is no sum of linear terms."""
     try:

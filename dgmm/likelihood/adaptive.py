@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.answers import Compared, Each, Observed
-from dgmm.likelihood.base import Integration, Likelihood, Maximum, chosen_columns
+from dgmm.likelihood.base import Integration, Likelihood, Maximum
+from dgmm.likelihood.by_engine import ByEngine
 from dgmm.likelihood.compared import by_importance, by_quadrature
 from dgmm.likelihood.growth import (
     MOST_AUTOMATIC,
@@ -40,7 +40,7 @@ LAPLACE_STEP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Adaptive(Likelihood):
+class Adaptive(ByEngine):
     """Nodes around the modes of linear random effects, values and derivatives in closed form."""
 
     rule: NodeRule = field(default_factory=Laplace)
@@ -59,14 +59,6 @@ class Adaptive(Likelihood):
     def value(self, theta: Theta) -> float:
         return self.engine.value(self.engine.vector(theta))
 
-    def value_and_gradient(
-        self, theta: Theta, free: Collection[str] | None = None
-    ) -> tuple[float, Theta]:
-        engine = self.engine
-        x = engine.vector(theta)
-        found = engine.value_and_gradient(x)
-        return found.value, self._gradient(found.gradient * engine.working_slope(x), free)
-
     def each(self, theta: Theta) -> Each:
         value = self._per_subject(theta)
         longer = self.rule.longer(self.model.k)
@@ -77,13 +69,6 @@ class Adaptive(Likelihood):
 
     def _per_subject(self, theta: Theta) -> Tensor:
         return torch.from_numpy(self.engine.per_subject(self.engine.vector(theta)))
-
-    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
-        engine = self.engine
-        x = engine.vector(theta)
-        found = engine.value_and_gradient(x, scores=True).scores
-        assert found is not None
-        return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
         """On the scale of theta, whose diagonal of Lambda is logged."""
@@ -129,9 +114,6 @@ class Adaptive(Likelihood):
 
     def describe(self) -> str:
         return self.rule.describe(self.model.k)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in self.__dict__.items() if name != "engine"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dgmm.likelihood.answers import Compared, Each, Observed
-from dgmm.likelihood.base import Likelihood, Maximum, chosen_columns, unreached
+from dgmm.likelihood.base import Maximum, unreached
+from dgmm.likelihood.by_engine import ByEngine
 from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.joint_engine import JointEngine
 from dgmm.likelihood.joint_statistics import columns_of_outcomes
@@ -33,7 +32,7 @@ STEP = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class JointLaplace(Likelihood):
+class JointLaplace(ByEngine):
     """One node at the mode of every subject."""
 
     word = "laplace"
@@ -60,24 +59,9 @@ class JointLaplace(Likelihood):
     def value(self, theta: Theta) -> float:
         return float(self.engine.per_subject(self.engine.vector(theta)).sum())
 
-    def value_and_gradient(
-        self, theta: Theta, free: Collection[str] | None = None
-    ) -> tuple[float, Theta]:
-        engine = self.engine
-        x = engine.vector(theta)
-        found = engine.value_and_gradient(x)
-        return found.value, self._gradient(found.gradient * engine.working_slope(x), free)
-
     def each(self, theta: Theta) -> Each:
         value = self.engine.per_subject(self.engine.vector(theta))
         return Each(value, torch.full_like(value, torch.nan), 0.0)
-
-    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
-        engine = self.engine
-        x = engine.vector(theta)
-        found = engine.value_and_gradient(x, scores=True).scores
-        assert found is not None
-        return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
         """On the scale of theta, whose diagonal of Lambda is logged."""
@@ -125,6 +109,3 @@ class JointLaplace(Likelihood):
 
     def describe(self) -> str:
         return Laplace().describe(self.model.k)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in self.__dict__.items() if name != "engine"}

@@ -16,14 +16,25 @@ __all__ = ["COLOURS", "labelled", "panels", "short"]
 COLOURS = ("#1f5a94", "#c2571a", "#3f7f4c", "#7a4f9a", "#6b6b6b")
 
 
-def panels(count: int, width: float, *, sharex: bool) -> tuple[Figure, np.ndarray]:
-    """A figure with an axis for every subject, at most three beside each other."""
+def panels(
+    count: int,
+    width: float,
+    height: float = 2.8,
+    beside: float = 0.4,
+    *,
+    sharex: bool = False,
+    sharey: bool = False,
+) -> tuple[Figure, np.ndarray]:
+    """A figure with ``count`` axes, at most three beside each other, of some inches each.
+
+    beside: inches of height around them.
+    """
     from matplotlib.figure import Figure
 
     columns = min(3, count)
     rows = int(np.ceil(count / columns))
-    figure = Figure(figsize=(width * columns, 2.8 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False).ravel()
+    figure = Figure(figsize=(width * columns, height * rows + beside), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()
     for axis in axes[count:]:
         axis.set_visible(False)
     return figure, axes

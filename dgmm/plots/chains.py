@@ -9,7 +9,7 @@ import numpy as np
 
 from dgmm.fit import Fit
 from dgmm.inference.posterior import Scalars, scalars
-from dgmm.plots.axes import COLOURS
+from dgmm.plots.axes import COLOURS, panels
 from dgmm.runtime.gate import gate
 from dgmm.runtime.registry import suggestion
 
@@ -106,8 +106,6 @@ def _figure(
     draw: Callable[[Any, np.ndarray], None],
     label: str,
 ) -> Figure:
-    from matplotlib.figure import Figure
-
     names = list(found.names) if parm is None else list(parm)
     for name in names:
         if name not in found.names:
@@ -115,12 +113,7 @@ def _figure(
             raise ValueError(
                 f"there is no parameter {name!r}{hint} Known: {', '.join(found.names)}."
             )
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.1 * rows + 0.3), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes[len(names) :]:
-        axis.set_visible(False)
+    figure, axes = panels(len(names), 3.4, height=2.1, beside=0.3)
     for axis, name in zip(axes, names, strict=False):
         draw(axis, found[name])
         axis.set_title(name, fontsize=9)

@@ -94,7 +94,7 @@ def plot_fan(
     ids = [label_key(one) for one in rows[group]]
     chosen = list(dict.fromkeys(ids))
     known = _outcomes(fit, history)
-    figure, axes = panels(len(chosen), 3.8, sharex=False)
+    figure, axes = panels(len(chosen), 3.8, sharey=True)
     for axis, one in zip(axes, chosen, strict=False):
         here = np.array([id == one for id in ids])
         order = np.argsort(rows.loc[here, time].to_numpy(dtype=float), kind="stable")

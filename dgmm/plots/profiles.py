@@ -88,7 +88,7 @@ def _draw(
     label: str,
 ) -> Figure:
     time, group = fit.memory.spec.time_name, fit.memory.groups[0]
-    figure, axes = panels(len(chosen), 3.4, sharex=True)
+    figure, axes = panels(len(chosen), 3.4, sharex=True, sharey=True)
     panel = fit.estimate.panel
     place = {label_key(one): j for j, one in enumerate(panel.ids)}
     outcome = fit.estimate.model.family.response(panel.rows.data).numpy()
