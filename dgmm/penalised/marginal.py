@@ -29,6 +29,7 @@ from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_panel
 from dgmm.numerics.lowrank import LowRank
+from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
@@ -234,7 +235,7 @@ def _round(
             raise StopIteration
 
     found = optimize.minimize(
-        whitened,
+        Walled(whitened, capped=True),
         np.zeros(len(x)),
         jac=True,
         method="L-BFGS-B",
