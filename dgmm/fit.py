@@ -11,6 +11,8 @@ import pandas as pd
 import torch
 
 from dgmm.design import Design, as_numbers, by_index, dependent_columns, numbered
+from dgmm.diagnostics.check import check
+from dgmm.diagnostics.residuals import residuals
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
@@ -60,7 +62,7 @@ from dgmm.plan import (
     read_designs,
     read_family,
 )
-from dgmm.prediction.predict import fitted, log_score, predict, residuals, simulate
+from dgmm.prediction.predict import fitted, log_score, predict, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.states import states
 from dgmm.record import Fitted, Memory
@@ -129,6 +131,7 @@ class Fit(Fitted):
     drop1 = drop1
     ranova = ranova
     influence = influence
+    check = check
     panel_test = panel_test
     icc = icc
     r2 = r2

@@ -16,6 +16,7 @@ __all__ = [
     "augment",
     "bic",
     "bootstrap",
+    "check",
     "coef",
     "confint",
     "contrast",
@@ -94,6 +95,7 @@ as_arviz = _generic(Fit.as_arviz)
 augment = _generic(Fit.augment)
 bic = _generic(Fit.bic)
 bootstrap = _generic(Fit.bootstrap)
+check = _generic(Fit.check)
 coef = _generic(Fit.coef)
 confint = _generic(Fit.confint)
 contrast = _generic(Fit.contrast)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families.beta import unit_share
 from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.beta import unit_share
 from dgmm.families.draws import log_gamma_draw
 from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts

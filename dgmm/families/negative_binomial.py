@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dgmm.families.beta import unit_share
 from dgmm.families.base import Derivatives, Extra, Family, Observations
+from dgmm.families.beta import unit_share
 from dgmm.families.draws import log_gamma_draw
 from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts

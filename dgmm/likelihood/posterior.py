@@ -64,6 +64,10 @@ class Posterior(ABC):
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
 
+    def log_weights(self) -> list[Tensor]:
+        """Logarithms of importance weights (M, n_c) of some subjects at a time; none without."""
+        return []
+
     def effect_draws(self, generator: torch.Generator) -> Tensor:
         """One draw of b for every subject, (n, k)."""
         raise ValueError("random effects of several grouping factors have no draws by subject")
@@ -189,6 +193,9 @@ class NodePosterior(Posterior):
         for block, _, terms in self._nodes():
             out[block.subjects] = torch.logsumexp(terms, 0)
         return out
+
+    def log_weights(self) -> list[Tensor]:
+        return [terms for _, _, terms in self._nodes()]
 
     def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
         """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""

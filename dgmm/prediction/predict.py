@@ -12,7 +12,7 @@ from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.options import Wanted
 from dgmm.record import Fitted, joint_information, parameter_information
 
-__all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
+__all__ = ["fitted", "log_score", "predict", "simulate"]
 
 
 def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
@@ -23,15 +23,6 @@ def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
     mean = of_fit.fitted(fit.estimate, scale, fit.call.seed)
     mean = np.where(fit.memory.departures.estimable, mean, np.nan)
     return fit.memory.series(mean, "fitted")
-
-
-def residuals(fit: Fitted, type: str = "response") -> pd.Series:
-    """Observed minus fitted; type "pearson" divides by the conditional standard deviation.
-
-    Rows whose outcome is missing have a missing residual.
-    """
-    values = of_fit.residuals(fit.estimate, type, fit.call.seed)
-    return fit.memory.series(values, "residuals")
 
 
 def predict(
