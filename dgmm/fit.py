@@ -12,7 +12,9 @@ import torch
 
 from dgmm.design import Design, as_numbers, by_index, dependent_columns, numbered
 from dgmm.diagnostics.check import check
+from dgmm.diagnostics.predictive import calibration, pp_check
 from dgmm.diagnostics.residuals import residuals
+from dgmm.diagnostics.scoring import scoring_rules
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
@@ -132,6 +134,9 @@ class Fit(Fitted):
     ranova = ranova
     influence = influence
     check = check
+    pp_check = pp_check
+    calibration = calibration
+    scoring_rules = scoring_rules
     panel_test = panel_test
     icc = icc
     r2 = r2

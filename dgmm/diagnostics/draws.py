@@ -1,6 +1,6 @@
 """Draws of what a fit does not know: theta given all outcomes, b given theta and these outcomes.
 
-    theta ~ N(theta-hat, V),   b | theta, y,   u_ij = P(Y < y_ij | b, theta) + V P(Y = y_ij | b, theta)
+    theta ~ N(theta-hat, V),   b | theta, y,   u_ij = P(Y < y_ij | b) + V P(Y = y_ij | b)
 
 Of a right model (b, y) is a draw from the joint density, so that at the true theta all u_ij are
 independent and uniform. At theta-hat they are not, because the estimate has taken up some of what

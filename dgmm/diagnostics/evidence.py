@@ -107,7 +107,8 @@ class Evidence:
 
     def _contributions(self, point: Estimate, generator: torch.Generator) -> dict[str, np.ndarray]:
         """Statistics of every subject, (n, K), averaged over draws of b."""
-        panel, found = point.panel, {}
+        panel = point.panel
+        found: dict[str, np.ndarray] = {}
         for seen in self._seen(point, self.draws, generator):
             for one in STATISTICS:
                 value = one.of(seen)

@@ -1,4 +1,4 @@
-"""residuals(): what is left of the outcomes, in the units of the outcome, of its SD, or as ranks."""
+"""residuals(): outcomes less what is expected of them, in their units, in SDs, or as ranks."""
 
 from __future__ import annotations
 

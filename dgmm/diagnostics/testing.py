@@ -47,7 +47,7 @@ class Units(NamedTuple):
 
 
 def moment_test(T: np.ndarray, size: int, known: Units, ridge: np.ndarray | None = None) -> Tested:
-    """The test of the module: T (K,) of ``size`` units, their moments those of other ``known`` ones.
+    """The test of the module: T (K,) of ``size`` units, with the moments of other, ``known`` ones.
 
     ridge: (P,) of the penalised log-likelihood.
     """
