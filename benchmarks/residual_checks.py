@@ -13,7 +13,7 @@ curves that rise at a time of their own (deep). Wrong ones, each fitted without 
 quadratic (1.5 t^2), overdispersion (a negative binomial of size 2), zeros (a quarter of them),
 tails (t noise with 4 degrees of freedom), ar1 (noise of correlation 0.5). `dropout` is a right
 Gaussian model of 200 subjects, of which those with a high outcome tend to leave: 30 % of the
-outcomes are outcomes are missing at random. There the residuals of the last visit, one of a subject, are also
+outcomes are missing at random. There the residuals of the last visit, one of a subject, are also
 tested for uniformity by Kolmogorov and Smirnov, missing outcomes completed from the model
 ("completed") and as they are ("naive"). All options are the defaults. Rows are added to the table,
 by any number of processes at once.

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from dgmm.diagnostics.evidence import Evidence
 from dgmm.diagnostics.finding import LOOK, POOR, Check, Finding
@@ -169,6 +168,8 @@ def _judged(found: list[Finding]) -> list[Finding]:
     """Findings with the verdicts of tests: adjusted for their number."""
     at = [j for j, one in enumerate(found) if np.isfinite(one.p)]
     if at:
+        from statsmodels.stats.multitest import multipletests  # a fit need not wait for it
+
         adjusted = multipletests([found[j].p for j in at], method="holm")[1]
         for j, p in zip(at, adjusted, strict=True):
             found[j] = replace(found[j], verdict=LOOK if p < LEVEL else "ok")

@@ -96,21 +96,16 @@ def _scored(
     family, data = done.model.family, target.rows.data
     whom = Target(done, past, target, seed)
     if done.chains is None and whom.normal("subject"):
-        eta = whom.predictor("subject")
-        extra = done.model.extra(done.theta, target.rows)
-        own = family.variance(eta.mean, data, extra)
-        sd, y = (eta.variance + own).sqrt(), family.response(data)
-        z = (y - eta.mean) / sd
-        log = -0.5 * z.square() - sd.log() - 0.5 * math.log(2 * math.pi)
-        return {"log": log, "crps": crps_of_normal(y, eta.mean, sd)}
+        mean, variance = whom.predictor("subject")
+        own = family.variance(mean, data, done.model.extra(done.theta, target.rows))
+        sd, y = (variance + own).sqrt(), family.response(data)
+        log = -0.5 * ((y - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
+        return {"log": log, "crps": crps_of_normal(y, mean, sd)}
     if done.chains is not None:
         drawn = Drawn(done, target, past if given else None, seed)
         each = max(1, -(-size // len(drawn.table)))
-        eta, extra = (
-            (drawn.given_past(each), drawn.extra(each))
-            if given
-            else (drawn.subject(target), drawn.extra())
-        )
+        eta = drawn.given_past(each) if given else drawn.subject(target)
+        extra = drawn.extra(each if given else 1)
     else:
         eta = whom.draws("subject", size)
         extra = done.model.extra(done.theta, target.rows)

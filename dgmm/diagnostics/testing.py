@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 __all__ = ["Tested", "Units", "legendre", "moment_test"]
 
@@ -69,7 +69,7 @@ def moment_test(T: np.ndarray, size: int, known: Units, ridge: np.ndarray | None
     value = np.square(turn[:, kept].T @ (white.T @ T)) / left[kept]
     found = float(value.sum()) / size
     last = free - df + 1
-    p = stats.f.sf(found * last / (df * free), df, last) if last > 0 else np.nan
+    p = special.fdtrc(df, last, found * last / (df * free)) if last > 0 else np.nan
     return Tested(found, df, float(p))
 
 

@@ -40,9 +40,8 @@ def plot_pp_check(
     else:
         axis.fill_between(table["x"], table["lower"], table["upper"], label=name, **band)
         marker = "o-" if kind in ("variogram", "spread") else "-"
-        axis.plot(
-            table["x"], table["observed"], marker, color="black", lw=1.4, ms=3, label="observed"
-        )
+        line = {"color": "black", "lw": 1.4, "ms": 3, "label": "observed"}
+        axis.plot(table["x"], table["observed"], marker, **line)
     labels = {
         "density": (outcome, "density"),
         "ecdf": (outcome, f"share of {outcome} up to here"),
