@@ -22,6 +22,7 @@ from dgmm.model import alone_panel
 from dgmm.model.simulation import check_population, simulate_panel
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import history_of, view
+from dgmm.prediction.landmarks import at_landmarks
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
 
@@ -34,6 +35,7 @@ def predict(
     type: str = "subject",
     scale: str = "response",
     history: Any = None,
+    at: Any = None,
     interval: str | None = None,
     level: float = 0.95,
     new_groups: str = "population",
@@ -52,6 +54,8 @@ def predict(
         type: "subject", "mean_subject" or "marginal", as in :meth:`dgmm.Fit.predict`.
         scale: "response", "link" or "categories".
         history: past rows, which take the place of the data of the fit; any outcome will do.
+        at: landmarks: the rows after each are predicted from the history up to it, see
+            :meth:`dgmm.Fit.predict`.
         interval: "confidence" or "prediction".
         level: probability that an interval covers.
         new_groups: "population" or "error" for subjects without an outcome.
@@ -65,13 +69,26 @@ def predict(
         each = {
             name: predict(
                 fit, newdata, outcome=name, type=type, scale=scale, history=history,
-                interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+                at=at, interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
             )
             for name in fit.names
         }  # fmt: skip
         return pd.concat(each, axis=1)
     o = fit.position(outcome)
     one = view(fit, o)
+    if at is not None:
+        known = fit.frame if history is None else history
+        if known is None:
+            raise ValueError(
+                "at= needs history=: this fit was read from a file, and files do not hold the data"
+            )
+        return at_landmarks(
+            at, newdata, known, one.memory.spec.time_name, one.memory.groups[0],
+            lambda rows, past: predict(
+                fit, rows, outcome=outcome, type=type, scale=scale, history=past,
+                interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+            ),
+        )  # fmt: skip
     past = None if history is None else history_of(fit, one, o, history)
     rows = newdata
     if newdata is not None and fit.layout.item in Table.of(newdata).names:

@@ -2,6 +2,7 @@
 
 from dgmm.plots.chains import plot_density, plot_ranks
 from dgmm.plots.checks import plot_calibration, plot_pp_check, plot_residuals
+from dgmm.plots.dynamic import plot_dynamic
 from dgmm.plots.effects import plot_effects
 from dgmm.plots.forecasts import fan, plot_fan
 from dgmm.plots.profiles import plot_profiles
@@ -11,6 +12,7 @@ __all__ = [
     "fan",
     "plot_calibration",
     "plot_density",
+    "plot_dynamic",
     "plot_effects",
     "plot_fan",
     "plot_pp_check",

@@ -12,6 +12,7 @@ TYPES = ("subject", "mean_subject", "marginal")
 SCALES = ("response", "link", "categories")
 INTERVALS = (None, "confidence", "prediction")
 NEW_GROUPS = ("population", "error")
+THETA = ("estimated", "held")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Wanted:
     level: float
     new_groups: str
     draws: int
+    theta: str = "estimated"
 
     def __post_init__(self) -> None:
         options = (
@@ -31,6 +33,7 @@ class Wanted:
             ("scale", self.scale, SCALES),
             ("interval", self.interval, INTERVALS),
             ("new_groups", self.new_groups, NEW_GROUPS),
+            ("theta", self.theta, THETA),
         )
         for name, value, known in options:
             if value not in known:

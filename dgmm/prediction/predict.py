@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.prediction import new_rows, of_fit
+from dgmm.prediction.landmarks import at_landmarks
 from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.options import Wanted
 from dgmm.record import Fitted, joint_information, parameter_information
@@ -32,8 +33,10 @@ def predict(
     type: str = "subject",
     scale: str = "response",
     history: Any = None,
+    at: Any = None,
     interval: str | None = None,
     level: float = 0.95,
+    theta: str = "estimated",
     new_groups: str = "population",
     draws: int = 1000,
     seed: int | None = None,
@@ -48,6 +51,8 @@ def predict(
                         where an id or the history of a subject is missing
         "mean_subject"  h(mu1), the subject whose random part is zero
         "marginal"      E g^-1(eta) over subjects; on the link scale the eta of this mean
+        "prob"          the probability of every category of an ordered outcome given the
+                        subject's outcomes: type="subject" on the scale "categories"
     scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
         (the probability of every category, a column each by its name).
     interval: "confidence" for the expected value, of a subject given its outcomes; "prediction" for
@@ -58,6 +63,10 @@ def predict(
         those of a t rather than a normal distribution. Held are parameters at a boundary, network
         weights in var(eta | y), and the penalty of networks. Several starts add their spread. The
         confidence of the mean subject and of the population is normal, as Wald tests are.
+    at: landmarks, values of the time of the model: for each of them the rows after it are predicted
+        from the history up to it, both by default rows of the frame of the fit. The result is
+        indexed by landmark and row, and begins with the columns of subject and time.
+    theta: "held" takes the parameters as known, for intervals that are those of a known model.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
     draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
         where eta and y given eta are normal. ``seed`` makes them again.
@@ -75,8 +84,24 @@ def predict(
 
     References: :mod:`dgmm.prediction.mixture`.
     """
-    wanted = Wanted(type, scale, interval, level, new_groups, draws)
+    if type == "prob":
+        type, scale = "subject", "categories"
+    wanted = Wanted(type, scale, interval, level, new_groups, draws, theta)
     random = fit.call.seed if seed is None else seed
+    if at is not None:
+        options: dict[str, Any] = {"type": type, "scale": scale, "interval": interval}
+        options |= {"level": level, "theta": theta, "new_groups": new_groups}
+        spec, past = fit.memory.spec, fit.memory.frame if history is None else history
+        if past is None:
+            raise ValueError(
+                "at= needs history=: this fit was read from a file, and files do not hold the data"
+            )
+        return at_landmarks(
+            at, newdata, past, spec.time_name, fit.memory.groups[0],
+            lambda rows, known: predict(
+                fit, rows, history=known, draws=draws, seed=seed, **options
+            ),
+        )  # fmt: skip
     return new_rows.predict(
         fit.estimate,
         parameter_information(fit) if interval is None else joint_information(fit),
