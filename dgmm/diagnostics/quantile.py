@@ -23,7 +23,14 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.prediction.moments import normal_effects
 
-__all__ = ["Shares", "conditional_shares", "normal_scores", "randomised", "unconditional_shares"]
+__all__ = [
+    "Shares",
+    "conditional_shares",
+    "normal_scores",
+    "randomised",
+    "ranked",
+    "unconditional_shares",
+]
 
 SIMULATED = 1000
 """Outcomes among which the rank of one is taken where there is no distribution function."""

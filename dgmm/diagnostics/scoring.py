@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dgmm.design import rebuild
+from dgmm.diagnostics.quantile import randomised, ranked
 from dgmm.estimate import Estimate
 from dgmm.families import Extra, Family, Observations
 from dgmm.panel import Panel
@@ -57,7 +58,9 @@ def scoring_rules(
 
     Returns:
         A row per outcome in the order of ``newdata``: ``log`` (larger is better), ``crps`` in
-        units of the outcome and, of binary and ordered outcomes, ``brier`` (smaller is better).
+        units of the outcome and, of binary and ordered outcomes, ``brier`` (smaller is better);
+        ``pit``, the place of the outcome in its predictive distribution, randomised where it has
+        steps, is uniform under a right model.
         Parameters are held at their estimates; of a sampled fit they are drawn.
 
     Raises:
@@ -85,7 +88,7 @@ def scoring_rules(
         columns,
         index=labels[seen][order],
         title=f"Scores of {int(seen.sum())} outcomes: "
-        + ", ".join(f"{name} {values.mean():.4g}" for name, values in columns.items()),
+        + ", ".join(f"{n} {v.mean():.4g}" for n, v in columns.items() if n != "pit"),
     )
 
 
@@ -100,7 +103,8 @@ def _scored(
         own = family.variance(mean, data, done.model.extra(done.theta, target.rows))
         sd, y = (variance + own).sqrt(), family.response(data)
         log = -0.5 * ((y - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
-        return {"log": log, "crps": crps_of_normal(y, mean, sd)}
+        pit = torch.special.ndtr((y - mean) / sd)
+        return {"log": log, "crps": crps_of_normal(y, mean, sd), "pit": pit}
     if done.chains is not None:
         drawn = Drawn(done, target, past if given else None, seed)
         each = max(1, -(-size // len(drawn.table)))
@@ -121,17 +125,24 @@ def _of_draws(
     log = torch.logsumexp(family.log_density(data, eta, extra), 0) - math.log(size)
     simulated = family.simulate(eta, data, extra, generator) / data.trials
     found = {"log": log, "crps": crps_of_draws(family.response(data), simulated)}
-    shares = _shares(family, data, eta, extra)
-    if len(shares) == 2:
-        found["brier"] = (shares[1] - data.y).square()
-    elif shares:
-        first = float(getattr(family, "first", 0))
-        one = [(p - (data.y == first + k).double()).square() for k, p in enumerate(shares)]
+    known = family.distribution(data, eta, extra)
+    shares = (
+        ranked(simulated, family.response(data))
+        if known is None
+        else (known[0].mean(0), known[1].mean(0))
+    )
+    found["pit"] = randomised(shares, generator)
+    categories = _categories(family, eta, extra)
+    if len(categories) == 2 and family.support == "binary":
+        found["brier"] = (categories[1] - data.y).square()
+    elif categories:
+        first = float(family.options()["first"])
+        one = [(p - (data.y == first + k).double()).square() for k, p in enumerate(categories)]
         found["brier"] = torch.stack(one).sum(0)
     return found
 
 
-def _shares(family: Family, data: Observations, eta: Tensor, extra: Extra) -> list[Tensor]:
+def _categories(family: Family, eta: Tensor, extra: Extra) -> list[Tensor]:
     """P(Y = k) of binary and ordered outcomes, (N,) each; none of others."""
     names = family.category_names
     if names:

@@ -69,7 +69,8 @@ def predict(
         each = {
             name: predict(
                 fit, newdata, outcome=name, type=type, scale=scale, history=history,
-                at=at, interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+                at=at, interval=interval, level=level, new_groups=new_groups, draws=draws,
+                seed=seed,
             )
             for name in fit.names
         }  # fmt: skip

@@ -116,7 +116,7 @@ def _rows(fit: Fit, who: Any, group: str) -> pd.DataFrame:
 
 def _moments(when: np.ndarray, at: Any) -> list[float]:
     if at is not None:
-        return [float(at)] if np.isscalar(at) else [float(one) for one in at]
+        return [float(one) for one in np.atleast_1d(np.asarray(at, dtype=float))]
     visits = np.unique(when[np.isfinite(when)])
     count = len(visits)
     places = sorted({max((share * count) // 3 - 1, 0) for share in (1, 2)})

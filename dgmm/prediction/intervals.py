@@ -260,16 +260,16 @@ def _given_theta(target: Target, wanted: Wanted, point: Tensor) -> dict[str, Ten
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
     if wanted.interval == "prediction" and not normal:
         generator = torch.Generator().manual_seed(target.seed + 41)
-        eta = target.draws(wanted.type, wanted.draws)
-        y = family.simulate(eta, rows.data, extra, generator) / rows.data.trials
+        drawn = target.draws(wanted.type, wanted.draws)
+        y = family.simulate(drawn, rows.data, extra, generator) / rows.data.trials
         return {"se": y.std(0), **_ends(y, wanted.level)}
     eta = target.predictor(wanted.type)
     own = family.variance(eta.mean, rows.data, extra) if wanted.interval == "prediction" else 0.0
     if wanted.type != "subject" and wanted.interval == "confidence":
         eta = Predictive(point, target.between(wanted.type, wanted.scale))
     elif not normal:
-        drawn = target.draws(wanted.type, wanted.draws)
-        value = drawn if wanted.scale == "link" else family.mean(drawn, extra)
+        several = target.draws(wanted.type, wanted.draws)
+        value = several if wanted.scale == "link" else family.mean(several, extra)
         return {"se": value.std(0), **_ends(value, wanted.level)}
     law = Mixture.of(eta.mean, eta.variance + own, Moves.none(len(eta.mean)))
     ends = law.interval(wanted.level)
