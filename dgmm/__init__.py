@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dgmm import datasets, families, plots, studies
     from dgmm.api import lm_list, load, mixed_model
-    from dgmm.bayes import half_t, inv_gamma, inv_wishart, normal, prior
+    from dgmm.bayes import (
+        half_normal,
+        half_t,
+        inv_gamma,
+        inv_wishart,
+        known,
+        log_normal,
+        normal,
+        prior,
+    )
     from dgmm.checking import check_family
     from dgmm.comparison import compare
     from dgmm.estimate import Control
@@ -118,6 +127,7 @@ __all__ = [
     "fitted",
     "fixef",
     "glance",
+    "half_normal",
     "half_t",
     "icc",
     "impute",
@@ -125,8 +135,10 @@ __all__ = [
     "inv_gamma",
     "inv_wishart",
     "is_singular",
+    "known",
     "lm_list",
     "load",
+    "log_normal",
     "log_score",
     "loglik",
     "loo",
@@ -183,11 +195,14 @@ HOMES = {
     "check_family": "checking",
     "compare": "comparison",
     "cv": "tuning.validation",
+    "half_normal": "bayes",
     "half_t": "bayes",
     "inv_gamma": "bayes",
     "inv_wishart": "bayes",
+    "known": "bayes",
     "lm_list": "api",
     "load": "api",
+    "log_normal": "bayes",
     "mixed_model": "api",
     "modelsummary": "report.modelsummary",
     "mv": "formula",

@@ -486,3 +486,23 @@ def test_a_proper_prior_saves_a_separated_outcome() -> None:
     assert 3 < row["Mean"] < 12
     assert np.isfinite(row["SD"])
     assert row["R-hat"] < 1.05
+
+
+def test_estimates_with_known_errors_have_their_normal_posterior() -> None:
+    """A meta-analysis with all variances known: (mu, gamma) is normal, in closed form."""
+    y, error, tau = np.array([28.0, 8, -3, 7, -1]), np.array([15.0, 10, 16, 11, 9]), 6.0
+    frame = pd.DataFrame({"y": y, "study": list("abcde"), "precision": error**-2})
+    told = dgmm.prior(beta=dgmm.normal(2, 10), cov=dgmm.known(tau**2), sigma2=dgmm.known(1))
+    options = {"weights": "precision", "method": "gibbs", "verbose": 0}
+    fit = mixed_model("y ~ 1 + (1 | study)", frame, prior=told, **options)
+    weight = 1 / (error**2 + tau**2)
+    precision = weight.sum() + 10.0**-2
+    mean = ((weight * y).sum() + 2 / 10.0**2) / precision
+    row = fit.posterior_table().loc["(Intercept)"]
+    assert abs(row["Mean"] - mean) < 4 * row["MCSE"]
+    assert row["SD"] == pytest.approx(precision**-0.5, rel=0.03)
+    shrunk = tau**2 * weight * (y - mean)
+    assert fit.ranef()["(Intercept)"].to_numpy() == pytest.approx(shrunk, abs=0.25)
+    assert "sigma^2 ~ known(1)" in str(fit.summary())
+    with pytest.raises(ValueError, match="5 observed outcomes cannot tell"):
+        mixed_model("y ~ 1 + (1 | study)", frame, **options)
