@@ -42,7 +42,7 @@ from dgmm.inference.influential import influence
 from dgmm.inference.left_out import loo
 from dgmm.inference.panel_tests import panel_test
 from dgmm.inference.population_coefficients import marginal_coefs
-from dgmm.inference.posterior import as_arviz, chains_of, posterior_draws, posterior_table
+from dgmm.inference.posterior import as_arviz, posterior_draws, posterior_table, prior_draws
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.variance_parameters import (
     boundary,
@@ -64,10 +64,10 @@ from dgmm.plan import (
     read_designs,
     read_family,
 )
-from dgmm.prediction.predict import fitted, log_score, predict, simulate
+from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.states import states
-from dgmm.record import Fitted, Memory
+from dgmm.record import Fitted, Memory, chains_of
 from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -141,9 +141,11 @@ class Fit(Fitted):
     icc = icc
     r2 = r2
 
-    # draws from a posterior
+    # draws from a posterior and its prior
     posterior_table = posterior_table
     posterior_draws = posterior_draws
+    prior_draws = prior_draws
+    prior_predictive = prior_predictive
     loo = loo
     as_arviz = as_arviz
 

@@ -47,6 +47,8 @@ __all__ = [
     "posterior_table",
     "pp_check",
     "predict",
+    "prior_draws",
+    "prior_predictive",
     "r2",
     "random_profile",
     "ranef",
@@ -129,6 +131,8 @@ posterior_draws = _generic(Fit.posterior_draws)
 posterior_table = _generic(Fit.posterior_table)
 pp_check = _generic(Fit.pp_check)
 predict = _generic(Fit.predict)
+prior_draws = _generic(Fit.prior_draws)
+prior_predictive = _generic(Fit.prior_predictive)
 r2 = _generic(Fit.r2)
 random_profile = _generic(Fit.random_profile)
 ranef = _generic(Fit.ranef)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.bayes import Chains
 from dgmm.design import Column, Departures, Design, LeftOut, Specification, row_labels
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
@@ -20,6 +21,7 @@ from dgmm.plan import Call, request_behind
 __all__ = [
     "Fitted",
     "Memory",
+    "chains_of",
     "check_maximum",
     "joint_information",
     "parameter_information",
@@ -111,6 +113,16 @@ class Fitted:
         model = self.estimate.model
         beta = model.beta(self.estimate.theta).detach().numpy()
         return pd.Series(beta, index=list(model.names), name="Estimate")
+
+
+def chains_of(fit: Fitted, asked: str) -> Chains:
+    """The chains of a fit; ValueError where it was not sampled."""
+    found = fit.estimate.chains
+    if found is None:
+        raise ValueError(
+            f"{asked} is for fits by method='gibbs'; this one is by {fit.estimate.method!r}"
+        )
+    return found
 
 
 def check_maximum(fit: Fitted, asked: str, instead: str) -> None:

@@ -7,6 +7,7 @@ sweep), gibbs, metropolis -> run (from the start to the draws) -> chains (what a
 
 from dgmm.bayes.chains import Chains, collect, resumed
 from dgmm.bayes.deviations import half_normal, known, log_normal
+from dgmm.bayes.from_prior import drawn_from_prior
 from dgmm.bayes.priors import (
     CovariancePrior,
     HalfT,
@@ -39,6 +40,7 @@ __all__ = [
     "advance",
     "begin",
     "collect",
+    "drawn_from_prior",
     "half_normal",
     "half_t",
     "inv_gamma",

@@ -11,9 +11,9 @@ from dgmm.prediction import new_rows, of_fit
 from dgmm.prediction.landmarks import at_landmarks
 from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.options import Wanted
-from dgmm.record import Fitted, joint_information, parameter_information
+from dgmm.record import Fitted, chains_of, joint_information, parameter_information
 
-__all__ = ["fitted", "log_score", "predict", "simulate"]
+__all__ = ["fitted", "log_score", "predict", "prior_predictive", "simulate"]
 
 
 def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
@@ -124,10 +124,52 @@ def simulate(
     method="gibbs" these are posterior predictive draws: theta is another draw in every column, and
     ``condition_on_data`` keeps the effects of that draw.
     """
-    values = of_fit.simulations(fit.estimate, nsim, seed, condition_on_data)
+    return _columns(fit, of_fit.simulations(fit.estimate, nsim, seed, condition_on_data))
+
+
+def prior_predictive(fit: Fitted, nsim: int = 1, *, seed: int) -> pd.DataFrame:
+    """Outcomes drawn from the prior for every row of the data, one column per draw.
+
+        theta ~ p(theta),   b_i ~ N(0, I),   y_ij | b_i ~ F
+
+    Nothing is learnt from the outcomes but what the default prior takes from them, which is in the
+    summary. Under priors as weak as the default most columns lie far from any data.
+
+    Args:
+        fit: a fit by ``method="gibbs"``.
+        nsim: number of columns.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the fit was not sampled, so that it has no prior.
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> told = dgmm.prior(
+        ...     beta=dgmm.normal([250, 10], [50, 5]), cov=dgmm.half_t(4, 20),
+        ...     sigma2=dgmm.half_t(4, 30)
+        ... )
+        >>> fit = dgmm.mixed_model(
+        ...     "Reaction ~ Days + (1 | Subject)", sleep, method="gibbs", prior=told
+        ... )
+        >>> fit.prior_predictive(200, seed=1).shape
+        (180, 200)
+
+    References:
+        Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), J. Royal Statistical Society A 182,
+        389-402.
+    """
+    chains_of(fit, "prior_predictive()")
+    prior = fit.request.sampling.prior
+    return _columns(fit, of_fit.from_prior(fit.estimate, prior, nsim, seed))
+
+
+def _columns(fit: Fitted, values: np.ndarray) -> pd.DataFrame:
+    """Draws (N, nsim) for the rows of the user."""
     values = np.where(fit.memory.departures.estimable[:, None], values, np.nan)
     frame = pd.DataFrame(values, index=fit.memory.labels)
-    frame.columns = [f"sim_{j + 1}" for j in range(nsim)]
+    frame.columns = [f"sim_{j + 1}" for j in range(values.shape[1])]
     return frame.iloc[fit.memory.back]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
 from dgmm.inference.fixed_effects import coefficients, moments_of
-from dgmm.inference.posterior import chains_of, posterior_table
+from dgmm.inference.posterior import posterior_table
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.variance_parameters import (
     family_parameters,
@@ -17,7 +17,7 @@ from dgmm.inference.variance_parameters import (
     sigma,
     var_corr,
 )
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 from dgmm.report.layout import count
 from dgmm.runtime.native import as_given
 from dgmm.runtime.result_table import ResultTable
