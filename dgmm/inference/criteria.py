@@ -59,7 +59,8 @@ def df(fit: Fitted) -> float:
     """Parameters: all, or effective degrees of freedom with networks (NaN if se=None)."""
     if not fit.estimate.model.linear:
         return float("nan") if fit.information is None else fit.information.effective["total"]
-    return float(reported_packing(fit.estimate.model).size)
+    model = fit.estimate.model
+    return float(reported_packing(model).size - model.equalities)
 
 
 def deviance(fit: Fitted) -> float:

@@ -13,13 +13,8 @@ from torch import Tensor
 from dgmm.likelihood.answers import Each, Observed
 from dgmm.likelihood.base import Integration, Likelihood, Maximum
 from dgmm.likelihood.gaussian import GLS_FORM, per_subject
-from dgmm.likelihood.joint_statistics import (
-    JointPieces,
-    JointStatistics,
-    joint_statistics,
-    profiled,
-    value_of,
-)
+from dgmm.likelihood.joint_profile import Free, profiled, value_of
+from dgmm.likelihood.joint_statistics import JointPieces, JointStatistics, joint_statistics
 from dgmm.likelihood.numerical import Numerical
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.likelihood.profiling import near_zero
@@ -84,12 +79,26 @@ class JointGaussian(Numerical):
     def of(
         cls, model: Model, panel: Panel, integration: Integration, restricted: bool = False
     ) -> Likelihood:
+        if restricted and model.in_common:
+            raise ValueError(
+                "method='reml' is for outcomes with coefficients of their own, and shared= makes "
+                "them have some in common: use method='ml'"
+            )
         return cls(model, panel, integration, restricted)
 
     @cached_property
     def statistics(self) -> JointStatistics:
         """One pass over the observed rows."""
         return joint_statistics(self.model, self.panel.seen_rows())
+
+    @cached_property
+    def free(self) -> Free:
+        """The coefficients of all outcomes, those in common once."""
+        places = torch.cat([one.places(self.model.packing) for one in self.model.outcomes])
+        return Free(self.statistics, places)
+
+    def _profiled(self, Lambda: Tensor) -> tuple[float, Tensor]:
+        return profiled(self.statistics.reduce(Lambda), self.restricted, self.free)
 
     # -- theta and the relative scale --------------------------------------------------------------
 
@@ -100,7 +109,7 @@ class JointGaussian(Numerical):
         L = torch.from_numpy(stats.pattern.fill(stats.pattern.of_theta(theta).detach().numpy()))
         pieces = []
         for o, one, scale in zip(model.outcomes, stats.each, u, strict=True):
-            beta = theta[f"{o.key}beta"].detach() - torch.from_numpy(one.origin)
+            beta = o.coordinates(theta).detach() - torch.from_numpy(one.origin)
             pieces += [-scale * beta, scale[None]]
         return _At(u[stats.outcome_of_row][:, None] * L, torch.cat(pieces), log_sigma)
 
@@ -109,12 +118,14 @@ class JointGaussian(Numerical):
         stats, pattern = self.statistics, self.statistics.pattern
         u = v[stats.of_y]
         L = (Lambda / u[stats.outcome_of_row][:, None]).numpy()
-        theta = dict(pattern.to_theta(L[pattern.row, pattern.column]))
+        packing = self.model.packing
+        vector = torch.zeros(packing.size, dtype=torch.float64)
         for k, (o, one) in enumerate(zip(self.model.outcomes, stats.each, strict=True)):
             own = (stats.outcome_of_column == k) & ~stats.of_y
-            theta[f"{o.key}beta"] = torch.from_numpy(one.origin) - v[own] / u[k]
-            theta[f"{o.key}extra"] = (stats.unit[k] / u[k]).log().reshape(1)
-        return {name: theta[name] for name in self.model.packing.shapes}
+            vector[o.places(packing)] = torch.from_numpy(one.origin) - v[own] / u[k]
+            vector[packing.positions([f"{o.key}extra"])] = (stats.unit[k] / u[k]).log()
+        entries = pattern.to_theta(L[pattern.row, pattern.column])
+        return {**packing.unpack(vector), **entries}
 
     # -- the function ------------------------------------------------------------------------------
 
@@ -165,7 +176,7 @@ class JointGaussian(Numerical):
             J[own, sigma] = -entries[own]
             columns = torch.nonzero(stats.outcome_of_column == k)[:, 0]
             J[E + columns, sigma] = -at.v[columns]
-            beta = packing.positions([f"{o.key}beta"])
+            beta = o.places(packing)
             J[E + columns[:-1], beta] = -u[k]
         return J
 
@@ -198,7 +209,7 @@ class JointGaussian(Numerical):
             H[places[own], s] -= through[own]
             columns = torch.nonzero(stats.outcome_of_column == k)[:, 0]
             H[s, s] += second[columns] @ at.v[columns]
-            beta = whole.positions([f"{o.key}beta"])
+            beta = o.places(whole)
             H[s, beta] += u[k] * second[columns[:-1]]
             H[beta, s] += u[k] * second[columns[:-1]]
         assert len(places) == E
@@ -230,8 +241,7 @@ class JointGaussian(Numerical):
             used += again[3]
             if again[1] < value - 1e-7:
                 x, value, left = again[:3]
-        found = self.statistics.reduce(self._filled(x))
-        theta = self._theta(self._filled(x), profiled(found, self.restricted)[1])
+        theta = self._theta(self._filled(x), self._profiled(self._filled(x))[1])
         done = left < 1e-4
         told = () if done else (f"the Newton decrement is {left:.3g} standard errors",)
         return Maximum(self, theta, -0.5 * value, 0.0, left, used, done, told)
@@ -243,7 +253,7 @@ class JointGaussian(Numerical):
         free[pattern.row, pattern.column] = free[pattern.column, pattern.row] = True
         for _ in range(EXPECTED):
             found = self.statistics.reduce(Lambda)
-            v = profiled(found, self.restricted)[1]
+            v = profiled(found, self.restricted, self.free)[1]
             mean = torch.linalg.solve_triangular(found.L.mT, (found.K @ v)[..., None], upper=True)
             second = (mean @ mean.mT + found.inverse).mean(0)
             D = torch.where(free, Lambda @ second @ Lambda.T, 0.0)
@@ -256,7 +266,7 @@ class JointGaussian(Numerical):
     def _climb(self, x: Tensor) -> tuple[Tensor, float, float, int]:
         """The minimum of the profiled -2 l from some entries (E,), its value, decrement, steps."""
         used, left = 0, float("inf")
-        value = profiled(self.statistics.reduce(self._filled(x)), self.restricted)[0]
+        value = self._profiled(self._filled(x))[0]
         for _ in range(STEPS):
             used += 1
             gradient, H = self._newton(x)
@@ -281,7 +291,7 @@ class JointGaussian(Numerical):
 
     def _profile(self, x: Tensor) -> float:
         try:
-            return profiled(self.statistics.reduce(self._filled(x)), self.restricted)[0]
+            return self._profiled(self._filled(x))[0]
         except torch.linalg.LinAlgError:
             return float("inf")
 
@@ -289,17 +299,26 @@ class JointGaussian(Numerical):
         """Gradient and Hessian of the profiled -2 l; of REML without what log det S_xx adds."""
         stats, pattern = self.statistics, self.statistics.pattern
         found = stats.reduce(self._filled(x))
-        v = profiled(found, self.restricted)[1]
+        v = profiled(found, self.restricted, self.free)[1]
         gradient = found.slope(v, self.restricted)[pattern.row, pattern.column]
         inner, beside = found.hessian(v)
-        curve = 2 * found.S
-        y = torch.nonzero(stats.of_y)[:, 0]
-        curve[y, y] += 2 * stats.df(self.restricted) / v[y].square()
+        curve, df = 2 * found.S, stats.df(self.restricted)
+        if self.free.in_common:
+            J, curve = self.free.curvature(found.S, v, df)
+            beside = beside @ J
+        else:
+            y = torch.nonzero(stats.of_y)[:, 0]
+            curve[y, y] += 2 * df / v[y].square()
         H = inner - beside @ torch.linalg.solve(curve, beside.T)
         return gradient, 0.5 * (H + H.T)
 
     def gls_covariance(self, theta: Theta) -> Tensor:
         """Of the first outcome's coefficients, (p, p)."""
+        if self.model.equalities or self.model.in_common:
+            raise ValueError(
+                "kind='gls' is for outcomes with coefficients of their own, and shared= makes "
+                "them have some in common: use kind='hessian'"
+            )
         at, stats = self._apart(theta), self.statistics
         x = ~stats.of_y
         inverse = torch.linalg.inv(stats.reduce(at.Lambda).S[x][:, x])

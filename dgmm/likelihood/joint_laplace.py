@@ -87,8 +87,7 @@ class JointLaplace(ByEngine):
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         engine, tolerance = self.engine, self.integration.tolerance
         found = ascend(engine, engine.vector(start()), tolerance=tolerance / 10)
-        first = sum(len(one.names) for one in self.model.outcomes)
-        inside = slice(first, first + len(engine.pattern.row))
+        inside = engine.entries
         entries = found.x[inside]
         low = near_zero(engine.pattern, entries)
         if low.any():  # l is even in every column of L: zero is stationary, best or not

@@ -3,9 +3,9 @@
     b_i ~ N(0, I_k),   eta_ij = mu1(X_ij) + mu2(b_i, T_ij),   y_ij | b_i ~ F(g^-1(eta_ij), sigma)
 
 Several outcomes are independent given b_i. theta is a dictionary of named tensors on an internal,
-unit-free scale: the coefficients of orthonormal columns ("beta"), the extra parameters of the
-family ("extra"), the weights of fixed networks ("dnn1.A1") and those of the latent structures
-("latent1." and the names that they give them).
+unit-free scale: the coefficients of orthonormal columns ("beta"; "shared" those that outcomes have
+in common), the extra parameters of the family ("extra"), the weights of fixed networks ("dnn1.A1")
+and those of the latent structures ("latent1." and the names that they give them).
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class Model(Structure):
         shapes: dict[str, tuple[int, ...]] = {}
         for outcome in self.outcomes:
             shapes |= outcome.shapes()
+        if self.in_common:
+            shapes["shared"] = (self.in_common,)
         for i, latent in enumerate(self.latents, 1):
             shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
         for outcome in self.outcomes:

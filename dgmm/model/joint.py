@@ -139,7 +139,7 @@ def within(model: Model, panel: Panel) -> Panel:
 
 def alone(model: Model, o: int) -> Model:
     """The model of one outcome by itself, with what its random parts are there."""
-    outcome = replace(model.outcomes[o], key="", name="")
+    outcome = replace(model.outcomes[o], key="", name="", shared=())
     name = model.outcomes[o].name
     own = [i for i, entries in enumerate(model.entries) if any(e.outcome == o for e in entries)]
     return Model(

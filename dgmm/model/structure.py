@@ -40,6 +40,7 @@ class Structure:
     latent_ridge: tuple[float, ...]
     open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
     whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
+    equalities: int = 0  # between coefficients that theta has twice
 
     # -- the first outcome -----------------------------------------------------------------------
 
@@ -51,6 +52,11 @@ class Structure:
     def with_outcome(self, **changes: Any) -> Self:
         """The model with some fields of its first outcome changed."""
         return replace(self, outcomes=(replace(self.outcome, **changes), *self.outcomes[1:]))
+
+    @property
+    def in_common(self) -> int:
+        """Number of coefficients that several outcomes have in common."""
+        return max((at + 1 for one in self.outcomes for at in one.shared), default=0)
 
     @property
     def family(self) -> Family:

@@ -16,9 +16,9 @@ from dgmm.fit import Fit, fit_model
 from dgmm.formula import Several
 from dgmm.information import information
 from dgmm.likelihood import Maximum, choose
-from dgmm.model import build_model, join, join_panels
+from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
-from dgmm.multivariate.reading import Reading, check_seen, read_several
+from dgmm.multivariate.reading import Reading, check_seen, columns_in_common, read_several
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.starting import start_of
 from dgmm.multivariate.views import view
@@ -148,6 +148,8 @@ def fit_several(
     models = [one.estimate.model for one in separate]
     model = join(reading.names, models, reading.parts)
     panel = join_panels([one.estimate.panel for one in separate], reading.parts)
+    known = [one.memory for one in separate]
+    model = share(model, panel, columns_in_common(several, reading.names, known, models))
     request = request_behind(call, separate[0].estimate)
     restricted = call.method == "reml"
     likelihood = choose(model, panel, call.likelihood, request.integration, restricted=restricted)

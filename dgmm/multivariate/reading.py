@@ -18,10 +18,11 @@ from dgmm.formula import (
     plain_name,
     without_loadings,
 )
-from dgmm.model import Part
+from dgmm.model import Model, Part
 from dgmm.plan import Call, latent_words, structures
+from dgmm.record import Memory
 
-__all__ = ["Reading", "check_seen", "read_several"]
+__all__ = ["Reading", "check_seen", "columns_in_common", "read_several"]
 
 
 @dataclass(frozen=True)
@@ -174,3 +175,53 @@ def check_seen(frames: Sequence[Any], names: Sequence[str]) -> None:
             raise ValueError(
                 f"the outcome `{name}` was never observed: all its values are missing; leave it out"
             )
+
+
+def columns_in_common(
+    several: Several, names: Sequence[str], memories: Sequence[Memory], models: Sequence[Model]
+) -> list[dict[int, int]]:
+    """Of every coefficient in common its outcomes, each with the column there.
+
+    Raises:
+        ValueError: an outcome that is none, a term that its formula does not have or that stands in
+            one formula only, or one whose columns differ between the outcomes.
+    """
+    found: list[dict[int, int]] = []
+    for term, given in several.shared:
+        columns = {
+            name: {
+                model.names[j]: j
+                for j, one in enumerate(memory.terms)
+                if set(one.split(":")) == set(term.split(":"))
+            }
+            for name, memory, model in zip(names, memories, models, strict=True)
+        }
+        for name in given:
+            if name not in columns:
+                raise ValueError(
+                    f"shared= names the outcome {name!r}; there are {', '.join(names)}"
+                )
+        chosen = list(given) or [name for name in names if columns[name]]
+        if len(given) == 1:
+            raise ValueError(
+                f"shared= names one outcome for `{term}`, `{given[0]}`; coefficients in common "
+                "need two"
+            )
+        without = [name for name in chosen if not columns[name]]
+        if without or len(chosen) < 2:
+            has = [name for name in names if columns[name]]
+            listed = "that of " + " and ".join(f"`{name}`" for name in has) if has else "none"
+            raise ValueError(
+                f"shared= gives `{term}` one coefficient in several outcomes, and of the formulas "
+                f"{listed} has this term"
+            )
+        first = columns[chosen[0]]
+        for name in chosen[1:]:
+            if list(columns[name]) != list(first):
+                raise ValueError(
+                    f"shared= gives `{term}` the same coefficients in several outcomes, and it has "
+                    f"the columns {', '.join(first)} in `{chosen[0]}` and "
+                    f"{', '.join(columns[name])} in `{name}`"
+                )
+        found += [{names.index(name): columns[name][column] for name in chosen} for column in first]
+    return found

@@ -74,6 +74,9 @@ def _title(fit: FittedOutcomes) -> str:
     ):
         head = f" {name} ({one.family.name}, {one.family.link.name}): "
         lines.append(wrap(f"{head}{text}", "    "))
+    if fit.several.shared:
+        told = (f"{t} ({', '.join(given)})" if given else t for t, given in fit.several.shared)
+        lines.append(wrap(f"Coefficients in common: {', '.join(told)}", "   "))
     lines.append(wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "))
     return "\n".join(lines)
 

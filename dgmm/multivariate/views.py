@@ -14,7 +14,7 @@ import torch
 from dgmm.fit import Fit
 from dgmm.information import Information, reported_packing
 from dgmm.likelihood import Likelihood
-from dgmm.model import Model, led_by, led_panel, led_theta
+from dgmm.model import Model, apart, apart_theta, led_by, led_panel, led_theta
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
 from dgmm.prediction.moments import outcomes_seen
@@ -23,11 +23,15 @@ __all__ = ["history_of", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
-    """The fit with the outcome ``o`` (0, 1, ...) in front."""
+    """The fit with the outcome ``o`` (0, 1, ...) in front.
+
+    Coefficients that it has in common with others are its own there, with a covariance of one with
+    those of the others that is singular.
+    """
     done = fit.estimate
-    model, panel = led_by(done.model, o), led_panel(done.panel, o)
+    model, panel = led_by(apart(done.model), o), led_panel(done.panel, o)
     likelihood: Likelihood = replace(done.likelihood, model=model, panel=panel)
-    theta = led_theta(done.model, done.theta, o)
+    theta = led_theta(done.model, apart_theta(done.model, done.theta), o)
     theta = {name: theta[name] for name in model.packing.shapes}
     estimate = replace(done, likelihood=likelihood, theta=theta)
     info = None if fit.information is None else _led(fit.information, done.model, model, o)
@@ -43,10 +47,11 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
 
 def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     """The covariance in the order of the parameters of another leader."""
-    names = {n: torch.empty(0) for n in info.packing.shapes}
-    renamed = dict(zip(led_theta(old, names, o), names, strict=True))
+    places = {name: info.packing.positions([name]) for name in info.packing.shapes}
+    places |= {f"{one.key}beta": one.places(info.packing) for one in old.outcomes}
+    renamed = led_theta(old, places, o)
     packing = reported_packing(new)
-    at = torch.cat([info.packing.positions([renamed[name]]) for name in packing.shapes])
+    at = torch.cat([renamed[name] for name in packing.shapes])
     vcov, inverse = (V[at][:, at] for V in (info.vcov, info.inverse_hessian))
     return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse)
 
