@@ -62,6 +62,16 @@ class Memory:
             frame,
         )
 
+    def ordered(self, at: np.ndarray) -> Memory:
+        """The same rows in another order, ``at`` (N,)."""
+        return replace(
+            self,
+            index=self.index[at],
+            rows=self.rows[at],
+            covariates={name: one.take(at) for name, one in self.covariates.items()},
+            departures=replace(self.departures, values=self.departures.values[at]),
+        )
+
     def is_of(self, data: Any) -> bool:
         """Whether a frame is that of the fit; after reading from a file, whether its labels are."""
         if self.frame is not None:

@@ -39,7 +39,7 @@ from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.numerics.splines import Spline
-from dgmm.outcomes import Longitudinal, PartPredictor
+from dgmm.outcomes import Longitudinal, PartPredictor, Residual
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.plan import Call
@@ -90,6 +90,7 @@ OWN: tuple[type[Any], ...] = (
     Patterns,
     Prior,
     Reference,
+    Residual,
     Rows,
     Saem,
     Several,

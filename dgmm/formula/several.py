@@ -35,6 +35,7 @@ class Several:
 
     formulas: tuple[str, ...]
     shared: Shared = ()
+    rescor: tuple[str, ...] | bool = False  # outcomes with correlated residuals, True all Gaussian
 
     def __str__(self) -> str:
         inside = [_quoted(text) for text in self.formulas]
@@ -45,6 +46,8 @@ class Several:
                 f"{_quoted(term)}: {', '.join(outcomes) or 'all'}" for term, outcomes in self.shared
             )
             inside.append(f"shared={{{'; '.join(pairs)}}}")
+        if self.rescor:
+            inside.append("rescor=True" if self.rescor is True else f"rescor={self.rescor}")
         return f"mv({', '.join(inside)})"
 
 
@@ -53,7 +56,7 @@ def _quoted(text: str) -> str:
 
 
 @gate
-def mv(*formulas: Any, shared: Any = None) -> Several:
+def mv(*formulas: Any, shared: Any = None, rescor: Any = False) -> Several:
     """Join the formulas of several outcomes of the same subjects into one model.
 
         eta_ijk = X_ijk beta_k + T_ijk b_ik,   (b_i1, ..., b_iK) ~ N(0, D)
@@ -66,10 +69,14 @@ def mv(*formulas: Any, shared: Any = None) -> Several:
             ``"age + sex"``; ``1`` is the intercept. A mapping ``{"age": ("y", "z")}`` names the
             outcomes. On stacked rows it is ``trait + age`` in place of ``trait + trait:age``
             (MCMCglmm, glmmTMB), and ``1 + 2 ~ age - 1`` of mgcv.
+        rescor: True correlates the residuals of all Gaussian outcomes that were seen on the same
+            row; names of outcomes those of some. It is ``set_rescor(TRUE)`` of brms,
+            ``rcov = ~us(trait):units`` of MCMCglmm, and ``corSymm(form = ~ trait | id/visit)`` with
+            ``varIdent(form = ~ 1 | trait)`` of nlme. At most eight outcomes.
 
     Raises:
-        FormulaError: fewer than two formulas, an outcome that stands twice, or terms in ``shared``
-            that cannot be read.
+        FormulaError: fewer than two formulas, an outcome that stands twice, terms in ``shared``
+            that cannot be read, or a ``rescor`` that names no outcomes.
 
     Example:
         >>> import dgmm
@@ -89,7 +96,7 @@ def mv(*formulas: Any, shared: Any = None) -> Several:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise FormulaError(f"the outcome `{twice[0]}` has two formulas in mv(); give it one")
-    return Several(tuple(formulas), _shared(shared))
+    return Several(tuple(formulas), _shared(shared), _rescor(rescor))
 
 
 def _shared(given: Any) -> Shared:
@@ -109,6 +116,18 @@ def _shared(given: Any) -> Shared:
         for term in term_names(text):
             found[term] = tuple(names)
     return tuple(found.items())
+
+
+def _rescor(given: Any) -> tuple[str, ...] | bool:
+    """Whether, or between which outcomes, residuals are correlated."""
+    if isinstance(given, bool):
+        return given
+    names = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+    if not names or len(set(given)) < 2:
+        raise FormulaError(
+            f"rescor= is True, False, or the names of at least two outcomes, not {given!r}"
+        )
+    return tuple(given)
 
 
 def term_names(text: str) -> list[str]:

@@ -45,6 +45,8 @@ class JointLaplace(ByEngine):
             return "it is for several outcomes"
         if any(one.networks or one.parts for one in model.outcomes):
             return "its derivatives are for models without dnn(), zi= and dispersion="
+        if model.residual is not None:
+            return "its derivatives are for outcomes that are independent given the random effects"
         if not all(latent.by_columns and latent.wider() is latent for latent in model.latents):
             return "its derivatives are for random effects T Lambda b with free covariances"
         return None

@@ -53,6 +53,7 @@ class JointStatistics:
     outcome_of_row: Tensor  # (Q,) of every column of T
     outcome_of_column: Tensor  # (R,) of every column of [X_1 y_1 X_2 y_2 ...]
     pattern: Pattern
+    log_det: float = 0.0  # of the correlations of residuals, over all rows
 
     @cached_property
     def of_y(self) -> Tensor:
@@ -72,7 +73,7 @@ class JointStatistics:
     def constant(self, restricted: bool) -> float:
         """What neither Lambda nor v moves."""
         total = float(self.df(restricted).sum()) * math.log(2 * math.pi)
-        total += sum(one.constant for one in self.each)
+        total += self.log_det + sum(one.constant for one in self.each)
         return total - 2 * restricted * sum(one.log_det_basis for one in self.each)
 
     def reduce(self, Lambda: Tensor) -> JointPieces:

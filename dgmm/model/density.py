@@ -2,10 +2,11 @@
 
     b_i ~ N(0, I_k),   eta_ij = mu1(X_ij) + mu2(b_i, T_ij),   y_ij | b_i ~ F(g^-1(eta_ij), sigma)
 
-Several outcomes are independent given b_i. theta is a dictionary of named tensors on an internal,
-unit-free scale: the coefficients of orthonormal columns ("beta"; "shared" those that outcomes have
-in common), the extra parameters of the family ("extra"), the weights of fixed networks ("dnn1.A1")
-and those of the latent structures ("latent1." and the names that they give them).
+Several outcomes are independent given b_i, or residuals of one row are correlated. theta is a
+dictionary of named tensors on an internal, unit-free scale: the coefficients of orthonormal columns
+("beta"; "shared" those that outcomes have in common), the extra parameters of the family ("extra"),
+the weights of fixed networks ("dnn1.A1") and those of the latent structures ("latent1." and the
+names that they give them).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from dgmm.families import Extra
 from dgmm.model.structure import Entry, Structure
+from dgmm.outcomes import Standardised
 from dgmm.outcomes.longitudinal import REFERENCE_ROWS
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta, part
@@ -79,6 +81,8 @@ class Model(Structure):
             shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
         for outcome in self.outcomes:
             shapes |= outcome.extra_shape()
+        if self.residual is not None:
+            shapes |= self.residual.shapes()
         return Packing(shapes)
 
     def penalised(self) -> dict[str, list[str]]:
@@ -203,12 +207,19 @@ class Model(Structure):
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
         P = torch.eye(self.k, dtype=b.dtype)
+        together = self._together()
         for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
+            if o in together:
+                continue
             J = self.jacobian(ready, b, own.rows, o)
             eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
             extra = self.extra(ready, own.rows, b, o)
             W = outcome.family.information(own.rows.data, eta, extra)
             P = P + J.mT @ (torch.where(own.mask, W, 0.0)[..., None] * J)
+        if self.residual is not None:
+            rows = [self._standardised(ready, b, block, fixed, o) for o in together]
+            slopes = [self.jacobian(ready, b, block.blocks[o].rows, o) for o in together]
+            P = P + self.residual.precision(ready, rows, slopes)
         return P
 
     def log_likelihood(
@@ -220,12 +231,34 @@ class Model(Structure):
         """
         fixed = self.fixed(ready, block) if fixed is None else fixed
         total: Tensor | None = None
+        together = self._together()
         for o, own in enumerate(block.blocks):
+            if o in together:
+                continue
             eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
             density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
+        if self.residual is not None:
+            rows = [self._standardised(ready, b, block, fixed, o) for o in together]
+            density = self.residual.log_density(ready, rows)
+            total = density if total is None else total + density
         assert total is not None
         return total
+
+    def _together(self) -> list[int]:
+        """The outcomes whose residuals are correlated."""
+        return [] if self.residual is None else self.residual.among(self.outcomes)
+
+    def _standardised(
+        self, ready: Theta, b: Tensor, block: Block, fixed: Fixed, o: int
+    ) -> Standardised:
+        """The rows of an outcome in units of its residuals."""
+        own, outcome = block.blocks[o], self.outcomes[o]
+        eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+        data, extra = own.rows.data, self.extra(ready, own.rows, b, o)
+        log_scale = 0.5 * outcome.family.variance(eta, data, extra).log()
+        e = (outcome.family.response(data) - eta) * torch.exp(-log_scale)
+        return Standardised(torch.where(own.mask, e, 0.0), log_scale, own)
 
     def log_density(
         self, ready: Theta, eta: Tensor, b: Tensor, block: Block, outcome: int = 0

@@ -198,7 +198,7 @@ def led_theta(model: Model, theta: Mapping[str, Tensor], o: int) -> Theta:
 def _renamed(name: str, first: str, leader: str) -> str:
     if name.startswith(leader):
         return name.removeprefix(leader)
-    if name.startswith(("latent", "(")):
+    if name.startswith(("latent", "residual", "(")):
         return name
     return f"{key_of(first)}{name}"
 

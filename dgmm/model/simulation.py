@@ -7,11 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dgmm.model import Model
-from dgmm.panel import Panel, effects_of_rows
+from dgmm.model.density import Model
+from dgmm.model.joint import led_by, led_panel, led_theta
+from dgmm.outcomes import Residual
+from dgmm.panel import Panel, common_rows, effects_of_rows
 from dgmm.parameters import Theta
 
-__all__ = ["check_population", "simulate_crossed", "simulate_outcomes", "simulate_panel"]
+__all__ = [
+    "check_population",
+    "simulate_crossed",
+    "simulate_every",
+    "simulate_outcomes",
+    "simulate_panel",
+]
 
 
 def check_population(model: Model) -> None:
@@ -85,3 +93,66 @@ def simulate_crossed(
         each = rows.take(torch.arange(panel.n_rows)[:, None])  # every row by itself
         eta = model.mu1(ready, rows) + model.mu2(ready, b, each)[:, 0]
         return model.family.simulate(eta, rows.data, model.extra(ready, rows), generator)
+
+
+def simulate_every(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Tensor,
+    *,
+    given: bool = False,
+) -> list[Tensor]:
+    """All outcomes at every row, (N_k,) each, given ``effects`` (n, k).
+
+    given: correlated residuals are drawn given those of outcomes seen on the same row.
+    """
+    found = []
+    for o in range(len(model.outcomes)):
+        own, known, rows = led_by(model, o), led_theta(model, theta, o), led_panel(panel, o)
+        found.append(simulate_panel(own, known, rows, generator, effects))
+    if model.residual is None:
+        return found
+    together = _simulate_together(model, model.residual, theta, panel, generator, effects, given)
+    return [together.get(o, y) for o, y in enumerate(found)]
+
+
+def _simulate_together(
+    model: Model,
+    residual: Residual,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Tensor,
+    given: bool,
+) -> dict[int, Tensor]:
+    """The outcomes whose residuals are correlated, by their place in the model."""
+    at, ready = residual.among(model.outcomes), model.prepare(theta)
+    mean = {o: torch.zeros(panel.panels[o].n_rows, dtype=torch.float64) for o in at}
+    scale = {o: torch.ones_like(value) for o, value in mean.items()}
+    with torch.no_grad():
+        for block in panel.blocks():
+            fixed, b = model.fixed(ready, block), effects[block.subjects]
+            for o in at:
+                own, family = block.blocks[o], model.outcomes[o].family
+                eta = fixed[o] + model.mu2(ready, b, own.rows, outcome=o)
+                extra = model.extra(ready, own.rows, b, o)
+                spread = family.variance(eta, own.rows.data, extra).sqrt()
+                mean[o][own.index[own.mask]] = eta[own.mask]
+                scale[o][own.index[own.mask]] = spread[own.mask]
+    _, table = common_rows([panel.panels[o] for o in at])
+    e = torch.zeros(table.shape, dtype=torch.float64)
+    known = torch.zeros(table.shape, dtype=torch.bool)
+    for k, o in enumerate(at if given else ()):
+        y, rows = panel.panels[o].rows.data.y, table[:, k].clamp(min=0)
+        known[:, k] = (table[:, k] >= 0) & panel.panels[o].observed[rows]
+        e[:, k] = torch.nan_to_num((y - mean[o]) / scale[o])[rows]
+    e = residual.drawn(theta, e, known, generator)
+    found = {}
+    for k, o in enumerate(at):
+        rows = torch.nonzero(table[:, k] >= 0)[:, 0]
+        noise = torch.zeros_like(mean[o])
+        noise[table[rows, k]] = e[rows, k]
+        found[o] = mean[o] + scale[o] * noise
+    return found

@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmm.families import Family
 from dgmm.latent import Latent
 from dgmm.networks import FixedNetwork, Reference
-from dgmm.outcomes import Longitudinal, PartPredictor
+from dgmm.outcomes import Longitudinal, PartPredictor, Residual
 from dgmm.panel import Rows
 from dgmm.parameters import Theta
 
@@ -41,6 +41,7 @@ class Structure:
     open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
     whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
     equalities: int = 0  # between coefficients that theta has twice
+    residual: Residual | None = None  # None: outcomes are independent given b
 
     # -- the first outcome -----------------------------------------------------------------------
 

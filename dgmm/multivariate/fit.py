@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
+import numpy as np
 import torch
 
 from dgmm.design import build_design
@@ -18,7 +19,13 @@ from dgmm.information import information
 from dgmm.likelihood import Maximum, choose
 from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
-from dgmm.multivariate.reading import Reading, check_seen, columns_in_common, read_several
+from dgmm.multivariate.reading import (
+    Reading,
+    check_seen,
+    columns_in_common,
+    read_several,
+    residual_of,
+)
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.starting import start_of
 from dgmm.multivariate.views import view
@@ -147,8 +154,12 @@ def fit_several(
     separate = tuple(_separate(reading, o, frame) for o, frame in enumerate(frames))
     models = [one.estimate.model for one in separate]
     model = join(reading.names, models, reading.parts)
-    panel = join_panels([one.estimate.panel for one in separate], reading.parts)
-    known = [one.memory for one in separate]
+    residual, known = residual_of(several, reading.layout, model), [one.memory for one in separate]
+    panels = [one.estimate.panel for one in separate]
+    if residual is not None:
+        model = replace(model, residual=residual)
+        panels = [own.numbered(one.rows) for own, one in zip(panels, known, strict=True)]
+    panel = join_panels(panels, reading.parts)
     model = share(model, panel, columns_in_common(several, reading.names, known, models))
     request = request_behind(call, separate[0].estimate)
     restricted = call.method == "reml"
@@ -163,7 +174,7 @@ def fit_several(
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     groups = tuple(reading.group for _ in model.latents)
-    memories = tuple(replace(one.memory, groups=groups) for one in separate)
+    memories = tuple(replace(_as_joined(one, panel), groups=groups) for one in separate)
     return MultivariateFit(
         several,
         reading.calls,
@@ -175,6 +186,13 @@ def fit_several(
         versions(),
         data,
     )
+
+
+def _as_joined(one: Fit, panel: Panel) -> Memory:
+    """The memory of an outcome with its rows in the order of the subjects of all."""
+    own = one.estimate.panel
+    moved = own.numbered(np.arange(own.n_rows)).align(panel.ids)
+    return one.memory.ordered(moved.rows.occasion.numpy())
 
 
 def _separate(reading: Reading, o: int, frame: Any) -> Fit:

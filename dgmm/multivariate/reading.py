@@ -19,10 +19,12 @@ from dgmm.formula import (
     without_loadings,
 )
 from dgmm.model import Model, Part
+from dgmm.outcomes import Residual
+from dgmm.outcomes.residual import MOST
 from dgmm.plan import Call, latent_words, structures
 from dgmm.record import Memory
 
-__all__ = ["Reading", "check_seen", "columns_in_common", "read_several"]
+__all__ = ["Reading", "check_seen", "columns_in_common", "read_several", "residual_of"]
 
 
 @dataclass(frozen=True)
@@ -225,3 +227,36 @@ def columns_in_common(
                 )
         found += [{names.index(name): columns[name][column] for name in chosen} for column in first]
     return found
+
+
+def residual_of(several: Several, layout: Layout, model: Model) -> Residual | None:
+    """Which outcomes of a joint model have correlated residuals.
+
+    Raises:
+        ValueError: fewer than two Gaussian outcomes, too many, or a frame in which no two outcomes
+            stand on one row.
+    """
+    if not several.rescor:
+        return None
+    own = {one.name: one.family.conjugate and one.family.noise for one in model.outcomes}
+    chosen = [name for name, able in own.items() if able]
+    if not isinstance(several.rescor, bool):
+        chosen = list(several.rescor)
+        for name in chosen:
+            if not own.get(name, False):
+                able = ", ".join(f"`{one}`" for one, can in own.items() if can) or "none"
+                raise ValueError(
+                    f"rescor= correlates residuals of Gaussian outcomes with identity link, and "
+                    f"names `{name}`; such outcomes are {able}"
+                )
+    if not 2 <= len(chosen) <= MOST:
+        raise ValueError(
+            "rescor= correlates the residuals of two to eight Gaussian outcomes with identity "
+            f"link; there are {len(chosen)}"
+        )
+    if layout.item:
+        raise ValueError(
+            "rescor= is about outcomes on the same row: give a frame with a column per outcome, in "
+            f"which `{layout.item}` has been spread, and leave outcome= out"
+        )
+    return Residual(tuple(chosen))

@@ -112,6 +112,10 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     other = own[~own["kind"].isin(["sd", "cor"])]
     for _, line in other.iterrows():
         lines.append(f" {line['kind']} of {line['name1']}: {number(line['sdcor'])}")
+    between = table[(table["group"] == "Residual") & (table["kind"] == "cor")]
+    for _, line in between.iterrows():
+        text = f" correlation of the residuals of {line['name1']} and {line['name2']} on a row: "
+        lines.append(text + number(line["sdcor"]))
     seen = ", ".join(
         f"{name} {int(panel.observed.sum())}"
         for name, panel in zip(fit.names, fit.estimate.panel.panels, strict=True)

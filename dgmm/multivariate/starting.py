@@ -36,6 +36,8 @@ def start_of(
                 }
             )
         theta |= {f"latent{i}.{name}": value.detach() for name, value in weights.items()}
+    if model.residual is not None:  # as if they were independent
+        theta |= {n: torch.zeros(shape).double() for n, shape in model.residual.shapes().items()}
     return {name: theta[name] for name in model.packing.shapes}
 
 

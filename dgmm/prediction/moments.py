@@ -48,6 +48,8 @@ def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
     every = np.stack([design.y, design.trials, design.weights])
     every[:, seen] = done.model.family.read(*every[:, seen])
     panel = within(done.model, Panel.from_design(design))
+    if done.model.residual is not None:
+        panel = panel.numbered(design.rows)
     nobody = torch.zeros(0, dtype=torch.long)
     beside = tuple(one.select(nobody).align(panel.ids) for one in done.observed.beside)
     panel = replace(panel, beside=beside)
