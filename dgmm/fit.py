@@ -272,7 +272,7 @@ def _settled(text: str, done: Estimate) -> str:
 def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
     if done.chains is not None:
         return posterior_information(done.model, done.chains)
-    if se is None or request.method == "reml":
+    if se is None or request.method == "reml" or done.likelihood.bound:
         return None
     if se == "bootstrap":
         return resampled_information(done, request)

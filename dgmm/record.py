@@ -136,7 +136,12 @@ def chains_of(fit: Fitted, asked: str) -> Chains:
 
 
 def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
-    """Raise ValueError where the fit is a sample from the posterior and not a maximum."""
+    """Raise ValueError where the fit is no maximum: of a sampled posterior, of a bound."""
+    if fit.estimate.likelihood.bound:
+        raise ValueError(
+            f"{asked} is about the maximum of a likelihood, and of this model a lower bound is "
+            "known: compare models by log_score() of subjects that they have not seen"
+        )
     if fit.estimate.chains is not None:
         raise ValueError(
             f"{asked} is about the maximum of a likelihood, and this fit holds draws from the "

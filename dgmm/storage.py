@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dgmm.bayes import Chains, HalfT, InverseGamma, InverseWishart, NormalPrior, Prior
 from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
-from dgmm.encoders import Encoder
+from dgmm.encoders import Encoder, Learnt, Stepwise
 from dgmm.estimate import (
     Control,
+    Course,
     Estimate,
     FormChoice,
     Head,
@@ -62,6 +63,7 @@ OWN: tuple[type[Any], ...] = (
     Chains,
     Column,
     Control,
+    Course,
     Crossing,
     Dense,
     Departures,
@@ -75,6 +77,7 @@ OWN: tuple[type[Any], ...] = (
     InverseGamma,
     InverseWishart,
     Layout,
+    Learnt,
     Loaded,
     Longitudinal,
     Information,
@@ -95,6 +98,7 @@ OWN: tuple[type[Any], ...] = (
     Saem,
     Several,
     Spline,
+    Stepwise,
     Trace,
     Warp,
     Variable,

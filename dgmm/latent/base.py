@@ -93,6 +93,12 @@ class Latent(ABC):
     by_states: ClassVar[bool] = False
     """mu2 = c'z, the states z a Markov chain over the rows of a subject: :meth:`chain`."""
 
+    recursive: ClassVar[bool] = False
+    """mu2 of a row is a network of what came before: a bound stands for the likelihood."""
+
+    reads: ClassVar[bool] = False
+    """What came before are outcomes too: ``past`` of the rows."""
+
     states: int = 0
     """How many there are, 0 where mu2 is none of such."""
 

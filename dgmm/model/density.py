@@ -22,7 +22,7 @@ from dgmm.families import Extra
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
 from dgmm.outcomes.longitudinal import REFERENCE_ROWS
-from dgmm.panel import Block, Panel, Rows
+from dgmm.panel import Block, LatentRows, Panel, Past, Rows
 from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["Entry", "Fixed", "Model", "log_prior"]
@@ -56,6 +56,16 @@ class Model(Structure):
     def serial(self) -> bool:
         """The random part of a row depends on the other rows of its subject."""
         return any(latent.serial for latent in self.latents)
+
+    @property
+    def recursive(self) -> bool:
+        """A random part is a recursion of networks, whose likelihood is known by a bound."""
+        return any(latent.recursive for latent in self.latents)
+
+    @property
+    def reads(self) -> bool:
+        """The random part of a row depends on the outcomes before it."""
+        return any(latent.reads for latent in self.latents)
 
     def sized(self, panel: Panel) -> Model:
         """The model where the subjects of a panel have room: paths have a step for every row."""
@@ -164,9 +174,13 @@ class Model(Structure):
         rows: Rows,
         terms: Sequence[int] | None = None,
         outcome: int = 0,
+        seen: Tensor | None = None,
     ) -> Tensor:
-        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J)."""
-        found = self._random(ready, b, rows, Entry(outcome, 0), terms)
+        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J).
+
+        seen: (n, J) bool, rows whose outcome is read by structures that do so; by default none.
+        """
+        found = self._random(ready, b, rows, Entry(outcome, 0), terms, seen)
         if found is None:
             return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)
         return found
@@ -178,17 +192,37 @@ class Model(Structure):
         rows: Rows,
         entry: Entry,
         terms: Sequence[int] | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor | None:
         """The sum of all latent structures that enter a predictor, None without any."""
-        parts, name = self._split(b), self.outcomes[entry.outcome].name
+        parts = self._split(b)
         effects = [
-            self.latents[i].effect(part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, name))
+            self.latents[i].effect(
+                part(ready, f"latent{i + 1}."),
+                parts[i],
+                self.latent_rows(ready, rows, i, entry.outcome, seen if self.reads else None),
+            )
             for i, own in enumerate(self.entries)
             if entry in own and (terms is None or i in terms)
         ]
         if not effects:
             return None
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
+
+    def latent_rows(
+        self, ready: Theta, rows: Rows, i: int, outcome: int = 0, seen: Tensor | None = None
+    ) -> LatentRows:
+        """What the i-th (0, 1, ...) latent structure sees of the rows of an outcome.
+
+        seen: rows whose outcome is known; what it says is given where this is, or is read.
+        """
+        own = self.outcomes[outcome]
+        found = rows.of_term(i, own.name)
+        if seen is None and not self.latents[i].reads:
+            return found
+        residual, spread = own.standing(ready, rows)
+        known = torch.zeros_like(residual, dtype=torch.bool) if seen is None else seen
+        return found._replace(past=Past(torch.where(known, residual, 0.0), spread, known))
 
     def jacobian(self, ready: Theta, b: Tensor, rows: Rows, outcome: int = 0) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
@@ -235,7 +269,7 @@ class Model(Structure):
         for o, own in enumerate(block.blocks):
             if o in together:
                 continue
-            eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+            eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o, seen=own.mask)
             density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
         if self.residual is not None:

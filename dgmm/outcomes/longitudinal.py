@@ -22,6 +22,9 @@ from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["REFERENCE_ROWS", "Longitudinal", "PartPredictor"]
 
+FARTHEST = 20.0
+"""Largest working residual that a recursion reads, in units of the linear predictor."""
+
 REFERENCE_ROWS = 20_000
 """Most rows over which networks are centred."""
 
@@ -132,6 +135,13 @@ class Longitudinal:
         for i in range(len(self.networks)):
             eta = eta + self.network_effect(ready, i, rows)
         return eta
+
+    def standing(self, ready: Theta, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Working residuals from the fixed part and their standard deviation, in its unit."""
+        eta, extra = self.mu1(ready, rows), self.extra(ready, rows, {})
+        residual = self.family.working_residual(rows.data, eta, extra) / self.unit
+        spread = self.family.information(rows.data, eta, extra).rsqrt() / self.unit
+        return residual.clamp(-FARTHEST, FARTHEST), spread
 
     def log_density(self, eta: Tensor, extra: Extra, block: Block) -> Tensor:
         """log p(y_i | b_i), (..., n), at a linear predictor eta (..., n, J)."""

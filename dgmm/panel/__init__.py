@@ -3,7 +3,7 @@
 from dgmm.panel.common_rows import common_rows
 from dgmm.panel.crossing import Crossing, Factor, effects_of_rows
 from dgmm.panel.panel import Panel
-from dgmm.panel.rows import Block, LatentRows, Rows
+from dgmm.panel.rows import Block, LatentRows, Past, Rows
 
 __all__ = [
     "Block",
@@ -11,6 +11,7 @@ __all__ = [
     "Factor",
     "LatentRows",
     "Panel",
+    "Past",
     "Rows",
     "common_rows",
     "effects_of_rows",

@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 
+from dgmm.encoders import Encoder
 from dgmm.estimate import Estimate
 from dgmm.estimate.folds import enough
 from dgmm.inference.fixed_effects import std_errors
@@ -39,6 +40,8 @@ def network_part(fit: Fitted, tables: Tables) -> str | None:
         remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
         lines += [wrap(remark, "   ")] if remark else []
     done = fit.estimate
+    if done.likelihood.bound:
+        return "\n".join(lines)
     lines += [*_form(done), *_held_out(done), *_nested(done), *_starts(fit), *_maximum(fit)]
     return "\n".join(lines)
 
@@ -150,7 +153,7 @@ def encoder_part(fit: Fitted, tables: Tables) -> str | None:
     """The encoder: its size, its bound, and the latent directions that it uses."""
     done = fit.estimate
     encoder, trace = done.encoder, done.trace
-    if encoder is None:
+    if encoder is None or not isinstance(encoder, Encoder):
         return None
     assert trace is not None
     assert done.elbo is not None
