@@ -5,11 +5,11 @@ from dgmm.encoders.base import (
     Approximation,
     Context,
     Encoder,
-    Learnt,
     Posterior,
     Sampled,
     context,
 )
+from dgmm.encoders.particles import Learnt
 from dgmm.encoders.stepwise import Stepwise
 from dgmm.runtime.registry import lookup
 

@@ -31,7 +31,6 @@ __all__ = [
     "Approximation",
     "Context",
     "Encoder",
-    "Learnt",
     "Posterior",
     "Sampled",
     "context",
@@ -122,18 +121,6 @@ class Amortised(ABC):
     @abstractmethod
     def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Approximation:
         """q of the subjects of a block at the current theta."""
-
-
-@dataclass(frozen=True, eq=False)
-class Learnt:
-    """An encoder with its weights: where draws of importance sampling come from."""
-
-    encoder: Amortised
-    phi: Weights
-
-    def draws(self, model: Model, ready: Theta, block: Block, e: Tensor) -> Sampled:
-        """Draws of q of the subjects of a block by white noise e (M, n, k)."""
-        return self.encoder.posterior(self.phi, model, ready, block).sample(e)
 
 
 @dataclass(frozen=True)

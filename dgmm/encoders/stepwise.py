@@ -8,9 +8,9 @@ the dependence in time of the prior. g_t holds what q knows of the outcomes beyo
              Gaussian model far from the last step
     filter   the outcome of this step: q(z_t | y_1..y_t, z_1..z_{t-1})
 
-m_t and log v_t are linear in all of it plus a network. A recursion that is told no outcome of a
-step keeps its prior there under "filter". Random effects beside the recursion have a normal q whose
-moments are read off g_1.
+m_t and log v_t are linear in all of it plus a network, the linear map of the first step its own. A
+recursion that is told no outcome of a step keeps its prior there under "filter". Random effects
+beside the recursion have a normal q whose moments are read off g_1.
 
 The true posterior is a product of p(z_t | z_1..z_{t-1}, y_1..y_T): only the first form can be
 tight. The second is a restriction of q and no assumption about the model; it buys predictions and
@@ -65,7 +65,7 @@ class Stepwise(Amortised):
 
     @property
     def head(self) -> Dense:
-        """(state, mean of z, x, g) -> m, log v."""
+        """(state, mean and log sd of z, x, g) -> m, log v."""
         return Dense((self._entering, self.hidden, 2 * self.size))
 
     @property
@@ -74,14 +74,16 @@ class Stepwise(Amortised):
 
     @property
     def _entering(self) -> int:
-        return self.state + self.size + self.inputs + 2 + self._read
+        return self.state + 2 * self.size + self.inputs + 2 + self._read
 
     @property
     def _reads(self) -> bool:
         return self.smooth or self.beside > 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {"linear": (2 * self.size, self._entering)}
+        found: dict[str, tuple[int, ...]] = dict.fromkeys(
+            ("linear", "first"), (2 * self.size, self._entering)
+        )
         found |= {f"head.{name}": s for name, s in self.head.shapes().items()}
         if self._reads:
             found |= {"leak": (LEAKS,), "into": (LEAKS, 3 + self.inputs)}
@@ -92,16 +94,17 @@ class Stepwise(Amortised):
 
     def initial(self, generator: torch.Generator) -> Weights:
         """q is the prior, but for a little noise."""
-        found = {"linear": torch.zeros(self.shapes()["linear"], dtype=torch.float64)}
+        shapes = self.shapes()
+        found = {n: torch.zeros(shapes[n], dtype=torch.float64) for n in ("linear", "first")}
         head = self.head.initial(generator, last=0.05)
         found |= {f"head.{name}": w for name, w in head.items()}
         if self._reads:
-            shape = self.shapes()["into"]
+            shape = shapes["into"]
             found["leak"] = torch.linspace(-2, 2, LEAKS, dtype=torch.float64)
             found["into"] = 0.5 * torch.randn(shape, generator=generator, dtype=torch.float64)
             found |= {f"reader.{n}": w for n, w in self.reader.initial(generator).items()}
         if self.beside:
-            found["beside"] = torch.zeros(self.shapes()["beside"], dtype=torch.float64)
+            found["beside"] = torch.zeros(shapes["beside"], dtype=torch.float64)
         return found
 
     def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Approximation:
@@ -191,14 +194,15 @@ class Path:
             known.append(self.reading)
         return torch.cat(known, dim=-1)
 
-    def step(self, t: int, state: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        """m_t and log sd of q of step t given a state and the mean of z, (..., n, d) each."""
+    def step(self, t: int, state: Tensor, mean: Tensor, log_sd: Tensor) -> tuple[Tensor, Tensor]:
+        """m_t and log sd of q of step t given a state and the law of z, (..., n, d) each."""
         encoder, phi, seen = self.encoder, self.phi, self.entering[:, t]
-        known = torch.cat([state, mean, seen.expand(*state.shape[:-1], -1)], dim=-1)
-        change = linear(known, phi["linear"]) + encoder.head(part(phi, "head."), known)
+        known = torch.cat([state, mean, log_sd, seen.expand(*state.shape[:-1], -1)], dim=-1)
+        slope = phi["linear"] if t else phi["first"]  # the law of z is another one there
+        change = linear(known, slope) + encoder.head(part(phi, "head."), known)
         told = self.steps.real[:, t] if encoder.smooth else self.steps.seen[:, t]
-        m, log_sd = torch.where(told[:, None], change, 0.0).split([encoder.size] * 2, -1)
-        return m, log_sd.clamp(-7, 2)
+        m, spread = torch.where(told[:, None], change, 0.0).split([encoder.size] * 2, -1)
+        return m, spread.clamp(-7, 2)
 
     def others(self) -> tuple[Tensor, Tensor]:
         """m and log sd of random effects beside the recursion, (n, .) each."""
@@ -216,8 +220,8 @@ class Path:
         noise, unseen = latent.split(e[..., own], self.steps.number)
         drawn, moments = [], []
 
-        def next_noise(t: int, state: Tensor, mean: Tensor) -> Tensor:
-            m, log_sd = self.step(t, state, mean)
+        def next_noise(t: int, state: Tensor, *law: Tensor) -> Tensor:
+            m, log_sd = self.step(t, state, *law)
             drawn.append(m + log_sd.exp() * noise[..., t, :])
             moments.append((m, log_sd))
             return drawn[-1]

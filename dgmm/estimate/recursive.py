@@ -127,14 +127,14 @@ def course_of(
             panel,
             PARTICLES,
             torch.Generator().manual_seed(seed + 89 + number),
-        ).value
+        )
         for number in range(2)
     ]
     totals = torch.stack([one.sum() for one in cloud])
     return Course(
         kl.sum(0) / subjects[:, None],
         subjects,
-        every.var(0, correction=0) if len(every) else every.new_zeros(d),
+        every.square().mean(0) - every.mean(0).square(),
         float(totals.mean()),
         float(totals.std()) / math.sqrt(2),
         int(there.sum()),

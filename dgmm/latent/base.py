@@ -75,7 +75,8 @@ def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
 class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor.
 
-    E mu2 = 0, but for what ``inputs`` make of it, :meth:`course`.
+    E mu2 = 0, but for what ``inputs`` make of it, :meth:`course`, and for recursions, whose mean is
+    made by networks.
 
     The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
     class is made from the term's design block by :meth:`build`. The columns of T frame have the

@@ -56,8 +56,8 @@ class Steps(NamedTuple):
         return self.real.shape[1]
 
 
-Noise = Callable[[int, Tensor, Tensor], Tensor]
-"""e of a step, (..., n, d), from its number, the state before it and the mean of its z."""
+Noise = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""e of a step, (..., n, d), from its number, the state before it, mean and log sd of its z."""
 
 After = Callable[[int, Tensor, Tensor], Tensor]
 """The state that goes on, from the number of a step, its predictor (..., n) and its state."""
@@ -249,7 +249,7 @@ class Recursion(Latent):
         for t in range(steps.number):
             x = steps.x[:, t].expand(*unseen.shape[:-2], self.width)
             mean, log_sd = self.prior(weights, state, x, t == 0)
-            z = mean + log_sd.exp() * noise(t, state, mean)
+            z = mean + log_sd.exp() * noise(t, state, mean, log_sd)
             mu = self.emitted(weights, z, state, x)
             r = mu.detach() if not self.reads else self._read(steps, t, mu, unseen)
             moved = self.advanced(weights, state, z, x, r)
@@ -271,7 +271,7 @@ class Recursion(Latent):
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         steps = self.as_steps(rows)
         e, unseen = self.split(b, steps.number)
-        mu = self.run(weights, steps, lambda t, state, mean: e[..., t, :], unseen)
+        mu = self.run(weights, steps, lambda t, *_: e[..., t, :], unseen)
         return self.at_rows(mu, steps)
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:

@@ -3,7 +3,7 @@
     l_i >= E log 1/K sum_k p(y_i | b_k) p(b_k) / q(b_k | y_i),   b_k ~ q
 
 rises with K to l_i (Burda, Grosse and Salakhutdinov, 2016, ICLR). q is an amortised posterior that
-was learnt with theta; before there is one it is the prior. The error that is reported is that of
+was learnt with theta. The error that is reported is that of
 the value as an estimate of the bound; how far the bound is below l is not known.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -24,7 +24,7 @@ from dgmm.model import Model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
 
-__all__ = ["ImportanceBound", "PriorProposal", "Proposal", "Weighted", "WeightedPosterior"]
+__all__ = ["ImportanceBound", "Proposal", "Weighted", "WeightedPosterior"]
 
 CELLS = 400_000
 """Rows times draws held at once."""
@@ -63,29 +63,24 @@ class Proposal(Protocol):
         """Draws of the subjects of a block by white noise e (M, n, k)."""
         ...
 
-
-@dataclass(frozen=True)
-class _FromPrior:
-    b: Tensor
-    log_ratio: Tensor
-
-    def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
-        return model.log_likelihood(ready, self.b, block)
-
-
-@dataclass(frozen=True)
-class PriorProposal:
-    """b ~ N(0, I), whatever the outcomes."""
-
-    def draws(self, model: Model, ready: Theta, block: Block, e: Tensor) -> Weighted:
-        return _FromPrior(e, torch.zeros(e.shape[:-1], dtype=e.dtype))
+    def one_step(
+        self,
+        model: Model,
+        ready: Theta,
+        block: Block,
+        size: int,
+        generator: torch.Generator,
+        scale: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of eta or g^-1(eta) of every row given the outcomes before, (n, J)."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class ImportanceBound(Likelihood):
     """K = ``integration.draws`` draws a subject."""
 
-    proposal: Proposal = field(default_factory=PriorProposal)
+    proposal: Proposal | None = None  # before it is learnt
 
     word = "bound"
     sampled = True
@@ -109,6 +104,27 @@ class ImportanceBound(Likelihood):
             error[block.subjects] = (terms - mean).exp().std(0) / math.sqrt(K)
         return Each(value, error, float(error.square().sum().sqrt()))
 
+    def _generator(self, stream: int) -> torch.Generator:
+        return torch.Generator().manual_seed(1_000_003 * self.integration.seed + stream)
+
+    def _learnt(self) -> Proposal:
+        if self.proposal is None:
+            raise ValueError("the bound of a recursion has draws of a posterior that is learnt")
+        return self.proposal
+
+    def one_step(self, theta: Theta, panel: Panel, scale: str) -> Predictive:
+        """Moments of eta or g^-1(eta) of every row given the outcomes of the rows before, (N,)."""
+        mean, variance = torch.zeros(2, panel.n_rows, dtype=torch.float64)
+        draws, generator, proposal = self.integration.draws, self._generator(97), self._learnt()
+        with torch.no_grad():
+            ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
+            for block in panel.blocks(cells=max(1, CELLS // draws)):
+                found = proposal.one_step(self.model, ready, block, draws, generator, scale)
+                rows = replace(panel, masked=False).block(block.subjects)
+                for out, value in zip((mean, variance), found, strict=True):
+                    out[rows.index[rows.mask]] = value[rows.mask]
+        return Predictive(mean, variance)
+
     def weighted(
         self, theta: Theta, panel: Panel, draws: int, stream: int = 0
     ) -> Iterator[tuple[Block, Tensor, Tensor]]:
@@ -116,13 +132,13 @@ class ImportanceBound(Likelihood):
 
         A set of draws is made again by its number ``stream``.
         """
-        generator = torch.Generator().manual_seed(1_000_003 * self.integration.seed + 83 + stream)
+        generator, proposal = self._generator(83 + stream), self._learnt()
         with torch.no_grad():
             ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
             for block in panel.blocks(cells=max(1, CELLS // draws)):
                 size = (draws, len(block.subjects), self.model.k)
                 e = torch.randn(size, generator=generator, dtype=torch.float64)
-                drawn = self.proposal.draws(self.model, ready, block, e)
+                drawn = proposal.draws(self.model, ready, block, e)
                 density = drawn.log_likelihood(self.model, ready, block)
                 yield block, drawn.b, density - drawn.log_ratio
 
@@ -171,6 +187,9 @@ class WeightedPosterior(Posterior):
     def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
         likelihood = self.likelihood
         return likelihood.weighted(self.theta, likelihood.kept, likelihood.integration.draws, 1)
+
+    def one_step(self, target: Panel, scale: str) -> Predictive:
+        return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)
 
     def effects(self) -> Effects:
         k, n = self.model.k, self.history.n

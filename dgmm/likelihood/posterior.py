@@ -60,6 +60,10 @@ class Posterior(ABC):
         ``target`` has the subjects of the panel in the same order, or known levels of all factors.
         """
 
+    def one_step(self, target: Panel, scale: str) -> Predictive:
+        """Moments as those of :meth:`predictive`, given the outcomes of earlier rows alone."""
+        raise ValueError("type='one_step' is for models with vrnn() or dmm() left of a bar")
+
     @abstractmethod
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""

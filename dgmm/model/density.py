@@ -226,12 +226,12 @@ class Model(Structure):
 
     def jacobian(self, ready: Theta, b: Tensor, rows: Rows, outcome: int = 0) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
-        slopes, name = [], self.outcomes[outcome].name
+        slopes = []
         for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
             slope = torch.zeros(*rows.offset.shape, latent.dim, dtype=b.dtype)
             if Entry(outcome, 0) in self.entries[i]:
                 weights = part(ready, f"latent{i + 1}.")
-                slope = latent.jacobian(weights, inner, rows.of_term(i, name))
+                slope = latent.jacobian(weights, inner, self.latent_rows(ready, rows, i, outcome))
             slopes.append(slope.expand(*b.shape[:-1], *slope.shape[-2:]))
         return torch.cat(slopes, dim=-1) if len(slopes) > 1 else slopes[0]
 

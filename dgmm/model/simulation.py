@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -62,12 +63,33 @@ def simulate_panel(
     if effects is None:
         check_population(model)
         effects = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
+    if model.reads:
+        return _one_after_another(model, ready, panel, generator, effects)
     with torch.no_grad():
         for block in panel.blocks():
             b, rows = effects[block.subjects], block.rows
             eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
             draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
             y[block.index[block.mask]] = draw[block.mask]
+    return y
+
+
+def _one_after_another(
+    model: Model, ready: Theta, panel: Panel, generator: torch.Generator, effects: Tensor
+) -> Tensor:
+    """Every row after those before it, whose outcomes its random part reads; effects (n, k)."""
+    y = torch.zeros(panel.n_rows, dtype=torch.float64)
+    with torch.no_grad():
+        for block in replace(panel, masked=False).blocks():
+            b, rows = effects[block.subjects], block.rows
+            drawn, fixed = torch.zeros_like(rows.data.y), model.mu1(ready, rows)
+            for j in range(drawn.shape[1]):
+                told = replace(rows, data=rows.data._replace(y=drawn.clone()))
+                before = block.mask & (torch.arange(drawn.shape[1]) < j)
+                eta = fixed + model.mu2(ready, b, told, seen=before)
+                extra = model.extra(ready, rows, b)
+                drawn[:, j] = model.family.simulate(eta, rows.data, extra, generator)[:, j]
+            y[block.index[block.mask]] = drawn[block.mask]
     return y
 
 

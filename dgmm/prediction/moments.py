@@ -29,6 +29,7 @@ __all__ = [
     "marginal_link",
     "mean_subject",
     "normal_effects",
+    "one_step",
     "outcomes_seen",
     "posterior_draws",
     "random_effects",
@@ -81,6 +82,17 @@ def given_history_by_scale(
         every = _given(done, theta, both, replace(both, masked=False), scales, seed)
         return [Predictive(one.mean[place], one.variance[place]) for one in every]
     return _given(done, theta, history, target, scales, seed)
+
+
+def one_step(
+    done: Estimate, theta: Theta, history: Panel, target: Panel, scale: str, seed: int
+) -> Tensor:
+    """E{h(eta) | outcomes of the rows before} of every row of ``target``, (N,)."""
+    if not done.model.serial:
+        raise ValueError("type='one_step' is for models with vrnn() or dmm() left of a bar")
+    both, place = history.joined(target, done.observed.rows.data)
+    rows = replace(both, masked=False)
+    return _posterior(done.at(theta), both, seed).one_step(rows, scale).mean[place]
 
 
 def _given(

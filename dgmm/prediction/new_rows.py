@@ -37,10 +37,10 @@ def predict(
     seed: int,
 ) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.predict`; ``order`` and ``departures`` are of the rows of the fit."""
-    if history is not None and wanted.type != "subject":
+    if history is not None and wanted.type not in ("subject", "one_step"):
         raise ValueError(
-            f"history= is for type='subject': a prediction of type={wanted.type!r} does not "
-            "depend on the outcomes of a subject"
+            "history= is for type='subject' and 'one_step': a prediction of "
+            f"type={wanted.type!r} does not depend on the outcomes of a subject"
         )
     if newdata is None:
         target, (_, rows) = done.panel, order

@@ -8,7 +8,7 @@ from dgmm.runtime.registry import suggestion
 
 __all__ = ["Wanted"]
 
-TYPES = ("subject", "mean_subject", "marginal")
+TYPES = ("subject", "mean_subject", "marginal", "one_step")
 SCALES = ("response", "link", "categories")
 INTERVALS = (None, "confidence", "prediction")
 NEW_GROUPS = ("population", "error")

@@ -50,6 +50,9 @@ def predict(
                         outcome the prior stands: the population average, with a warning
                         where an id or the history of a subject is missing
         "mean_subject"  h(mu1), the subject whose random part is zero
+        "one_step"      of vrnn() and dmm(): E{h(eta) | outcomes of earlier rows alone}, by
+                        particles (teacher forced). Rows after the last outcome of ``history``
+                        run freely under both this and "subject"
         "marginal"      E g^-1(eta) over subjects; on the link scale the eta of this mean
         "prob"          the probability of every category of an ordered outcome given the
                         subject's outcomes: type="subject" on the scale "categories"
