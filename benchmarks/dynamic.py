@@ -1,6 +1,7 @@
 """Predictions of what new subjects do next, given their past: `python benchmarks/dynamic.py`.
 
-A fit to 400 subjects predicts the later visits of others from their earlier ones, case by case:
+A fit to 400 subjects (bernoulli: 2,000) predicts the later visits of others from their earlier ones,
+case by case:
 
     gaussian      y = 1 + 0.5 x + 0.3 t + b_0 + b_1 t + e, six visits, given three
     sigmoid       the sigmoid study I, a network, visits after half of the time
@@ -45,6 +46,7 @@ class Case(NamedTuple):
     sd: float
     visits: int = 6
     new: int = NEW
+    fitted: int = FITTED
 
 
 def ordered(rng: np.random.Generator, eta: np.ndarray) -> np.ndarray:
@@ -75,6 +77,7 @@ CASES = {
         1.5,
         visits=8,
         new=20_000,
+        fitted=2000,
     ),
 }
 PAST = 3
@@ -96,7 +99,7 @@ def classical(name: str, seed: int) -> dict[str, Any]:
     """One case of a classical model."""
     case, start = CASES[name], time.perf_counter()
     fit = dgmm.mixed_model(
-        case.formula, simulate(case, FITTED, seed), family=case.family, seed=seed, verbose=0
+        case.formula, simulate(case, case.fitted, seed), family=case.family, seed=seed, verbose=0
     )
     middle = time.perf_counter()
     new = simulate(case, case.new, seed + 1000)

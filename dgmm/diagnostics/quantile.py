@@ -26,7 +26,6 @@ from dgmm.prediction.moments import normal_effects
 __all__ = [
     "Shares",
     "conditional_shares",
-    "normal_scores",
     "randomised",
     "ranked",
     "unconditional_shares",
@@ -49,11 +48,6 @@ def randomised(shares: Shares, generator: torch.Generator) -> Tensor:
     v = torch.rand(below.shape, generator=generator, dtype=torch.float64)
     tiny = torch.finfo(torch.float64).eps
     return (below + v * (up_to - below)).clamp(tiny, 1 - tiny)
-
-
-def normal_scores(u: Tensor) -> Tensor:
-    """Phi^-1(u)."""
-    return torch.special.ndtri(u)
 
 
 @torch.no_grad()
