@@ -1,7 +1,7 @@
 """Predictions of what new subjects do next, given their past: `python benchmarks/dynamic.py`.
 
-A fit to 400 subjects (bernoulli: 2,000) predicts the later visits of others from their earlier ones,
-case by case:
+A fit to 400 subjects (bernoulli: 2,000) predicts the later visits of others from their earlier
+ones, case by case:
 
     gaussian      y = 1 + 0.5 x + 0.3 t + b_0 + b_1 t + e, six visits, given three
     sigmoid       the sigmoid study I, a network, visits after half of the time

@@ -22,9 +22,11 @@ import coverage_population
 import coverage_random
 import daily_mood
 import demo_seeds
+import dynamic
 import intervals
 import pandas as pd
 import panel as panels
+import residual_checks
 from stored import RESULTS, ROOT, kept, markdown
 
 from dgmm.studies import standing
@@ -232,6 +234,26 @@ def coverage_of_population() -> str:
         "within": ("within 99.9 % limits", "{}"),
     }
     return f"{len(table)} data sets:\n\n" + markdown(found, columns)
+
+
+def check_sizes() -> str:
+    """Sizes of the tests of check()."""
+    return residual_checks.size_table()
+
+
+def check_powers() -> str:
+    """Their power against wrong models."""
+    return residual_checks.power_table()
+
+
+def check_share(scenario: str, name: str, form: str) -> str:
+    """The share of rejections by one of them."""
+    return format(residual_checks.share(scenario, name)[0], form)
+
+
+def dynamic_table() -> str:
+    """Predictions of new subjects from their past."""
+    return dynamic.table()
 
 
 METHODS_OF_MOOD = ["oracle", "joint", "glmm", "glmm_ou", "deep", "gru", "network", "answers"]
@@ -462,7 +484,8 @@ SOURCES: dict[str, Callable[..., str]] = {
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
         speed, linear_speed, path_speed, outcome_speed, missing, accepted, elbo_bias, panel,
-        panel_gain, mood_scores, mood_courses, mood_cost,
+        panel_gain, mood_scores, mood_courses, mood_cost, check_sizes, check_powers, check_share,
+        dynamic_table,
     )
 }  # fmt: skip
 

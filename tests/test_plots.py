@@ -14,11 +14,15 @@ import dgmm
 from dgmm import Fit
 from dgmm.plots import (
     fan,
+    plot_calibration,
     plot_density,
+    plot_dynamic,
     plot_effects,
     plot_fan,
+    plot_pp_check,
     plot_profiles,
     plot_ranks,
+    plot_residuals,
     plot_trace,
 )
 
@@ -207,3 +211,67 @@ def test_chains_are_drawn_with_a_panel_for_every_scalar(fit: Fit, sleep: pd.Data
         plot_trace(sampled, ["sigm"])
     with pytest.raises(ValueError, match="method='gibbs'"):
         plot_ranks(fit)
+
+
+# -- checks and dynamic prediction ---------------------------------------------------------------
+
+
+def test_predictive_checks_draw_their_numbers(fit: Fit) -> None:
+    for kind, label in (("density", "Reaction"), ("variogram", "distance in Days")):
+        axis = plot_pp_check(fit, kind, nsim=20).axes[0]
+        table = fit.pp_check(kind, nsim=20)
+        assert np.allclose(axis.lines[0].get_ydata(), table["observed"])
+        assert axis.get_xlabel() == label
+        assert axis.get_legend() is None  # it stands above, where it covers no data
+
+
+def test_frequencies_are_bars() -> None:
+    counts = dgmm.datasets.load("epil")
+    fit = dgmm.mixed_model("y ~ trt + (1 | subject)", counts, family="poisson", verbose=0)
+    axis = plot_pp_check(fit, "rootogram", nsim=20).axes[0]
+    table = fit.pp_check("rootogram", nsim=20)
+    assert np.allclose([bar.get_height() for bar in axis.patches], table["observed"])
+
+
+def test_residuals_have_four_panels_with_a_time(fit: Fit) -> None:
+    figure = plot_residuals(fit, conditional=False)
+    first, by_mean, by_time, last = figure.axes[:4]
+    u = fit.residuals("quantile", conditional=False).to_numpy()
+    assert np.allclose(first.lines[0].get_ydata(), np.sort(stats.norm.ppf(u)))
+    assert by_time.get_xlabel() == "Days"
+    assert np.allclose(by_mean.lines[0].get_ydata(), u)
+    assert sum(bar.get_height() for bar in last.patches) == len(u)
+
+
+def test_calibration_draws_its_numbers(fit: Fit) -> None:
+    axis = plot_calibration(fit, bins=5).axes[0]
+    table = fit.calibration(bins=5)
+    assert np.allclose(axis.lines[-1].get_xydata(), table[["predicted", "observed"]])
+
+
+def test_dynamic_prediction_has_a_panel_for_every_landmark(fit: Fit, sleep: pd.DataFrame) -> None:
+    figure = plot_dynamic(fit, "308", at=[2, 5])
+    assert len(figure.axes) == 2
+    own = sleep[sleep["Subject"] == "308"]
+    for axis, moment in zip(figure.axes, (2, 5), strict=True):
+        line, seen, later, mark = axis.lines
+        assert np.allclose(seen.get_ydata(), own["Reaction"][own["Days"] <= moment])
+        assert np.allclose(later.get_ydata(), own["Reaction"][own["Days"] > moment])
+        assert mark.get_xdata()[0] == moment
+        past = own[own["Days"] <= moment]
+        grid = pd.DataFrame({"Subject": "308", "Days": line.get_xdata()})
+        assert np.allclose(line.get_ydata(), fit.predict(grid, history=past)["fit"])
+        assert line.get_xdata()[-1] == 9
+    new = own.assign(Subject="new")
+    both = plot_dynamic(fit, pd.concat([own, new]), until=12)  # landmarks after the 3rd and 6th
+    assert [axis.get_title() for axis in both.axes][:2] == [
+        "Subject 308, seen up to Days 2", "Subject 308, seen up to Days 5"
+    ]  # fmt: skip
+    assert np.allclose(both.axes[0].lines[0].get_ydata(), both.axes[2].lines[0].get_ydata())
+
+
+def test_what_has_no_dynamic_prediction(fit: Fit) -> None:
+    with pytest.raises(ValueError, match="subject 'nobody' is not in the fit"):
+        plot_dynamic(fit, "nobody")
+    with pytest.raises(ValueError, match="has no visit up to then"):
+        plot_dynamic(fit, "308", at=[-1])

@@ -16,7 +16,7 @@ from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
 from dgmm.runtime.result_table import format_p
 
-__all__ = ["CHECKS", "Checked", "check"]
+__all__ = ["CHECKS", "Checked", "check", "judged"]
 
 CHECKS: tuple[Check, ...] = (*ESTIMATE, *RESIDUALS, *SUBJECTS)
 """The page, in this order."""
@@ -161,10 +161,10 @@ def check(fit: Fitted, *, seed: int | None = None) -> Checked:
         else "Tests are made at one draw of theta and the random effects given the data: another "
         "seed gives other p values. The verdict is about all of them together (Holm, 0.05)."
     )
-    return Checked(title, tuple(_judged(found)), how)
+    return Checked(title, tuple(judged(found)), how)
 
 
-def _judged(found: list[Finding]) -> list[Finding]:
+def judged(found: list[Finding]) -> list[Finding]:
     """Findings with the verdicts of tests: adjusted for their number."""
     at = [j for j, one in enumerate(found) if np.isfinite(one.p)]
     if at:

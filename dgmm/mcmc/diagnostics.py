@@ -71,4 +71,4 @@ def left_out(log_density: np.ndarray, efficiency: float = 1.0) -> LeftOut:
 
 def pareto_k(log_weights: np.ndarray) -> np.ndarray:
     """The shape of the tail of importance weights (M, n), (n,): above 0.7 they are not reliable."""
-    return np.asarray(_arrays().psislw(log_weights.T)[1])
+    return np.asarray(_arrays().psislw(-log_weights.T)[1])  # which takes them for likelihoods

@@ -64,7 +64,7 @@ def exact(fit: Fit, past: pd.DataFrame, rows: pd.DataFrame) -> tuple[np.ndarray,
 
 
 def test_of_yes_and_no_and_of_counts() -> None:
-    """log and Brier from the predicted probability; of new subjects it is that of the population."""
+    """log and Brier from the predicted probability, of new subjects that of the population."""
     data = frame(60, 4, seed=8, missing=0.1)
     fit = mixed_model("z ~ x + (1 | id)", data, family="bernoulli", se=None, verbose=0)
     new = data.dropna(subset=["z"]).assign(id=lambda d: d["id"] + 1000)
