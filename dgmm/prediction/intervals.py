@@ -278,12 +278,12 @@ def _given_theta(target: Target, wanted: Wanted, point: Tensor) -> dict[str, Ten
         elif wanted.scale == "response":
             value = family.mean(value, extra)
         return {"se": value.std(0), **_ends(value, wanted.level)}
-    if wanted.type != "subject" and not predicts:
-        eta, own = Predictive(point, target.between(wanted.type, wanted.scale)), 0.0
-    else:
-        eta = target.predictor(wanted.type)
-        own = family.variance(eta.mean, rows.data, extra) if predicts else 0.0
-    law = Mixture.of(eta.mean, eta.variance + own, Moves.none(len(eta.mean)))
+    eta = target.predictor(wanted.type)
+    if predicts:
+        eta = Predictive(eta.mean, eta.variance + family.variance(eta.mean, rows.data, extra))
+    elif wanted.type != "subject":
+        eta = Predictive(point, target.between(wanted.type, wanted.scale))
+    law = Mixture.of(eta.mean, eta.variance, Moves.none(len(eta.mean)))
     ends = law.interval(wanted.level)
     return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
 
