@@ -31,16 +31,16 @@ TRUE = -0.214
 
 
 def bimodal(n: int, seed: int) -> pd.DataFrame:
-    """Sequences of the bimodal autoregression, a long one cut after 100 steps of burn-in each."""
+    """Sequences of the bimodal autoregression from x_0 = 0."""
     rng, x = np.random.default_rng(seed), np.zeros(n)
     rows = []
-    for _ in range(100 + STEPS):
+    for _ in range(STEPS):
         x = 0.8 * x + rng.choice([-1.0, 1.0], n) + 0.15 * rng.normal(size=n)
         rows.append(x)
     data = pd.DataFrame(
         {"id": np.repeat(np.arange(n), STEPS), "t": np.tile(np.arange(1, STEPS + 1), n)}
     )
-    return data.assign(x=np.stack(rows[-STEPS:], 1).reshape(-1))
+    return data.assign(x=np.stack(rows, 1).reshape(-1))
 
 
 def score_bimodal(latent: int, seed: int, epochs: int) -> dict[str, float]:
@@ -53,8 +53,8 @@ def score_bimodal(latent: int, seed: int, epochs: int) -> dict[str, float]:
         verbose=0,
         control={
             "epochs": epochs,
-            "pairs": 2,
-            "learning_rate": 0.006,
+            "pairs": 1,
+            "learning_rate": 0.008,
             "draws": 200,
             "precision": "single",
             "patience": epochs,
@@ -135,8 +135,8 @@ def main(words: list[str]) -> None:
     """Run the study that the words name."""
     if words[:1] == ["bimodal"]:
         for seed in map(int, words[1:] or ["0", "1", "2"]):
-            keep("bimodal", score_bimodal(0, seed, 60))
-            keep("bimodal", score_bimodal(2, seed, 150))
+            keep("bimodal", score_bimodal(2, seed, 120))
+            keep("bimodal", score_bimodal(0, seed, 40))
     elif words[:1] == ["identification"]:
         for seed in map(int, words[2:] or ["0", "1", "2"]):
             keep("identification", score_identification(int(words[1]), seed, 200))

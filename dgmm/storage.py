@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgmm.bayes import Chains, HalfT, InverseGamma, InverseWishart, NormalPrior, Prior
 from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
-from dgmm.encoders import Encoder, Learnt, Stepwise
+from dgmm.encoders import Encoder, Learnt, Potentials, Stepwise
 from dgmm.estimate import (
     Control,
     Course,
@@ -91,6 +91,7 @@ OWN: tuple[type[Any], ...] = (
     Panel,
     PartPredictor,
     Patterns,
+    Potentials,
     Prior,
     Reference,
     Residual,

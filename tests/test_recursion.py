@@ -17,7 +17,6 @@ from toys import build, generator, random_theta, whole
 import dgmm
 from dgmm.encoders import Learnt, Stepwise
 from dgmm.encoders.particles import Cloud
-from dgmm.encoders.stepwise import Path
 from dgmm.latent import Recursion
 from dgmm.likelihood.bound import ImportanceBound
 from dgmm.model import Model
@@ -361,7 +360,7 @@ def test_learning_reaches_the_best_of_its_family(kind: str, gap: float, toleranc
 def test_particles_predict_as_the_filter_does() -> None:
     model, panel, theta, encoder, _ = truth("filter", 30, 6)
     y = np.where(panel.observed.numpy(), panel.rows.data.y.numpy(), np.nan).reshape(30, 6)
-    q = Path(encoder, locally_exact(encoder), model, model.prepare(theta), whole(panel))
+    q = encoder.posterior(locally_exact(encoder), model, model.prepare(theta), whole(panel))
     found = torch.stack([_mean(Cloud(q, 500, generator(s), bootstrap=True)) for s in range(8)])
     error = found.std(0) / math.sqrt(8)
     away = ((found.mean(0) - torch.tensor(kalman(y)[1])) / error.clamp(min=1e-3)).abs()

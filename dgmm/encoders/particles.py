@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from dgmm.encoders.base import Sampled
-from dgmm.encoders.stepwise import Path, Stepwise
+from dgmm.encoders.steps import Path, Sequential
+from dgmm.latent import Law
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
@@ -33,7 +34,7 @@ FEW = 0.5
 class Learnt:
     """A step-by-step posterior with its weights: where draws of importance sampling come from."""
 
-    encoder: Stepwise
+    encoder: Sequential
     phi: Weights
 
     def draws(self, model: Model, ready: Theta, block: Block, e: Tensor) -> Sampled:
@@ -50,7 +51,7 @@ class Learnt:
         scale: str,
     ) -> tuple[Tensor, Tensor]:
         """Mean and variance of eta or g^-1(eta) of every row given the outcomes before, (n, J)."""
-        q = Path(self.encoder, self.phi, model, ready, block)
+        q = self.encoder.posterior(self.phi, model, ready, block)
         cloud = Cloud(q, size, generator, bootstrap=True, scale=scale)
         cloud.bound()
         return cloud.mean, cloud.variance
@@ -77,10 +78,11 @@ class Cloud:
         self.log_weight = torch.full((draws, n), -math.log(draws), dtype=torch.float64)
         self.total = torch.zeros(n, dtype=torch.float64)
         self.mean, self.variance = torch.zeros(2, n, J, dtype=torch.float64)
-        m, log_sd = q.others()
-        e = self._noise(n, m.shape[-1])
-        self.static = m + log_sd.exp() * e
-        self.of_static = 0.5 * (self.static.square() - e.square()).sum(-1) - log_sd.sum(-1)
+        others = q.others()
+        e = self._noise(n, others.mean.shape[-1])
+        self.static = others.at(e)
+        ratio = 0.5 * (self.static.square() - e.square()).sum(-1)
+        self.of_static = ratio - others.log_sd.sum(-1)
         self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
         self.base = q.model.mu1(q.ready, block.rows) + self._beside(self.static)
 
@@ -105,14 +107,14 @@ class Cloud:
         q.latent.run(q.weights, q.steps, self._next, self.unseen, self._after)
         return self.total + torch.logsumexp(self.log_weight, 0)
 
-    def _next(self, t: int, state: Tensor, *law: Tensor) -> Tensor:
-        noise = self._noise(*law[0].shape[1:])
+    def _next(self, t: int, state: Tensor, law: Law) -> Tensor:
+        noise = self._noise(*law.mean.shape[1:])
         if self.bootstrap:
             self.ratio = torch.zeros_like(self.ratio)
             return noise
-        m, log_sd = self.q.step(t, state, *law)
-        e = m + log_sd.exp() * noise
-        self.ratio = 0.5 * (e.square() - noise.square()).sum(-1) - log_sd.sum(-1)
+        own = self.q.step(t, state, law)
+        e = own.at(noise)
+        self.ratio = 0.5 * (e.square() - noise.square()).sum(-1) - own.log_sd.sum(-1)
         return e
 
     def _after(self, t: int, mu: Tensor, state: Tensor) -> Tensor:

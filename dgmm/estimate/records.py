@@ -168,6 +168,7 @@ class Course:
     particles: float  # the particle bound
     particles_error: float  # its Monte Carlo standard error
     steps: int  # of all subjects
+    mixing: Tensor | None = None  # (K,) mean weights of several dynamics
 
 
 @dataclass(frozen=True)

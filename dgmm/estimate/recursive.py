@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.encoders import Learnt, Stepwise
-from dgmm.encoders.stepwise import term_of
+from dgmm.encoders import Learnt, of_recursion
+from dgmm.encoders.steps import Sequential, recursion_of, term_of
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Course, Estimate, Request
 from dgmm.likelihood import Likelihood
@@ -24,18 +24,31 @@ from dgmm.panel import Panel
 from dgmm.runtime.progress import Progress
 from dgmm.variational.bounds import particles
 from dgmm.variational.elbo import Bound, evaluate
-from dgmm.variational.schedule import schedule_for
-from dgmm.variational.training import train
+from dgmm.variational.schedule import Schedule, schedule_for
+from dgmm.variational.training import Trace, train
 
 __all__ = ["cannot", "course_of", "fit_recursive"]
+
+ANNEALED = 3
+"""Share of the epochs, one in so many, over which the weight of the KL grows to 1."""
+
+NARROW = 0.3
+"""Residual standard deviation at the start, in those of the independence model: from a wide one a
+decoder learns to do without the latent variables, and never comes back."""
 
 PATIENCE = 40
 """Epochs without a better bound of subjects held out, where the control names none."""
 
+STAGED = 8
+"""Share of the epochs, one in so many, of a stage in which weights of dynamics are held."""
+
 FEWEST = 20
 """Subjects from which some are held out."""
 
-PARTICLES = 128
+WATCH_DRAWS = 4
+"""Of every subject held out: the KL is known in closed form given the past."""
+
+PARTICLES = 64
 
 
 def cannot(model: Model, request: Request) -> str | None:
@@ -59,24 +72,38 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
         )
     model, panel, seen = likelihood.model, likelihood.panel, likelihood.kept
     generator = torch.Generator().manual_seed(request.seed)
-    encoder = Stepwise.of(model)
+    encoder = of_recursion(model)
     theta, phi = start_theta(model, panel, eta, generator), encoder.initial(generator)
-    schedule = schedule_for(request.control, seen.n)
+    at = model.outcome.one_number("log_sigma")
+    if at is not None:
+        theta["extra"][at] += math.log(NARROW)
+    schedule = replace(schedule_for(request.control, seen.n), watch_draws=WATCH_DRAWS)
+    if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
+        schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
     if not schedule.patience and seen.n >= FEWEST:
         schedule = replace(schedule, patience=PATIENCE)
-    with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
-        theta, phi, trace = train(
-            model,
-            encoder,
-            theta,
-            phi,
-            seen,
-            schedule,
-            generator,
-            progress=bar,
-            checkpoint=request.checkpoint,
-            device=request.device,
-        )
+    stages: list[tuple[Schedule, tuple[str, ...]]] = [(schedule, ())]
+    late = _late(model)
+    if late:
+        first = max(1, schedule.epochs // STAGED)
+        stages.insert(0, (replace(schedule, epochs=first, kl_anneal=first, patience=0), late))
+    trace: Trace | None = None
+    for stage, held in stages:
+        with Progress(request.verbose, stage.epochs, "ELBO") as bar:
+            theta, phi, own = train(
+                model,
+                encoder,
+                theta,
+                phi,
+                seen,
+                stage,
+                generator,
+                held=held,
+                progress=bar,
+                checkpoint=request.checkpoint,
+                device=request.device,
+            )
+        trace = own if trace is None else trace.followed_by(own)
     found = likelihood.reached(theta, Learnt(encoder, phi))
     bound = evaluate(model, encoder, theta, phi, seen, request.seed)
     return replace(
@@ -90,9 +117,15 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
     )
 
 
+def _late(model: Model) -> tuple[str, ...]:
+    """Parameters that are held in the first stage."""
+    latent, term = recursion_of(model), term_of(model) + 1
+    return tuple(f"latent{term}.{name}" for name in latent.shapes() if name.startswith(latent.late))
+
+
 def course_of(
     model: Model,
-    encoder: Stepwise,
+    encoder: Sequential,
     theta: dict[str, Tensor],
     phi: dict[str, Tensor],
     panel: Panel,
@@ -101,16 +134,20 @@ def course_of(
 ) -> Course:
     """KL and activity by step of a ``bound``, and the particle bound of all subjects."""
     term = term_of(model)
-    latent = model.latents[term]
+    latent = recursion_of(model)
     first = sum(one.dim for one in model.latents[:term])
     own = slice(first, first + latent.dim)
-    there, d = torch.zeros(panel.n, dtype=torch.long), encoder.size
+    mixing: list[Tensor] = []
+    there, d = torch.zeros(panel.n, dtype=torch.long), latent.size
     for block in panel.blocks():
         with torch.no_grad():
-            rows = model.latent_rows(model.prepare(theta), block.rows, term, 0, block.mask)
-            there[block.subjects] = latent.as_steps(rows).real.sum(1)  # type: ignore[attr-defined]
+            q = encoder.posterior(phi, model, model.prepare(theta), block)
+            weights = q.mixing()
+        real = q.steps.real
+        there[block.subjects] = real.sum(1)
+        mixing += [] if weights is None else [weights[real]]
     count = int(there.max())
-    per = latent.dim // latent.steps  # type: ignore[attr-defined]
+    per = latent.per_step
     kl, mean = (
         table[:, own].unflatten(1, (-1, per))[:, :count, :d]
         for table in (bound.kl_by_direction, bound.mean)
@@ -138,4 +175,5 @@ def course_of(
         float(totals.mean()),
         float(totals.std()) / math.sqrt(2),
         int(there.sum()),
+        torch.cat(mixing).mean(0) if mixing else None,
     )

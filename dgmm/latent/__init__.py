@@ -4,9 +4,10 @@ from dgmm.design import LatentBlock
 from dgmm.formula import LatentTerm, Syntax
 from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent, Places, columns_of
 from dgmm.latent.covariance import Pattern, theta_of_covariances
+from dgmm.latent.kvae import KalmanCode
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
-from dgmm.latent.recursion import Recursion, Steps
+from dgmm.latent.recursion import Law, Recursion, Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures
 from dgmm.latent.warp import Warp
@@ -17,7 +18,9 @@ __all__ = [
     "Boundary",
     "Chain",
     "Component",
+    "KalmanCode",
     "Latent",
+    "Law",
     "Normal",
     "Path",
     "Pattern",

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Recursion
+from dgmm.latent.recursion import FLOOR, Law, Recursion
 from dgmm.networks import Dense, Weights
 from dgmm.parameters import part
 
@@ -96,20 +96,21 @@ class DeepMarkov(Recursion):
     def start(self, weights: Weights) -> Tensor:
         return torch.zeros(self.size, dtype=weights["A"].dtype)
 
-    def prior(
-        self, weights: Weights, state: Tensor, x: Tensor, first: bool
-    ) -> tuple[Tensor, Tensor]:
+    def prior(self, weights: Weights, state: Tensor, x: Tensor, first: bool) -> Law:
         moved = linear(x, weights["B"])
         if first:
             log_sd = weights["l1"].expand_as(moved)
-            return weights["m1"] + moved, log_sd.clamp(min=FLOOR)
+            return Law(weights["m1"] + moved, log_sd.clamp(min=FLOOR))
         f, g = self.transition(part(weights, "transition."), torch.cat([state, x], dim=-1)).chunk(
             2, -1
         )
-        return moved + linear(state, weights["A"]) + f, (weights["l"] + g).clamp(min=FLOOR)
+        mean = moved + linear(state, weights["A"]) + f
+        return Law(mean, (weights["l"] + g).clamp(min=FLOOR))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         return z @ weights["c"] + self.decoder(part(weights, "decoder."), z)[..., 0]
 
-    def advanced(self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor) -> Tensor:
+    def advanced(
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+    ) -> Tensor:
         return z

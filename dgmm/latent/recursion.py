@@ -31,7 +31,7 @@ from dgmm.latent.path import Visits, read_visits, rows_of_visits
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["FLOOR", "Recursion", "Steps"]
+__all__ = ["FLOOR", "Law", "Recursion", "Steps"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
@@ -56,8 +56,27 @@ class Steps(NamedTuple):
         return self.real.shape[1]
 
 
-Noise = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""e of a step, (..., n, d), from its number, the state before it, mean and log sd of its z."""
+class Law(NamedTuple):
+    """z of a step given the past: N(mean, sd^2), or N(mean, root root') where there is a root."""
+
+    mean: Tensor  # (..., d)
+    log_sd: Tensor  # (..., d)
+    root: Tensor | None = None  # (..., d, d), lower triangular, with exp(log_sd) on its diagonal
+
+    def at(self, e: Tensor) -> Tensor:
+        """z of white noise e (..., d)."""
+        if self.root is None:
+            return self.mean + self.log_sd.exp() * e
+        return self.mean + (self.root @ e[..., None])[..., 0]
+
+    def kl(self) -> Tensor:
+        """KL from N(0, I), element by element, (..., d)."""
+        square = (2 * self.log_sd).exp() if self.root is None else self.root.square().sum(-1)
+        return 0.5 * (square + self.mean.square() - 1) - self.log_sd
+
+
+Noise = Callable[[int, Tensor, Law], Tensor]
+"""e of a step, (..., n, d), from its number, the state before it and the law of its z."""
 
 After = Callable[[int, Tensor, Tensor], Tensor]
 """The state that goes on, from the number of a step, its predictor (..., n) and its state."""
@@ -85,6 +104,12 @@ class Recursion(Latent):
 
     linear = False
     recursive = True
+    late: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of the names of weights that learn once the others have found their place."""
+
+    potentials: ClassVar[bool] = False
+    """Its q is made of potentials that its own filter carries."""
+
     on_grid: ClassVar[bool] = False
     """Steps are visits 1, 2, ..., with a row or without; else the rows."""
 
@@ -162,17 +187,17 @@ class Recursion(Latent):
         """The state before the first step, (S,)."""
 
     @abstractmethod
-    def prior(
-        self, weights: Weights, state: Tensor, x: Tensor, first: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of z given the past, (..., d) each."""
+    def prior(self, weights: Weights, state: Tensor, x: Tensor, first: bool) -> Law:
+        """The law of z given the past."""
 
     @abstractmethod
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         """mu2 of a step in units of the linear predictor, (...)."""
 
     @abstractmethod
-    def advanced(self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor) -> Tensor:
+    def advanced(
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+    ) -> Tensor:
         """The state after a step, (..., S)."""
 
     # -- rows as steps ---------------------------------------------------------------------------
@@ -248,11 +273,11 @@ class Recursion(Latent):
         found = []
         for t in range(steps.number):
             x = steps.x[:, t].expand(*unseen.shape[:-2], self.width)
-            mean, log_sd = self.prior(weights, state, x, t == 0)
-            z = mean + log_sd.exp() * noise(t, state, mean, log_sd)
+            law = self.prior(weights, state, x, t == 0)
+            z = law.at(noise(t, state, law))
             mu = self.emitted(weights, z, state, x)
             r = mu.detach() if not self.reads else self._read(steps, t, mu, unseen)
-            moved = self.advanced(weights, state, z, x, r)
+            moved = self.advanced(weights, state, z, x, r, t == 0)
             state = torch.where(steps.real[:, t, None], moved, state)
             if after is not None:
                 state = after(t, mu, state)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Recursion
+from dgmm.latent.recursion import FLOOR, Law, Recursion
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
@@ -110,20 +110,20 @@ class VariationalRecurrent(Recursion):
     def start(self, weights: Weights) -> Tensor:
         return torch.cat([weights["h0"], weights["h0"].new_zeros(self.size)])
 
-    def prior(
-        self, weights: Weights, state: Tensor, x: Tensor, first: bool
-    ) -> tuple[Tensor, Tensor]:
+    def prior(self, weights: Weights, state: Tensor, x: Tensor, first: bool) -> Law:
         h, z = state[..., : self.hidden], state[..., self.hidden :]
         if self.form == "iid" or not self.size:
-            return torch.zeros_like(z), torch.zeros_like(z)
+            return Law(torch.zeros_like(z), torch.zeros_like(z))
         f, g = self.law(part(weights, "law."), torch.cat([h, x], dim=-1)).chunk(2, -1)
-        return linear(z, weights["A"]) + f, (weights["l"] + g).clamp(min=FLOOR)
+        return Law(linear(z, weights["A"]) + f, (weights["l"] + g).clamp(min=FLOOR))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         entering = torch.cat([z, state[..., : self.hidden], x], dim=-1)
         return z @ weights["c"] + self.decoder(part(weights, "decoder."), entering)[..., 0]
 
-    def advanced(self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor) -> Tensor:
+    def advanced(
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+    ) -> Tensor:
         h, memory = state[..., : self.hidden], part(weights, "memory.")
         drive = self.memory.drive(memory, torch.cat([r[..., None], z, x], dim=-1))
         return torch.cat([self.memory.step(memory, drive, h), z], dim=-1)

@@ -39,6 +39,9 @@ def course_part(fit: Fitted, tables: Tables) -> str | None:
         weight = course.subjects[one].double()
         each = (course.kl[one].sum(1) * weight).sum() / weight.sum()
         kl.append(f"{float(each):.3f}")
+    if course.mixing is not None and len(course.mixing) > 1:
+        shares = " ".join(f"{share:.2f}" for share in course.mixing)
+        lines.append(f"Mean weights of the {len(course.mixing)} dynamics: {shares}")
     lines.append("KL of q against the prior, nats per step:")
     lines += [" " + line for line in columns([head, kl])]
     return "\n".join(lines)

@@ -42,6 +42,9 @@ OFF = 0.1
 """Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
 standard deviations in one direction."""
 
+DEAD = 0.05
+"""Share of the weight of a mode of K, as a multiple of 1/K, below which it is called dead."""
+
 LOOSE = 0.1
 """Nats per step between ELBO and importance-weighted bound."""
 
@@ -139,6 +142,14 @@ def of_course(done: Estimate, info: Information | None) -> tuple[str, ...]:
             "much without them. Fewer, or none, may predict as well; against a collapse after a "
             "poor start refit with control kl_anneal= or another seed"
         )
+    if course.mixing is not None:
+        dead = int((course.mixing < DEAD / len(course.mixing)).sum())
+        if dead:
+            found.append(
+                f"{dead} of {len(course.mixing)} dynamics have died: their mean weight is below "
+                f"{DEAD:g} of an equal share. K={len(course.mixing) - dead} says as much, or refit "
+                "with another seed"
+            )
     gap = (done.log_likelihood - done.elbo) / max(course.steps, 1)
     if gap > LOOSE:
         found.append(

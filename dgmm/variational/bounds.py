@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dgmm.encoders import Amortised
 from dgmm.encoders.particles import Cloud
-from dgmm.encoders.stepwise import Path, Stepwise
+from dgmm.encoders.steps import Sequential
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
@@ -53,7 +53,7 @@ def importance(
 
 def particles(
     model: Model,
-    encoder: Stepwise,
+    encoder: Sequential,
     theta: Theta,
     phi: Weights,
     panel: Panel,
@@ -65,6 +65,6 @@ def particles(
     with torch.no_grad():
         ready = model.prepare(theta)
         for block in panel.blocks(cells=max(1, CELLS // draws)):
-            cloud = Cloud(Path(encoder, phi, model, ready, block), draws, generator)
+            cloud = Cloud(encoder.posterior(phi, model, ready, block), draws, generator)
             value[block.subjects] = cloud.bound()
     return value

@@ -29,6 +29,7 @@ class Schedule:
     average: float = 0.0  # share of the steps, the last ones, whose mean is the result
     patience: int = 0  # epochs without a better held-out score before the end; 0: never
     watch: str = "bound"  # the held-out score: "bound" or marginal log-"likelihood"
+    watch_draws: int = 32  # of b per subject behind it
     precision: str = "double"  # of the calculations: "double" or "single"
     watched: float = 0.1  # share of the subjects held out when there is patience
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,8 +31,6 @@ __all__ = ["Schedule", "Trace", "train"]
 SKELETON = frozenset({"W", "c"})
 """The few weights of an encoder that do the work of many: they learn faster, or the networks
 would learn in their place."""
-
-WATCH_DRAWS = 32
 
 PRECISION = {"double": torch.float64, "single": torch.float32}
 
@@ -105,22 +104,25 @@ def train(
     *,
     newton: bool = False,
     fixed_theta: bool = False,
+    held: Collection[str] = (),
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     device: str = "cpu",
 ) -> tuple[Theta, Weights, Trace]:
     """Adam on the ELBO over mini-batches of subjects; the ridge on the scale of the whole sample.
 
-    ``fixed_theta`` trains the encoder alone. With ``newton`` q of every subject comes from Newton
-    steps (:class:`NewtonPosterior`), theta is trained alone and phi comes back as it was. With
-    ``patience`` some subjects are held out, and the iterate with the best score on them is the
-    result. Random numbers are drawn on the CPU and in double precision, so that they are the same
-    everywhere; so are held-out scores.
+    ``fixed_theta`` trains the encoder alone, parameters ``held`` stay what they are. With
+    ``newton`` q of every subject comes from Newton steps (:class:`NewtonPosterior`), theta is
+    trained alone and phi comes back as it was. With ``patience`` some subjects are held out,
+    and the iterate with the best score on them is the result. Random numbers are drawn on the
+    CPU and in double precision, so that they are the same everywhere; so are held-out scores.
     """
     dtype = PRECISION[schedule.precision]
     learning, watched = _held_out(panel, schedule)
     given = (theta, {} if newton else phi)
-    run = _begin(to(given, device, dtype), schedule, generator, fixed_theta)
+    run = _begin(
+        to(given, device, dtype), schedule, generator, set(theta) if fixed_theta else set(held)
+    )
     if newton:
         run.q = to(NewtonPosterior.at_modes(model, theta, learning), device, dtype)
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
@@ -155,11 +157,12 @@ def _begin(
     given: tuple[Theta, Weights],
     schedule: Schedule,
     generator: torch.Generator,
-    fixed_theta: bool,
+    held: Collection[str],
 ) -> _Run:
     theta, phi = given
-    free = not fixed_theta
-    weights = {f"theta/{n}": w.detach().clone().requires_grad_(free) for n, w in theta.items()}
+    weights = {
+        f"theta/{n}": w.detach().clone().requires_grad_(n not in held) for n, w in theta.items()
+    }
     weights |= {f"phi/{n}": w.detach().clone().requires_grad_() for n, w in phi.items()}
     return _Run(weights, _optimiser(weights, schedule), generator)
 
@@ -274,9 +277,11 @@ def _watch(run: _Run, model: Model, encoder: Amortised, panel: Panel, schedule: 
     theta, phi = part(now, "theta/"), part(now, "phi/")
     if schedule.watch == "likelihood" or run.q is not None:
         rng = np.random.default_rng(0)
-        score = freeze(model, theta, panel, Importance(WATCH_DRAWS), rng).per_subject(theta)
+        score = freeze(model, theta, panel, Importance(schedule.watch_draws), rng).per_subject(
+            theta
+        )
     else:
-        score = evaluate(model, encoder, theta, phi, panel, 0, WATCH_DRAWS, 2).elbo
+        score = evaluate(model, encoder, theta, phi, panel, 0, schedule.watch_draws, 2).elbo
     run.watched.append(float(score.mean()))
     if run.watched[-1] >= max(run.watched):
         run.best, run.kept, run.since = now, run.epoch, 0

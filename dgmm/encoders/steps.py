@@ -1,0 +1,145 @@
+"""q of a recursion as a product over steps: how it is drawn from, whatever the law of a step.
+
+    q(b | y) = q(b_0) prod_t q(e_t | s_{t-1}, y),   s_{t-1} the state of the model itself, which the
+    draws so far have made
+
+An encoder is the weights and their sizes, a path what it says of the subjects of a block.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from dgmm.encoders.base import Amortised, Sampled
+from dgmm.latent import Law, Recursion, Steps
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Block
+from dgmm.parameters import Theta, part
+
+__all__ = ["Path", "Sequential", "recursion_of", "term_of"]
+
+
+class Sequential(Amortised):
+    """An encoder of a recursion."""
+
+    @abstractmethod
+    def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Path:
+        """q of the subjects of a block at the current theta."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """q of the subjects of a block."""
+
+    phi: Weights
+    model: Model
+    ready: Theta
+    block: Block
+
+    @abstractmethod
+    def step(self, t: int, state: Tensor, law: Law) -> Law:
+        """q of e_t given a state and the law of z under the model."""
+
+    @abstractmethod
+    def others(self) -> Law:
+        """q of random effects beside the recursion, (n, .)."""
+
+    def mixing(self) -> Tensor | None:
+        """Weights of the dynamics of every step, (n, G, K), of a recursion that mixes several."""
+        return None
+
+    @cached_property
+    def term(self) -> int:
+        """Which latent structure is the recursion."""
+        return term_of(self.model)
+
+    @cached_property
+    def latent(self) -> Recursion:
+        """The recursion."""
+        return recursion_of(self.model)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Of the recursion."""
+        return part(self.ready, f"latent{self.term + 1}.")
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The rows as steps, with the outcomes that count."""
+        block = self.block
+        rows = self.model.latent_rows(self.ready, block.rows, self.term, 0, block.mask)
+        return self.latent.as_steps(rows)
+
+    def sample(self, e: Tensor) -> Sampled:
+        """Draws by white noise e (M, n, k), step after step."""
+        before = sum(one.dim for one in self.model.latents[: self.term])
+        own, latent = slice(before, before + self.latent.dim), self.latent
+        noise, unseen = latent.split(e[..., own], self.steps.number)
+        drawn: list[Tensor] = []
+        laws: list[Law] = []
+
+        def next_noise(t: int, state: Tensor, law: Law) -> Tensor:
+            laws.append(self.step(t, state, law))
+            drawn.append(laws[-1].at(noise[..., t, :]))
+            return drawn[-1]
+
+        mu = latent.run(self.weights, self.steps, next_noise, unseen)
+        z = torch.cat([torch.stack(drawn, dim=-2), unseen], dim=-1).flatten(-2)
+        b = torch.cat([z, e[..., own][..., z.shape[-1] :]], dim=-1)
+        static = self.others()
+        rest = static.at(torch.cat([e[..., :before], e[..., own.stop :]], dim=-1))
+        b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
+        scale = sum(one.log_sd.sum(-1) for one in laws) + static.log_sd.sum(-1)
+        ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
+        mu2 = latent.at_rows(mu, self.steps)
+        terms = [i for i in range(len(self.model.latents)) if i != self.term]
+        if terms:
+            mu2 = mu2 + self.model.mu2(self.ready, b, self.block.rows, terms)
+        kl = torch.stack([one.kl().mean(0) for one in laws], dim=-2)  # (n, G, d)
+        mean = torch.stack([one.mean.mean(0) for one in laws], dim=-2)
+        of_others = static.kl()
+        return Sampled(
+            b,
+            ratio,
+            kl.sum((-2, -1)) + of_others.sum(-1),
+            self._placed(kl, of_others, before),
+            self._placed(mean, static.mean, before),
+            mu2,
+        )
+
+    def _placed(self, steps: Tensor, others: Tensor, before: int) -> Tensor:
+        """Numbers of steps (n, G, d) and of other effects in the order of b, (n, k)."""
+        latent = self.latent
+        wide = pad(steps, (0, latent.per_step - latent.size)).flatten(-2)
+        wide = pad(wide, (0, latent.dim - wide.shape[-1]))
+        return torch.cat([others[:, :before], wide, others[:, before:]], dim=-1)
+
+
+def term_of(model: Model) -> int:
+    """Which latent structure (0, 1, ...) is the recursion.
+
+    Raises:
+        ValueError: there are several, or one beside a path or a network.
+    """
+    own = [i for i, one in enumerate(model.latents) if one.recursive]
+    others = [one for one in model.latents if not one.recursive and not one.by_columns]
+    if len(own) != 1 or others:
+        labels = " and ".join(one.label for one in model.latents)
+        raise ValueError(
+            f"a model has one recursion, alone or beside linear random effects; here are {labels}"
+        )
+    return own[0]
+
+
+def recursion_of(model: Model) -> Recursion:
+    """The recursion of a model."""
+    found = model.latents[term_of(model)]
+    assert isinstance(found, Recursion)
+    return found
