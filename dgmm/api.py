@@ -84,15 +84,19 @@ def mixed_model(
             of one time and it predicts subjects held out better by two standard errors, else the
             first. Paths, alone or beside ``(1 | id)``: ``(ou(time) | id)``, ``rw(time)`` (random
             walk) and ``llt(time)`` (local linear trend) at any times, ``ar1(visit)`` and
-            ``ssm(visit, state=2)`` at whole numbers; ``start="diffuse"`` of rw and llt leaves open
-            where a subject begins. A covariance before the bar, ``cs(0 + visit | id)``: "us"
-            (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from
-            column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone. Correlated
-            random effects right of a bar, ``(1 | cre(id, ~ x + z))``: the mean of the random
-            intercept is linear in the means of x and z over the rows of a subject (with ``dnn(x)``
-            also a network of them; ``device="chamberlain"``, ``time=``: in their values at every
-            time), and ``scale=~ w`` makes its standard deviation log-linear; see
-            :meth:`dgmm.Fit.panel_test`.
+            ``ssm(visit, state=2)`` at whole numbers; ``start="diffuse"`` of rw and llt leaves
+            open where a subject begins. Recursions of networks, of which a bound is known:
+            ``(vrnn(visit, latent=2) | id)`` (a recurrent network of the outcomes before, with
+            latent variables), ``dmm(time, state=2)`` (a deep Markov model, any times) and
+            ``kvae(visit, code=1, state=2, K=3)`` (a code moved by mixed linear state spaces),
+            with ``hidden=``, ``posterior=`` and inputs ``control=~ u``. A covariance before the
+            bar, ``cs(0 + visit | id)``: "us" (free, as without a word), "diag" (``||``), "cs"
+            (one correlation) or "ar1" (rho from column to column); ``hom=TRUE`` for one variance,
+            the default of "ar1" alone. Correlated random effects right of a bar, ``(1 | cre(id, ~
+            x + z))``: the mean of the random intercept is linear in the means of x and z over the
+            rows of a subject (with ``dnn(x)`` also a network of them; ``device="chamberlain"``,
+            ``time=``: in their values at every time), and ``scale=~ w`` makes its standard
+            deviation log-linear; see :meth:`dgmm.Fit.panel_test`.
             Several outcomes of the same subjects: ``mv("y ~ x + (1 |p| id)", "z ~ (1 |p| id)")``,
             parts of one name being correlated, or ``mv(y1, y2) ~ x + (1 | id)``; see
             :func:`dgmm.mv`. The result is then a :class:`dgmm.MultivariateFit`.
@@ -111,7 +115,7 @@ def mixed_model(
             the log-likelihood moves less than 0.01), "importance" (any), "laplace" (any without
             networks left of a bar: an approximation, fast); "auto" takes the first of the first
             four that applies. With several grouping factors "exact", or "laplace" for other
-            outcomes, and beside paths "filter" or "laplace".
+            outcomes, and beside paths "filter" or "laplace"; "bound" is that of recursions.
         encoder: "sites", "dense" or "recurrent".
         missing: "observed": outcomes that were not seen contribute nothing, which is right when
             they are missing at random. "saem": the same likelihood by stochastic approximation

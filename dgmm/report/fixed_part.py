@@ -27,6 +27,8 @@ def fixed_part(fit: Fitted, tables: Tables) -> str:
         form = tables.moments.form
     elif fit.information is not None:
         form = fit.information.form
+    elif fit.estimate.likelihood.bound:
+        form = "none, a bound has no information; bootstrap the whole fit for the error of theta"
     elif fit.estimate.method != "reml":
         form = "not asked for (se=None)"
     else:

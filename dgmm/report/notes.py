@@ -154,8 +154,8 @@ def of_course(done: Estimate, info: Information | None) -> tuple[str, ...]:
     if gap > LOOSE:
         found.append(
             f"the ELBO is {gap:.2g} nats per step below the importance-weighted bound: q is not "
-            "the posterior, and theta was learnt on the ELBO. posterior='smooth' or more epochs "
-            "may bring them together"
+            "the posterior, and theta was learnt on the ELBO. More epochs may bring them "
+            "together, or another form of posterior="
         )
     return tuple(found)
 

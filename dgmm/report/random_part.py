@@ -21,7 +21,9 @@ def random_part(fit: Fitted, tables: Tables) -> str:
     if len(table):
         lines += random_lines(table)
     for i, latent in enumerate(done.model.latents):
-        if latent.neural and not latent.recursive:
+        if latent.recursive:  # its remark stands with the networks
+            continue
+        if latent.neural:
             lines += _profile_lines(fit, i)
         elif remark := latent.remark(part(done.theta, f"latent{i + 1}.")):
             lines.append(wrap(remark, "   "))
