@@ -1,6 +1,6 @@
 """vrnn() beside a recurrent network of the same output density, and beside published models.
 
-    python benchmarks/recursion.py bimodal [SEED ...]     a few minutes a seed
+    python benchmarks/recursion.py bimodal [SEED ...]     seven minutes a seed
     python benchmarks/recursion.py identification 5000 [SEED ...]
 
 bimodal: x_t = 0.8 x_{t-1} + s_t + N(0, 0.15^2), s_t = +-1 a fair coin; 1000 sequences of 20, 500

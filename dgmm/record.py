@@ -23,6 +23,7 @@ __all__ = [
     "Memory",
     "chains_of",
     "check_maximum",
+    "check_not_recursive",
     "joint_information",
     "parameter_information",
 ]
@@ -146,6 +147,15 @@ def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
         raise ValueError(
             f"{asked} is about the maximum of a likelihood, and this fit holds draws from the "
             f"posterior (method='gibbs'): {instead}, or refit with method='ml'"
+        )
+
+
+def check_not_recursive(fit: Fitted, asked: str) -> None:
+    """Raise ValueError where the random part of a row is made of the rows and outcomes before."""
+    if fit.estimate.model.recursive:
+        raise ValueError(
+            f"{asked} is about a random part that b alone makes at any row; a recursion makes it "
+            "of the rows before, and of their outcomes: take moments of simulate()"
         )
 
 

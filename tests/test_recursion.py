@@ -405,6 +405,9 @@ def test_a_report_calls_bounds_bounds(fit: dgmm.Fit) -> None:
         fit.aic()
     with pytest.raises(ValueError, match="a lower bound is known"):
         dgmm.anova(fit, fit)
+    for asked in (dgmm.icc, dgmm.r2, lambda one: one.random_profile()):
+        with pytest.raises(ValueError, match="a recursion makes it of the rows before"):
+            asked(fit)
 
 
 def test_the_bound_of_a_fit_is_that_of_its_encoder(fit: dgmm.Fit) -> None:

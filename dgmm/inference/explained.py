@@ -26,7 +26,7 @@ from dgmm.model import course
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
 from dgmm.prediction.moments import marginal
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_not_recursive
 
 __all__ = [
     "SOURCE",
@@ -162,6 +162,7 @@ def icc(fit: Fitted, form: str = "lognormal") -> Shares:
     References:
         Nakagawa, Johnson and Schielzeth (2017), J. Royal Society Interface 14: 20170213.
     """
+    check_not_recursive(fit, "icc()")
     v = explained(fit.estimate, form)
     total = v.random + v.residual
     values = {"adjusted": v.random / total, "unadjusted": v.random / (v.fixed + total)}
@@ -179,6 +180,7 @@ def r2(fit: Fitted, form: str = "lognormal") -> Shares:
         Nakagawa and Schielzeth (2013), Methods in Ecology and Evolution 4, 133-142; random
         slopes: Johnson (2014), same journal 5, 944-946.
     """
+    check_not_recursive(fit, "r2()")
     v = explained(fit.estimate, form)
     total = v.fixed + v.random + v.residual
     values = {"marginal": v.fixed / total, "conditional": (v.fixed + v.random) / total}

@@ -12,7 +12,7 @@ from dgmm.inference.covariate_effects import mean_part
 from dgmm.inference.posterior import Scalars, scalars
 from dgmm.inference.random_profiles import RandomProfile
 from dgmm.prediction.random_effects import boundary_names
-from dgmm.record import Fitted, parameter_information
+from dgmm.record import Fitted, check_not_recursive, parameter_information
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = [
@@ -125,6 +125,7 @@ def random_profile(
         >>> fit.random_profile([0, 9]).table["sd"].round(2).to_list()
         [23.78, 58.41]
     """
+    check_not_recursive(fit, "random_profile()")
     mean = mean_part(fit)
     return random_profiles.random_profile(
         mean, times, term=term, at=at, level=level, draws=draws, form=form

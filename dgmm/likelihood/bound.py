@@ -34,7 +34,7 @@ MOST_EFFECTS = 500
 
 NO_MAXIMUM = (
     "of this model a bound is known and no likelihood: there are no scores, standard errors and "
-    "tests; take predictions, and bootstrap the whole fit for their error"
+    "tests; for errors resample the subjects and fit again"
 )
 
 

@@ -28,7 +28,7 @@ def fixed_part(fit: Fitted, tables: Tables) -> str:
     elif fit.information is not None:
         form = fit.information.form
     elif fit.estimate.likelihood.bound:
-        form = "none, a bound has no information; bootstrap the whole fit for the error of theta"
+        form = "none, a bound has no information; resample subjects and fit again for them"
     elif fit.estimate.method != "reml":
         form = "not asked for (se=None)"
     else:
