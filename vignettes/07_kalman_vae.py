@@ -97,9 +97,9 @@ print("log score of a new sequence (kvae: a lower bound)")
 print(held_out.round(2))
 
 # %% [markdown]
-# At full length, 400 sequences, the error in the gap is 0.27 against 0.33 of the linear state space,
-# and new sequences are 11 nats likelier at least: the linear model spreads its outcome over values
-# that the sensor cannot show.
+# At full length, 400 sequences, the error in the gap is 0.27 against 0.33 of the linear state
+# space, and new sequences are 11 nats likelier at least: the linear model spreads its outcome over
+# values that the sensor cannot show.
 #
 # ## The figures above, as assertions
 
