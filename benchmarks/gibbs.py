@@ -1,7 +1,7 @@
 """Is the sampler right, and how fast is it? Simulation-based calibration, Geweke's test, speed.
 
-    python benchmarks/gibbs.py calibration [replicates]
-    python benchmarks/gibbs.py geweke [iterations]
+    python benchmarks/gibbs.py calibration [replicates [case ...]]
+    python benchmarks/gibbs.py geweke [iterations [case ...]]
     python benchmarks/gibbs.py speed nels_math.csv
 
 The rows go to benchmarks/results (those of NUTS come from gibbs_nuts.py).
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +65,11 @@ class Case:
         rng = np.random.default_rng(17)
         N = groups * size
         frame = pd.DataFrame({"g": np.repeat(np.arange(groups), size), "x": rng.normal(size=N)})
-        frame["y"] = rng.normal(size=N) if self.family == "gaussian" else rng.poisson(2, N)
+        frame["y"] = {
+            "gaussian": rng.normal(size=N),
+            "poisson": rng.poisson(2, N),
+            "cumulative": 1 + np.arange(N) % 4,
+        }[self.family]
         fit = dgmm.mixed_model(self.formula, frame, family=self.family, se=None, verbose=0)
         return fit.estimate.model, fit.estimate.panel
 
@@ -94,6 +99,28 @@ CASES = (
         400,
         20,
     ),
+    Case(
+        "ordinal",
+        "y ~ x + (1 + x | g)",
+        "cumulative",
+        dgmm.prior(
+            beta=dgmm.normal(0, 0.5),
+            cov=dgmm.inv_wishart(7, S),
+            family=dgmm.normal([-1, 0, 0], 0.5),
+        ),
+        400,
+        20,
+    ),
+    Case(
+        "half-normal",
+        "y ~ x + (1 + x || g)",
+        "gaussian",
+        dgmm.prior(
+            beta=dgmm.normal(0, 1), cov=dgmm.half_normal(0.5), sigma2=dgmm.log_normal(0, 0.4)
+        ),
+        200,
+        20,
+    ),
 )
 
 
@@ -101,10 +128,12 @@ CASES = (
 
 
 def scalars(sampler: Sampler, beta: np.ndarray, D: np.ndarray, extra: np.ndarray) -> np.ndarray:
-    """beta as written, standard deviations and the correlation, the residual one, (R, C)."""
-    sd = np.sqrt(np.array([D[0, 0], D[1, 1]]))
-    parts = [beta / sampler.layout.size[:, None], sd, (D[0, 1] / sd[0] / sd[1])[None]]
-    return np.concatenate([*parts, np.exp(extra)]) if len(extra) else np.concatenate(parts)
+    """beta as written, standard deviations and the correlation, those of the family, (R, C)."""
+    sd, family = np.sqrt(np.array([D[0, 0], D[1, 1]])), sampler.layout.model.family
+    parts = [beta / sampler.layout.size[:, None], sd]
+    if len(sampler.prior.blocks[0]) == 1:
+        parts.append((D[0, 1] / sd[0] / sd[1])[None])
+    return np.concatenate([*parts, family.natural(torch.from_numpy(extra.copy())).numpy()])
 
 
 def from_prior(sampler: Sampler, streams: Streams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,7 +141,7 @@ def from_prior(sampler: Sampler, streams: Streams) -> tuple[np.ndarray, np.ndarr
     prior, size = sampler.prior, sampler.layout.size
     beta = prior.coefficients(streams).T * size[:, None]
     D = prior.covariance(0, sampler.layout.factors[0].K, streams)
-    extra = np.zeros((0, streams.chains))
+    extra = prior.extra(streams).T
     if sampler.layout.model.family.conjugate:
         extra = 0.5 * np.log(prior.residual(streams))[None]
     return beta, D, extra
@@ -193,7 +222,10 @@ class BatchedMetropolis(Metropolis):
 
     @cached_property
     def _langevin(self) -> Langevin:
-        return Langevin(self.rows.z.T @ self.rows.z + self.prior_precision)
+        p, of_family = self.layout.p, self.prior.extra_sd**-2 + 0.2 * len(self.rows.offset)
+        P = np.diag(np.append(np.zeros(p), of_family))
+        P[:p, :p] = self.rows.z.T @ self.rows.z + self.prior_precision
+        return Langevin(P)
 
 
 def batched(model: Model, panel: Panel, prior: Prior, inside: list[int], y: np.ndarray) -> Sampler:
@@ -236,9 +268,9 @@ def uniformity(found: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"chi2": chi2, "p": stats.chi2(BINS - 1).sf(chi2)})
 
 
-def calibration(replicates: int) -> pd.DataFrame:
+def calibration(replicates: int, cases: Sequence[Case] = CASES) -> pd.DataFrame:
     tables = []
-    for case in CASES:
+    for case in cases:
         for mutant in (False, True) if case.name == "linear" else (False,):
             began = time.process_time()
             table = uniformity(ranks(case, replicates, mutant=mutant))
@@ -366,14 +398,27 @@ def speed(path: Path, draws: int = 10_000) -> pd.DataFrame:
     return table
 
 
+def chosen(names: Sequence[str]) -> list[Case]:
+    """The cases of these names, all without any."""
+    return [case for case in CASES if not names or case.name in names]
+
+
+def store(name: str, table: pd.DataFrame, *, precision: int) -> None:
+    """Keep a table in place of the rows of its cases."""
+    path = RESULTS / name
+    old = pd.read_csv(path) if path.exists() else table[:0]
+    whole = pd.concat([old[~old["case"].isin(table["case"])], table], ignore_index=True)
+    whole.to_csv(path, index=False, float_format=f"%.{precision}g")
+
+
 def main(task: str, *rest: str) -> None:
     if task == "calibration":
-        table = calibration(int(rest[0]) if rest else 500)
-        table.to_csv(RESULTS / "gibbs_calibration.csv", index=False, float_format="%.6g")
+        table = calibration(int(rest[0]) if rest else 500, chosen(rest[1:]))
+        store("gibbs_calibration.csv", table, precision=6)
     elif task == "geweke":
         size = int(rest[0]) if rest else 20_000
-        table = pd.concat([geweke(case, size) for case in CASES], ignore_index=True)
-        table.to_csv(RESULTS / "gibbs_geweke.csv", index=False, float_format="%.4g")
+        table = pd.concat([geweke(case, size) for case in chosen(rest[1:])], ignore_index=True)
+        store("gibbs_geweke.csv", table, precision=4)
         print(table.to_string())
     elif task == "speed":
         table = speed(Path(rest[0]))

@@ -33,7 +33,7 @@ class Deviation(CovariancePrior):
     about = "sd"
 
     @abstractmethod
-    def log_density(self, sd: np.ndarray) -> np.ndarray:
+    def log_of(self, sd: np.ndarray) -> np.ndarray:
         """log p(sd), up to a constant."""
 
     @abstractmethod
@@ -49,9 +49,9 @@ class Deviation(CovariancePrior):
             )
         return self
 
-    def log_ratio(self, precision: np.ndarray, k: int, c: np.ndarray) -> np.ndarray:
-        sd, factor = precision[0, 0] ** -0.5, np.abs(c)
-        found: np.ndarray = self.log_density(factor * sd) - self.log_density(sd) - np.log(factor)
+    def log_density(self, precision: np.ndarray) -> np.ndarray:
+        sd = precision[0, 0] ** -0.5
+        found: np.ndarray = self.log_of(sd) - np.log(sd)  # p(v) = p(sd) / (2 sd)
         return found
 
     def draw(
@@ -59,7 +59,7 @@ class Deviation(CovariancePrior):
     ) -> np.ndarray:
         proposed = draw_inverse_gamma(0.5 * (levels - 1), 0.5 * scatter, streams)
         now, uniform = 1 / precision, streams.uniform(1)[:, 0]
-        ratio = self.log_density(np.sqrt(proposed)) - self.log_density(np.sqrt(now))
+        ratio = self.log_of(np.sqrt(proposed)) - self.log_of(np.sqrt(now))
         return np.where(np.log(uniform) < ratio, proposed, now)
 
     def simulate(self, q: int, streams: Streams) -> np.ndarray:
@@ -72,7 +72,7 @@ class HalfNormal(Deviation):
 
     scale: float
 
-    def log_density(self, sd: np.ndarray) -> np.ndarray:
+    def log_of(self, sd: np.ndarray) -> np.ndarray:
         found: np.ndarray = -0.5 * np.square(sd / self.scale)
         return found
 
@@ -90,7 +90,7 @@ class LogNormal(Deviation):
     mean: float
     sd: float
 
-    def log_density(self, sd: np.ndarray) -> np.ndarray:
+    def log_of(self, sd: np.ndarray) -> np.ndarray:
         log = np.log(sd)
         found: np.ndarray = -log - 0.5 * np.square((log - self.mean) / self.sd)
         return found
@@ -117,8 +117,9 @@ class Known(CovariancePrior):
             raise ValueError(f"known() of {what} is {size} x {size}, and there are {q} effects")
         return self
 
-    def log_ratio(self, precision: np.ndarray, k: int, c: np.ndarray) -> np.ndarray:
-        return np.where(c == 1, 0.0, -np.inf)
+    def log_density(self, precision: np.ndarray) -> np.ndarray:
+        gap = np.abs(precision - np.linalg.inv(np.array(self.value))[:, :, None]).max((0, 1))
+        return np.where(gap < 1e-9 * np.abs(precision).max((0, 1)), 0.0, -np.inf)
 
     def draw(
         self, precision: np.ndarray, scatter: np.ndarray, levels: float, streams: Streams

@@ -6,19 +6,18 @@ the residual variance. It costs as much as there are cells of levels, whatever t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from dgmm.bayes.centring import Centring, possible
 from dgmm.bayes.conditionals.coefficients import draw_coefficients
 from dgmm.bayes.conditionals.covariance import draw_covariance
 from dgmm.bayes.conditionals.effects import draw_effects
 from dgmm.bayes.conditionals.residual import draw_residual
-from dgmm.bayes.conditionals.scale import propose_scale
+from dgmm.bayes.conditionals.scale import propose_scale, scaled
 from dgmm.bayes.products import Products, products_of
-from dgmm.bayes.sampler import Pooled, Sampler, State, inverse
+from dgmm.bayes.sampler import Move, Pooled, Sampler, State, inverse
 from dgmm.mcmc import Streams
 
 __all__ = ["Gibbs"]
@@ -27,6 +26,8 @@ __all__ = ["Gibbs"]
 @dataclass(frozen=True, eq=False)
 class Gibbs(Sampler):
     """The sampler of a Gaussian outcome with identity link."""
+
+    shared = ("products", "pooled")
 
     @cached_property
     def products(self) -> Products:
@@ -40,6 +41,10 @@ class Gibbs(Sampler):
         error = np.sqrt(variance * np.diag(np.linalg.pinv(found.ZZ)))
         return Pooled(found.origin, error, variance, np.array([0.5 * np.log(variance)]))
 
+    @cached_property
+    def _moves(self) -> tuple[tuple[Move, ...], ...]:
+        return self.moves([own.G for own in self.products.factors])
+
     def own(self, state: State) -> tuple[np.ndarray, ...]:
         return tuple(one.G / np.exp(2 * state.extra[0]).mean() for one in self.products.factors)
 
@@ -50,9 +55,9 @@ class Gibbs(Sampler):
             self._effects(f, state, precision, sigma2, streams)
         others = self._coefficients(state, precision, sigma2, streams)
         for other in self._elsewhere:
-            self._recentre(state, self, other)
+            other.recentred(state, self)
             other._coefficients(state, precision, sigma2, streams)
-            self._recentre(state, other, self)
+            self.recentred(state, other)
             others = self._of_effects(state)
         products = self.products
         for f in range(len(self.layout.factors)):
@@ -81,36 +86,8 @@ class Gibbs(Sampler):
 
     @cached_property
     def _elsewhere(self) -> tuple[Gibbs, ...]:
-        """The sampler with its columns centred in each of the other factors that can hold them.
-
-        With several factors the means of their effects move against each other and the intercept:
-        a draw under every centring moves each of these sums.
-        """
-        if len(self.layout.factors) == 1:
-            return ()
-        found, first = possible(self.layout, self.panel), self.centring.inside
-        samplers = []
-        for f, own in enumerate(found):
-            can = ~np.isnan(own).any((0, 2)) & (first >= 0)
-            inside = np.where(can, f, first)
-            if (inside == first).all():
-                continue
-            E = tuple(
-                np.where((inside == g)[None, :, None], np.nan_to_num(one), 0.0)
-                for g, one in enumerate(found)
-            )
-            other = replace(self, centring=Centring(E, inside))
-            shared = {name: getattr(self, name) for name in ("products", "pooled")}
-            other.__dict__.update(shared)
-            samplers.append(other)
-        return tuple(samplers)
-
-    @staticmethod
-    def _recentre(state: State, before: Gibbs, after: Gibbs) -> None:
-        """The same point with other columns in the effects."""
-        for f in range(len(state.u)):
-            gamma, mean = before.gamma(state, f), after.mean(state, f)
-            state.u[f] = gamma if mean is None else gamma + mean
+        """With several factors the means of their effects move against each other."""
+        return self.elsewhere(self.centring.inside >= 0) if len(self.layout.factors) > 1 else ()
 
     # -- pieces --------------------------------------------------------------------------------
 
@@ -122,25 +99,26 @@ class Gibbs(Sampler):
         sigma2: np.ndarray,
         streams: Streams,
     ) -> None:
-        """The effects of a factor, then each of them together with its variance."""
+        """The effects of a factor, then each direction of them together with its variance."""
         own = self.products.factors[f]
         rest = own.h - np.tensordot(own.H, self._outside(state), axes=([1], [0])).swapaxes(1, 2)
         rest = rest - self._of_others(f, state)
         mean = self.mean(state, f)
         u = draw_effects(own.G, rest, mean, precision[f], sigma2, streams)
         left = rest - np.einsum("abm,bcm->acm", own.G, u)
-        for columns, prior in self.prior.blocks[f]:
-            at = np.ix_(columns, columns)
-            for place, k in enumerate(columns):
-                gamma = u[k] if mean is None else u[k] - mean[k]
-                s1 = (gamma * left[k]).sum(1)
-                s2 = np.square(gamma) @ own.G[k, k]
-                c = propose_scale(s1, s2, sigma2, precision[f][at], place, prior, streams)
-                moved = (c - 1)[:, None] * gamma
-                u[k] += moved
-                left -= own.G[:, k, None] * moved
-                precision[f][k] /= c
-                precision[f][:, k] /= c
+        for move in self._moves[f]:
+            columns, way = move.columns, move.way
+            k = columns[way.k]
+            gamma = u[k] if mean is None else u[k] - mean[k]
+            along = np.einsum("abm,b->am", own.G[:, columns], way.v)
+            s1 = (gamma * np.tensordot(way.v, left[columns], axes=1)).sum(1)
+            s2 = np.square(gamma) @ np.tensordot(way.v, along[columns], axes=1)
+            block = precision[f][move.at]
+            c = propose_scale(s1, s2, sigma2, block, way, move.prior, streams)
+            step = (c - 1)[:, None] * gamma
+            u[columns] += way.v[:, None, None] * step
+            left -= along[:, None] * step
+            precision[f][move.at] = scaled(block, way, c)
         state.u[f] = u
 
     def _outside(self, state: State) -> np.ndarray:

@@ -1,16 +1,16 @@
 """Metropolis-within-Gibbs: any family with a log-density, exact draws wherever they exist.
 
-One sweep: per factor a Metropolis step for the effects of every level, all at once, and for each
-effect one along which its variance moves too; coefficients in the mean of effects exactly, and all
-of them, with gamma held and together with the further parameters of the family, by a Langevin step;
-covariances exactly. Steps have the shape of the curvature at the pooled fit: D^-1 + T_j'W_j T_j of
-the effects, with W the expected information about the predictor, and minus the Hessian of the
-coefficients. A sweep costs as much as there are rows.
+One sweep: per factor Metropolis steps for the effects of every level, all at once, and for each
+effect one along which its variance moves too; coefficients, in the mean of each factor's effects
+exactly, and all of them, with gamma held and together with the further parameters of the family,
+by a Langevin step; thresholds together with the effects, and covariances, exactly. Steps have the
+shape of the curvature at the pooled fit: D^-1 + T_j'W_j T_j of the effects, with W the expected
+information about the predictor, and minus the Hessian of the coefficients. A sweep costs as much as
+there are rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,13 +20,17 @@ from scipy import optimize, sparse
 
 from dgmm.bayes.conditionals.coefficients import draw_coefficients
 from dgmm.bayes.conditionals.covariance import draw_covariance
-from dgmm.bayes.conditionals.scale import log_ratio_of_scale
+from dgmm.bayes.conditionals.location import draw_location
+from dgmm.bayes.conditionals.scale import log_ratio_of_scale, scaled
 from dgmm.bayes.conditionals.walks import LANGEVIN, Langevin, aim, decide, tuned
-from dgmm.bayes.sampler import Pooled, Sampler, State, inverse
+from dgmm.bayes.sampler import Move, Pooled, Sampler, State, inverse
 from dgmm.mcmc import Streams
 from dgmm.numerics.cholesky import backward, cholesky
 
 __all__ = ["Metropolis"]
+
+INNER = 3
+"""Steps of the effects in a sweep: one costs little beside the rest and moves them half as far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +98,10 @@ class Metropolis(Sampler):
         )
 
     @cached_property
+    def _moves(self) -> tuple[tuple[Move, ...], ...]:
+        return self.moves(self._curvature)
+
+    @cached_property
     def _by_level(self) -> tuple[sparse.csr_array, ...]:
         """Sums over the rows of every level, (m, N) per factor."""
         rows = np.arange(len(self.rows.offset))
@@ -113,18 +121,12 @@ class Metropolis(Sampler):
         eta = self.predictor(state)
         height = self.heights(eta, state.extra)
         for f in range(len(self.layout.factors)):
-            eta, height = self._effects(f, state, precision[f], eta, height, streams, gain)
-            for columns, prior in self.prior.blocks[f]:
-                at = np.ix_(columns, columns)
-                for place, k in enumerate(columns):
-
-                    def ratio(c: np.ndarray, at=at, place=place, f=f, prior=prior) -> np.ndarray:  # type: ignore[no-untyped-def]
-                        return log_ratio_of_scale(precision[f][at], place, c, prior)
-
-                    eta, height, c = self._scale(f, k, ratio, state, eta, height, streams, gain)
-                    precision[f][k] /= c
-                    precision[f][:, k] /= c
+            for _ in range(INNER):
+                eta, height = self._effects(f, state, precision[f], eta, height, streams, gain)
+            for move in self._moves[f]:
+                eta, height = self._scale(f, move, state, precision[f], eta, height, streams, gain)
         eta, height = self._coefficients(state, precision, eta, height, streams, gain)
+        eta = self._location(state, precision, eta, streams)
         for f in range(len(self.layout.factors)):
             state.D[f] = draw_covariance(
                 precision[f], self.gamma(state, f), self.prior.blocks[f], streams
@@ -173,36 +175,53 @@ class Metropolis(Sampler):
         taken = decide(ratio, streams.uniform(m))
         state.u[f] = u + np.where(taken, step, 0.0)
         state.scales[name] = tuned(scale, ratio, gain, aim(K))
-        _count(state, name, taken.mean(1), gain)
+        _count(state, name, taken.mean(1) / INNER, gain)
         at = taken.T[level]
         return np.where(at, moved, eta), np.where(at, new, height)
 
     def _scale(
         self,
         f: int,
-        k: int,
-        ratio_of_prior: Callable[[np.ndarray], np.ndarray],
+        move: Move,
         state: State,
+        precision: np.ndarray,
         eta: np.ndarray,
         height: np.ndarray,
         streams: Streams,
         gain: float,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One step of log c, along which an effect and its variance move together."""
-        name = f"scale {f + 1}.{k + 1}"
-        scale = state.scales.setdefault(name, np.full(state.chains, np.log(0.3)))
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One step of log c, along which effects and their covariance move together."""
+        columns, way, block = move.columns, move.way, precision[move.at]
+        scale = state.scales.setdefault(move.name, np.full(state.chains, np.log(0.3)))
         c = np.exp(np.exp(scale) * streams.normal(1)[:, 0])
-        mean = self.mean(state, f)
-        gamma = state.u[f][k] if mean is None else state.u[f][k] - mean[k]
-        step = (c - 1)[:, None] * gamma
-        moved = eta + self.rows.t[f][:, k, None] * step.T[self.rows.level[f]]
+        step = (c - 1)[:, None] * self.gamma(state, f)[columns[way.k]]
+        along = self.rows.t[f][:, columns] @ way.v
+        moved = eta + along[:, None] * step.T[self.rows.level[f]]
         new = self.heights(moved, state.extra)
-        ratio = (new - height).sum(0) + ratio_of_prior(c) + np.log(c)
+        ratio = (new - height).sum(0) + np.log(c)
+        ratio = ratio + log_ratio_of_scale(block, way, c, move.prior)
         taken = decide(ratio, streams.uniform(1)[:, 0])
-        state.u[f][k] += np.where(taken[:, None], step, 0.0)
-        state.scales[name] = tuned(scale, ratio, gain, aim(1))
-        _count(state, name, taken, gain)
-        return np.where(taken, moved, eta), np.where(taken, new, height), np.where(taken, c, 1.0)
+        step = np.where(taken[:, None], step, 0.0)
+        state.u[f][columns] += way.v[:, None, None] * step
+        precision[move.at] = scaled(block, way, np.where(taken, c, 1.0))
+        state.scales[move.name] = tuned(scale, ratio, gain, aim(1))
+        _count(state, move.name, taken, gain)
+        return np.where(taken, moved, eta), np.where(taken, new, height)
+
+    def _location(
+        self, state: State, precision: list[np.ndarray], eta: np.ndarray, streams: Streams
+    ) -> np.ndarray:
+        """Thresholds of the family together with the effects of one in every factor."""
+        r = self.layout.model.family.location
+        for f, t in enumerate(self.rows.t if r is not None else ()):
+            for k in np.flatnonzero((t == 1).all(0)):
+                gap = state.extra[r] - self.prior.extra_mean[r]
+                sd = float(self.prior.extra_sd[r])
+                d = draw_location(self.gamma(state, f), precision[f], int(k), gap, sd, streams)
+                state.extra[r] += d
+                state.u[f][k] += d[:, None]
+                eta = eta + d
+        return eta
 
     def _coefficients(
         self,
@@ -213,13 +232,12 @@ class Metropolis(Sampler):
         streams: Streams,
         gain: float,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients in the mean of effects given u exactly, then all given gamma by a step."""
-        P, shift = self.of_means(state, precision)
-        inside, out = np.flatnonzero(~self._out), np.flatnonzero(self._out)
-        if len(inside):
-            rest = np.einsum("abc,bc->ac", P[np.ix_(inside, out)], state.beta[out])
-            own = P[np.ix_(inside, inside)]
-            state.beta[inside] = draw_coefficients(own, shift[inside] - rest, streams)
+        """Coefficients in the mean of effects exactly, then all given gamma by a step."""
+        self._means(state, precision, streams)
+        for other in self._elsewhere:
+            other.recentred(state, self)
+            other._means(state, precision, streams)
+            self.recentred(state, other)
         p = self.layout.p
         size = p + len(state.extra)
         if not size:
@@ -246,6 +264,19 @@ class Metropolis(Sampler):
         state.scales[name] = tuned(scale, ratio, gain, LANGEVIN, most=0.0)
         _count(state, name, taken, gain)
         return np.where(taken, moved, eta), np.where(taken, new, height)
+
+    def _means(self, state: State, precision: list[np.ndarray], streams: Streams) -> None:
+        """The coefficients in the mean of effects given these and all others."""
+        P, shift = self.of_means(state, precision)
+        inside, out = np.flatnonzero(~self._out), np.flatnonzero(self._out)
+        if len(inside):
+            rest = np.einsum("abc,bc->ac", P[np.ix_(inside, out)], state.beta[out])
+            own = P[np.ix_(inside, inside)]
+            state.beta[inside] = draw_coefficients(own, shift[inside] - rest, streams)
+
+    @cached_property
+    def _elsewhere(self) -> tuple[Metropolis, ...]:
+        return self.elsewhere(np.ones(self.layout.p, dtype=bool))
 
     def _gradient(self, beta: np.ndarray, eta: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """d log p(y, beta, extra | gamma) / d (beta, extra), (p + R, C)."""

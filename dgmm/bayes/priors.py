@@ -135,11 +135,8 @@ class CovariancePrior(ABC):
         return self
 
     @abstractmethod
-    def log_ratio(self, precision: np.ndarray, k: int, c: np.ndarray) -> np.ndarray:
-        """log{p(S D S) / p(D)}, S the identity but for S_kk = c (C,): (C,).
-
-        precision: D^-1 (q, q, C).
-        """
+    def log_density(self, precision: np.ndarray) -> np.ndarray:
+        """log p(D) up to a constant, (C,), from D^-1 (q, q, C)."""
 
     @abstractmethod
     def draw(
@@ -153,6 +150,14 @@ class CovariancePrior(ABC):
     @abstractmethod
     def simulate(self, q: int, streams: Streams) -> np.ndarray:
         """D from the prior, (q, q, C)."""
+
+
+def log_det(matrix: np.ndarray) -> np.ndarray:
+    """log |M| of positive definite matrices (q, q, C)."""
+    if len(matrix) == 1:
+        return np.log(matrix[0, 0])
+    found: np.ndarray = np.linalg.slogdet(np.moveaxis(matrix, -1, 0))[1]
+    return found
 
 
 @dataclass(frozen=True)
@@ -174,13 +179,10 @@ class HalfT(CovariancePrior):
     def scaled(self, sizes: np.ndarray) -> HalfT:
         return self if self.scale else replace(self, scale=tuple(float(one) for one in sizes))
 
-    def log_ratio(self, precision: np.ndarray, k: int, c: np.ndarray) -> np.ndarray:
-        q, nu, A = len(precision), self.df, self.scale[k]
-        before = nu * precision[k, k] + A**-2
-        after = nu * precision[k, k] / np.square(c) + A**-2
-        found: np.ndarray = -(nu + 2 * q) * np.log(np.abs(c)) - 0.5 * (nu + q) * np.log(
-            after / before
-        )
+    def log_density(self, precision: np.ndarray) -> np.ndarray:
+        q, nu, at = len(precision), self.df, np.arange(len(precision))
+        rates = np.log(nu * precision[at, at] + np.array(self.scale)[:, None] ** -2).sum(0)
+        found: np.ndarray = 0.5 * (nu + 2 * q) * log_det(precision) - 0.5 * (nu + q) * rates
         return found
 
     def draw(
@@ -232,12 +234,9 @@ class InverseWishart(CovariancePrior):
             )
         return found
 
-    def log_ratio(self, precision: np.ndarray, k: int, c: np.ndarray) -> np.ndarray:
-        q, row = len(precision), np.array(self.S[k])
-        own = row[k] * precision[k, k]
-        rest = np.tensordot(row, precision[k], axes=1) - own
-        trace = own * (np.square(1 / c) - 1) + 2 * rest * (1 / c - 1)
-        found: np.ndarray = -(self.df + q + 1) * np.log(np.abs(c)) - 0.5 * trace
+    def log_density(self, precision: np.ndarray) -> np.ndarray:
+        trace = np.einsum("ab,abc->c", np.array(self.S), precision)
+        found: np.ndarray = 0.5 * (self.df + len(precision) + 1) * log_det(precision) - 0.5 * trace
         return found
 
     def draw(

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
 
-from dgmm.bayes.centring import Centring
+from dgmm.bayes.centring import Centring, possible
 from dgmm.bayes.conditionals.coefficients import of_effects
+from dgmm.bayes.conditionals.scale import Direction, directions
 from dgmm.bayes.layout import Layout, Rows
+from dgmm.bayes.priors import CovariancePrior
 from dgmm.bayes.specified import Specified
 from dgmm.mcmc import Streams
 from dgmm.numerics.cholesky import cholesky, solve
 from dgmm.panel import Panel
 
-__all__ = ["Pooled", "Sampler", "State", "inverse"]
+__all__ = ["Move", "Pooled", "Sampler", "State", "inverse"]
 
 MODEST = 0.5
 """Standard deviation of an effect where chains begin, in units of the residual one."""
@@ -60,6 +64,16 @@ class Pooled:
     extra: np.ndarray  # (R,)
 
 
+class Move(NamedTuple):
+    """A direction along which the effects of a block and their covariance move together."""
+
+    name: str
+    columns: list[int]  # the block
+    at: tuple[np.ndarray, ...]  # its entries of D
+    prior: CovariancePrior
+    way: Direction
+
+
 @dataclass(frozen=True, eq=False)
 class Sampler(ABC):
     """A sampler of one model: its columns, its priors, and what stands in the mean of effects."""
@@ -97,6 +111,54 @@ class Sampler(ABC):
             u.append(np.einsum("kpm,pc->kcm", self.centring.E[f], beta))
         extra = pooled.extra[:, None] + 0.1 * streams.normal(len(pooled.extra)).T
         return State(beta, u, D, extra)
+
+    # -- moves of a scale ----------------------------------------------------------------------
+
+    def moves(self, information: Sequence[np.ndarray]) -> tuple[tuple[Move, ...], ...]:
+        """Those of every factor, from what the outcomes say of its effects, (K, K, m)."""
+        found = []
+        for f, (own, blocks) in enumerate(zip(information, self.prior.blocks, strict=True)):
+            total = own.sum(-1)
+            found.append(
+                tuple(
+                    Move(f"scale {f + 1}.{block[way.k] + 1}", list(block), at, prior, way)
+                    for block, prior in blocks
+                    if not prior.fixed
+                    for at in (np.ix_(block, block),)
+                    for way in directions(total[at])
+                )
+            )
+        return tuple(found)
+
+    # -- other centrings -----------------------------------------------------------------------
+
+    shared: ClassVar[tuple[str, ...]] = ("pooled",)  # what all centrings have in common
+
+    def elsewhere(self, movable: np.ndarray) -> tuple[Self, ...]:
+        """The sampler with its movable columns (p,) centred in each factor that can hold them.
+
+        A draw under every centring moves each sum of a coefficient and the effects beside it.
+        """
+        found, first, samplers = possible(self.layout, self.panel), self.centring.inside, []
+        for f, own in enumerate(found):
+            can = ~np.isnan(own).any((0, 2)) & movable
+            inside = np.where(can, f, first)
+            if (inside == first).all():
+                continue
+            E = tuple(
+                np.where((inside == g)[None, :, None], np.nan_to_num(one), 0.0)
+                for g, one in enumerate(found)
+            )
+            other = replace(self, centring=Centring(E, inside))
+            other.__dict__.update({name: getattr(self, name) for name in self.shared})
+            samplers.append(other)
+        return tuple(samplers)
+
+    def recentred(self, state: State, before: Sampler) -> None:
+        """The same point, that of a sampler with other columns in the effects, with its own."""
+        for f in range(len(state.u)):
+            gamma, mean = before.gamma(state, f), self.mean(state, f)
+            state.u[f] = gamma if mean is None else gamma + mean
 
     # -- what is read off it -------------------------------------------------------------------
 

@@ -88,6 +88,7 @@ class Family(ABC):
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
     wraps: ClassVar[bool] = False  # takes base=, another family, and bears its name too
     intercept: ClassVar[bool] = True  # False: thresholds take the place of the fixed intercept
+    location: ClassVar[int | None] = None  # the entry of ``extra`` that moves along with eta
     noise: bool = True  # False: y given the random effects is its mean
 
     def __init__(self, link: str | None = None) -> None:

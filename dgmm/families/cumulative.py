@@ -38,6 +38,7 @@ class Cumulative(Family):
     support = "ordered"
     intercept: ClassVar[bool] = False
     threshold = True
+    location = 0  # c_1, to which the steps are added
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from scipy import integrate, stats
 
 from dgmm import half_normal, half_t, inv_gamma, inv_wishart, known, log_normal, normal, prior
 from dgmm.bayes import CovariancePrior, HalfT
+from dgmm.bayes.conditionals.scale import directions, log_ratio_of_scale, scaled
 from dgmm.bayes.deviations import Deviation, HalfNormal, LogNormal
 from dgmm.mcmc import Streams
 
@@ -32,22 +33,48 @@ def log_density(one: CovariancePrior, D: np.ndarray) -> float:
     return float(stats.invwishart(one.df, np.array(one.S)).logpdf(D))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("one", [inv_wishart(5, S), half_t(2, [1.5, 0.7])], ids=str)
+def chained(*matrices: np.ndarray) -> np.ndarray:
+    """(q, q, C)."""
+    return np.stack(matrices, axis=-1)
+
+
+ALL = [
+    inv_wishart(5, S),
+    half_t(2, [1.5, 0.7]),
+    half_t(3, 2.0).checked(1, ""),
+    half_normal(1.5),
+    log_normal(0.3, 0.8),
+]
+
+
+@pytest.mark.parametrize("one", ALL, ids=str)
+def test_the_density_is_that_of_the_definition(one: CovariancePrior) -> None:
+    first, second = np.array([[1.3, -0.4], [-0.4, 0.8]]), np.array([[0.5, 0.3], [0.3, 2.0]])
+    if one not in ALL[:2]:
+        first, second = first[:1, :1], second[:1, :1]
+    found = one.log_density(chained(np.linalg.inv(first), np.linalg.inv(second)))
+    assert found[1] - found[0] == pytest.approx(log_density(one, second) - log_density(one, first))
+
+
 @pytest.mark.parametrize("k", [0, 1])
-def test_the_ratio_along_a_scale_is_that_of_the_density(one: CovariancePrior, k: int) -> None:
-    D, c = np.array([[1.3, -0.4], [-0.4, 0.8]]), np.array([0.6, -1.7])
-    found = one.log_ratio(np.repeat(np.linalg.inv(D)[:, :, None], 2, 2), k, c)
-    for value, factor in zip(found, c, strict=True):
-        scale = np.diag([factor if j == k else 1.0 for j in range(2)])
-        assert value == pytest.approx(log_density(one, scale @ D @ scale) - log_density(one, D))
+def test_a_scale_moves_an_effect_where_the_outcomes_say_least(k: int) -> None:
+    """A D A' and its density from dense matrices; v minimises v'G v among those with v_k = 1."""
+    t = np.column_stack([np.ones(9), np.arange(9.0)])
+    G, D, c = t.T @ t, np.array([[1.3, -0.4], [-0.4, 0.8]]), np.array([0.6, -1.7])
+    way = directions(G)[k]
+    assert way.v[k] == pytest.approx(1)
+    assert (G @ way.v)[1 - k] == pytest.approx(0, abs=1e-6)
+    precision = chained(*2 * [np.linalg.inv(D)])
+    found, moved = log_ratio_of_scale(precision, way, c, ALL[1]), scaled(precision, way, c)
+    for i, factor in enumerate(c):
+        A = np.eye(2) + (factor - 1) * np.outer(way.v, np.eye(2)[k])
+        assert np.linalg.inv(moved[:, :, i]) == pytest.approx(A @ D @ A.T)
+        ratio = log_density(ALL[1], A @ D @ A.T) - log_density(ALL[1], D)
+        assert found[i] == pytest.approx(ratio + 2 * np.log(abs(factor)))
 
 
 @pytest.mark.parametrize("one", [half_normal(1.5), log_normal(0.3, 0.8)], ids=str)
-def test_the_ratio_of_one_deviation_and_its_draws_are_those_of_the_density(one: Deviation) -> None:
-    D, c = np.array([[1.3]]), np.array([0.6, -1.7])
-    found = one.log_ratio(np.full((1, 1, 2), 1 / 1.3), 0, c)
-    for value, factor in zip(found, c, strict=True):
-        assert value == pytest.approx(log_density(one, factor**2 * D) - log_density(one, D))
+def test_draws_of_one_deviation_are_those_of_the_density(one: Deviation) -> None:
     sd = np.sqrt(one.simulate(1, Streams.of(1, range(4000)))[0, 0])
     cdf = {HalfNormal: stats.halfnorm(scale=1.5).cdf}.get(
         type(one), stats.lognorm(0.8, scale=np.exp(0.3)).cdf
@@ -138,6 +165,7 @@ def test_what_is_known_stays() -> None:
     precision = np.repeat(np.eye(2)[:, :, None], 3, 2)
     drawn = one.draw(precision, precision, 8, streams)
     assert np.array_equal(drawn, np.repeat(np.array(S)[:, :, None], 3, 2))
-    assert list(one.log_ratio(precision, 0, np.array([1.0, 0.9, -1.0]))) == [0, -np.inf, -np.inf]
+    assert (one.log_density(precision) == -np.inf).all()
+    assert (one.log_density(np.linalg.inv(S)[:, :, None]) == 0).all()
     assert prior(sigma2=known(1)).residual_known
     assert not prior(cov=known(1)).residual_known
