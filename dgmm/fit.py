@@ -18,7 +18,7 @@ from dgmm.diagnostics.scoring import scoring_rules
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
-from dgmm.estimate.resume import checkpoint_for
+from dgmm.estimate.resume import checkpoint_for, checkpoint_of_more
 from dgmm.estimate.sampled import more_draws
 from dgmm.formula import update_formula, with_own_options
 from dgmm.inference.anova import anova, drop1, ranova
@@ -179,24 +179,32 @@ class Fit(Fitted):
         messages = (*done.messages, *statistical_messages(done, info))
         return replace(self, estimate=done, information=info, messages=messages)
 
-    def more(self, draws: int) -> Fit:
+    def more(self, draws: int, *, checkpoint: str | None = None) -> Fit:
         """The fit with further draws: its chains go on where they stand.
 
         The draws are those that a longer run would have had.
 
+        draws: further ones of every chain.
+        checkpoint: file that the chains write as they go; the same call goes on from it.
+
         Raises:
-            ValueError: the fit was not sampled (method="gibbs").
+            ValueError: the fit was not sampled (method="gibbs"), or the file is that of other
+                chains or cannot be written.
         """
         chains_of(self, "more()")
         if draws < 1:
             raise ValueError(f"draws is a number of draws of each chain, at least 1, not {draws!r}")
-        done = more_draws(self.estimate, self.request, draws)
+        request, old = self.request, self.estimate
+        if checkpoint is not None:
+            words = self.call.words() | {"formula": self.formula}
+            file = checkpoint_of_more(checkpoint, old, draws, words, versions())
+            request = replace(request, checkpoint=file)
+        done = more_draws(old, request, draws)
         assert done.chains is not None
         info = posterior_information(done.model, done.chains)
         if not done.converged:
             warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
-        old = self.estimate.messages
-        kept = tuple(message for message in self.messages if message not in old)
+        kept = tuple(message for message in self.messages if message not in old.messages)
         call = replace(self.call, draws=done.chains.draws)
         return replace(
             self, call=call, estimate=done, information=info, messages=(*done.messages, *kept)

@@ -11,9 +11,10 @@ import numpy as np
 
 from dgmm.design import Design, label_key
 from dgmm.estimate.control import Control
+from dgmm.estimate.records import Estimate
 from dgmm.runtime.checkpoint import Checkpoint
 
-__all__ = ["checkpoint_for"]
+__all__ = ["checkpoint_for", "checkpoint_of_more"]
 
 INDIFFERENT = ("checkpoint", "checkpoint_every", "workers")
 """Options of control that change no number."""
@@ -39,6 +40,24 @@ def checkpoint_for(
     }
     identity |= {f"version of {name}": versions[name] for name in ("dgmm", "torch")}
     checkpoint = Checkpoint(Path(control.checkpoint), identity, control.checkpoint_every)
+    checkpoint.check()
+    return checkpoint
+
+
+def checkpoint_of_more(
+    path: str, done: Estimate, draws: int, words: Mapping[str, str], versions: Mapping[str, str]
+) -> Checkpoint:
+    """The checkpoint of chains that go on from where they stand.
+
+    Raises:
+        ValueError: a path that cannot be written, or a file of other chains or another number of
+            draws.
+    """
+    assert done.chains is not None
+    standing = [one.numpy() for _, one in sorted(done.chains.tensors.items())]
+    identity = {**words, "where the chains stand": _digest(*standing), "draws": str(draws)}
+    identity |= {f"version of {name}": versions[name] for name in ("dgmm", "torch")}
+    checkpoint = Checkpoint(Path(path), identity)
     checkpoint.check()
     return checkpoint
 

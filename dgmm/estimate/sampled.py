@@ -35,14 +35,14 @@ def fit_sampled(likelihood: Likelihood, request: Request) -> Estimate:
 
 
 def more_draws(done: Estimate, request: Request, draws: int) -> Estimate:
-    """The estimate from further draws of the same chains."""
+    """The estimate from further draws of the same chains, the checkpoint that of the request."""
     old = done.chains
     assert old is not None
     prior = request.sampling.prior
     sampler = sampler_of(done.model, done.panel, prior, old.inside)
     plan = replace(Plan.of(sampler, old.chains, 0, draws), draws=draws)
     runs = resumed(old, len(sampler.layout.factors))
-    new = _advanced(sampler, runs, plan, replace(request, checkpoint=None))
+    new = _advanced(sampler, runs, plan, request)
     return _estimate(done.likelihood, old.followed_by(new))
 
 

@@ -250,6 +250,39 @@ def test_an_interrupted_run_ends_where_it_would_have_ended(
     assert np.array_equal(again.posterior_draws(), whole.posterior_draws())
 
 
+def test_further_draws_have_a_checkpoint_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dgmm.bayes.gibbs import Gibbs
+
+    file = str(tmp_path / "more.ckpt")
+    formula, frame = "Reaction ~ 1 + (1 | Subject)", shipped("sleepstudy")
+    fit = mixed_model(formula, frame, method="gibbs", draws=300, warmup=100, verbose=0)
+    whole = fit.more(100)
+    sweep, seen = Gibbs.sweep, []
+
+    def stopping(self: Gibbs, *args: object) -> None:
+        seen.append(1)
+        if len(seen) == 55:
+            raise KeyboardInterrupt
+        sweep(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Gibbs, "sweep", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fit.more(100, checkpoint=file)
+    seen.clear()
+    again = fit.more(100, checkpoint=file)
+    assert len(seen) == 50  # fifty had been kept
+    assert np.array_equal(again.posterior_draws(), whole.posterior_draws())
+    pd.testing.assert_frame_equal(again.ranef(cond_var=True), whole.ranef(cond_var=True))
+    with pytest.raises(ValueError, match="different: where the chains stand"):
+        whole.more(100, checkpoint=file)
+    with pytest.raises(ValueError, match="different: draws"):
+        fit.more(200, checkpoint=file)
+    with pytest.raises(ValueError, match="its folder does not exist"):
+        fit.more(100, checkpoint=str(tmp_path / "nowhere" / "file"))
+
+
 def test_another_seed_gives_other_draws_and_the_same_seed_the_same() -> None:
     options = {"method": "gibbs", "draws": 200, "warmup": 50, "verbose": 0, "chains": 4}
     fits = [
