@@ -42,8 +42,9 @@ from dgmm.inference.influential import influence
 from dgmm.inference.left_out import loo
 from dgmm.inference.panel_tests import panel_test
 from dgmm.inference.population_coefficients import marginal_coefs
-from dgmm.inference.posterior import as_arviz, posterior_draws, posterior_table, prior_draws
+from dgmm.inference.posterior import posterior_draws, posterior_table, prior_draws
 from dgmm.inference.resampling import resampled_information
+from dgmm.inference.to_arviz import as_arviz
 from dgmm.inference.variance_parameters import (
     boundary,
     family_parameters,

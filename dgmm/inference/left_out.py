@@ -22,7 +22,7 @@ from dgmm.mcmc.diagnostics import left_out
 from dgmm.prediction.by_draws import Drawn
 from dgmm.record import Fitted, chains_of
 
-__all__ = ["Loo", "loo"]
+__all__ = ["Loo", "log_density_of_rows", "loo"]
 
 OF_SUBJECTS = 400
 """Draws of theta under which the effects of a subject are integrated out."""
@@ -99,7 +99,7 @@ def loo(fit: Fitted, by: str = "rows") -> Loo:
     """
     chains_of(fit, "loo()")
     if by == "rows":
-        log_density, index = _of_rows(fit)
+        log_density, index = log_density_of_rows(fit)
     elif by == "subjects":
         fit.estimate.likelihood.check_separate("loo(by='subjects')")
         log_density, index = _of_subjects(fit)
@@ -118,7 +118,7 @@ def loo(fit: Fitted, by: str = "rows") -> Loo:
     )
 
 
-def _of_rows(fit: Fitted) -> tuple[np.ndarray, pd.Index]:
+def log_density_of_rows(fit: Fitted) -> tuple[np.ndarray, pd.Index]:
     """log p(y_ij | gamma, theta) of the draws whose effects are kept, (B, N_obs)."""
     done = fit.estimate
     drawn, family = Drawn(done, done.observed, None, fit.call.seed), done.model.family

@@ -1,10 +1,8 @@
-"""Scalars of a posterior: their draws, their summary, intervals, and the way to ArviZ."""
+"""Scalars of a posterior: their draws, their summary, intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,6 @@ from dgmm.record import Fitted, chains_of
 
 __all__ = [
     "Scalars",
-    "as_arviz",
     "covariance_means",
     "posterior_draws",
     "posterior_table",
@@ -107,45 +104,6 @@ def covariance_means(fit: Fitted) -> list[np.ndarray]:
     model, chains = fit.estimate.model, chains_of(fit, "the posterior")
     every = range(len(model.latents))
     return [covariances(model, chains.flat, i).mean(0).numpy() for i in every]
-
-
-def as_arviz(fit: Fitted) -> Any:
-    """The draws for ArviZ: groups ``posterior``, ``random_effects`` and ``observed_data``.
-
-    The posterior holds every reported scalar; ``effects_GROUP`` those draws of the effects of all
-    levels that are kept.
-
-    Raises:
-        ImportError: arviz-base is not installed.
-        ValueError: the fit was not sampled.
-    """
-    chains = chains_of(fit, "as_arviz()")
-    try:
-        from arviz_base import from_dict
-    except ImportError as error:
-        raise ImportError(
-            "as_arviz() needs arviz-base: pip install arviz-base (or arviz); the draws themselves "
-            "are in posterior_draws(fit)"
-        ) from error
-    found = scalars(fit)
-    posterior = {name: found[name] for name in found.names}
-    y = fit.memory.series(fit.estimate.panel.rows.data.y.numpy(), "y")
-    effects = {
-        f"effects_{name}": one.reshape(chains.chains, -1, *one.shape[1:]).numpy()
-        for name, one in zip(_factors(fit), chains.effects, strict=True)
-    }
-    return from_dict(
-        {
-            "posterior": posterior,
-            "random_effects": effects,
-            "observed_data": {fit.memory.spec.parsed().response.text: y.to_numpy()},
-        }
-    )
-
-
-def _factors(fit: Fitted) -> Sequence[str]:
-    factors = fit.estimate.panel.factors(len(fit.estimate.model.latents))
-    return [factor.name or fit.memory.groups[0] for factor in factors]
 
 
 def posterior_draws(fit: Fitted) -> pd.DataFrame:
