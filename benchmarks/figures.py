@@ -478,6 +478,58 @@ def panel_gain(form: str) -> str:
     return format(table["gain"].mean(), form)
 
 
+def posterior_of_deviation() -> str:
+    """The logarithm of a standard deviation: maximum, quadrature, draws."""
+    columns = {"what": ("", "{}"), "mode": ("mode", "{:.3f}"), "mean": ("mean", "{:.3f}")}
+    return markdown(_posterior(), {**columns, "sd": ("SD", "{:.3f}")})
+
+
+def posterior_gap(form: str) -> str:
+    """From the maximum of the likelihood to the posterior mean, in posterior standard deviations."""
+    table = _posterior().set_index("what")
+    exact = table.loc["posterior under the default prior"]
+    return format((exact["mean"] - table["mode"].iloc[0]) / exact["sd"], form)
+
+
+def _posterior() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "gibbs_posterior.csv")
+
+
+def calibration() -> str:
+    """The least p-value of uniform ranks over the scalars of every case, the largest Geweke z."""
+    ranks = pd.read_csv(RESULTS / "gibbs_calibration.csv")
+    z = pd.read_csv(RESULTS / "gibbs_geweke.csv").assign(z=lambda rows: rows["z"].abs())
+    table = ranks.groupby(["case", "sampler"], sort=False).agg(
+        scalars=("p", "size"), least=("p", "min")
+    )
+    table = table.reset_index()
+    right = table["sampler"] == "as it is"
+    table["z"] = table["case"].map(z.groupby("case")["z"].max()).where(right)
+    return markdown(
+        table,
+        {
+            "case": ("model", "{}"),
+            "sampler": ("sampler", "{}"),
+            "scalars": ("scalars", "{}"),
+            "least": ("least p-value", "{:.2g}"),
+            "z": ("largest Geweke z", "{:.1f}"),
+        },
+    )
+
+
+def gibbs_speed() -> str:
+    """Least effective sample sizes per second of one processor."""
+    return markdown(
+        pd.read_csv(RESULTS / "gibbs_speed.csv"),
+        {
+            "sampler": ("", "{}"),
+            "min_ess": ("least ESS", "{:.0f}"),
+            "cpu_seconds": ("seconds", "{:.1f}"),
+            "ess_per_second": ("ESS per second", "{:.0f}"),
+        },
+    )
+
+
 SOURCES: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
@@ -486,6 +538,8 @@ SOURCES: dict[str, Callable[..., str]] = {
         speed, linear_speed, path_speed, outcome_speed, missing, accepted, elbo_bias, panel,
         panel_gain, mood_scores, mood_courses, mood_cost, check_sizes, check_powers, check_share,
         dynamic_table,
+        panel_gain, mood_scores, mood_courses, mood_cost, posterior_of_deviation, posterior_gap,
+        calibration, gibbs_speed,
     )
 }  # fmt: skip
 

@@ -403,11 +403,11 @@ def chosen(names: Sequence[str]) -> list[Case]:
     return [case for case in CASES if not names or case.name in names]
 
 
-def store(name: str, table: pd.DataFrame, *, precision: int) -> None:
+def store(name: str, table: pd.DataFrame, *, key: str = "case", precision: int = 4) -> None:
     """Keep a table in place of the rows of its cases."""
     path = RESULTS / name
     old = pd.read_csv(path) if path.exists() else table[:0]
-    whole = pd.concat([old[~old["case"].isin(table["case"])], table], ignore_index=True)
+    whole = pd.concat([old[~old[key].isin(table[key])], table], ignore_index=True)
     whole.to_csv(path, index=False, float_format=f"%.{precision}g")
 
 
@@ -418,11 +418,11 @@ def main(task: str, *rest: str) -> None:
     elif task == "geweke":
         size = int(rest[0]) if rest else 20_000
         table = pd.concat([geweke(case, size) for case in chosen(rest[1:])], ignore_index=True)
-        store("gibbs_geweke.csv", table, precision=4)
+        store("gibbs_geweke.csv", table)
         print(table.to_string())
     elif task == "speed":
         table = speed(Path(rest[0]))
-        table.to_csv(RESULTS / "gibbs_speed.csv", index=False, float_format="%.4g")
+        store("gibbs_speed.csv", table, key="sampler")
         print(table.to_string())
     else:
         raise SystemExit(__doc__)

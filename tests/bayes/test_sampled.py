@@ -140,6 +140,22 @@ def test_counts_have_the_posterior_near_quadrature(counts: tuple[Fit, Fit]) -> N
     check_near(*counts)
 
 
+def test_a_deviation_has_the_posterior_of_quadrature_and_not_the_maximum() -> None:
+    """Six coefficients for 59 patients: benchmarks/gibbs_posterior.py, by quadrature over a grid."""
+    study = benchmark("gibbs_posterior")
+    exact = pd.read_csv(study.RESULTS / "gibbs_posterior.csv").set_index("what")
+    mean, sd = exact.loc["posterior under the default prior", ["mean", "sd"]]
+    frame, options = shipped("epil"), {"family": "poisson", "verbose": 0}
+    fit = mixed_model(study.FORMULA, frame, method="gibbs", draws=600, warmup=300, **options)
+    drawn, size = np.log(fit.posterior_draws()[study.SCALAR]), fit.posterior_table()["ESS bulk"]
+    assert abs(drawn.mean() - mean) < 4 * sd / np.sqrt(size[study.SCALAR])
+    assert drawn.std() == pytest.approx(sd, rel=0.1)
+    top = exact["mode"].iloc[0]
+    ml = mixed_model(study.FORMULA, frame, se=None, **options)
+    assert np.log(ml.var_corr()["sdcor"].iloc[0]) == pytest.approx(top, abs=1e-4)
+    assert 0.5 < (mean - top) / sd < 0.8  # by construction: REML, skewness
+
+
 def test_yes_or_no_has_the_posterior_near_quadrature() -> None:
     rng = np.random.default_rng(4)
     g, x = np.repeat(np.arange(60), 10), rng.normal(size=600)
