@@ -485,7 +485,7 @@ def posterior_of_deviation() -> str:
 
 
 def posterior_gap(form: str) -> str:
-    """From the maximum of the likelihood to the posterior mean, in posterior standard deviations."""
+    """From the maximum to the posterior mean, in posterior standard deviations."""
     table = _posterior().set_index("what")
     exact = table.loc["posterior under the default prior"]
     return format((exact["mean"] - table["mode"].iloc[0]) / exact["sd"], form)

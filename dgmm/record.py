@@ -119,6 +119,11 @@ class Fitted:
         """The request that the estimate answers, for fitting its model again."""
         return request_behind(self.call, self.estimate)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether the fit holds draws from a posterior in place of a maximum."""
+        return self.estimate.chains is not None
+
     def fixef(self) -> pd.Series:
         """Linear coefficients, named as the columns they belong to."""
         model = self.estimate.model
@@ -143,7 +148,7 @@ def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
             f"{asked} is about the maximum of a likelihood, and of this model a lower bound is "
             "known: compare models by log_score() of subjects that they have not seen"
         )
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         raise ValueError(
             f"{asked} is about the maximum of a likelihood, and this fit holds draws from the "
             f"posterior (method='gibbs'): {instead}, or refit with method='ml'"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.bayes.layout import Factor
 from dgmm.bayes.run import Plan, Run, pack, unpack
 from dgmm.bayes.sampler import Sampler
 
@@ -102,50 +103,19 @@ class Chains:
 
 def collect(sampler: Sampler, runs: Sequence[Run], plan: Plan, seed: int) -> Chains:
     """The record of some runs, chains in their order."""
-    layout = sampler.layout
-
-    def stacked(per_run: Sequence[Sequence[np.ndarray]]) -> Tensor:
-        """(C, S, ...) from lists of arrays with the chains on their last axis."""
-        parts = [np.moveaxis(np.stack(one), -1, 0) for one in per_run]
-        return torch.from_numpy(np.ascontiguousarray(np.concatenate(parts)))
-
-    beta = stacked([run.beta for run in runs])
-    C, S = beta.shape[:2]
-    D = [stacked([[one[f] for one in run.D] for run in runs]) for f in range(len(layout.factors))]
-    extra = stacked([run.extra for run in runs])
-    table = layout.table(
-        beta.reshape(C * S, -1),
-        tuple(one.reshape(C * S, *one.shape[2:]) for one in D),
-        extra.reshape(C * S, -1),
-    )
-    effects = [
-        np.concatenate([np.stack([one[f] for one in run.effects]) for run in runs], axis=2)
-        if runs[0].effects
-        else np.zeros((0, factor.K, C, factor.m))
-        for f, factor in enumerate(layout.factors)
-    ]  # (b, K, C, m)
-    size = len(effects[0])
+    factors = sampler.layout.factors
+    table = _table(sampler, runs)
+    C, S = table.shape[:2]
+    size = len(runs[0].effects)
     kept = torch.arange(1, size + 1) * plan.thin - 1
-    gap = int((~sampler.panel.observed).sum())
-    missing = torch.zeros(C * size, 0, dtype=torch.float64)
-    if gap and size:
-        missing = stacked([run.missing for run in runs]).reshape(C * size, gap)
-    moments = []
-    for f in range(len(layout.factors)):
-        first = np.concatenate([run.first[f] for run in runs], axis=1).mean(1) / S
-        second = np.concatenate([run.second[f] for run in runs], axis=1).mean(1) / S
-        sd = np.sqrt(np.maximum(second - first**2, 0.0))
-        moments.append((torch.from_numpy(first.T.copy()), torch.from_numpy(sd.T.copy())))
+    moments = [_moments(runs, f, S) for f in range(len(factors))]
     tensors, numbers = _standing(runs)
     return Chains(
-        table.reshape(C, S, -1),
-        tuple(
-            torch.from_numpy(one.transpose(2, 0, 3, 1).reshape(C * size, one.shape[3], -1).copy())
-            for one in effects
-        ),
+        table,
+        tuple(_effects(runs, f, factor) for f, factor in enumerate(factors)),
         tuple(mean for mean, _ in moments),
         tuple(sd for _, sd in moments),
-        missing,
+        _missing(sampler, runs, C * size),
         (torch.arange(C)[:, None] * S + kept).reshape(-1),
         _acceptance(runs),
         plan.warmup,
@@ -155,6 +125,48 @@ def collect(sampler: Sampler, runs: Sequence[Run], plan: Plan, seed: int) -> Cha
         tensors,
         numbers,
     )
+
+
+def _stacked(per_run: Sequence[Sequence[np.ndarray]]) -> Tensor:
+    """(C, S, ...) from lists of arrays with the chains on their last axis."""
+    parts = [np.moveaxis(np.stack(one), -1, 0) for one in per_run]
+    return torch.from_numpy(np.ascontiguousarray(np.concatenate(parts)))
+
+
+def _table(sampler: Sampler, runs: Sequence[Run]) -> Tensor:
+    """Draws of theta, (C, S, P)."""
+    layout = sampler.layout
+    D = [_stacked([[one[f] for one in run.D] for run in runs]) for f in range(len(layout.factors))]
+    beta, extra = _stacked([run.beta for run in runs]), _stacked([run.extra for run in runs])
+    flat = layout.table(
+        beta.flatten(0, 1), tuple(one.flatten(0, 1) for one in D), extra.flatten(0, 1)
+    )
+    return flat.reshape(*beta.shape[:2], -1)
+
+
+def _effects(runs: Sequence[Run], f: int, factor: Factor) -> Tensor:
+    """Kept effects of a factor, (B, m, K), draws of a chain together."""
+    if not runs[0].effects:
+        return torch.zeros(0, factor.m, factor.K, dtype=torch.float64)
+    parts = [np.stack([one[f] for one in run.effects]) for run in runs]
+    whole = np.concatenate(parts, axis=2).transpose(2, 0, 3, 1)  # (C, b, m, K)
+    return torch.from_numpy(np.ascontiguousarray(whole.reshape(-1, factor.m, factor.K)))
+
+
+def _moments(runs: Sequence[Run], f: int, S: int) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the effects of a factor over all draws, (m, K) each."""
+    first = np.concatenate([run.first[f] for run in runs], axis=1).mean(1) / S
+    second = np.concatenate([run.second[f] for run in runs], axis=1).mean(1) / S
+    sd = np.sqrt(np.maximum(second - first**2, 0.0))
+    return torch.from_numpy(first.T.copy()), torch.from_numpy(sd.T.copy())
+
+
+def _missing(sampler: Sampler, runs: Sequence[Run], B: int) -> Tensor:
+    """Kept draws of the outcomes that were not seen, (B, N_mis)."""
+    gap = int((~sampler.panel.observed).sum())
+    if not gap or not B:
+        return torch.zeros(B, 0, dtype=torch.float64)
+    return _stacked([run.missing for run in runs]).reshape(B, gap)
 
 
 def _acceptance(runs: Sequence[Run]) -> dict[str, Tensor]:

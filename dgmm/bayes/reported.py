@@ -108,7 +108,7 @@ def convergence(model: Model, chains: Chains, groups: Sequence[str]) -> tuple[st
         count = sum(one > R_HAT for one, _ in apart)
         messages.append(
             f"the chains have not mixed: R-hat is above {R_HAT} for {count} of {len(names)} "
-            f"parameters, {worst:.2f} for {where}. Do not use these draws; go on with "
+            f"parameters, {worst:.3f} for {where}. Do not use these draws; go on with "
             "fit.more(draws=), raise warmup=, or simplify the random part"
         )
     few = [(min(one.ess_bulk, one.ess_tail), name) for one, name in zip(found, names, strict=True)]

@@ -64,8 +64,9 @@ class Loo:
         if self.bad:
             lines.append(
                 f"Pareto k is above {self.limit:.2f} for {self.bad}: elpd is too high by an amount "
-                "that is not known. These hold more information than draws without them can show; "
-                "leave them out and refit, or leave out rows in place of subjects"
+                "that is not known. These hold more information than draws without them can show: "
+                "points has them; refit without each, or take what is left out "
+                + ("by rows" if self.by == "subjects" else "by subjects, for new ones")
             )
         else:
             lines.append(f"Pareto k is at most {self.points['pareto_k'].max():.2f}: usable")

@@ -213,6 +213,11 @@ def _difference(inner: Estimator, other: Estimator, most: int | None = None) -> 
     one, two = inner.select(names), other.select(names)
     root = np.sqrt(np.diag(one.vcov))
     V, d = (one.vcov - two.vcov) / root / root[:, None], (one.beta - two.beta) / root
+    if not np.isfinite(V).all():
+        return Tested.none(
+            "Hausman: the random effects model beside it has no covariance of its coefficients; it "
+            "has not converged"
+        )
     value, vector = np.linalg.eigh(V)
     order = np.argsort(-np.abs(value))[:most]
     kept = order[np.abs(value[order]) > RANK]

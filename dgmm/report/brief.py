@@ -10,7 +10,7 @@ from dgmm.inference.variance_parameters import (
     part_coefficients,
     var_corr,
 )
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 from dgmm.report.header import kind_of, method_of
 from dgmm.report.layout import WIDTH, number, wrap
 from dgmm.report.random_part import random_lines, sizes
@@ -21,13 +21,11 @@ __all__ = ["brief"]
 def brief(fit: Fitted) -> str:
     """Model, log-likelihood, standard deviations, coefficients."""
     done, family = fit.estimate, fit.estimate.model.family
-    restricted = done.method == "reml"
     lines = [
         f"{kind_of(fit)} {method_of(fit)}",
         f" Family: {family.name} ({family.link.name})",
         wrap(f"Formula: {fit.formula}", "         "),
-        f"{'Restricted log-likelihood' if restricted else 'Log-likelihood'}: "
-        f"{done.log_likelihood:.4f} (df={df(fit):.4g})",
+        _height(fit),
     ]
     table = var_corr(fit)
     if len(table):
@@ -46,6 +44,16 @@ def brief(fit: Fitted) -> str:
         noun = "note" if len(fit.messages) == 1 else "notes"
         lines.append(f"{len(fit.messages)} {noun}: summary(fit) has them")
     return "\n".join(lines)
+
+
+def _height(fit: Fitted) -> str:
+    """The log-likelihood at the maximum, or the draws in place of one."""
+    done = fit.estimate
+    if fit.sampled:
+        chains = chains_of(fit, "the report")
+        return f"Posterior means over {chains.chains} chains of {chains.draws} draws"
+    word = "Restricted log-likelihood" if done.method == "reml" else "Log-likelihood"
+    return f"{word}: {done.log_likelihood:.4f} (df={df(fit):.4g})"
 
 
 def _named(title: str, values: pd.Series) -> list[str]:

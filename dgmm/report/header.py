@@ -8,7 +8,7 @@ from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["kind_of", "method_of", "statistics", "title"]
+__all__ = ["kind_of", "method_of", "sampling_of", "statistics", "title"]
 
 PENALISED = "fitted by penalised maximum likelihood"
 
@@ -55,6 +55,7 @@ def method_of(fit: Fitted) -> str:
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": _variational(fit, "variational auto-encoder"),
         "vb": _variational(fit, "a variational bound, q by Newton steps"),
+        "gibbs": f"fitted by {sampling_of(fit)}",
     }[fit.estimate.method]
 
 
@@ -70,6 +71,12 @@ def _bounds(fit: Fitted, course: Course) -> list[str]:
             for value in (done.elbo or 0.0, done.log_likelihood, course.particles)
         ),
     ]
+
+
+def sampling_of(fit: Fitted) -> str:
+    """How a posterior was sampled."""
+    exact = fit.estimate.model.family.conjugate
+    return "Gibbs sampling" if exact else "Metropolis-within-Gibbs sampling"
 
 
 def _noiseless(fit: Fitted) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,11 +228,16 @@ def _criteria(fits: Sequence[Fitted]) -> list[tuple[str, list[str]]]:
     return [
         ("Observations", [str(nobs(fit)) for fit in fits]),
         *seen,
-        ("Log-likelihood", [f"{fit.estimate.log_likelihood:.1f}" for fit in fits]),
-        ("AIC", [f"{aic(fit):.1f}" for fit in fits]),
-        ("BIC", [f"{bic(fit):.1f}" for fit in fits]),
+        ("Log-likelihood", _of_maxima(fits, lambda fit: fit.estimate.log_likelihood)),
+        ("AIC", _of_maxima(fits, aic)),
+        ("BIC", _of_maxima(fits, bic)),
         ("Method", [fit.estimate.method.upper() for fit in fits]),
     ]
+
+
+def _of_maxima(fits: Sequence[Fitted], what: Callable[[Fitted], float]) -> list[str]:
+    """A number of every fit with a maximum, nothing of draws."""
+    return ["" if fit.sampled else f"{what(fit):.1f}" for fit in fits]
 
 
 def _latex(text: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.record import Fitted, chains_of
+from dgmm.report.header import kind_of, method_of
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.random_part import sizes
 from dgmm.report.tables import Tables
@@ -23,12 +24,9 @@ __all__ = [
 def posterior_title(fit: Fitted, tables: Tables) -> str:
     """The model in words, and above all else whether its draws can be used."""
     model = fit.estimate.model
-    exact = model.family.conjugate
-    kind = "Linear mixed model" if exact else "Generalized linear mixed model"
-    how = "Gibbs sampling" if exact else "Metropolis-within-Gibbs sampling"
     lines = [wrap(f"NOTE: {message}", "      ") for message in fit.estimate.messages]
     lines += [
-        f"{kind} fitted by {how}",
+        f"{kind_of(fit)} {method_of(fit)}",
         f" Family: {model.family.name} ({model.family.link.name})",
         wrap(f"Formula: {fit.formula}", "         "),
     ]

@@ -13,6 +13,7 @@ from scipy import special
 from dgmm.design import take_rows
 from dgmm.inference import reported
 from dgmm.inference.fixed_effects import coefficients
+from dgmm.inference.posterior import scalars
 from dgmm.inference.variance_parameters import family_parameters, part_coefficients
 from dgmm.prediction import of_fit
 from dgmm.prediction.predict import fitted, predict
@@ -53,7 +54,8 @@ def tidy(
         component (where zi= or dispersion= have coefficients), group, term, estimate, std.error,
         statistic, df (of t tests) and p.value. Terms are named as in :meth:`confint`:
         ``sd_(Intercept)|id``. Standard errors are those of the estimate as it stands; a standard
-        deviation has no test, and its interval is made on the log scale.
+        deviation has no test, and its interval is made on the log scale. Of ``method="gibbs"``:
+        posterior means, standard deviations and quantiles, without tests.
     """
     table = tidy_table(fit, effects, level=level, exponentiate=exponentiate, df=df)
     if not conf_int:
@@ -76,15 +78,12 @@ def tidy_table(
             raise ValueError(f"effects are {', '.join(map(repr, EFFECTS))}, not {word!r}")
     if not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    fixed, random = _of_draws(fit, level) if fit.sampled else _of_maximum(fit, level, df)
     parts = []
     if "fixed" in wanted:
-        parts.append(_fixed(coefficients(fit, df), "cond", level))
-        pairs = part_coefficients(fit).items()
-        parts += [_fixed(table, name, level) for name, table in pairs]
-        if exponentiate:
-            parts = [_exponentials(part) for part in parts]
+        parts += [_exponentials(part) for part in fixed] if exponentiate else fixed
     if "ran_pars" in wanted:
-        parts += [_random(fit, level), _family(fit, level)]
+        parts += random
     rows = [part.astype(object) for part in parts if len(part)]
     found = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()
     names = [name for name in (*COLUMNS, *ENDS) if name not in ("df", "component")]
@@ -95,6 +94,40 @@ def tidy_table(
     text = ("effect", "component", "group", "term")
     numbers = {name: float for name in names if name not in text}
     return ResultTable(found.astype(numbers))
+
+
+def _of_maximum(
+    fit: Fitted, level: float, df: str | None
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Estimates with standard errors: of coefficients, of variances and the family."""
+    fixed = [_fixed(coefficients(fit, df), "cond", level)]
+    fixed += [_fixed(table, name, level) for name, table in part_coefficients(fit).items()]
+    return fixed, [_random(fit, level), _family(fit, level)]
+
+
+def _of_draws(fit: Fitted, level: float) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """Posterior means, standard deviations and quantiles, likewise."""
+    found = scalars(fit)
+    groups: list[str | None] = [None] * found.coefficients
+    for latent, group in zip(fit.estimate.model.latents, fit.memory.groups, strict=True):
+        groups += [group] * len(latent.components())
+    family = found.names[len(groups) :]
+    groups += ["Residual" if name == "sigma" else "family" for name in family]
+    ends = found.intervals(level, "quantile")
+    table = pd.DataFrame(
+        {
+            "effect": "ran_pars",
+            "component": "cond",
+            "group": pd.Series(groups, dtype=object),
+            "term": list(found.names),
+            "estimate": found.flat.mean(0),
+            "std.error": found.flat.std(0, ddof=1),
+            "conf.low": ends[:, 0],
+            "conf.high": ends[:, 1],
+        }
+    )
+    fixed = table.iloc[: found.coefficients].assign(effect="fixed")
+    return [fixed], [table.iloc[found.coefficients :]]
 
 
 def _fixed(table: pd.DataFrame, component: str, level: float) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def test_counts_have_the_posterior_near_quadrature(counts: tuple[Fit, Fit]) -> N
 
 
 def test_a_deviation_has_the_posterior_of_quadrature_and_not_the_maximum() -> None:
-    """Six coefficients for 59 patients: benchmarks/gibbs_posterior.py, by quadrature over a grid."""
+    """Six coefficients for 59 patients: benchmarks/gibbs_posterior.py."""
     study = benchmark("gibbs_posterior")
     exact = pd.read_csv(study.RESULTS / "gibbs_posterior.csv").set_index("what")
     mean, sd = exact.loc["posterior under the default prior", ["mean", "sd"]]
@@ -333,6 +333,21 @@ def test_the_summary_has_priors_and_diagnostics(schools: Fit) -> None:
         "sigma ~ half_t(2, 17.2)",
     ):
         assert words in text
+
+
+def test_a_fit_of_draws_prints_itself_and_is_tidied_beside_a_maximum(sleep: Fit) -> None:
+    assert "Posterior means over 4 chains of 1000 draws" in repr(sleep)
+    table, drawn = sleep.tidy(conf_int=True).set_index("term"), sleep.posterior_draws()
+    assert list(table.index) == list(drawn.columns)
+    assert table["group"].to_list() == [None, None, *["Subject"] * 3, "Residual"]
+    assert table["estimate"].to_numpy() == pytest.approx(drawn.mean().to_numpy())
+    assert table["std.error"].to_numpy() == pytest.approx(drawn.std().to_numpy())
+    ends = drawn.quantile([0.025, 0.975]).to_numpy()
+    assert pytest.approx(ends) == table[["conf.low", "conf.high"]].to_numpy().T
+    ml = mixed_model(SLEEP, shipped("sleepstudy"), verbose=0)
+    shown = dgmm.modelsummary(ml, sleep).frame
+    assert shown.loc["AIC"].to_list() == ["1763.9", ""]
+    assert shown.loc["Method"].to_list() == ["ML", "GIBBS"]
 
 
 def test_intervals_are_quantiles_and_the_shortest(sleep: Fit) -> None:

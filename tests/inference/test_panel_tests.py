@@ -13,6 +13,8 @@ from conftest import data, reference
 
 import dgmm
 from dgmm import Fit, mixed_model
+from dgmm.inference.panel_tests import _difference
+from dgmm.inference.within import Estimator
 
 FIRMS = "inv ~ value + capital + (1 | cre(firm, ~ value + capital))"
 TEXT = "y ~ x + z + w + (1 | cre(id, ~ x + z))"
@@ -299,6 +301,15 @@ def test_feedback_is_found_by_the_leads() -> None:
     mixed = back.sample(frac=1, random_state=4)
     ours = fitted(text, mixed).panel_test(time="t").tests
     pd.testing.assert_frame_equal(ours, fitted(text, back).panel_test().tests, rtol=1e-6)
+
+
+def test_a_model_beside_it_without_a_covariance_leaves_hausman_out() -> None:
+    names = ("x", "z")
+    inner = Estimator(names, np.ones(2), np.eye(2), np.eye(2))
+    other = Estimator(names, np.ones(2), np.full((2, 2), np.nan), np.eye(2))
+    found = _difference(inner, other)
+    assert np.isnan(found.values["Chisq"])
+    assert "has not converged" in found.said
 
 
 # -- in words --------------------------------------------------------------------------------------
