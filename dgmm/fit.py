@@ -79,7 +79,7 @@ from dgmm.runtime.versions import versions
 from dgmm.runtime.warned import warn_user
 from dgmm.storage import save
 
-__all__ = ["Fit", "LogLik", "fit_model"]
+__all__ = ["Fit", "LogLik", "fit_model", "information_of"]
 
 NO_FACTOR = "a covariance matrix is singular in double precision"
 """In place of what linear algebra says of its matrices."""
@@ -176,7 +176,7 @@ class Fit(Fitted):
         request, call = self.request, self.call
         done = refit_estimate(self.estimate, request, _canonical(self, y))
         done = with_patterns(done, request) if call.missing == "pattern" else done
-        info = _information(done, call.se, request)
+        info = information_of(done, call.se, request)
         messages = (*done.messages, *statistical_messages(done, info))
         return replace(self, estimate=done, information=info, messages=messages)
 
@@ -252,7 +252,7 @@ def fit_model(call: Call, data: Any) -> Fit:
     checkpoint = checkpoint_for(call.control, design, call.words(), packages)
     done = _estimate(design, nested, replace(request, checkpoint=checkpoint))
     separated = separation_messages(design, done)
-    info = _information(done, call.se, request)
+    info = information_of(done, call.se, request)
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     return Fit(
@@ -278,7 +278,12 @@ def _settled(text: str, done: Estimate) -> str:
     return with_own_options(text, [one.spelled() for one, at in pairs if one.neural and at == 0])
 
 
-def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
+def information_of(done: Estimate, se: str | None, request: Request) -> Information | None:
+    """What ``se=`` asks for of an estimate: None after se=None, and after REML.
+
+    Raises:
+        ValueError: the standard errors cannot be calculated.
+    """
     if done.chains is not None:
         return posterior_information(done.model, done.chains)
     if se is None or request.method == "reml" or done.likelihood.bound:

@@ -93,3 +93,19 @@ def test_a_gaussian_factor_model_is_its_dense_normal_density() -> None:
     assert fit.estimate.likelihood.word == "exact"
     assert float(fit.loglik()) == pytest.approx(float(dense), abs=1e-6)
     assert own[1:] == pytest.approx(loadings[1:], abs=0.3)
+
+
+def test_an_infinite_loading_is_said_and_not_called_a_maximum() -> None:
+    """The factor varies in y alone: l rises to that of a model in which w has no random part."""
+    rng, n = np.random.default_rng(4), 50
+    noise = rng.normal(size=(n, 4))
+    data = pd.DataFrame({"id": np.repeat(np.arange(n), 4)})
+    data["w"] = 2 + (noise - noise.mean(1, keepdims=True)).ravel()
+    data["y"] = 1 + rng.normal(size=n)[data.id] + 0.6 * rng.normal(size=4 * n)
+    with pytest.warns(UserWarning, match="loading of .* in `y` is infinite"):
+        fit = dgmm.mixed_model(mv("w ~ 1 + (1 |p| id)", "y ~ 1 + load(p)"), data, se=None)
+    own = float(dgmm.mixed_model("y ~ 1 + (1 | id)", data).loglik())
+    null = stats.norm.logpdf(data.w, data.w.mean(), data.w.std(ddof=0)).sum()
+    assert not fit.estimate.converged
+    assert float(fit.loglik()) == pytest.approx(own + null, abs=1e-6)
+    assert fit.estimate.likelihood.value(fit.estimate.theta) == pytest.approx(own + null, abs=1e-3)

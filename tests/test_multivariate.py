@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -322,3 +323,36 @@ def test_rows_of_a_subject_that_one_outcome_lacks_keep_their_labels() -> None:
     np.testing.assert_allclose(fit.fitted("y2").loc[own.index], line, atol=1e-8)
     np.testing.assert_allclose(fit.residuals("y2").loc[own.index], own.value - line, atol=1e-8)
     assert fit.impute(1, seed=1)[0]["value"].equals(long["value"])
+
+
+def test_criteria_seen_from_an_outcome_are_those_of_all(fit) -> None:
+    one = fit["y2"]
+    assert one.nobs() == fit.nobs() == int(several()[["y1", "y2"]].notna().sum().sum())
+    assert one.n_groups() == fit.n_groups()
+    for name in ("aic", "bic", "deviance", "df"):
+        assert getattr(one, name)() == pytest.approx(getattr(fit, name)(), abs=1e-10)
+    size = np.log(fit.nobs())
+    assert fit.bic() == pytest.approx(-2 * float(fit.loglik()) + size * fit.df(), abs=1e-10)
+
+
+def test_standard_errors_that_cannot_be_calculated_are_said_in_words(monkeypatch) -> None:
+    def fails(*_: object) -> None:
+        raise FloatingPointError("the information is not finite")
+
+    monkeypatch.setattr("dgmm.fit.information", fails)
+    joint = dgmm.fit.fit_model
+    monkeypatch.setattr(
+        "dgmm.multivariate.fit.fit_model", lambda call, data: joint(replace(call, se=None), data)
+    )
+    with pytest.raises(ValueError, match="standard errors cannot be calculated .*or se=None"):
+        dgmm.mixed_model(mv("y1 ~ 1 + (1 |p| id)", "y2 ~ 1 + (1 |p| id)"), several())
+
+
+def test_the_error_of_quadrature_is_said_between_rules() -> None:
+    data = several().assign(z=lambda d: (d.y1 > 1).where(d.y1.notna()).astype(float))
+    fit = dgmm.mixed_model(
+        mv("y2 ~ 1 + (1 |p| id)", "z ~ 1 + (1 |p| id)"), data, family=["gaussian", "bernoulli"],
+        se=None,
+    )  # fmt: skip
+    assert "between the last two rules" in str(fit.summary())
+    assert "by 0 " not in str(fit.summary())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from dgmm.information import reported_packing
 from dgmm.record import Fitted, check_maximum
@@ -96,8 +97,11 @@ def bic(fit: Fitted, n: str = "observations") -> float:
 
 
 def nobs(fit: Fitted) -> int:
-    """Number of observed outcomes."""
-    return int(fit.estimate.panel.observed.sum())
+    """Number of observed outcomes; seen from one of several outcomes those of all.
+
+    The log-likelihood is that of all.
+    """
+    return sum(int(panel.observed.sum()) for panel in fit.estimate.panel.panels)
 
 
 def n_groups(fit: Fitted) -> int | dict[str, int]:
@@ -109,6 +113,9 @@ def n_groups(fit: Fitted) -> int | dict[str, int]:
 def groups_seen(fit: Fitted) -> dict[str, tuple[int, int]]:
     """By grouping factor the levels with an outcome, and those whose outcomes are all missing."""
     panel = fit.estimate.panel
+    if panel.beside:
+        seen = int((torch.stack([one.outcomes for one in panel.panels]).sum(0) > 0).sum())
+        return {fit.memory.groups[0]: (seen, panel.n - seen)}
     levels = panel.rows.level if panel.several else (panel.subject,)
     found = {}
     for factor, level in zip(panel.factors(len(fit.memory.groups)), levels, strict=True):

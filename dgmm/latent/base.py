@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -17,7 +17,17 @@ from dgmm.formula import Syntax
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["BOUNDARY", "Boundary", "Chain", "Component", "Latent", "Places", "columns_of", "placed"]
+__all__ = [
+    "BOUNDARY",
+    "Boundary",
+    "Chain",
+    "Component",
+    "Latent",
+    "Places",
+    "Unbounded",
+    "columns_of",
+    "placed",
+]
 
 Places = tuple[tuple[str, int, int], ...]
 """Of a latent structure of several outcomes the columns of each: name, first, and one past last."""
@@ -70,6 +80,17 @@ def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
     """The columns of every outcome, one after the other."""
     ends = np.cumsum([0, *sizes]).tolist()
     return tuple(zip(outcomes, ends[:-1], ends[1:], strict=True))
+
+
+class Unbounded(NamedTuple):
+    """A limit at which the likelihood may be highest, and then has no maximum."""
+
+    latent: Latent
+    weights: Weights  # of this structure
+    left: str  # the outcome that it no longer enters
+    back: Callable[[Weights], Weights]  # weights of the structure near some of the limit
+    far: Callable[[Weights], bool]  # whether weights of the structure are on the way to it
+    note: str  # of a likelihood that is highest there
 
 
 class Latent(ABC):
@@ -220,6 +241,10 @@ class Latent(ABC):
     @abstractmethod
     def initial(self, generator: torch.Generator) -> Weights:
         """Starting values when nothing is known: modest independent effects."""
+
+    def unbounded(self, weights: Weights) -> Unbounded | None:
+        """The structure at an infinite end of the range of some weights, begun at those given."""
+        return None
 
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
         """Weights from which the likelihood may have different maxima, the given ones first."""

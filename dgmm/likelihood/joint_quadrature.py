@@ -78,7 +78,8 @@ class JointQuadrature(NodeQuadrature):
         if not found.converged:
             found = self._at_zero(found)
         enough = RULE_TOLERANCE if self.model.k > 1 else ONE_EFFECT
-        while self.integration.points is None and found.mc_error > enough:
+        grows = found.converged and self.integration.points is None
+        while grows and found.mc_error > enough:
             longer = here.rule.longer(self.model.k)
             if longer is None:
                 break

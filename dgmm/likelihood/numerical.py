@@ -16,6 +16,7 @@ from dgmm.likelihood.base import ROUNDS, Likelihood, Maximum, unreached
 from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.gaussian import closed_form, per_subject, without_noise
 from dgmm.likelihood.growth import MOST_AUTOMATIC, first_quadrature, grow, not_by_columns
+from dgmm.likelihood.limits import TIE, bounded
 from dgmm.likelihood.nodes import Frozen, freeze, places
 from dgmm.likelihood.polish import Polished, polish
 from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
@@ -41,10 +42,6 @@ __all__ = [
 
 PREDICTION_DRAWS = 256
 """Draws per subject of the posterior behind a prediction."""
-
-
-TIE = 1e-6
-"""Log-likelihood by which one maximum must be above another to be preferred."""
 
 
 SCORE_STEP = 1e-3
@@ -127,16 +124,17 @@ class Numerical(Likelihood):
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         """The highest of the maxima from the starting values that the latent structures name."""
-        tolerance = self._tolerance()
+        tolerance, first = self._tolerance(), start()
         reached = [
             self.polished(self._nearer(theta), verbose=verbose, tolerance=tolerance)
-            for theta in self.model.starts(start())
+            for theta in self.model.starts(first)
         ]
         top = max(one.path[-1] for one in reached)
         # of maxima that rounding tells apart the first: threads add up in another order
-        return self.concluded(
+        found = self.concluded(
             next((one for one in reached if one.path[-1] > top - TIE), reached[0])
         )
+        return bounded(self, found, first)
 
     def _nearer(self, theta: Theta) -> Theta:
         """The maximum of Laplace's approximation where its derivatives are closed.

@@ -15,6 +15,7 @@ from dgmm.model.joint import (
     led_panel,
     led_theta,
     within,
+    without,
 )
 from dgmm.model.shared import apart, apart_theta, share, shared_theta
 from dgmm.model.structure import Entry
@@ -45,4 +46,5 @@ __all__ = [
     "share",
     "shared_theta",
     "within",
+    "without",
 ]

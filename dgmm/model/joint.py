@@ -35,6 +35,7 @@ __all__ = [
     "led_panel",
     "led_theta",
     "within",
+    "without",
 ]
 
 
@@ -114,6 +115,15 @@ def join_panels(panels: Sequence[Panel], parts: Sequence[Sequence[Part]]) -> Pan
         own = replace(panel, rows=replace(rows, T=T, basis=basis))
         found.append(own if panel.n == len(ids) and panel.ids is labels else own.align(labels))
     return replace(found[0], beside=tuple(found[1:]))
+
+
+def without(model: Model, i: int, latent: Latent, left: str) -> Model:
+    """The model with another structure in the i-th (0, 1, ...) place, out of one outcome."""
+    names = [one.name for one in model.outcomes]
+    entries = list(model.entries)
+    entries[i] = tuple(entry for entry in entries[i] if names[entry.outcome] != left)
+    latents = (*model.latents[:i], latent, *model.latents[i + 1 :])
+    return replace(model, latents=latents, entries=tuple(entries))
 
 
 # -- seen from one outcome -----------------------------------------------------------------------

@@ -13,9 +13,8 @@ import torch
 from dgmm.design import build_design
 from dgmm.estimate import Estimate
 from dgmm.estimate.pilot import pilot, start_theta
-from dgmm.fit import Fit, fit_model
+from dgmm.fit import Fit, fit_model, information_of
 from dgmm.formula import Several
-from dgmm.information import information
 from dgmm.likelihood import Maximum, choose
 from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
@@ -168,9 +167,7 @@ def fit_several(
         lambda: start_of(model, panel, reading.parts, separate), call.verbose
     )
     done = Estimate.of(found, "reml" if restricted else "ml")
-    info = None
-    if call.se is not None and not restricted:
-        info = information(done, call.se, call.seed, call.control.hessian_draws)
+    info = information_of(done, call.se, request)
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     groups = tuple(reading.group for _ in model.latents)

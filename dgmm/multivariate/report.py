@@ -21,6 +21,7 @@ from dgmm.multivariate.tables import (
 )
 from dgmm.multivariate.views import view
 from dgmm.report.fixed_part import family_lines, fixed_lines
+from dgmm.report.header import error_lines
 from dgmm.report.layout import columns, number, wrap
 
 __all__ = ["Summary", "summary"]
@@ -89,11 +90,7 @@ def _statistics(fit: FittedOutcomes) -> str:
     }  # fmt: skip
     shown = [f"{value:.1f}" for value in values.values()]
     lines = columns([[*values, "df"], [*shown, f"{df(fit):.4g}"]])
-    if done.likelihood.sampled:
-        lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
-    if done.likelihood.grows:
-        lines.append(f"logLik changes by {done.mc_error:.1g} to a longer rule")
-    return "\n".join(lines)
+    return "\n".join([*lines, *error_lines(done)])
 
 
 def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dgmm.estimate import Course
+from dgmm.estimate import Course, Estimate
 from dgmm.inference.criteria import nobs
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["kind_of", "method_of", "sampling_of", "statistics", "title"]
+__all__ = ["error_lines", "kind_of", "method_of", "sampling_of", "statistics", "title"]
 
 PENALISED = "fitted by penalised maximum likelihood"
 
@@ -98,11 +98,18 @@ def statistics(fit: Fitted, tables: Tables) -> str:
     if done.course is not None:
         return "\n".join([*lines, *_bounds(fit, done.course)])
     lines.append(f"BIC with n = {nobs(fit)} observations")
+    lines += error_lines(done)
+    if not done.model.linear:
+        lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
+    return "\n".join(lines)
+
+
+def error_lines(done: Estimate) -> list[str]:
+    """The numerical error of the log-likelihood in words; none where it is exact."""
+    lines = []
     if done.likelihood.sampled:
         lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")
     if done.likelihood.grows:
         change = f"by {done.mc_error:.1g}" if done.mc_error > 1e-6 else "by less than 1e-6"
         lines.append(f"logLik changes {change} between the last two rules")
-    if not done.model.linear:
-        lines.append("AIC and BIC: effective degrees of freedom, conditional on the ridge")
-    return "\n".join(lines)
+    return lines

@@ -34,8 +34,9 @@ def random_part(fit: Fitted, tables: Tables) -> str:
 def sizes(fit: Fitted) -> str:
     """Numbers of outcomes and groups: those seen, those planned, rows with a gap."""
     parts = [f"Number of obs: {nobs(fit)}"]
-    if fit.estimate.panel.n_rows > nobs(fit):
-        missing = fit.estimate.panel.n_rows - nobs(fit)
+    planned = sum(panel.n_rows for panel in fit.estimate.panel.panels)
+    if planned > nobs(fit):
+        missing = planned - nobs(fit)
         parts.append(f"{missing} planned with a missing outcome")
     if fit.memory.left_out.rows:
         parts.append(f"{fit.memory.left_out.rows} rows left out")

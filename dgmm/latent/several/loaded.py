@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
-from dgmm.latent.base import Boundary, Component, Latent, Places
+from dgmm.latent.base import Boundary, Component, Latent, Places, Unbounded
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
@@ -18,6 +18,12 @@ __all__ = ["Loaded"]
 
 LEAST = 0.3
 """Standard deviation, in the scale of its column, at which a search begins at the least."""
+
+FAR = 0.3
+"""Size below which infinite loadings are tried."""
+
+NOTHING = 1e-3
+"""Size at which what is loaded adds next to nothing to the outcome that has it."""
 
 AT_ZERO = 1e-4
 """Size of what is loaded, in its scale, below which loadings are not known."""
@@ -106,6 +112,39 @@ class Loaded(Latent):
     def times(self, weights: Weights, factor: Tensor) -> Weights:
         own = {name: weights[name] for name in self.inner.shapes()}
         return {**self.inner.times(own, factor), "loading": weights["loading"]}
+
+    def unbounded(self, weights: Weights) -> Unbounded | None:
+        """Infinite loadings, and no Lambda: the part acts in the outcomes that take it alone."""
+        first, *others = self.taken
+        loading, effect = weights["loading"], (weights["loading"] * self.ratio)[0]
+        own = self.inner.times(self._inside(weights), effect.abs().clamp(min=LEAST))
+        latent: Latent = self.inner
+        if others:
+            latent = Loaded(self.inner, tuple(others), self.ratio[1:] / self.ratio[0])
+            own = {**own, "loading": loading[1:] / loading[0]}
+
+        def back(found: Weights) -> Weights:
+            part, size = self._inside(found), self._size(found)
+            one = torch.ones_like(self.ratio[:1])
+            ratios = torch.cat([one, found["loading"]]) if others else one
+            near = self.inner.times(part, NOTHING / size)
+            return {**near, "loading": ratios * size / NOTHING / self.ratio[0]}
+
+        note = (
+            f"the likelihood is highest where the loading of {self.label} in `{first}` is "
+            "infinite: the part varies there and not in the outcome that has it, so there is no "
+            f"maximum. Give `{first}` a random part of its own in place of load()"
+        )
+        (left, *_), *_ = self.places
+        return Unbounded(latent, own, left, back, lambda w: bool(self._size(w) < FAR), note)
+
+    def _inside(self, weights: Weights) -> Weights:
+        return {name: weights[name] for name in self.inner.shapes()}
+
+    def _size(self, weights: Weights) -> Tensor:
+        """The largest standard deviation of what is loaded, in the scale of its column."""
+        Lambda = self.inner.loadings(self._inside(weights))
+        return (Lambda.norm(dim=1) / self.inner.scale).max()
 
     def prepare(self, weights: Weights) -> Weights:
         return self.inner.prepare(weights)
