@@ -50,9 +50,9 @@ def mixed_model(
     se: str | None = "hessian",
     bounds: Any = None,
     outcome: Any = None,
-    zi: str | None = None,
-    oi: str | None = None,
-    dispersion: str | None = None,
+    zi: Any = None,
+    oi: Any = None,
+    dispersion: Any = None,
     weights: Any = None,
     offset: Any = None,
     missing_covariates: str = "drop",
@@ -136,7 +136,8 @@ def mixed_model(
             ("censored_gaussian", where None is no limit).
         zi: a formula for the probability of a structural zero, on the logit scale, such as
             ``"~ z + (1 | id)"``; makes a count family zero-inflated, and models the zeros of a
-            hurdle family and both ends of "zero_one_inflated_beta".
+            hurdle family and both ends of "zero_one_inflated_beta". Of several outcomes a mapping
+            of their names to formulas (fixed terms), as oi and dispersion.
         oi: a formula for the probability of the upper end among outcomes at either end, on the
             logit scale ("zero_one_inflated_beta").
         dispersion: a formula such as ``"~ x"`` for the dispersion parameter of the family on its

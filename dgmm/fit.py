@@ -68,7 +68,7 @@ from dgmm.plan import (
 from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.states import states
-from dgmm.record import Fitted, Memory, chains_of
+from dgmm.record import Fitted, Memory, chains_of, check_alone
 from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -79,7 +79,7 @@ from dgmm.runtime.versions import versions
 from dgmm.runtime.warned import warn_user
 from dgmm.storage import save
 
-__all__ = ["Fit", "LogLik", "fit_model", "information_of"]
+__all__ = ["Fit", "LogLik", "canonical_outcome", "fit_model", "information_of"]
 
 NO_FACTOR = "a covariance matrix is singular in double precision"
 """In place of what linear algebra says of its matrices."""
@@ -172,9 +172,13 @@ class Fit(Fitted):
         y: one value per row of :meth:`fitted`, in that order (a pandas Series by its index),
             missing where not observed; for binomial outcomes the number of successes, for
             categories their labels or numbers.
+
+        Raises:
+            ValueError: the fit is one outcome of several, or outcomes that its model cannot have.
         """
+        check_alone(self, "refit()", "call it on the joint fit, with all outcomes")
         request, call = self.request, self.call
-        done = refit_estimate(self.estimate, request, _canonical(self, y))
+        done = refit_estimate(self.estimate, request, canonical_outcome(self, y))
         done = with_patterns(done, request) if call.missing == "pattern" else done
         info = information_of(done, call.se, request)
         messages = (*done.messages, *statistical_messages(done, info))
@@ -299,7 +303,7 @@ def information_of(done: Estimate, se: str | None, request: Request) -> Informat
         ) from error
 
 
-def _canonical(fit: Fitted, y: Any) -> torch.Tensor:
+def canonical_outcome(fit: Fitted, y: Any) -> torch.Tensor:
     """Outcomes in the user's order, as the family counts them, in canonical order (N,)."""
     panel, family = fit.estimate.panel, fit.estimate.model.family
     if isinstance(y, pd.Series):

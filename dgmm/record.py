@@ -141,6 +141,15 @@ def chains_of(fit: Fitted, asked: str) -> Chains:
     return found
 
 
+def check_alone(fit: Fitted, asked: str, instead: str) -> None:
+    """Raise ValueError where the fit is one outcome of several, as the joint fit sees it."""
+    if len(fit.estimate.model.outcomes) > 1:
+        raise ValueError(
+            f"{asked} fits models of one outcome again, and this is one of several in a joint "
+            f"model: {instead}"
+        )
+
+
 def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
     """Raise ValueError where the fit is no maximum: of a sampled posterior, of a bound."""
     if fit.estimate.likelihood.bound:

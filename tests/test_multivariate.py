@@ -283,7 +283,7 @@ def wide() -> pd.DataFrame:
          "one outcome has one family"),
         (lambda d: dgmm.mixed_model(
             mv("a ~ 1 + (1 |p| id)", "b ~ 1 + (1 |p| id)"), d, zi="~ 1"),
-         "zi= is for models of one"),
+         "zi= of several outcomes is a mapping of their names"),
         (lambda d: dgmm.mixed_model(
             mv("a ~ 1 + (1 |p| id)", "b ~ 1 + (1 |p| id)"), d, outcome="kind"),
          "no column `kind`"),
@@ -356,3 +356,52 @@ def test_the_error_of_quadrature_is_said_between_rules() -> None:
     )  # fmt: skip
     assert "between the last two rules" in str(fit.summary())
     assert "by 0 " not in str(fit.summary())
+
+
+def test_a_refit_is_the_fit_of_a_frame_with_these_outcomes(fit) -> None:
+    drawn = fit.simulate(1, seed=8)[0]
+    data, names = several(), ["y1", "y2"]
+    drawn = drawn.where(data[names].notna())
+    again = fit.refit(drawn)
+    direct = dgmm.mixed_model(mv(*FORMULAS), data.assign(y1=drawn.y1, y2=drawn.y2))
+    assert float(again.loglik()) == pytest.approx(float(direct.loglik()), abs=1e-7)
+    np.testing.assert_allclose(again.fixef(), direct.fixef(), atol=1e-5)
+    np.testing.assert_allclose(again.std_errors(), direct.std_errors(), rtol=1e-5)
+    np.testing.assert_allclose(again.anova()["logLik"], direct.anova()["logLik"], atol=1e-6)
+    back = fit.refit({name: data.set_index(data.index)[name] for name in names})
+    assert float(back.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-7)
+    with pytest.raises(ValueError, match="needs all outcomes; `y2` is not given"):
+        fit.refit(drawn[["y1"]])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda f: f["y1"].refit(f["y1"].fitted()), "refit.. fits models of one outcome again"),
+        (lambda f: f["y1"].drop1(), "drop1.. fits models of one outcome again"),
+        (lambda f: f["y1"].ranova(), "ranova.. fits models of one outcome again"),
+        (lambda f: f["y1"].bootstrap(2, seed=1), "bootstrap.. fits models of one outcome again"),
+        (lambda f: f["y1"].confint(method="profile"), "one of several in a joint model: take"),
+        (lambda f: f.confint(method="profile"), "joint models have 'wald'"),
+        (lambda f: f.drop1(), r"fit.anova\(fit.update\(mv"),
+    ],
+)
+def test_what_joint_fits_do_not_have_is_refused_with_advice(fit, call, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(fit)
+
+
+def test_a_dispersion_of_one_outcome_is_that_of_its_own_model() -> None:
+    data, apart = several(), ("y1 ~ time + (1 | id)", "y2 ~ time + (1 | id)")
+    fit = dgmm.mixed_model(mv(*apart), data, dispersion={"y1": "~ time"}, likelihood="laplace")
+    one = dgmm.mixed_model(apart[0], data, dispersion="~ time", likelihood="laplace")
+    two = dgmm.mixed_model(apart[1], data)
+    assert float(fit.loglik()) == pytest.approx(float(one.loglik()) + float(two.loglik()), abs=1e-5)
+    found, own = (f.part_coefficients()["dispersion"] for f in (fit["y1"], one))
+    np.testing.assert_allclose(found["Estimate"], own["Estimate"], atol=1e-4)
+    np.testing.assert_allclose(found["Std. Error"], own["Std. Error"], rtol=1e-3)
+    assert "dispersion:" in str(fit.summary())
+    with pytest.raises(ValueError, match="has random effects, '~ .1 . id.', which joint models"):
+        dgmm.mixed_model(mv(*apart), data, dispersion=["~ (1 | id)", None])
+    with pytest.raises(ValueError, match="dispersion= names the outcome 'q'; there are y1, y2"):
+        dgmm.mixed_model(mv(*apart), data, dispersion={"q": "~ time"})

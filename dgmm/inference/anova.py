@@ -18,7 +18,7 @@ from dgmm.inference.likelihood_ratio import compare_nested
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.replicates import ratio_p_value
 from dgmm.inference.tables import Anova
-from dgmm.record import Fitted, check_maximum
+from dgmm.record import Fitted, check_alone, check_maximum
 
 __all__ = ["anova", "candidate", "drop1", "ranova"]
 
@@ -121,12 +121,20 @@ def candidate(fit: Fitted) -> Candidate:
     )
 
 
+JOINTLY = (
+    "compare the joint fit with one of smaller formulas, joint.anova(joint.update(mv(...))), or "
+    "take Wald tests of the terms, anova()"
+)
+"""Instead of tests that fit one of several outcomes again."""
+
+
 def drop1(fit: Fitted) -> Anova:
     """AIC and likelihood-ratio test of every term of the fixed part that can be left out.
 
     A term within a higher interaction stays, as in R; columns are left out as they are coded.
     """
     check_maximum(fit, "drop1()", INSTEAD)
+    check_alone(fit, "drop1()", JOINTLY)
     found = drop_terms(fit.estimate, fit.request, fit.memory.terms, criteria.df(fit))
     return _with_left_out(fit, found)
 
@@ -164,4 +172,5 @@ def ranova(fit: Fitted) -> Anova:
         Self and Liang (1987), J. American Statistical Association 82, 605-610.
     """
     check_maximum(fit, "ranova()", INSTEAD)
+    check_alone(fit, "ranova()", JOINTLY)
     return drop_effects(fit.estimate, fit.request, fit.memory.groups, criteria.df(fit))

@@ -19,7 +19,7 @@ from dgmm.inference.resampling import percentile_intervals
 from dgmm.inference.surfaces import targets
 from dgmm.inference.variance_parameters import family_parameters, part_coefficients
 from dgmm.inference.wald import intervals
-from dgmm.record import Fitted, check_maximum, parameter_information
+from dgmm.record import Fitted, check_alone, check_maximum, parameter_information
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
@@ -121,6 +121,9 @@ def bootstrap(
     why others could not be fitted.
     """
     check_maximum(fit, "bootstrap()", "its draws say how well parameters are known")
+    check_alone(
+        fit, "bootstrap()", "refit the joint model, joint.refit(joint.simulate(1, seed=1)[0])"
+    )
     return replicates.bootstrap(
         fit.estimate,
         fit.request,
@@ -161,6 +164,7 @@ def _profile(
 ) -> pd.DataFrame:
     """Profile intervals; the search begins at the ends of the Wald intervals."""
     done = fit.estimate
+    check_alone(fit, "method='profile'", "take method='wald'")
     check_profile(done)
     if done.method == "reml":
         y = done.panel.rows.data.y

@@ -8,17 +8,19 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dgmm.design import build_design
 from dgmm.estimate import Estimate
 from dgmm.estimate.pilot import pilot, start_theta
-from dgmm.fit import Fit, fit_model, information_of
+from dgmm.fit import Fit, canonical_outcome, fit_model, information_of
 from dgmm.formula import Several
 from dgmm.likelihood import Maximum, choose
 from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
 from dgmm.multivariate.reading import (
+    PARAMETERS,
     Reading,
     check_seen,
     columns_in_common,
@@ -131,8 +133,53 @@ class MultivariateFit(FittedOutcomes):
         bounds = changes.pop("bounds", [one.bounds for one in self.calls])
         layout = (self.layout.item, self.layout.value) if self.layout.item else None
         outcome = changes.pop("outcome", layout)
-        call = self.calls[0].changed({**changes, "family": "gaussian", "bounds": None}, frame)
+        if formula is None:
+            own = {one: [getattr(call, one) for call in self.calls] for one in PARAMETERS}
+            changes = {**{n: v for n, v in own.items() if any(v)}, **changes}
+        call = self.calls[0].changed(
+            {**dict.fromkeys(PARAMETERS), **changes, "family": "gaussian", "bounds": None}, frame
+        )
         return fit_several(formula or self.several, call, families, bounds, outcome, frame)
+
+    def refit(self, y: Any) -> MultivariateFit:
+        """The same model fitted to other outcomes of the same rows.
+
+        y: a frame as :meth:`simulate` gives it, a column per outcome labelled as the rows of the
+            data, or a mapping of their names to one value per row; missing where not observed.
+
+        Raises:
+            ValueError: an outcome is not given, or has values that its family cannot have.
+        """
+        if self.layout.item and isinstance(y, pd.Series):
+            y = {name: y[name] for name in self.names if name in y.index.get_level_values(0)}
+        lacking = [name for name in self.names if name not in y]
+        if lacking:
+            raise ValueError(f"refit() needs all outcomes; `{lacking[0]}` is not given")
+        done, call = self.estimate, self.calls[0]
+        panels = [
+            replace(own, beside=()).with_outcome(canonical_outcome(view(self, o), y[name]))
+            for o, (name, own) in enumerate(zip(self.names, done.panel.panels, strict=True))
+        ]
+        panel = replace(panels[0], beside=tuple(panels[1:]))
+        likelihood = choose(done.model, panel, **done.likelihood.choice())
+        again = Estimate.of(likelihood.maximise(lambda: done.theta), done.method)
+        info = information_of(again, call.se, request_behind(call, self.separate[0].estimate))
+        separate = tuple(
+            one if math.isnan(one.estimate.log_likelihood) else one.refit(y[name])
+            for name, one in zip(self.names, self.separate, strict=True)
+        )
+        return replace(self, estimate=again, information=info, separate=separate, frame=None)
+
+    def drop1(self) -> Any:
+        """Tests of terms by fits without them are not made of joint models.
+
+        Raises:
+            ValueError: always; it says what to do.
+        """
+        raise ValueError(
+            "drop1() is for models of one outcome: compare with a joint fit of smaller formulas, "
+            "fit.anova(fit.update(mv(...))), or take the Wald tests of an outcome, fit['y'].anova()"
+        )
 
     def is_singular(self) -> bool:
         """Whether a random effect has no variance of its own, given those before it."""

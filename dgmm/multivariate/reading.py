@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,9 @@ from dgmm.outcomes import Residual
 from dgmm.outcomes.residual import MOST
 from dgmm.plan import Call, latent_words, structures
 from dgmm.record import Memory
+
+PARAMETERS = ("zi", "oi", "dispersion")
+"""Arguments that model a parameter of one family."""
 
 __all__ = ["Reading", "check_seen", "columns_in_common", "read_several", "residual_of"]
 
@@ -49,9 +52,6 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
         ValueError: families and formulas of different number, a name that stands in one outcome
             only, several grouping factors, or an option that is for one outcome.
     """
-    for option in ("zi", "oi", "dispersion"):
-        if getattr(call, option) is not None:
-            raise ValueError(f"{option}= is for models of one outcome")
     if call.missing != "observed":
         raise ValueError(f"missing={call.missing!r} is for models of one outcome")
     if call.method not in ("auto", "ml", "reml"):
@@ -79,10 +79,16 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
         raise ValueError(
             f"several outcomes have one grouping factor in common; the formulas have {listed}"
         )
+    modelled: dict[str, list[Any]] = {
+        one: _of_parameter(one, getattr(call, one), names) for one in PARAMETERS
+    }
     calls = tuple(
-        replace(call, formula=text, family=kind, bounds=limit)
-        for text, kind, limit in zip(texts, kinds, limits, strict=True)
-    )
+        replace(
+            call, formula=text, family=kind, bounds=limit,
+            **{option: given[o] for option, given in modelled.items()},
+        )
+        for o, (text, kind, limit) in enumerate(zip(texts, kinds, limits, strict=True))
+    )  # fmt: skip
     (group,) = groups
     return Reading(several, calls, names, group, parts, tuple(loads), _layout(outcome))
 
@@ -100,6 +106,34 @@ def _each(given: Any, count: int, word: str, plural: str) -> list[Any]:
         if word == "family" and not isinstance(one, str | Family):
             raise TypeError(f"family= holds words in quotes or Families, not {one!r}")
     return list(given)
+
+
+def _of_parameter(option: str, given: Any, names: Sequence[str]) -> list[str | None]:
+    """The formula of ``option=`` of every outcome, None without one."""
+    if isinstance(given, Mapping):
+        strange = [name for name in given if name not in names]
+        if strange:
+            raise ValueError(
+                f"{option}= names the outcome {strange[0]!r}; there are {', '.join(names)}"
+            )
+        found = [given.get(name) for name in names]
+    elif given is None or (isinstance(given, list | tuple) and len(given) == len(names)):
+        found = [None] * len(names) if given is None else list(given)
+    else:
+        raise ValueError(
+            f"{option}= of several outcomes is a mapping of their names to formulas, "
+            f"{option}={{{names[0]!r}: '~ x'}}, or a list with a formula or None for each of the "
+            f"{len(names)}, not {given!r}"
+        )
+    for name, one in zip(names, found, strict=True):
+        if one is not None and not isinstance(one, str):
+            raise TypeError(f"{option}= of `{name}` is a formula in quotes, not {one!r}")
+        if one is not None and "|" in one:
+            raise ValueError(
+                f"{option}= of `{name}` has random effects, {one!r}, which joint models have in "
+                f"the mean alone: take fixed terms in {option}=, or fit `{name}` by itself"
+            )
+    return found
 
 
 def _layout(outcome: Any) -> Layout:

@@ -131,6 +131,8 @@ def _outcome(fit: FittedOutcomes, o: int) -> str:
     if at is not None:
         sigma = float(fit.estimate.theta[f"{family.key}extra"][at].exp())
         lines.append(f"Residual standard deviation: {number(sigma)}")
+    for name, columns_of in variance_parameters.part_coefficients(one).items():
+        lines += [f"{name}:", *fixed_lines(columns_of)]
     if text := family_lines(variance_parameters.family_parameters(one)):
         lines.append(text)
     return "\n".join(lines)

@@ -156,12 +156,20 @@ def sigma(fit: FittedOutcomes) -> pd.Series:
     return pd.Series(values, name="sigma")
 
 
-def confint(fit: FittedOutcomes, level: float = 0.95) -> pd.DataFrame:
+def confint(fit: FittedOutcomes, level: float = 0.95, *, method: str = "wald") -> pd.DataFrame:
     """Wald intervals of all parameters: coefficients by outcome, then variance components.
 
     Intervals are made on the scale of the logarithm of a standard deviation and of atanh of a
     correlation.
+
+    Raises:
+        ValueError: another method than "wald".
     """
+    if method != "wald":
+        raise ValueError(
+            f"method={method!r} is for models of one outcome; joint models have 'wald'. For a "
+            "parametric bootstrap call fit.refit() on every frame of fit.simulate()"
+        )
     beta, sd = fixef(fit), _residuals(fit)
     ends = intervals(beta.to_numpy(), std_errors(fit).to_numpy(), level)
     first = view(fit, 0).confint(level=level)
