@@ -4,7 +4,7 @@ A fit to 400 subjects (bernoulli: 2,000) predicts the later visits of others fro
 ones, case by case:
 
     gaussian      y = 1 + 0.5 x + 0.3 t + b_0 + b_1 t + e, six visits, given three
-    sigmoid       the sigmoid study I, 200 subjects, a network from one start, later half of the time
+    sigmoid       the sigmoid study I, 200 subjects, a network from one start, the later half
     poisson       log mean 0.3 + 0.5 x + 0.1 t + b, six visits, given three
     ordered_beta  logit 0.5 x + 0.1 t + b, cutpoints -2 and 2, precision 6
     bernoulli     logit 0.5 x + 0.3 t + 1.5 b, eight visits, given three
