@@ -669,6 +669,6 @@ def test_residuals_that_run_to_zero_at_a_known_start_are_said_in_words() -> None
     known = dgmm.mixed_model("y ~ 1 + (rw(t) | id)", data)
     assert known.sigma() < 1e-5
     words = " ".join(str(known.summary()).split())
-    assert "the likelihood has no bound: `rw(t)` starts at a known value" in words
+    assert "the likelihood has no bound: (rw(t) | id) starts at a known value" in words
     free = dgmm.mixed_model("y ~ 1 + (ou(t) | id)", data)
     assert "no bound" not in " ".join(str(free.summary()).split())

@@ -108,11 +108,11 @@ class Filter(Gaussian):
     def _lost(self, found: Found) -> tuple[str, ...]:
         """The note about residuals that have run to zero, for a reason or by rounding."""
         noted = digits_left(found.innovations.statistics, found.profile)
-        fixed = [one.effect_name for one in self.model.latents if one.by_states and not one.flat]
+        fixed = [one.label for one in self.model.latents if one.by_states and not one.flat]
         if noted and fixed and degenerate(self.model, noise=False):
             return (
                 f"the residual standard deviation runs to zero, where the likelihood has no bound: "
-                f"`{fixed[0]}` starts at a known value, which the outcomes there equal exactly. "
+                f"{fixed[0]} starts at a known value, which the outcomes there equal exactly. "
                 "Take a stationary path, ar1() or ou(), or leave those rows out",
             )
         return noted
