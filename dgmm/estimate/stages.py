@@ -45,7 +45,7 @@ ROUTES = (
     Route(sampled.cannot, lambda one, nested, eta, asked: sampled.fit_sampled(one, asked)),
     Route(classical.cannot, lambda one, nested, eta, asked: classical.fit_linear(one, eta, asked)),
     Route(curved.cannot, lambda one, nested, eta, asked: curved.fit_curved(one, nested, asked)),
-    Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_deep(one, nested, asked)),
+    Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_above(one, nested, asked)),
 )
 """In the order in which they are tried."""
 

@@ -93,6 +93,14 @@ class Model(Structure):
                 found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]
         return found
 
+    def direct(self) -> list[str]:
+        """The linear coefficients of all outcomes, and the skips of networks on the fixed side."""
+        return [name for outcome in self.outcomes for name in outcome.direct()]
+
+    def coefficients(self, theta: Theta) -> Tensor:
+        """Coefficients of the columns as the user wrote them, of all outcomes."""
+        return torch.cat([outcome.beta(theta) for outcome in self.outcomes])
+
     def head(self) -> list[str]:
         """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
         hidden = {f"latent{i}.{n}" for i, one in enumerate(self.latents, 1) for n in one.weak}

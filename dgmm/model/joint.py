@@ -19,7 +19,6 @@ from dgmm.latent import Latent
 from dgmm.latent.several import Loaded
 from dgmm.model.density import Model
 from dgmm.model.structure import Entry
-from dgmm.numerics.bases import whitening
 from dgmm.outcomes import Longitudinal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -84,16 +83,19 @@ def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence
         for i, own in enumerate(parts, 1):
             if own[0].outcome == o and f"latent{own[0].latent + 1}" in one.open_ridge:
                 free.append(f"latent{i}")
-    return Model(outcomes, tuple(latents), entries, ridges, tuple(free), _whitener(latents))
+    whitener = torch.block_diag(
+        *(
+            models[one.outcome].latents[one.latent].frame / models[one.outcome].unit
+            for own in parts
+            for one in own
+            if not one.loaded
+        )
+    )
+    return Model(outcomes, tuple(latents), entries, ridges, tuple(free), whitener)
 
 
 def _entry(model: Model, one: Part) -> Entry:
     return Entry(one.outcome, model.entries[one.latent][0].predictor)
-
-
-def _whitener(latents: Sequence[Latent]) -> Tensor:
-    """Columns of all T of order one; those of different outcomes stand at different rows."""
-    return torch.block_diag(*(whitening(torch.linalg.inv(one.frame)) for one in latents))
 
 
 def join_panels(panels: Sequence[Panel], parts: Sequence[Sequence[Part]]) -> Panel:

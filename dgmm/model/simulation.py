@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,7 +12,13 @@ from dgmm.model import Model
 from dgmm.panel import Panel, effects_of_rows
 from dgmm.parameters import Theta
 
-__all__ = ["check_population", "simulate_crossed", "simulate_outcomes", "simulate_panel"]
+__all__ = [
+    "check_population",
+    "simulate_crossed",
+    "simulate_every",
+    "simulate_outcomes",
+    "simulate_panel",
+]
 
 
 def check_population(model: Model) -> None:
@@ -47,9 +54,10 @@ def simulate_panel(
     panel: Panel,
     generator: torch.Generator,
     effects: Tensor | None = None,
+    outcome: int = 0,
 ) -> Tensor:
-    """The first outcome at every row, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
-    ready = model.prepare(theta)
+    """One outcome at every row of it, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
+    ready, own, panel = model.prepare(theta), model.outcomes[outcome], panel.panels[outcome]
     y = torch.zeros(panel.n_rows, dtype=torch.float64)
     if effects is None:
         check_population(model)
@@ -57,10 +65,22 @@ def simulate_panel(
     with torch.no_grad():
         for block in panel.blocks():
             b, rows = effects[block.subjects], block.rows
-            eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
-            draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
+            eta = own.mu1(ready, rows) + model.mu2(ready, b, rows, outcome=outcome)
+            extra = model.extra(ready, rows, b, outcome)
+            draw = own.family.simulate(eta, rows.data, extra, generator)
             y[block.index[block.mask]] = draw[block.mask]
     return y
+
+
+def simulate_every(
+    model: Model, theta: Theta, panel: Panel, generator: torch.Generator, effects: Tensor
+) -> Panel:
+    """The panel with all outcomes drawn given ``effects`` (n, k)."""
+    drawn = [
+        one.with_outcome(simulate_panel(model, theta, panel, generator, effects, o))
+        for o, one in enumerate(panel.panels)
+    ]
+    return replace(drawn[0], beside=tuple(drawn[1:]))
 
 
 def simulate_crossed(

@@ -58,6 +58,11 @@ class Longitudinal:
             shapes |= {f"{self.key}dnn{i}.{name}": s for name, s in network.shapes().items()}
         return shapes
 
+    def direct(self) -> list[str]:
+        """The parameters in which the mean is linear: beta, and the skips of the networks."""
+        skips = [f"{self.key}dnn{i}.skip" for i in range(1, len(self.networks) + 1)]
+        return [f"{self.key}beta", *skips]
+
     def extra_shape(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of the extra parameters."""
         return {f"{self.key}extra": (sum(self.extra_sizes),)}
