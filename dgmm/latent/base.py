@@ -177,6 +177,13 @@ class Latent(ABC):
             f"{first.label} is not made for several outcomes; leave out the name `{name}`"
         )
 
+    def beneath(self, name: str, parts: Mapping[str, Latent]) -> Latent:
+        """The classical structure ``name`` of several outcomes within this one.
+
+        parts: by outcome what is within the structure of it by itself.
+        """
+        return type(next(iter(parts.values()))).across(name, parts)
+
     def factor_in(self, weights: Weights, outcome: str) -> float:
         """By what its effects are multiplied in one of several outcomes."""
         return 1.0
@@ -269,6 +276,14 @@ class Latent(ABC):
     @abstractmethod
     def prepare(self, weights: Weights) -> Weights:
         """Small quantities that follow from the weights alone (centres), computed once."""
+
+    def at(self, weights: Weights, b: Tensor) -> Weights:
+        """What :meth:`effect` at b is made of whatever the outcome, for one call with each."""
+        return {}
+
+    def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
+        """The same of :meth:`jacobian`."""
+        return {}
 
     @abstractmethod
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:

@@ -192,6 +192,17 @@ class Model(Structure):
             return None
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
 
+    def _once(self, ready: Theta, b: Tensor, slopes: bool = False) -> Theta:
+        """``ready`` with what all of several outcomes take from b."""
+        if len(self.outcomes) == 1:
+            return ready
+        found = dict(ready)
+        for i, (latent, own) in enumerate(zip(self.latents, self._split(b), strict=True), 1):
+            weights = part(ready, f"latent{i}.")
+            more = latent.at(weights, own) | (latent.slopes_at(weights, own) if slopes else {})
+            found |= {f"latent{i}.{name}": value for name, value in more.items()}
+        return found
+
     def jacobian(self, ready: Theta, b: Tensor, rows: Rows, outcome: int = 0) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
         slopes, name = [], self.outcomes[outcome].name
@@ -208,7 +219,7 @@ class Model(Structure):
     ) -> Tensor:
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        P = torch.eye(self.k, dtype=b.dtype)
+        ready, P = self._once(ready, b, slopes=True), torch.eye(self.k, dtype=b.dtype)
         for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
             J = self.jacobian(ready, b, own.rows, o)
             eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
@@ -225,13 +236,14 @@ class Model(Structure):
         fixed: mu1 of the rows, where it is known already.
         """
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        total: Tensor | None = None
+        ready, total = self._once(ready, b), None
         for o, own in enumerate(block.blocks):
             eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
             density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
         assert total is not None
-        return total
+        found: Tensor = total
+        return found
 
     def log_density(
         self, ready: Theta, eta: Tensor, b: Tensor, block: Block, outcome: int = 0

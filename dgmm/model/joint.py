@@ -52,24 +52,30 @@ def key_of(name: str) -> str:
     return f"({name})"
 
 
-def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence[Part]]) -> Model:
+def join(
+    names: Sequence[str],
+    models: Sequence[Model],
+    parts: Sequence[Sequence[Part]],
+    above: Model | None = None,
+) -> Model:
     """One model of several outcomes, from a model of each.
 
     parts: per random part of the joint model the parts that it is made of, one per outcome.
+    above: a joint model with networks, of which the one asked for is the classical one within.
     """
     outcomes = tuple(
         replace(one.outcome, name=name, key=key_of(name) if o else "")
         for o, (name, one) in enumerate(zip(names, models, strict=True))
     )
     latents: list[Latent] = []
-    for own in parts:
+    for i, own in enumerate(parts):
         found = {
             names[one.outcome]: models[one.outcome].latents[one.latent]
             for one in own
             if not one.loaded
         }
-        first = next(iter(found.values()))
-        latent = type(first).across(own[0].name, found)
+        over = above.latents[i].beneath if above else type(next(iter(found.values()))).across
+        latent = over(own[0].name, found)
         taken = {names[one.outcome]: models[one.outcome].unit for one in own if one.loaded}
         if taken:
             unit = models[own[0].outcome].unit

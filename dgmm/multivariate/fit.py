@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, final
@@ -18,6 +19,7 @@ from dgmm.information import information
 from dgmm.likelihood import Maximum, choose
 from dgmm.model import build_model, join, join_panels
 from dgmm.multivariate import comparing, report, rows, tables
+from dgmm.multivariate.deep import fit_networks, has_networks, within_networks
 from dgmm.multivariate.reading import Reading, check_seen, read_several
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.starting import start_of
@@ -28,7 +30,6 @@ from dgmm.plan import (
     Call,
     as_counted,
     check_options,
-    is_deep,
     parse_call,
     read_family,
     request_behind,
@@ -145,28 +146,22 @@ def fit_several(
     frames = reading.layout.frames(data, reading.names)
     check_seen(frames, reading.names)
     separate = tuple(_separate(reading, o, frame) for o, frame in enumerate(frames))
-    models = [one.estimate.model for one in separate]
-    model = join(reading.names, models, reading.parts)
-    panel = join_panels([one.estimate.panel for one in separate], reading.parts)
-    request = request_behind(call, separate[0].estimate)
-    restricted = call.method == "reml"
-    likelihood = choose(model, panel, call.likelihood, request.integration, restricted=restricted)
-    found = likelihood.maximise(
-        lambda: start_of(model, panel, reading.parts, separate), call.verbose
-    )
-    done = Estimate.of(found, "reml" if restricted else "ml")
+    if any(has_networks(one) for one in reading.calls):
+        done, memories = fit_networks(reading, frames, call, separate)
+    else:
+        done = _fit_classical(reading, call, separate)
+        memories = [one.memory for one in separate]
     info = None
-    if call.se is not None and not restricted:
+    if call.se is not None and done.method != "reml":
         info = information(done, call.se, call.seed, call.control.hessian_draws)
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
-    groups = tuple(reading.group for _ in model.latents)
-    memories = tuple(replace(one.memory, groups=groups) for one in separate)
+    groups = tuple(reading.group for _ in done.model.latents)
     return MultivariateFit(
         several,
         reading.calls,
         reading.layout,
-        memories,
+        tuple(replace(one, groups=groups) for one in memories),
         done,
         info,
         tuple(separate),
@@ -175,18 +170,26 @@ def fit_several(
     )
 
 
+def _fit_classical(reading: Reading, call: Call, separate: Sequence[Fit]) -> Estimate:
+    """The joint model without networks, from those of all outcomes by themselves."""
+    points = [one.estimate for one in separate]
+    model = join(reading.names, [one.model for one in points], reading.parts)
+    panel = join_panels([one.panel for one in points], reading.parts)
+    request, restricted = request_behind(call, points[0]), call.method == "reml"
+    likelihood = choose(model, panel, call.likelihood, request.integration, restricted=restricted)
+    found = likelihood.maximise(
+        lambda: start_of(model, panel, reading.parts, separate), call.verbose
+    )
+    return Estimate.of(found, "reml" if restricted else "ml")
+
+
 def _separate(reading: Reading, o: int, frame: Any) -> Fit:
-    """The model of one outcome by itself, its parts as if no other outcome had them.
+    """The classical model of one outcome by itself, its parts as if no other outcome had them.
 
     An outcome that takes the part of another may not know a variance of its own: then it begins
     without one.
     """
-    call = replace(reading.calls[o], se=None)
-    if is_deep(parse_call(call)):
-        raise ValueError(
-            f"`{reading.names[o]}` has a network, which models of several outcomes do not have "
-            "yet; fit it by itself, or make its terms linear"
-        )
+    call = replace(within_networks(reading.calls[o]), se=None)
     try:
         return fit_model(call, frame)
     except ValueError:

@@ -10,13 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dgmm.fit import Fit
-from dgmm.information import Information, reported_packing
+from dgmm.information import Information, Joint, reported_packing
 from dgmm.likelihood import Likelihood
 from dgmm.model import Model, led_by, led_panel, led_theta
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
+from dgmm.parameters import Packing
 from dgmm.prediction.moments import outcomes_seen
 
 __all__ = ["history_of", "view"]
@@ -29,7 +31,11 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
     likelihood: Likelihood = replace(done.likelihood, model=model, panel=panel)
     theta = led_theta(done.model, done.theta, o)
     theta = {name: theta[name] for name in model.packing.shapes}
-    estimate = replace(done, likelihood=likelihood, theta=theta)
+    others = tuple(
+        replace(one, model=led_by(one.model, o), theta=led_theta(one.model, one.theta, o))
+        for one in done.others
+    )
+    estimate = replace(done, likelihood=likelihood, theta=theta, others=others)
     info = None if fit.information is None else _led(fit.information, done.model, model, o)
     return Fit(
         replace(fit.calls[o], formula=fit.several.formulas[o]),
@@ -43,12 +49,21 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
 
 def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     """The covariance in the order of the parameters of another leader."""
-    names = {n: torch.empty(0) for n in info.packing.shapes}
-    renamed = dict(zip(led_theta(old, names, o), names, strict=True))
     packing = reported_packing(new)
-    at = torch.cat([info.packing.positions([renamed[name]]) for name in packing.shapes])
+    at = _order(info.packing, packing, old, o)
     vcov, inverse = (V[at][:, at] for V in (info.vcov, info.inverse_hessian))
-    return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse)
+    joint = info.joint
+    if joint is not None:
+        every = _order(joint.packing, new.packing, old, o)
+        joint = Joint(new.packing, joint.vcov[every][:, every])
+    return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse, joint=joint)
+
+
+def _order(whole: Packing, packing: Packing, old: Model, o: int) -> Tensor:
+    """Where the parameters of another leader stand."""
+    names = {n: torch.empty(0) for n in whole.shapes}
+    renamed = dict(zip(led_theta(old, names, o), names, strict=True))
+    return torch.cat([whole.positions([renamed[name]]) for name in packing.shapes])
 
 
 def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
