@@ -221,7 +221,12 @@ class Neural(Latent):
         )
 
     def at(self, weights: Weights, b: Tensor) -> Weights:
-        return {} if self.form == "dense" else {"value": self.network(weights, b)}
+        if self.form == "dense" or not self.basis_places:
+            return {}
+        names, sizes = zip(*((n, end - first) for n, first, end in self.basis_places), strict=True)
+        centred = self.network(weights, b) - weights["centre"]
+        parts = zip(names, centred.split(sizes, dim=-1), strict=True)
+        return {f"centred.{name}": own for name, own in parts}
 
     def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
         return {} if self.form == "dense" else {"slopes": self.network.jacobian(weights, b)}
@@ -238,11 +243,26 @@ class Neural(Latent):
         linear = torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
         if self.form == "dense":
             return linear + self._dense(weights, b, rows.T)
-        own = columns_of(self.basis_places, rows.outcome)
-        value = weights["value"] if "value" in weights else self.network(weights, b)
-        coefficient = (value - weights["centre"])[..., own] @ self.shape[own, own].T
+        coefficient = self._coefficient(weights, b, rows.outcome)
         total = linear + torch.einsum("njr,...nr->...nj", rows.basis, coefficient)
         return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
+
+    def _coefficient(self, weights: Weights, b: Tensor, outcome: str) -> Tensor:
+        """S (c(b) - E c) of an outcome, (..., n, r)."""
+        own = columns_of(self.basis_places, outcome)
+        if (known := weights.get(f"centred.{outcome}")) is None:
+            known = (self.network(weights, b) - weights["centre"])[..., own]
+        found: Tensor = known @ self.shape[own, own].T
+        return found
+
+    def spread(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
+        if self.form != GENERAL:
+            return None
+        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
+        both = b @ Lambda.T, self._coefficient(weights, b, rows.outcome)
+        return torch.cat([rows.T, rows.basis], dim=-1), torch.cat(both, dim=-1)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit, rows = self.shape[0, 0], self._standard(T)

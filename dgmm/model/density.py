@@ -238,12 +238,39 @@ class Model(Structure):
         fixed = self.fixed(ready, block) if fixed is None else fixed
         ready, total = self._once(ready, b), None
         for o, own in enumerate(block.blocks):
-            eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
-            density = self.log_density(ready, eta, b, own, o)
+            density = self._by_sums(ready, b, own, fixed[o], o)
+            if density is None:
+                eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+                density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
         assert total is not None
         found: Tensor = total
         return found
+
+    def _by_sums(
+        self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int
+    ) -> Tensor | None:
+        """log p(y_i | b_i) of one of several outcomes, (..., n), by sums over its rows.
+
+        None where it is not quadratic in coefficients that b moves.
+        """
+        outcome = self.outcomes[o]
+        if len(self.outcomes) == 1 or not outcome.quadratic:
+            return None
+        parts, found = self._split(b), []
+        for i, own in enumerate(self.entries):
+            if Entry(o, 0) not in own:
+                continue
+            rows = block.rows.of_term(i, outcome.name)
+            one = self.latents[i].spread(part(ready, f"latent{i + 1}."), parts[i], rows)
+            if one is None:
+                return None
+            found.append(one)
+        if not found:
+            return None
+        columns, coefficients = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
+        extra = self.extra(ready, block.rows, outcome=o)
+        return outcome.log_density_of(mu1, columns, coefficients, extra, block)
 
     def log_density(
         self, ready: Theta, eta: Tensor, b: Tensor, block: Block, outcome: int = 0
