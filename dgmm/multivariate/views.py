@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.information import Information, Joint, reported_packing
 from dgmm.likelihood import Likelihood
@@ -21,7 +22,7 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing
 from dgmm.prediction.moments import outcomes_seen
 
-__all__ = ["history_of", "view"]
+__all__ = ["alone_history", "history_of", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
@@ -35,7 +36,13 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
         replace(one, model=led_by(one.model, o), theta=led_theta(one.model, one.theta, o))
         for one in done.others
     )
-    estimate = replace(done, likelihood=likelihood, theta=theta, others=others)
+    estimate = replace(
+        done,
+        likelihood=likelihood,
+        theta=theta,
+        others=others,
+        start_coefficients=_coefficients_led(done, o),
+    )
     info = None if fit.information is None else _led(fit.information, done.model, model, o)
     return Fit(
         replace(fit.calls[o], formula=fit.several.formulas[o]),
@@ -45,6 +52,14 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
         fit.messages,
         fit.versions,
     )
+
+
+def _coefficients_led(done: Estimate, o: int) -> Tensor | None:
+    """The coefficients of every start, those of the leader first."""
+    if done.start_coefficients is None:
+        return None
+    parts = done.start_coefficients.split([len(one.names) for one in done.model.outcomes], dim=1)
+    return torch.cat([parts[o], *parts[:o], *parts[o + 1 :]], dim=1)
 
 
 def _led(info: Information, old: Model, new: Model, o: int) -> Information:
@@ -95,3 +110,11 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
     ]
     own = [replace(panel, beside=()) for panel in every]
     return replace(own[0], beside=tuple(own[1:]))
+
+
+def alone_history(fit: FittedOutcomes, alone: Fit, o: int, data: Any) -> Panel:
+    """The values of one outcome that a frame holds, with the columns of its separate fit."""
+    frame = fit.layout.present(data, fit.names)[o]
+    if frame is None:
+        return alone.estimate.observed.select(torch.zeros(0, dtype=torch.long))
+    return outcomes_seen(alone.estimate, alone.memory.spec, frame)
