@@ -55,8 +55,7 @@ class Normal(Latent):
             if not one.by_columns or not _structure_of(one).free:
                 raise ValueError(
                     f"{one.label} of `{outcome}` cannot be correlated with the other parts "
-                    f"`{name}`: write (terms |{name}| group), without dnn() and without a word "
-                    "before the bar"
+                    f"`{name}`: write (terms |{name}| group) without a word before the bar"
                 )
         frame = torch.block_diag(*(one.frame for one in parts.values()))
         structure = replace(_structure_of(next(iter(parts.values()))), dim=sum(sizes))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dgmm.design import label_key
 from dgmm.latent import Latent
-from dgmm.latent.several import Loaded
+from dgmm.latent.several import Joined, Loaded
 from dgmm.model.density import Model
 from dgmm.model.structure import Entry
 from dgmm.outcomes import Longitudinal
@@ -60,7 +60,8 @@ def join(
 ) -> Model:
     """One model of several outcomes, from a model of each.
 
-    parts: per random part of the joint model the parts that it is made of, one per outcome.
+    parts: per random part of the joint model the parts that it is made of, one per outcome: neural
+        ones first, those that take another one last.
     above: a joint model with networks, of which the one asked for is the classical one within.
     """
     outcomes = tuple(
@@ -74,7 +75,7 @@ def join(
             for one in own
             if not one.loaded
         }
-        over = above.latents[i].beneath if above else type(next(iter(found.values()))).across
+        over = above.latents[i].beneath if above else across
         latent = over(own[0].name, found)
         taken = {names[one.outcome]: models[one.outcome].unit for one in own if one.loaded}
         if taken:
@@ -98,6 +99,14 @@ def join(
         )
     )
     return Model(outcomes, tuple(latents), entries, ridges, tuple(free), whitener)
+
+
+def across(name: str, parts: Mapping[str, Latent]) -> Latent:
+    """The structure ``name`` of several outcomes, from one of each; neural ones come first."""
+    curved = {key: one for key, one in parts.items() if one.neural}
+    plain = {key: one for key, one in parts.items() if not one.neural}
+    found = [type(next(iter(own.values()))).across(name, own) for own in (curved, plain) if own]
+    return found[0] if len(found) == 1 else Joined(name, *found)
 
 
 def _entry(model: Model, one: Part) -> Entry:

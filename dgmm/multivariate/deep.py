@@ -39,7 +39,9 @@ def has_networks(call: Call) -> bool:
 def within_networks(call: Call) -> Call:
     """The call of the classical model of one outcome."""
     parsed = parse_call(call)
-    return replace(call, formula=nested_formula(parsed).text) if is_deep(parsed) else call
+    if not is_deep(parsed):
+        return call
+    return replace(call, formula=nested_formula(parsed).text, likelihood="auto")
 
 
 def fit_networks(
