@@ -247,9 +247,7 @@ class Model(Structure):
         found: Tensor = total
         return found
 
-    def _by_sums(
-        self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int
-    ) -> Tensor | None:
+    def _by_sums(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int) -> Tensor | None:
         """log p(y_i | b_i) of one of several outcomes, (..., n), by sums over its rows.
 
         None where it is not quadratic in coefficients that b moves.

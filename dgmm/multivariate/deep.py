@@ -39,9 +39,8 @@ def has_networks(call: Call) -> bool:
 def within_networks(call: Call) -> Call:
     """The call of the classical model of one outcome."""
     parsed = parse_call(call)
-    if not is_deep(parsed):
-        return call
-    return replace(call, formula=nested_formula(parsed).text, likelihood="auto")
+    text = nested_formula(parsed).text
+    return replace(call, formula=text, likelihood="auto", method="auto")
 
 
 def fit_networks(

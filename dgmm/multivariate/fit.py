@@ -189,7 +189,9 @@ def _separate(reading: Reading, o: int, frame: Any) -> Fit:
     An outcome that takes the part of another may not know a variance of its own: then it begins
     without one.
     """
-    call = replace(within_networks(reading.calls[o]), se=None)
+    call = replace(reading.calls[o], se=None)
+    if any(has_networks(one) for one in reading.calls):
+        call = within_networks(call)
     try:
         return fit_model(call, frame)
     except ValueError:

@@ -51,8 +51,6 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
             raise ValueError(f"{option}= is for models of one outcome")
     if call.missing != "observed":
         raise ValueError(f"missing={call.missing!r} is for models of one outcome")
-    if call.method not in ("auto", "ml", "reml"):
-        raise ValueError(f"method={call.method!r} is for models of one outcome; use 'ml' or 'reml'")
     if call.se == "bootstrap":
         raise ValueError("se='bootstrap' is for models of one outcome; use 'hessian' or 'sandwich'")
     count = len(several.formulas)
@@ -166,7 +164,12 @@ def _check_networks(
     loads: Sequence[tuple[int, str]],
     method: str,
 ) -> None:
-    """A network is not loaded, and has no restricted likelihood."""
+    """A network is not loaded, and has no restricted likelihood; it alone has an encoder."""
+    deep = any(one.networks or any(t.syntax.neural for t in one.latents) for one in parsed)
+    known = ("auto", "ml", "vae" if deep else "reml", "reml")
+    if method not in known:
+        listed = " or ".join(repr(word) for word in dict.fromkeys(known[1:]))
+        raise ValueError(f"method={method!r} is for models of one outcome; use {listed}")
     for one, outcome in zip(parsed, names, strict=True):
         if method == "reml" and (one.networks or any(t.syntax.neural for t in one.latents)):
             raise ValueError(

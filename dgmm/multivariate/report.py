@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from dgmm.inference import fixed_effects, variance_parameters
@@ -138,11 +139,13 @@ def _implied(fit: FittedOutcomes) -> list[str]:
         if latent.neural
     ]
     table = implied(fit)
-    rows = [["Outcome", fit.memories[0].spec.time_name or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
+    times = dict.fromkeys(one.spec.time_name for one in fit.memories if one.spec.time_name)
+    rows = [["Outcome", "/".join(times) or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
     for j, (name, line) in enumerate(table.iterrows()):
         below = line.iloc[2 : 2 + (j if len(table) <= MOST else 0)]
         shown = " ".join(f"{value:5.2f}" for value in below)
-        rows.append([str(name), f"{line.iloc[0]:.3g}", number(line.iloc[1]), shown])
+        time = "" if np.isnan(line.iloc[0]) else f"{line.iloc[0]:.3g}"
+        rows.append([str(name), time, number(line.iloc[1]), shown])
     return [*lines, *(" " + one for one in columns(rows, left=(0, 3)))]
 
 

@@ -43,7 +43,7 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
         others=others,
         start_coefficients=_coefficients_led(done, o),
     )
-    info = None if fit.information is None else _led(fit.information, done.model, model, o)
+    info = None if fit.known is None else _led(fit.known, done.model, model, o)
     return Fit(
         replace(fit.calls[o], formula=fit.several.formulas[o]),
         fit.memories[o],
