@@ -44,7 +44,9 @@ def mv(*formulas: Any) -> Several:
     Args:
         formulas: one per outcome. Random parts of one name, ``(1 + time |p| id)``, are correlated
             across the outcomes, all others independent. ``load(p)`` takes the random part ``p`` of
-            another outcome times a loading that is estimated.
+            another outcome times a loading that is estimated. Outcomes with ``(dnn(time, latent=k)
+            |p| id)`` share the k effects b_i and the hidden layers of one network, each with
+            loadings and a last layer of its own; linear parts of that name are correlated with b_i.
 
     Raises:
         FormulaError: fewer than two formulas, or an outcome that stands twice.

@@ -293,7 +293,9 @@ class Latent(ABC):
         """E mu2 of the rows of a block, (n, J)."""
         return torch.zeros(rows.T.shape[:-1], dtype=torch.float64)
 
-    def spread(self, weights: Weights, b: Tensor, rows: LatentRows) -> tuple[Tensor, Tensor] | None:
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
         """mu2 as columns (n, J, c) times coefficients (..., n, c), None where it is none such."""
         return None
 

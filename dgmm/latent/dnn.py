@@ -255,7 +255,9 @@ class Neural(Latent):
         found: Tensor = known @ self.shape[own, own].T
         return found
 
-    def spread(self, weights: Weights, b: Tensor, rows: LatentRows) -> tuple[Tensor, Tensor] | None:
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
         if self.form != GENERAL:
             return None
         Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]

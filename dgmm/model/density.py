@@ -260,7 +260,7 @@ class Model(Structure):
             if Entry(o, 0) not in own:
                 continue
             rows = block.rows.of_term(i, outcome.name)
-            one = self.latents[i].spread(part(ready, f"latent{i + 1}."), parts[i], rows)
+            one = self.latents[i].as_columns(part(ready, f"latent{i + 1}."), parts[i], rows)
             if one is None:
                 return None
             found.append(one)

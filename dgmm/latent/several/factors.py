@@ -107,7 +107,9 @@ class Factors(Latent):
         Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
         return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
 
-    def spread(self, weights: Weights, b: Tensor, rows: LatentRows) -> tuple[Tensor, Tensor] | None:
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
         return rows.T, b @ self.loadings(weights)[columns_of(self.places, rows.outcome)].T
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:

@@ -160,9 +160,11 @@ class Joined(Latent):
         u = b @ self._columns(weights, rows.outcome).T
         return torch.einsum("njq,...nq->...nj", rows.T, u)
 
-    def spread(self, weights: Weights, b: Tensor, rows: LatentRows) -> tuple[Tensor, Tensor] | None:
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
         if self._curved_in(rows.outcome):
-            return self.curved.spread(weights, b[..., : self.curved.dim], rows)
+            return self.curved.as_columns(weights, b[..., : self.curved.dim], rows)
         return rows.T, b @ self._columns(weights, rows.outcome).T
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
