@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dgmm.comparison import compare
     from dgmm.estimate import Control
     from dgmm.families import Family
+    from dgmm.files import read
     from dgmm.fit import Fit
     from dgmm.formula import FormulaError, mv
     from dgmm.generics import (
@@ -167,6 +168,7 @@ __all__ = [
     "random_profile",
     "ranef",
     "ranova",
+    "read",
     "refit",
     "residuals",
     "save",
@@ -213,6 +215,7 @@ HOMES = {
     "normal": "bayes",
     "pool": "missing.pooling",
     "prior": "bayes",
+    "read": "files",
     "simulate_study": "studies",
     "tune": "tuning.cross_validation",
 }
