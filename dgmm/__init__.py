@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dgmm import datasets, families, plots, studies
     from dgmm.api import lm_list, load, mixed_model
-    from dgmm.bayes import half_t, inv_gamma, inv_wishart, normal, prior
+    from dgmm.bayes import (
+        half_normal,
+        half_t,
+        inv_gamma,
+        inv_wishart,
+        known,
+        log_normal,
+        normal,
+        prior,
+    )
     from dgmm.checking import check_family
     from dgmm.comparison import compare
     from dgmm.estimate import Control
     from dgmm.families import Family
+    from dgmm.files import read
     from dgmm.fit import Fit
     from dgmm.formula import FormulaError, mv
     from dgmm.generics import (
@@ -27,6 +37,8 @@ if TYPE_CHECKING:
         augment,
         bic,
         bootstrap,
+        calibration,
+        check,
         coef,
         confint,
         contrast,
@@ -53,7 +65,10 @@ if TYPE_CHECKING:
         pattern_profile,
         posterior_draws,
         posterior_table,
+        pp_check,
         predict,
+        prior_draws,
+        prior_predictive,
         r2,
         random_profile,
         ranef,
@@ -61,6 +76,7 @@ if TYPE_CHECKING:
         refit,
         residuals,
         save,
+        scoring_rules,
         sigma,
         simulate,
         slopes,
@@ -77,6 +93,7 @@ if TYPE_CHECKING:
     from dgmm.report.modelsummary import modelsummary
     from dgmm.studies import simulate_study
     from dgmm.tuning.cross_validation import Tuning, tune
+    from dgmm.tuning.validation import Validated, cv
 
 __version__ = "0.1.0"
 
@@ -87,17 +104,21 @@ __all__ = [
     "FormulaError",
     "MultivariateFit",
     "Tuning",
+    "Validated",
     "aic",
     "anova",
     "as_arviz",
     "augment",
     "bic",
     "bootstrap",
+    "calibration",
+    "check",
     "check_family",
     "coef",
     "compare",
     "confint",
     "contrast",
+    "cv",
     "datasets",
     "deviance",
     "df_residual",
@@ -109,6 +130,7 @@ __all__ = [
     "fitted",
     "fixef",
     "glance",
+    "half_normal",
     "half_t",
     "icc",
     "impute",
@@ -116,8 +138,10 @@ __all__ = [
     "inv_gamma",
     "inv_wishart",
     "is_singular",
+    "known",
     "lm_list",
     "load",
+    "log_normal",
     "log_score",
     "loglik",
     "loo",
@@ -135,15 +159,20 @@ __all__ = [
     "pool",
     "posterior_draws",
     "posterior_table",
+    "pp_check",
     "predict",
     "prior",
+    "prior_draws",
+    "prior_predictive",
     "r2",
     "random_profile",
     "ranef",
     "ranova",
+    "read",
     "refit",
     "residuals",
     "save",
+    "scoring_rules",
     "sigma",
     "simulate",
     "simulate_study",
@@ -168,19 +197,25 @@ HOMES = {
     "MultivariateFit": "multivariate.fit",
     "FormulaError": "formula",
     "Tuning": "tuning.cross_validation",
+    "Validated": "tuning.validation",
     "check_family": "checking",
     "compare": "comparison",
+    "cv": "tuning.validation",
+    "half_normal": "bayes",
     "half_t": "bayes",
     "inv_gamma": "bayes",
     "inv_wishart": "bayes",
+    "known": "bayes",
     "lm_list": "api",
     "load": "api",
+    "log_normal": "bayes",
     "mixed_model": "api",
     "modelsummary": "report.modelsummary",
     "mv": "formula",
     "normal": "bayes",
     "pool": "missing.pooling",
     "prior": "bayes",
+    "read": "files",
     "simulate_study": "studies",
     "tune": "tuning.cross_validation",
 }

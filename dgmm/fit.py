@@ -11,6 +11,10 @@ import pandas as pd
 import torch
 
 from dgmm.design import Design, as_numbers, by_index, dependent_columns, numbered
+from dgmm.diagnostics.check import check
+from dgmm.diagnostics.predictive import calibration, pp_check
+from dgmm.diagnostics.residuals import residuals
+from dgmm.diagnostics.scoring import scoring_rules
 from dgmm.estimate import Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
@@ -38,7 +42,7 @@ from dgmm.inference.influential import influence
 from dgmm.inference.left_out import loo
 from dgmm.inference.panel_tests import panel_test
 from dgmm.inference.population_coefficients import marginal_coefs
-from dgmm.inference.posterior import as_arviz, chains_of, posterior_draws, posterior_table
+from dgmm.inference.posterior import as_arviz, posterior_draws, posterior_table, prior_draws
 from dgmm.inference.resampling import resampled_information
 from dgmm.inference.variance_parameters import (
     boundary,
@@ -60,10 +64,10 @@ from dgmm.plan import (
     read_designs,
     read_family,
 )
-from dgmm.prediction.predict import fitted, log_score, predict, residuals, simulate
+from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.states import states
-from dgmm.record import Fitted, Memory
+from dgmm.record import Fitted, Memory, chains_of
 from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -129,13 +133,19 @@ class Fit(Fitted):
     drop1 = drop1
     ranova = ranova
     influence = influence
+    check = check
+    pp_check = pp_check
+    calibration = calibration
+    scoring_rules = scoring_rules
     panel_test = panel_test
     icc = icc
     r2 = r2
 
-    # draws from a posterior
+    # draws from a posterior and its prior
     posterior_table = posterior_table
     posterior_draws = posterior_draws
+    prior_draws = prior_draws
+    prior_predictive = prior_predictive
     loo = loo
     as_arviz = as_arviz
 
@@ -262,7 +272,7 @@ def _settled(text: str, done: Estimate) -> str:
 def _information(done: Estimate, se: str | None, request: Request) -> Information | None:
     if done.chains is not None:
         return posterior_information(done.model, done.chains)
-    if se is None or request.method == "reml":
+    if se is None or request.method == "reml" or done.likelihood.bound:
         return None
     if se == "bootstrap":
         return resampled_information(done, request)

@@ -16,6 +16,8 @@ __all__ = [
     "augment",
     "bic",
     "bootstrap",
+    "calibration",
+    "check",
     "coef",
     "confint",
     "contrast",
@@ -43,7 +45,10 @@ __all__ = [
     "pattern_profile",
     "posterior_draws",
     "posterior_table",
+    "pp_check",
     "predict",
+    "prior_draws",
+    "prior_predictive",
     "r2",
     "random_profile",
     "ranef",
@@ -51,6 +56,7 @@ __all__ = [
     "refit",
     "residuals",
     "save",
+    "scoring_rules",
     "sigma",
     "simulate",
     "slopes",
@@ -94,6 +100,8 @@ as_arviz = _generic(Fit.as_arviz)
 augment = _generic(Fit.augment)
 bic = _generic(Fit.bic)
 bootstrap = _generic(Fit.bootstrap)
+calibration = _generic(Fit.calibration)
+check = _generic(Fit.check)
 coef = _generic(Fit.coef)
 confint = _generic(Fit.confint)
 contrast = _generic(Fit.contrast)
@@ -121,7 +129,10 @@ part_coefficients = _generic(Fit.part_coefficients)
 pattern_profile = _generic(Fit.pattern_profile)
 posterior_draws = _generic(Fit.posterior_draws)
 posterior_table = _generic(Fit.posterior_table)
+pp_check = _generic(Fit.pp_check)
 predict = _generic(Fit.predict)
+prior_draws = _generic(Fit.prior_draws)
+prior_predictive = _generic(Fit.prior_predictive)
 r2 = _generic(Fit.r2)
 random_profile = _generic(Fit.random_profile)
 ranef = _generic(Fit.ranef)
@@ -130,6 +141,7 @@ ranova = _generic(Fit.ranova)
 refit = _generic(Fit.refit)
 residuals = _generic(Fit.residuals)
 save = _generic(Fit.save)
+scoring_rules = _generic(Fit.scoring_rules)
 sigma = _generic(Fit.sigma)
 simulate = _generic(Fit.simulate)
 slopes = _generic(Fit.slopes)

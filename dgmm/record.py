@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.bayes import Chains
 from dgmm.design import Column, Departures, Design, LeftOut, Specification, row_labels
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
@@ -20,6 +21,7 @@ from dgmm.plan import Call, request_behind
 __all__ = [
     "Fitted",
     "Memory",
+    "chains_of",
     "check_maximum",
     "joint_information",
     "parameter_information",
@@ -58,6 +60,16 @@ class Memory:
             design.left_out,
             design.departures,
             frame,
+        )
+
+    def ordered(self, at: np.ndarray) -> Memory:
+        """The same rows in another order, ``at`` (N,)."""
+        return replace(
+            self,
+            index=self.index[at],
+            rows=self.rows[at],
+            covariates={name: one.take(at) for name, one in self.covariates.items()},
+            departures=replace(self.departures, values=self.departures.values[at]),
         )
 
     def is_of(self, data: Any) -> bool:
@@ -113,8 +125,23 @@ class Fitted:
         return pd.Series(beta, index=list(model.names), name="Estimate")
 
 
+def chains_of(fit: Fitted, asked: str) -> Chains:
+    """The chains of a fit; ValueError where it was not sampled."""
+    found = fit.estimate.chains
+    if found is None:
+        raise ValueError(
+            f"{asked} is for fits by method='gibbs'; this one is by {fit.estimate.method!r}"
+        )
+    return found
+
+
 def check_maximum(fit: Fitted, asked: str, instead: str) -> None:
-    """Raise ValueError where the fit is a sample from the posterior and not a maximum."""
+    """Raise ValueError where the fit is no maximum: of a sampled posterior, of a bound."""
+    if fit.estimate.likelihood.bound:
+        raise ValueError(
+            f"{asked} is about the maximum of a likelihood, and of this model a lower bound is "
+            "known: compare models by log_score() of subjects that they have not seen"
+        )
     if fit.estimate.chains is not None:
         raise ValueError(
             f"{asked} is about the maximum of a likelihood, and this fit holds draws from the "

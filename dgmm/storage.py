@@ -18,9 +18,10 @@ from torch import Tensor
 
 from dgmm.bayes import Chains, HalfT, InverseGamma, InverseWishart, NormalPrior, Prior
 from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
-from dgmm.encoders import Encoder
+from dgmm.encoders import Encoder, Learnt, Stepwise
 from dgmm.estimate import (
     Control,
+    Course,
     Estimate,
     FormChoice,
     Head,
@@ -39,7 +40,7 @@ from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.numerics.splines import Spline
-from dgmm.outcomes import Longitudinal, PartPredictor
+from dgmm.outcomes import Longitudinal, PartPredictor, Residual
 from dgmm.panel import Crossing, Panel, Rows
 from dgmm.parameters import Packing
 from dgmm.plan import Call
@@ -62,6 +63,7 @@ OWN: tuple[type[Any], ...] = (
     Chains,
     Column,
     Control,
+    Course,
     Crossing,
     Dense,
     Departures,
@@ -77,6 +79,7 @@ OWN: tuple[type[Any], ...] = (
     InverseWishart,
     Joined,
     Layout,
+    Learnt,
     Loaded,
     Longitudinal,
     Information,
@@ -92,10 +95,12 @@ OWN: tuple[type[Any], ...] = (
     Patterns,
     Prior,
     Reference,
+    Residual,
     Rows,
     Saem,
     Several,
     Spline,
+    Stepwise,
     Trace,
     Warp,
     Variable,

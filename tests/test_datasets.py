@@ -29,6 +29,7 @@ SIZES = {
     "pbc": (418, 20),
     "pbcseq": (1945, 19),
     "psid7682": (4165, 14),
+    "radon": (919, 4),
     "schizophrenia2": (220, 4),
     "sim_beta": (800, 4),
     "sim_gamma": (3000, 4),

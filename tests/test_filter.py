@@ -657,3 +657,18 @@ def test_one_long_gap_leaves_the_range_of_a_path_inside_its_range() -> None:
     assert float(own.loglik()) == pytest.approx(float(known.loglik()), abs=1e-6)
     assert not own.messages
     np.testing.assert_allclose(own.std_errors(), known.std_errors(), rtol=1e-4)
+
+
+def test_residuals_that_run_to_zero_at_a_known_start_are_said_in_words() -> None:
+    rng = np.random.default_rng(1)
+    moved = np.cumsum(rng.normal(size=(20, 6)) * 0.5, axis=1)
+    z = moved - moved[:, :1]  # every outcome at time 0 is the fixed part exactly
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(20), 6), "t": np.tile(np.arange(6.0), 20), "y": 1 + z.ravel()}
+    )
+    known = dgmm.mixed_model("y ~ 1 + (rw(t) | id)", data)
+    assert known.sigma() < 1e-5
+    words = " ".join(str(known.summary()).split())
+    assert "the likelihood has no bound: `rw(t)` starts at a known value" in words
+    free = dgmm.mixed_model("y ~ 1 + (ou(t) | id)", data)
+    assert "no bound" not in " ".join(str(free.summary()).split())

@@ -309,3 +309,16 @@ def test_asking_for_an_outcome_that_is_not_there(fit) -> None:
             outcome="y1",
             history=pd.DataFrame({"id": ["n"], "time": [0.0]}),
         )
+
+
+def test_rows_of_a_subject_that_one_outcome_lacks_keep_their_labels() -> None:
+    data = several()
+    long = data.melt(id_vars=["id", "time"], value_vars=["y1", "y2"], var_name="item")
+    long = long.dropna(subset=["value"])
+    long = long[~((long.id == "s01") & (long.item == "y1"))]  # the first subject has y2 alone
+    fit = dgmm.mixed_model(mv(*FORMULAS), long, outcome=("item", "value"), se=None)
+    own, coef = long[long.item == "y2"], fit.coef()["y2"].loc
+    line = coef[own.id, "(Intercept)"].to_numpy() + coef[own.id, "time"].to_numpy() * own.time
+    np.testing.assert_allclose(fit.fitted("y2").loc[own.index], line, atol=1e-8)
+    np.testing.assert_allclose(fit.residuals("y2").loc[own.index], own.value - line, atol=1e-8)
+    assert fit.impute(1, seed=1)[0]["value"].equals(long["value"])

@@ -1,11 +1,13 @@
 """Draws from the posterior of mixed models: Gibbs sampling and Metropolis-within-Gibbs.
 
-priors -> layout (columns and factors), products (their sums) -> specified (priors of a model),
-centring -> conditionals, one a file -> sampler (a state, a sweep), gibbs, metropolis -> run (from
-the start to the draws) -> chains (what a fit keeps).
+priors, deviations (of one standard deviation) -> layout (columns and factors), products (their
+sums) -> specified (priors of a model), centring -> conditionals, one a file -> sampler (a state, a
+sweep), gibbs, metropolis -> run (from the start to the draws) -> chains (what a fit keeps).
 """
 
 from dgmm.bayes.chains import Chains, collect, resumed
+from dgmm.bayes.deviations import half_normal, known, log_normal
+from dgmm.bayes.from_prior import drawn_from_prior
 from dgmm.bayes.priors import (
     CovariancePrior,
     HalfT,
@@ -38,9 +40,13 @@ __all__ = [
     "advance",
     "begin",
     "collect",
+    "drawn_from_prior",
+    "half_normal",
     "half_t",
     "inv_gamma",
     "inv_wishart",
+    "known",
+    "log_normal",
     "normal",
     "prepare",
     "prior",

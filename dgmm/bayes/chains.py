@@ -113,13 +113,11 @@ def collect(sampler: Sampler, runs: Sequence[Run], plan: Plan, seed: int) -> Cha
     C, S = beta.shape[:2]
     D = [stacked([[one[f] for one in run.D] for run in runs]) for f in range(len(layout.factors))]
     extra = stacked([run.extra for run in runs])
-    theta = layout.theta(
+    table = layout.table(
         beta.reshape(C * S, -1),
         tuple(one.reshape(C * S, *one.shape[2:]) for one in D),
         extra.reshape(C * S, -1),
     )
-    packing = layout.model.packing
-    table = torch.cat([theta[name].reshape(C * S, -1) for name in packing.shapes], dim=1)
     effects = [
         np.concatenate([np.stack([one[f] for one in run.effects]) for run in runs], axis=2)
         if runs[0].effects

@@ -92,6 +92,12 @@ class Layout:
 
     # -- to theta ------------------------------------------------------------------------------
 
+    def table(self, beta: Tensor, D: tuple[Tensor, ...], extra: Tensor) -> Tensor:
+        """They as rows of theta, (B, P); arguments as those of :meth:`theta`."""
+        theta = self.theta(beta, D, extra)
+        shapes = self.model.packing.shapes
+        return torch.cat([theta[name].reshape(len(extra), -1) for name in shapes], dim=1)
+
     def theta(self, beta: Tensor, D: tuple[Tensor, ...], extra: Tensor) -> Theta:
         """Draws of theta from coefficients (B, p) on the scaled columns, D_f (B, K, K), (B, R)."""
         theta: Theta = {}

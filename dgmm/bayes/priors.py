@@ -39,13 +39,24 @@ __all__ = [
 ]
 
 
-def _positive(value: Any, what: str) -> float:
+def positive_number(value: Any, what: str) -> float:
+    """A positive, finite number; ValueError where it is none."""
     if not is_number(value) or not 0 < float(value) < np.inf:
         raise ValueError(
             f"{what} is a positive, finite number, not {value!r}: a prior has to be proper, for "
             "the posterior of a variance may not exist under a flat one"
         )
     return float(value)
+
+
+def positive_definite(value: Any, what: str) -> tuple[tuple[float, ...], ...]:
+    """The rows of a symmetric matrix, or of a number as one; ValueError where it is none."""
+    matrix = np.atleast_2d(np.asarray(value, dtype=float))
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    square = square and bool(np.isfinite(matrix).all())
+    if not square or not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix).min() <= 0:
+        raise ValueError(f"{what} is a positive definite matrix, not {value!r}")
+    return tuple(map(tuple, matrix.tolist()))
 
 
 def _numbers(value: Any, what: str) -> tuple[float, ...]:
@@ -100,7 +111,7 @@ def normal(mean: float | Sequence[float] = 0.0, sd: float | Sequence[float] = 10
     """
     found = _numbers(mean, "mean of normal()")
     spread = (sd,) if is_number(sd) else tuple(np.asarray(sd, dtype=object).ravel())
-    return NormalPrior(found, tuple(_positive(one, "sd of normal()") for one in spread))
+    return NormalPrior(found, tuple(positive_number(one, "sd of normal()") for one in spread))
 
 
 # -- covariances ---------------------------------------------------------------------------------
@@ -113,6 +124,7 @@ class CovariancePrior(ABC):
     """
 
     about: ClassVar[str] = "cov"  # what its numbers are about: "cov" or "sd"
+    fixed: ClassVar[bool] = False  # all mass on one matrix
 
     @abstractmethod
     def checked(self, q: int, what: str) -> CovariancePrior:
@@ -271,7 +283,8 @@ def half_t(df: float = 2.0, scale: float | Sequence[float] | None = None) -> Hal
     """
     given = () if scale is None else (scale,) if is_number(scale) else tuple(np.ravel(scale))
     return HalfT(
-        _positive(df, "df of half_t()"), tuple(_positive(one, "scale of half_t()") for one in given)
+        positive_number(df, "df of half_t()"),
+        tuple(positive_number(one, "scale of half_t()") for one in given),
     )
 
 
@@ -286,11 +299,8 @@ def inv_wishart(df: float, S: Any) -> InverseWishart:
     Raises:
         ValueError: no positive definite matrix.
     """
-    matrix = np.atleast_2d(np.asarray(S, dtype=float))
-    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    if not square or not np.allclose(matrix, matrix.T) or np.linalg.eigvalsh(matrix).min() <= 0:
-        raise ValueError(f"S of inv_wishart() is a positive definite matrix, not {S!r}")
-    return InverseWishart(_positive(df, "df of inv_wishart()"), tuple(map(tuple, matrix.tolist())))
+    found = positive_definite(S, "S of inv_wishart()")
+    return InverseWishart(positive_number(df, "df of inv_wishart()"), found)
 
 
 @gate
@@ -300,7 +310,7 @@ def inv_gamma(a: float, b: float) -> InverseGamma:
     Raises:
         ValueError: a or b is not positive: inv_gamma(0, 0) is improper.
     """
-    shape, rate = _positive(a, "a of inv_gamma()"), _positive(b, "b of inv_gamma()")
+    shape, rate = positive_number(a, "a of inv_gamma()"), positive_number(b, "b of inv_gamma()")
     return InverseGamma(2 * shape, ((2 * rate,),))
 
 
@@ -316,6 +326,11 @@ class Prior:
     sigma2: CovariancePrior | None = None
     family: NormalPrior | None = None
     word: str = ""  # "hoff"
+
+    @property
+    def residual_known(self) -> bool:
+        """Whether the residual variance is given and not drawn."""
+        return self.sigma2 is not None and self.sigma2.fixed
 
 
 @gate
@@ -334,9 +349,11 @@ def prior(
             standard deviation of the outcome and c its mean at (Intercept), 1 and that of the link
             where the link is not the identity.
         cov: of the covariance of the random effects of every term, ``half_t()`` (the default) or
-            ``inv_wishart(df, S)``.
-        sigma2: of the residual variance, ``inv_gamma(a, b)`` or ``half_t()`` (the default, with
-            scale 2.5 s).
+            ``inv_wishart(df, S)``; of terms with one effect, or independent ones, also
+            ``half_normal(scale)`` and ``log_normal(mean, sd)``; ``known(V)`` fixes it.
+        sigma2: of the residual variance, ``inv_gamma(a, b)``, ``half_t()`` (the default, with
+            scale 2.5 s), ``half_normal(scale)`` or ``log_normal(mean, sd)``, the last three of
+            its root; ``known(v)`` fixes it.
         family: of further parameters of the family on their unconstrained scale (log, logit);
             by default normal with standard deviation 2.5 around their starting values.
 

@@ -353,7 +353,7 @@ def _check_blocks(design: Design) -> None:
         if not block.columns.names:
             raise ValueError(f"{block.term.text}: no column is left in its random part")
         largest = int(block.rows_of_groups().max())
-        most = min(largest, _MOST_LATENT)
+        most = _MOST_LATENT if block.term.syntax.serial else min(largest, _MOST_LATENT)
         if latent is not None and latent > most:
             raise ValueError(
                 f"{block.term.text}: latent={latent} is larger than sensible; the largest "

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,15 @@ from dgmm.panel import Block, Rows
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import factor_root
 
-__all__ = ["Context", "Encoder", "Posterior", "context"]
+__all__ = [
+    "Amortised",
+    "Approximation",
+    "Context",
+    "Encoder",
+    "Posterior",
+    "Sampled",
+    "context",
+]
 
 
 class Context(NamedTuple):
@@ -48,6 +56,32 @@ class Context(NamedTuple):
         return torch.where(self.imputed, torch.zeros((), dtype=self.weight.dtype), self.weight)
 
 
+class Sampled(NamedTuple):
+    """Draws from q, with what sets it apart from the prior."""
+
+    b: Tensor  # (M, n, k)
+    log_ratio: Tensor  # (M, n) log q(b) - log p(b)
+    kl: Tensor  # (n,), over the draws where it has no closed form
+    kl_by_direction: Tensor  # (n, k)
+    mean: Tensor  # (n, k)
+    mu2: Tensor | None = None  # of the first outcome, (M, n, J), where drawing took it
+
+    def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
+        """log p(y_i | b_i), (M, n)."""
+        if self.mu2 is None:
+            return model.log_likelihood(ready, self.b, block)
+        eta = model.mu1(ready, block.rows) + self.mu2
+        return model.log_density(ready, eta, self.b, block)
+
+
+class Approximation(Protocol):
+    """q of the subjects of a block."""
+
+    def sample(self, e: Tensor) -> Sampled:
+        """Draws by white noise e (M, n, k)."""
+        ...
+
+
 class Posterior(NamedTuple):
     """q = N(mean, root root')."""
 
@@ -58,6 +92,12 @@ class Posterior(NamedTuple):
     def draw(self, e: Tensor) -> Tensor:
         """b = mean + root e for e (M, n, k)."""
         return self.mean + torch.einsum("nab,mnb->mna", self.root, e)
+
+    def sample(self, e: Tensor) -> Sampled:
+        """Draws by white noise e (M, n, k)."""
+        b = self.draw(e)
+        ratio = 0.5 * (b.square() - e.square()).sum(-1) - self.log_det_root
+        return Sampled(b, ratio, self.kl(), self.kl_by_direction(), self.mean)
 
     def kl(self) -> Tensor:
         """KL(q || N(0, I)) in closed form, (n,)."""
@@ -70,8 +110,24 @@ class Posterior(NamedTuple):
         return 0.5 * (variance + self.mean.square() - 1 - variance.log())
 
 
+class Amortised(ABC):
+    """Weights phi and data of a subject -> q(b | y)."""
+
+    @abstractmethod
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of phi."""
+
+    @abstractmethod
+    def initial(self, generator: torch.Generator) -> Weights:
+        """Random weights at which q is simple."""
+
+    @abstractmethod
+    def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Approximation:
+        """q of the subjects of a block at the current theta."""
+
+
 @dataclass(frozen=True)
-class Encoder(ABC):
+class Encoder(Amortised):
     """phi -> q(b | y). Sizes: k latent, q columns of T, c covariates, J planned occasions."""
 
     k: int
@@ -83,12 +139,11 @@ class Encoder(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of phi."""
-
-    @abstractmethod
     def initial(self, generator: torch.Generator) -> Weights:
         """Random weights; the corrections start near zero, the skeleton at a random W."""
+
+    def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Posterior:
+        return self(phi, context(model, ready, block))
 
     @abstractmethod
     def __call__(self, phi: Weights, seen: Context) -> Posterior:

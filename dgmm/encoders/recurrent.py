@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from dgmm.encoders.base import (
     Context,
@@ -18,7 +17,7 @@ from dgmm.encoders.base import (
     random_skeleton,
     skeleton_shapes,
 )
-from dgmm.networks import Dense, Weights
+from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
 __all__ = ["Recurrent"]
@@ -33,33 +32,27 @@ class Recurrent(Encoder):
     name = "recurrent"
 
     @property
+    def reader(self) -> Gated:
+        """(residual, T, covariates) of a row and the state before it -> the state."""
+        return Gated(1 + self.q + self.c, self.hidden)
+
+    @property
     def head(self) -> Dense:
         """Last state -> mean shift and factor."""
         return Dense((self.hidden, self.changes))
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        inputs, H = 1 + self.q + self.c, self.hidden
         return {
             **skeleton_shapes(self.q, self.k),
-            "input": (3 * H, inputs),
-            "state": (3 * H, H),
-            "bias": (3 * H,),
+            **self.reader.shapes(),
             **{f"head.{name}": s for name, s in self.head.shapes().items()},
         }
 
     def initial(self, generator: torch.Generator) -> Weights:
-        shapes, H = self.shapes(), self.hidden
-
-        def normal(name: str, spread: float) -> Tensor:
-            draws = torch.randn(shapes[name], generator=generator, dtype=torch.float64)
-            return spread * draws
-
         head = self.head.initial(generator, last=0.01)
         return {
             **random_skeleton(self.q, self.k, generator),
-            "input": normal("input", shapes["input"][1] ** -0.5),
-            "state": normal("state", H**-0.5),
-            "bias": torch.zeros(3 * H, dtype=torch.float64),
+            **self.reader.initial(generator),
             **{f"head.{name}": w for name, w in head.items()},
         }
 
@@ -70,11 +63,7 @@ class Recurrent(Encoder):
 
     def _read(self, phi: Weights, rows: Tensor, mask: Tensor) -> Tensor:
         state = torch.zeros(len(rows), self.hidden, dtype=rows.dtype)
-        drive = linear(rows, phi["input"], phi["bias"]).unbind(1)
-        for j, (reset_in, update_in, new_in) in enumerate(d.chunk(3, -1) for d in drive):
-            reset_s, update_s, new_s = linear(state, phi["state"]).chunk(3, -1)
-            update = torch.sigmoid(update_in + update_s)
-            proposal = torch.tanh(new_in + torch.sigmoid(reset_in + reset_s) * new_s)
-            moved = update * state + (1 - update) * proposal
+        for j, drive in enumerate(self.reader.drive(phi, rows).unbind(1)):
+            moved = self.reader.step(phi, drive, state)
             state = torch.where(mask[:, j, None], moved, state)
         return state

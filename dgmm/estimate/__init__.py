@@ -1,11 +1,12 @@
 """From a design to theta-hat, in stages.
 
 control (rare options) -> records (request, estimate) -> pilot -> finish (polish, final likelihood)
--> amortised -> classical -> deep -> stages.
+-> amortised -> classical -> deep, recursive -> stages.
 """
 
 from dgmm.estimate.control import Control
 from dgmm.estimate.records import (
+    Course,
     Estimate,
     FormChoice,
     Head,
@@ -19,6 +20,7 @@ from dgmm.estimate.stages import estimate
 
 __all__ = [
     "Control",
+    "Course",
     "Estimate",
     "FormChoice",
     "Head",

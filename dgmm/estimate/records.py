@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dgmm.bayes import Chains, Sampling
-from dgmm.encoders import Encoder
+from dgmm.encoders import Amortised
 from dgmm.estimate.control import Control
 from dgmm.families import Family
 from dgmm.likelihood import Integration, Maximum, Point
@@ -20,6 +20,7 @@ from dgmm.variational.collapse import Activity
 from dgmm.variational.training import Trace
 
 __all__ = [
+    "Course",
     "Estimate",
     "FormChoice",
     "Head",
@@ -158,6 +159,18 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Course:
+    """What q of a recursion does, step by step, and the bounds of all subjects together."""
+
+    kl: Tensor  # (G, d) nats per subject that has the step
+    subjects: Tensor  # (G,) who have it
+    active: Tensor  # (d,) variance of the means of q over subjects and steps, 0 the prior's
+    particles: float  # the particle bound
+    particles_error: float  # its Monte Carlo standard error
+    steps: int  # of all subjects
+
+
+@dataclass(frozen=True)
 class Member:
     """What one of several starts of a neural random part reached."""
 
@@ -170,7 +183,7 @@ class Estimate(Maximum):
     """theta-hat with the value of the likelihood there and how it was found."""
 
     method: str
-    encoder: Encoder | None = None
+    encoder: Amortised | None = None
     phi: Weights = field(default_factory=dict)
     trace: Trace | None = None
     elbo: float | None = None
@@ -188,6 +201,7 @@ class Estimate(Maximum):
     others: tuple[Member, ...] = ()  # starts over which predictions and log scores average too
     saem: Saem | None = None
     patterns: Patterns | None = None
+    course: Course | None = None  # of a recursion
     chains: Chains | None = None  # draws from the posterior, of which theta is the mean
 
     @classmethod

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate import classical, curved, deep, sampled
+from dgmm.estimate import classical, curved, deep, recursive, sampled
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
@@ -43,6 +43,10 @@ class Route(NamedTuple):
 
 ROUTES = (
     Route(sampled.cannot, lambda one, nested, eta, asked: sampled.fit_sampled(one, asked)),
+    Route(
+        recursive.cannot,
+        lambda one, nested, eta, asked: recursive.fit_recursive(one, eta, asked),
+    ),
     Route(classical.cannot, lambda one, nested, eta, asked: classical.fit_linear(one, eta, asked)),
     Route(curved.cannot, lambda one, nested, eta, asked: curved.fit_curved(one, nested, asked)),
     Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_above(one, nested, asked)),

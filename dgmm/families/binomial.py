@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, OutcomeError, refuse
 from dgmm.families.bernoulli import log_odds_terms, logit_derivatives
+from dgmm.families.beta import unit_share
 
 __all__ = ["Binomial", "log_choose", "read_trials"]
 
@@ -71,6 +72,18 @@ class Binomial(Family):
         if self.link.name != "logit":
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        y, m, failure = data.y, data.trials, 1 - self.link.inverse(eta)
+
+        def up_to(k: Tensor) -> Tensor:
+            inside = (k >= 0) & (k < m)
+            log_a, log_b = (torch.where(inside, v, 1.0).log() for v in (m - k, k + 1))
+            return torch.where(inside, unit_share(failure, log_a, log_b), (k >= m).double())
+
+        return up_to(y - 1), up_to(y)
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

@@ -167,6 +167,15 @@ class Cumulative(Family):
     def mean_link(self) -> Link:
         return between(min(self.scores), max(self.scores))
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        exceed = torch.stack(self._exceed(eta, extra))
+        ends = torch.cat([torch.ones_like(exceed[:1]), exceed, torch.zeros_like(exceed[:1])])
+        category = (data.y - self.first).long().expand(exceed.shape[1:])[None]
+        below, up_to = (1 - ends.gather(0, category + step)[0] for step in (0, 1))
+        return below, up_to
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         exceed = self._exceed(eta, extra)
         mean = torch.stack(exceed).sum(0)

@@ -64,6 +64,13 @@ class Gamma(Family):
         value = w * (shape * log_ratio + norm - log_y) - third
         return Derivatives(value, third - w * shape, -third, third)
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        shape = torch.exp(extra[0]) + torch.zeros_like(eta)
+        p = torch.special.gammainc(shape, shape * self.response(data) / self.link.inverse(eta))
+        return p, p
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).square() * torch.exp(-extra[0]) / data.weights
 

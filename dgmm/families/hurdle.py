@@ -99,6 +99,21 @@ class Hurdle(Family):
         data = Observations(one, one, one)
         return torch.exp(logsigmoid(-extra[-1]) - self._log_positive(data, eta, extra))
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        some = data._replace(y=torch.where(data.y > 0, data.y, torch.ones_like(data.y)))
+        known = self.base.distribution(some, eta, extra[:-1])
+        if known is None:
+            return None
+        none, zero = data._replace(y=torch.zeros_like(data.y)), torch.sigmoid(extra[-1])
+        least = torch.zeros_like(eta)
+        if self.base.support == "counts":
+            least = torch.exp(self.base.log_density(none, eta, extra[:-1]))
+        kept = torch.exp(logsigmoid(-extra[-1]) - self._log_positive(some, eta, extra))
+        below, up_to = (zero + kept * (p - least) for p in known)
+        return torch.where(data.y > 0, below, 0.0), torch.where(data.y > 0, up_to, zero)
+
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
         return self._kept(eta, extra) * self.base.mean(eta, extra[:-1])
 

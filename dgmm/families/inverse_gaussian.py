@@ -42,6 +42,15 @@ class InverseGaussian(Family):
         norm = 0.5 * (extra[0] - math.log(2 * math.pi)) - 1.5 * torch.log(y)
         return data.weights * (norm - 0.5 * torch.exp(extra[0]) * away.square() / y)
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        y, mu, shape = self.response(data), self.link.inverse(eta), torch.exp(extra[0])
+        root = (shape / y).sqrt()
+        reflected = 2 * shape / mu + torch.special.log_ndtr(-root * (y / mu + 1))
+        p = torch.special.ndtr(root * (y / mu - 1)) + torch.exp(reflected)
+        return p, p
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).pow(3) * torch.exp(-extra[0]) / data.weights
 

@@ -38,6 +38,12 @@ class Lognormal(Family):
         z = (log_y - eta) * torch.exp(-extra[0])
         return data.weights * (-0.5 * z.square() - extra[0] - log_y - 0.5 * math.log(2 * math.pi))
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        p = torch.special.ndtr((torch.log(self.response(data)) - eta) * torch.exp(-extra[0]))
+        return p, p
+
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
         return torch.exp(eta + 0.5 * torch.exp(2 * extra[0]))
 

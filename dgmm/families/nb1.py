@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations
+from dgmm.families.beta import unit_share
 from dgmm.families.draws import log_gamma_draw
 from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts
@@ -43,6 +44,15 @@ class NB1(Family):
 
     def edges(self) -> tuple[tuple[str, Family], ...]:
         return (("log_alpha", find("poisson", self.link.name)),)
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        log_size = self.link.log_mean(eta) - extra[0]
+        share = torch.sigmoid(-extra[0])
+        up_to = unit_share(share, log_size, torch.log(data.y + 1))
+        below = unit_share(share, log_size, torch.log(data.y.clamp(min=1.0)))
+        return torch.where(data.y > 0, below, 0.0), up_to
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta) * (1 + torch.exp(extra[0])) / data.weights

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations
+from dgmm.families.beta import unit_share
 from dgmm.families.draws import log_gamma_draw
 from dgmm.families.naming import find
 from dgmm.families.poisson import read_counts
@@ -57,6 +58,15 @@ class NegativeBinomial(Family):
 
     def edges(self) -> tuple[tuple[str, Family], ...]:
         return (("log_size", find("poisson", self.link.name)),)
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        log_mean = self.link.log_mean(eta)
+        share = torch.sigmoid(extra[0] - log_mean)
+        up_to = unit_share(share, extra[0], torch.log(data.y + 1))
+        below = unit_share(share, extra[0], torch.log(data.y.clamp(min=1.0)))
+        return torch.where(data.y > 0, below, 0.0), up_to
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         mu = self.link.inverse(eta)

@@ -79,6 +79,14 @@ class Poisson(Family):
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return counts_given_sum(data.y, eta, mask) if self.link.name == "log" else None
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        mean = self.link.inverse(eta)
+        count = data.y + torch.zeros_like(mean)
+        below = torch.special.gammaincc(count.clamp(min=1.0), mean)
+        return torch.where(count > 0, below, 0.0), torch.special.gammaincc(count + 1, mean)
+
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         return self.link.inverse(eta).clamp(min=1e-12) / data.weights
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from dgmm.families.base import Extra, Family, Observations
@@ -48,6 +49,13 @@ class StudentT(Family):
         norm = log_rising(log_df - math.log(2), half) - 0.5 * (log_df + math.log(math.pi))
         kernel = 0.5 * (torch.exp(log_df) + 1) * torch.log1p(z.square() * torch.exp(-log_df))
         return data.weights * (norm - log_sigma - kernel)
+
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        z = (self.response(data) - self.link.inverse(eta)) * torch.exp(-extra[0])
+        p = torch.as_tensor(special.stdtr(torch.exp(extra[1]).numpy(), z.numpy()))
+        return p, p
 
     def variance(self, eta: Tensor, data: Observations, extra: Extra) -> Tensor:
         df = torch.exp(extra[1])

@@ -72,6 +72,15 @@ class ZeroInflated(Family):
         zero = structural + softplus(counted - structural, threshold=40.0)
         return data.weights * torch.where(data.y > 0, counted, zero)
 
+    def distribution(
+        self, data: Observations, eta: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor] | None:
+        known = self.base.distribution(data, eta, extra[:-1])
+        if known is None:
+            return None
+        below, up_to = (torch.sigmoid(extra[-1]) + torch.sigmoid(-extra[-1]) * p for p in known)
+        return torch.where(data.y > 0, below, 0.0), up_to
+
     def mean(self, eta: Tensor, extra: Extra) -> Tensor:
         return torch.sigmoid(-extra[-1]) * self.base.mean(eta, extra[:-1])
 

@@ -54,6 +54,7 @@ def latent_options(options: Mapping[str, Piece], piece: Piece, syntax: Syntax) -
 def _reader(kind: str | tuple[str, ...]) -> Reader:
     readers: dict[str, Reader] = {
         "count": _count,
+        "size": _size,
         "layers": _layers,
         "word": _word,
         "penalty": _penalty,
@@ -98,6 +99,13 @@ def _count(name: str, value: Piece) -> int:
     if not _is_count(count):
         raise value.error(f"{name}= is a positive whole number")
     return int(count)
+
+
+def _size(name: str, value: Piece) -> int:
+    size = _literal(value)
+    if not (_is_count(size) or (size == 0 and type(size) is int)):
+        raise value.error(f"{name}= is a whole number, zero or larger")
+    return int(size)
 
 
 def _is_count(value: object) -> bool:

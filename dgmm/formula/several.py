@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dgmm.formula.algebra import linear_terms
 from dgmm.formula.grammar import (
     FormulaError,
     Piece,
@@ -21,22 +22,41 @@ from dgmm.formula.grammar import (
 from dgmm.formula.terms import join_terms
 from dgmm.runtime.gate import gate
 
-__all__ = ["Several", "mv", "named_parts", "spread", "without_loadings"]
+__all__ = ["Several", "mv", "named_parts", "spread", "term_names", "without_loadings"]
+
+
+Shared = tuple[tuple[str, tuple[str, ...]], ...]
+"""Terms, each with the outcomes in which it has the same coefficients; () all that have it."""
 
 
 @dataclass(frozen=True)
 class Several:
-    """One formula per outcome."""
+    """One formula per outcome, and what the outcomes have in common."""
 
     formulas: tuple[str, ...]
+    shared: Shared = ()
+    rescor: tuple[str, ...] | bool = False  # outcomes with correlated residuals, True all Gaussian
 
     def __str__(self) -> str:
-        inside = ", ".join(repr(text).replace("'", '"') for text in self.formulas)
-        return f"mv({inside})"
+        inside = [_quoted(text) for text in self.formulas]
+        if self.shared and not any(outcomes for _, outcomes in self.shared):
+            inside.append(f"shared={_quoted(' + '.join(term for term, _ in self.shared))}")
+        elif self.shared:
+            pairs = (
+                f"{_quoted(term)}: {', '.join(outcomes) or 'all'}" for term, outcomes in self.shared
+            )
+            inside.append(f"shared={{{'; '.join(pairs)}}}")
+        if self.rescor:
+            inside.append("rescor=True" if self.rescor is True else f"rescor={self.rescor}")
+        return f"mv({', '.join(inside)})"
+
+
+def _quoted(text: str) -> str:
+    return repr(text).replace("'", '"')
 
 
 @gate
-def mv(*formulas: Any) -> Several:
+def mv(*formulas: Any, shared: Any = None, rescor: Any = False) -> Several:
     """Join the formulas of several outcomes of the same subjects into one model.
 
         eta_ijk = X_ijk beta_k + T_ijk b_ik,   (b_i1, ..., b_iK) ~ N(0, D)
@@ -47,9 +67,18 @@ def mv(*formulas: Any) -> Several:
             another outcome times a loading that is estimated. Outcomes with ``(dnn(time, latent=k)
             |p| id)`` share the k effects b_i and the hidden layers of one network, each with
             loadings and a last layer of its own; linear parts of that name are correlated with b_i.
+        shared: terms with the same coefficients in all outcomes whose formulas have them, such as
+            ``"age + sex"``; ``1`` is the intercept. A mapping ``{"age": ("y", "z")}`` names the
+            outcomes. On stacked rows it is ``trait + age`` in place of ``trait + trait:age``
+            (MCMCglmm, glmmTMB), and ``1 + 2 ~ age - 1`` of mgcv.
+        rescor: True correlates the residuals of all Gaussian outcomes that were seen on the same
+            row; names of outcomes those of some. It is ``set_rescor(TRUE)`` of brms,
+            ``rcov = ~us(trait):units`` of MCMCglmm, and ``corSymm(form = ~ trait | id/visit)`` with
+            ``varIdent(form = ~ 1 | trait)`` of nlme. At most eight outcomes.
 
     Raises:
-        FormulaError: fewer than two formulas, or an outcome that stands twice.
+        FormulaError: fewer than two formulas, an outcome that stands twice, terms in ``shared``
+            that cannot be read, or a ``rescor`` that names no outcomes.
 
     Example:
         >>> import dgmm
@@ -69,7 +98,45 @@ def mv(*formulas: Any) -> Several:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise FormulaError(f"the outcome `{twice[0]}` has two formulas in mv(); give it one")
-    return Several(tuple(formulas))
+    return Several(tuple(formulas), _shared(shared), _rescor(rescor))
+
+
+def _shared(given: Any) -> Shared:
+    """The terms of ``shared=``, expanded, each with the outcomes named beside it."""
+    if given is None:
+        return ()
+    pairs = given.items() if isinstance(given, Mapping) else [(given, ())]
+    found: dict[str, tuple[str, ...]] = {}
+    for text, outcomes in pairs:
+        names = (outcomes,) if isinstance(outcomes, str) else outcomes
+        words = isinstance(names, Sequence) and all(isinstance(one, str) for one in names)
+        if not isinstance(text, str) or not words:
+            raise FormulaError(
+                'shared= is a sum of terms in quotes, "age + sex", or a mapping of such sums to '
+                f"the names of outcomes, not {given!r}"
+            )
+        for term in term_names(text):
+            found[term] = tuple(names)
+    return tuple(found.items())
+
+
+def _rescor(given: Any) -> tuple[str, ...] | bool:
+    """Whether, or between which outcomes, residuals are correlated."""
+    if isinstance(given, bool):
+        return given
+    names = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+    if not names or len(set(given)) < 2:
+        raise FormulaError(
+            f"rescor= is True, False, or the names of at least two outcomes, not {given!r}"
+        )
+    return tuple(given)
+
+
+def term_names(text: str) -> list[str]:
+    """The terms of a sum by name, "(Intercept)" where it has a 1."""
+    read = linear_terms(text)
+    terms = [":".join(plain_name(one) or one for one in term) for term in read.terms]
+    return ["(Intercept)", *terms] if read.intercept else terms
 
 
 def spread(text: str) -> Several | None:

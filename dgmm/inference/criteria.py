@@ -36,30 +36,35 @@ class LogLik(NamedTuple):
     nobs: int
     likelihood: str  # word
     sampled: bool = False
+    bound: bool = False  # a lower bound of it
 
     def __float__(self) -> float:
         return float(self.value)
 
     def __str__(self) -> str:
         error = f", Monte Carlo s.e. {self.mc_error:.2g}" if self.sampled else ""
-        return f"'log Lik.' {self.value:.4f} (df={self.df:g}{error})"
+        name = "lower bound of 'log Lik.'" if self.bound else "'log Lik.'"
+        return f"{name} {self.value:.4f} (df={self.df:g}{error})"
 
 
 def loglik(fit: Fitted) -> LogLik:
     """Marginal log-likelihood (restricted for REML) with its Monte Carlo error.
 
-    Of method="gibbs" its value at the posterior mean, which is not a maximum.
+    Of method="gibbs" its value at the posterior mean, which is not a maximum; of recursions, vrnn()
+    and dmm(), an importance-weighted lower bound.
     """
-    done = fit.estimate
-    word, sampled = done.likelihood.word, done.likelihood.sampled
-    return LogLik(done.log_likelihood, done.mc_error, df(fit), nobs(fit), word, sampled)
+    done, of = fit.estimate, fit.estimate.likelihood
+    return LogLik(
+        done.log_likelihood, done.mc_error, df(fit), nobs(fit), of.word, of.sampled, of.bound
+    )
 
 
 def df(fit: Fitted) -> float:
     """Parameters: all, or effective degrees of freedom with networks (NaN if se=None)."""
     if not fit.estimate.model.linear:
         return float("nan") if fit.information is None else fit.information.effective["total"]
-    return float(reported_packing(fit.estimate.model).size)
+    model = fit.estimate.model
+    return float(reported_packing(model).size - model.equalities)
 
 
 def deviance(fit: Fitted) -> float:

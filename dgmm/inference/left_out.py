@@ -18,10 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.inference.posterior import chains_of
 from dgmm.mcmc.diagnostics import left_out
 from dgmm.prediction.by_draws import Drawn
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 
 __all__ = ["Loo", "loo"]
 

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.bayes import Chains
+from dgmm.bayes import drawn_from_prior
 from dgmm.bayes.reported import covariances, reported_draws, reported_names
 from dgmm.mcmc.diagnostics import diagnosed, hdi
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 
 __all__ = [
     "Scalars",
     "as_arviz",
-    "chains_of",
     "covariance_means",
     "posterior_draws",
     "posterior_table",
+    "prior_draws",
     "scalars",
 ]
 
@@ -72,23 +72,18 @@ class Scalars:
         return found
 
 
-def chains_of(fit: Fitted, asked: str) -> Chains:
-    """The chains of a fit; ValueError where it was not sampled."""
-    found = fit.estimate.chains
-    if found is None:
-        raise ValueError(
-            f"{asked} is for fits by method='gibbs'; this one is by {fit.estimate.method!r}"
-        )
-    return found
+def scalar_names(fit: Fitted) -> tuple[str, ...]:
+    """The names of all reported scalars."""
+    return tuple(reported_names(fit.estimate.model, fit.memory.groups))
 
 
 def scalars(fit: Fitted) -> Scalars:
     """The draws of all reported scalars."""
     chains, model = chains_of(fit, "the posterior"), fit.estimate.model
     values = reported_draws(model, chains.flat).numpy()
-    names = reported_names(model, fit.memory.groups)
+    names = scalar_names(fit)
     shape = (chains.chains, chains.draws, len(names))
-    return Scalars(tuple(names), values.reshape(shape), len(model.names))
+    return Scalars(names, values.reshape(shape), len(model.names))
 
 
 def posterior_table(fit: Fitted) -> pd.DataFrame:
@@ -163,3 +158,37 @@ def posterior_draws(fit: Fitted) -> pd.DataFrame:
     C, S = found.values.shape[:2]
     index = pd.MultiIndex.from_product([range(1, C + 1), range(1, S + 1)], names=["chain", "draw"])
     return pd.DataFrame(found.flat, index=index, columns=list(found.names))
+
+
+def prior_draws(fit: Fitted, draws: int = 1000, *, seed: int) -> pd.DataFrame:
+    """Independent draws of every reported scalar from its prior, a row per draw.
+
+    Columns are those of :func:`posterior_draws`, so that prior and posterior can be shown side by
+    side.
+
+    Args:
+        fit: a fit by ``method="gibbs"``.
+        draws: their number.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the fit was not sampled, or there are no draws.
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> told = dgmm.prior(beta=dgmm.normal([250, 10], [50, 5]))
+        >>> fit = dgmm.mixed_model(
+        ...     "Reaction ~ Days + (1 | Subject)", sleep, method="gibbs", prior=told
+        ... )
+        >>> fit.prior_draws(4000, seed=1)["Days"].quantile([0.1, 0.9]).round(0).to_list()
+        [4.0, 16.0]
+    """
+    chains_of(fit, "prior_draws()")
+    if draws < 1:
+        raise ValueError(f"draws is a number of draws, at least 1, not {draws!r}")
+    done, prior = fit.estimate, fit.request.sampling.prior
+    flat = drawn_from_prior(done.model, done.panel, prior, draws, seed)
+    values = reported_draws(done.model, flat).numpy()
+    index = pd.RangeIndex(1, draws + 1, name="draw")
+    return pd.DataFrame(values, index=index, columns=list(scalar_names(fit)))

@@ -28,6 +28,7 @@ from dgmm.estimate.classical import fit_linear
 from dgmm.inference.replicates import Outcome, converged, guarded, parameters
 from dgmm.information import Information, freeze_at, information, uncertainty
 from dgmm.likelihood.polish import Surface, kappa_vector
+from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.runtime.parallel import each
@@ -209,5 +210,5 @@ def _descend(
 
     options = {"maxfun": EVALUATIONS, "gtol": 0.01, "maxcor": 20}
     start = np.zeros(root.shape[1])
-    found = optimize.minimize(whitened, start, jac=True, method="L-BFGS-B", options=options)
+    found = optimize.minimize(Walled(whitened), start, jac=True, method="L-BFGS-B", options=options)
     return packing.unpack(torch.from_numpy(x + root @ found.x))

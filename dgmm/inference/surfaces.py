@@ -17,15 +17,13 @@ from torch import Tensor
 
 from dgmm.inference.coordinates import EDGE, Coordinates
 from dgmm.likelihood import Point, Smooth
+from dgmm.numerics.walled import Walled
 from dgmm.parameters import Theta
 
 __all__ = ["Surface", "Target", "targets"]
 
 ROUNDS = 4
 """Most times that nodes are moved to the constrained maximum."""
-
-WORSE = 1e3
-"""Log-likelihood below the start at which a step outside the range is put."""
 
 SETTLED = 1e-4
 """Change of the constrained maximum below which the nodes stay."""
@@ -92,24 +90,12 @@ def _maximise(
     bounds: list[tuple[float | None, float | None]],
 ) -> tuple[float, np.ndarray]:
     """Maximise a differentiable function over a box, in units of ``scale``."""
-    start: list[float] = []
-
-    def outside(u: np.ndarray) -> tuple[float, np.ndarray]:
-        """A step too far, so much worse than the start that line searches turn back halfway."""
-        return (start[0] + WORSE if start else 1e300), np.zeros_like(u)
 
     def negative(u: np.ndarray) -> tuple[float, np.ndarray]:
         vector = torch.from_numpy(u * scale).requires_grad_()
-        try:
-            value = objective(vector)
-        except torch.linalg.LinAlgError:
-            return outside(u)
+        value = objective(vector)
         (slope,) = torch.autograd.grad(value, vector)
-        found = -float(value.detach())
-        if not np.isfinite(found) or (start and found > start[0] + WORSE):
-            return outside(u)
-        start.append(found)
-        return found, -torch.nan_to_num(slope).numpy() * scale
+        return -float(value.detach()), -torch.nan_to_num(slope).numpy() * scale
 
     if not len(x):
         return float(objective(torch.from_numpy(x)).detach()), x
@@ -119,7 +105,12 @@ def _maximise(
     ]
     options = {"ftol": 1e-13, "gtol": 1e-5, "maxiter": 300, "maxcor": 20}
     found = optimize.minimize(
-        negative, x / scale, jac=True, method="L-BFGS-B", bounds=inner, options=options
+        Walled(negative, capped=True),
+        x / scale,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=inner,
+        options=options,
     )
     return -float(found.fun), found.x * scale
 

@@ -52,6 +52,7 @@ class Information:
 def reported_packing(model: Model) -> Packing:
     """beta, linear variance components, extra parameters; no network weights."""
     names = [f"{one.key}{name}" for one in model.outcomes for name in ("beta", "extra")]
+    names += ["shared", *(model.residual.shapes() if model.residual is not None else ())]
     for i, latent in enumerate(model.latents, 1):
         if not latent.neural:
             names += [f"latent{i}.{name}" for name in latent.shapes()]

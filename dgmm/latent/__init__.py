@@ -6,6 +6,7 @@ from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent, Place
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
+from dgmm.latent.recursion import Recursion, Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures
 from dgmm.latent.warp import Warp
@@ -21,6 +22,8 @@ __all__ = [
     "Path",
     "Pattern",
     "Places",
+    "Recursion",
+    "Steps",
     "Structure",
     "Warp",
     "build",

@@ -75,7 +75,8 @@ def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
 class Latent(ABC):
     """b_i ~ N(0, I_k) and its contribution mu2(b_i, T_ij) to the linear predictor.
 
-    E mu2 = 0, but for what ``inputs`` make of it, :meth:`course`.
+    E mu2 = 0, but for what ``inputs`` make of it, :meth:`course`, and for recursions, whose mean is
+    made by networks.
 
     The word left of the bar is ``name``, what may stand in its parentheses its ``syntax``; the
     class is made from the term's design block by :meth:`build`. The columns of T frame have the
@@ -92,6 +93,12 @@ class Latent(ABC):
     """mu2 = T Lambda b, Lambda the same for all rows, D free within :meth:`blocks` of columns."""
     by_states: ClassVar[bool] = False
     """mu2 = c'z, the states z a Markov chain over the rows of a subject: :meth:`chain`."""
+
+    recursive: ClassVar[bool] = False
+    """mu2 of a row is a network of what came before: a bound stands for the likelihood."""
+
+    reads: ClassVar[bool] = False
+    """What came before are outcomes too: ``past`` of the rows."""
 
     states: int = 0
     """How many there are, 0 where mu2 is none of such."""

@@ -12,7 +12,7 @@ from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
 from dgmm.latent.base import Latent, Places, columns_of, placed
 from dgmm.latent.several import Factors
-from dgmm.latent.warp import WEAK, Warp
+from dgmm.latent.warp import Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
 from dgmm.numerics.quadrature import sobol_normal
@@ -151,7 +151,7 @@ class Neural(Latent):
     @property
     def weak(self) -> dict[str, float]:  # type: ignore[override]
         """The curve and what moves it."""
-        return {} if self.warp is None else dict.fromkeys(self.warp.shapes(), WEAK)
+        return {} if self.warp is None else self.warp.weak()
 
     def layers(self) -> str:
         return "-".join(str(size) for size in self.network.sizes)

@@ -21,11 +21,12 @@ from dgmm.networks import Weights
 from dgmm.numerics.bases import smooth_first
 from dgmm.numerics.splines import Spline, height, height_and_rise
 
-__all__ = ["WEAK", "Warp"]
+__all__ = ["Warp"]
 
-WEAK = 1.0
-"""Penalty of shift, stretch, size and the curve: standard normal priors, on a scale where they are
-a fraction of one."""
+MOVED, CURVE = 4.0, 1.0
+"""Penalties of the weights of shift, stretch and size, and of the curve: normal priors with
+standard deviations of 1/2 and 1. Shifts are a fraction of half the range of time, stretches and
+sizes of a factor e; few binary outcomes know no more of them."""
 
 KNOTS, FIRST, LAST = 16, -1.5, 1.5
 """Of the curve: half the range of time and a half beyond it, where shifts lead."""
@@ -105,6 +106,10 @@ class Warp:
             "size": (k,),
             "curve": (self.curve.pieces.shape[-1],),
         }
+
+    def weak(self) -> dict[str, float]:
+        """Penalties by the names of weights, which are no ridge to be chosen."""
+        return {name: CURVE if name == "curve" else MOVED for name in self.shapes()}
 
     def remark(self, weights: Weights) -> str:
         """How much subjects differ in phase, pace and size: the SDs of shift'b and the others."""

@@ -17,7 +17,9 @@ def at_zero(model: Model, theta: Theta, observed: Panel) -> float:
     """max sum_i log p(y_i | b = 0) over beta and extra parameters."""
     shapes = model.packing.shapes
     own = [f"{one.key}{name}" for one in model.outcomes for name in ("beta", "extra")]
-    packing = Packing({name: shapes[name] for name in own})
+    packing = Packing(
+        {n: shape for n, shape in shapes.items() if n in (*own, "shared", "residual")}
+    )
     blocks = list(observed.blocks())
 
     def negative(vector: np.ndarray) -> tuple[float, np.ndarray]:

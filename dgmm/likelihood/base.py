@@ -90,6 +90,7 @@ class Likelihood(ABC):
     exact: ClassVar[bool] = False
     sampled: ClassVar[bool] = False  # values carry a Monte Carlo error
     normal: ClassVar[bool] = False  # y and b are jointly normal
+    bound: ClassVar[bool] = False  # values lie below log p(y), by an amount that is not known
     grows: ClassVar[bool] = False  # the error of a value is its change under a longer rule
 
     @classmethod

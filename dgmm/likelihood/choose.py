@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dgmm.likelihood.adaptive import AdaptiveLaplace, AdaptiveQuadrature
 from dgmm.likelihood.base import Integration, Likelihood
+from dgmm.likelihood.bound import ImportanceBound
 from dgmm.likelihood.crossed_gaussian import CrossedGaussian
 from dgmm.likelihood.crossed_laplace import CrossedLaplace
 from dgmm.likelihood.filter import Filter
@@ -20,6 +21,7 @@ from dgmm.panel import Panel
 __all__ = ["MEMBERS", "WORDS", "choose"]
 
 MEMBERS: tuple[type[Likelihood], ...] = (
+    ImportanceBound,
     Gaussian,
     CrossedGaussian,
     JointGaussian,
@@ -38,7 +40,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
 )
 """In the order in which likelihood="auto" tries them."""
 
-WORDS = ("auto", "exact", "filter", "laplace", "quadrature", "importance")
+WORDS = ("auto", "exact", "filter", "laplace", "quadrature", "importance", "bound")
 
 
 def choose(

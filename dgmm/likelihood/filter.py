@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dgmm.likelihood.answers import Each, Observed
 from dgmm.likelihood.base import Integration, Likelihood, Maximum, chosen_columns
-from dgmm.likelihood.filter_search import search
+from dgmm.likelihood.filter_search import Found, search
 from dgmm.likelihood.filtered import FilteredValue, relative
 from dgmm.likelihood.gaussian import Gaussian, degenerate, digits_left, jointly_normal
 from dgmm.likelihood.packed import Packed, moving_packing, not_packed, sigma_of
@@ -102,8 +102,20 @@ class Filter(Gaussian):
             0.0,
             found.evaluations,
             found.slope < STILL,
-            (*told, *digits_left(found.innovations.statistics, found.profile)),
+            (*told, *self._lost(found)),
         )
+
+    def _lost(self, found: Found) -> tuple[str, ...]:
+        """The note about residuals that have run to zero, for a reason or by rounding."""
+        noted = digits_left(found.innovations.statistics, found.profile)
+        fixed = [one.effect_name for one in self.model.latents if one.by_states and not one.flat]
+        if noted and fixed and degenerate(self.model, noise=False):
+            return (
+                f"the residual standard deviation runs to zero, where the likelihood has no bound: "
+                f"`{fixed[0]}` starts at a known value, which the outcomes there equal exactly. "
+                "Take a stationary path, ar1() or ou(), or leave those rows out",
+            )
+        return noted
 
     def independence(self, theta: Theta) -> float:
         return Likelihood.independence(self, theta)

@@ -22,6 +22,7 @@ from dgmm.likelihood.innovations import Innovations
 from dgmm.likelihood.packed import Packed, moving_packing
 from dgmm.likelihood.profiling import Profile, maximise
 from dgmm.model import Model
+from dgmm.numerics.walled import WORSE, Walled
 from dgmm.parameters import Theta
 
 __all__ = ["Found", "search"]
@@ -112,15 +113,11 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
         last[x.tobytes()] = profile, found, own.pack(found.paths.gradient(slopes)).numpy()
         return last[x.tobytes()]
 
-    def scaled(x: np.ndarray) -> tuple[float, np.ndarray]:
-        try:
-            profile, _, gradient = at(x)
-        except (np.linalg.LinAlgError, torch.linalg.LinAlgError):  # a step too far
-            return 1e300, np.zeros_like(x)
-        if not (math.isfinite(profile.log_likelihood) and np.isfinite(gradient).all()):
-            return 1e300, np.zeros_like(x)
+    def per_outcome(x: np.ndarray) -> tuple[float, np.ndarray]:
+        profile, _, gradient = at(x)
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 
+    scaled = Walled(per_outcome, 2 * WORSE / N)
     x, range_ = own.pack(start).detach().numpy(), _range(packed.model)
     if tolerance == FINE and N < MANY:
         tolerance = FINEST

@@ -72,9 +72,10 @@ def closed_form(model: Model) -> str | None:
     return without_noise(model) or jointly_normal(model)
 
 
-def degenerate(model: Model) -> str | None:
+def degenerate(model: Model, noise: bool | None = None) -> str | None:
     """Why outcomes without noise have no density, in a sentence; None when they have one."""
-    if model.family.noise or any(one.nondegenerate for one in model.latents):
+    noise = model.family.noise if noise is None else noise
+    if noise or any(one.nondegenerate for one in model.latents):
         return None
     return (
         "dispersion='~ 0' leaves the outcome to a path, which must vary at every time, the first "

@@ -81,7 +81,7 @@ class _Taken:
 
 
 class JointEngine:
-    """The vector is (beta_1, ..., beta_K, free entries of L, extra_1, ..., extra_K)."""
+    """The vector is (beta_1, ..., beta_K, shared ones, entries of L, extra_1, ..., extra_K)."""
 
     def __init__(self, model: Model, observed: Panel, places: list[Tensor]) -> None:
         """places: of every outcome its columns among those of all random effects."""
@@ -108,6 +108,9 @@ class JointEngine:
                     panel.subject,
                 )
             )
+        # of every outcome the places of its coefficients in the vector; entries of L come after
+        self.beta_at = [one.places(model.packing) for one in model.outcomes]
+        self.first = 1 + max((int(at.max()) for at in self.beta_at if len(at)), default=-1)
         self.modes = torch.zeros(self.n, self.pattern.q, dtype=torch.float64)
         self._last = self.modes
 
@@ -116,6 +119,7 @@ class JointEngine:
     def vector(self, theta: Theta) -> np.ndarray:
         """The vector of a theta."""
         parts = [theta[f"{one.key}beta"] for one in self.model.outcomes]
+        parts += [theta["shared"]] if self.model.in_common else []
         parts.append(self.pattern.of_theta(theta))
         parts += [theta[f"{one.key}extra"] for one in self.model.outcomes]
         found: np.ndarray = torch.cat(parts).detach().numpy()
@@ -123,36 +127,32 @@ class JointEngine:
 
     def theta(self, x: np.ndarray) -> Theta:
         """The theta of a vector."""
-        taken, theta = self._taken(x), Theta()
-        E = len(self.pattern.row)
-        first = sum(one.X.shape[1] for one in self.rows)
-        theta |= self.pattern.to_theta(x[first : first + E])
-        for one, beta, extra in zip(self.model.outcomes, taken.beta, taken.extra, strict=True):
-            theta |= {f"{one.key}beta": beta.clone(), f"{one.key}extra": extra.clone()}
-        return {name: theta[name] for name in self.model.packing.shapes}
+        theta = self.model.packing.unpack(torch.from_numpy(x.copy()))
+        return {**theta, **self.pattern.to_theta(x[self.entries])}
 
     def working_slope(self, x: np.ndarray) -> np.ndarray:
         """d x / d theta entry by entry: the diagonal of L is logged in theta."""
         slope = np.ones(len(x))
-        first = sum(one.X.shape[1] for one in self.rows)
-        logged = first + np.flatnonzero(self.pattern.on_diagonal)
-        slope[logged] = x[logged]
+        slope[self.logged] = x[self.logged]
         return slope
+
+    @property
+    def entries(self) -> slice:
+        """Positions of the free entries of L."""
+        return slice(self.first, self.first + len(self.pattern.row))
 
     @property
     def logged(self) -> np.ndarray:
         """Positions of the diagonal of L."""
-        first = sum(one.X.shape[1] for one in self.rows)
-        found: np.ndarray = first + np.flatnonzero(self.pattern.on_diagonal)
+        found: np.ndarray = self.first + np.flatnonzero(self.pattern.on_diagonal)
         return found
 
     def _taken(self, x: np.ndarray) -> _Taken:
-        sizes = [one.X.shape[1] for one in self.rows]
         extras = [len(one.family.extra) for one in self.rows]
-        pieces = torch.from_numpy(x).split([*sizes, len(self.pattern.row), *extras])
-        count = len(sizes)
-        L = torch.from_numpy(self.pattern.fill(pieces[count].numpy()))
-        return _Taken(list(pieces[:count]), L, list(pieces[count + 1 :]))
+        vector, entries = torch.from_numpy(x), self.entries
+        L = torch.from_numpy(self.pattern.fill(x[entries]))
+        beta = [vector[at] for at in self.beta_at]
+        return _Taken(beta, L, list(vector[entries.stop :].split(extras)))
 
     # -- the modes ---------------------------------------------------------------------------------
 
@@ -262,12 +262,12 @@ class JointEngine:
         z = (back.mT @ third[..., None])[..., 0]  # H^-1 L' sum t c
         turned = z @ L.T
         pushed = torch.zeros_like(here.s)
-        by_beta, by_extra = [], []
-        for one, (rows, leverage, c) in zip(self.rows, found, strict=True):
+        by_beta, by_extra = torch.zeros(self.n, self.first, dtype=torch.float64), []
+        for one, at, (rows, leverage, c) in zip(self.rows, self.beta_at, found, strict=True):
             moved = (one.t * turned[:, one.at][one.subject]).sum(1)
             residual = rows.first[0] + c + rows.second[0, 0] * moved
             pushed[:, one.at] += self._summed(one, one.t * residual[:, None])
-            by_beta.append(self._summed(one, one.X * residual[:, None]))
+            by_beta[:, at] += self._summed(one, one.X * residual[:, None])
             own_extra = [
                 rows.first[r] + 0.5 * leverage * rows.third[0, 0, r] + rows.second[0, r] * moved
                 for r in range(1, len(one.family.extra) + 1)
@@ -276,7 +276,7 @@ class JointEngine:
                 by_extra.append(self._summed(one, torch.stack(own_extra, 1)))
         G = pushed[:, :, None] * here.u[:, None] + here.s[:, :, None] * z[:, None] - here.A @ back
         entries = G[:, self.pattern.row, self.pattern.column]
-        table = torch.cat([*by_beta, entries, *by_extra], dim=1)
+        table = torch.cat([by_beta, entries, *by_extra], dim=1)
         value = float(self._values(here).sum())
         return Evaluation(value, table.sum(0).numpy(), table.numpy() if scores else None)
 

@@ -13,13 +13,9 @@ from torch import Tensor
 from dgmm.likelihood.answers import Each, Observed
 from dgmm.likelihood.base import Integration, Likelihood, Maximum
 from dgmm.likelihood.gaussian import GLS_FORM, per_subject
-from dgmm.likelihood.joint_statistics import (
-    JointPieces,
-    JointStatistics,
-    joint_statistics,
-    profiled,
-    value_of,
-)
+from dgmm.likelihood.joint_profile import Free, profiled, value_of
+from dgmm.likelihood.joint_rows import Together, together
+from dgmm.likelihood.joint_statistics import JointPieces, JointStatistics, joint_statistics
 from dgmm.likelihood.numerical import Numerical
 from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.likelihood.profiling import near_zero
@@ -38,16 +34,27 @@ STEPS, HALVINGS = 100, 30
 SETTLED = 1e-9
 """Newton decrement of l, squared, at which a search ends."""
 
+DIFFERENCE = 1e-4
+"""Step of central differences in the parameters of correlations, which are of order one."""
+
 RAISED = 0.5
 """A column of Lambda that came to zero begins again from here."""
 
 
 class _At(NamedTuple):
-    """A theta taken apart: Lambda relative to the sigmas, v, and its free entries."""
+    """A theta taken apart: the sums at Lambda relative to the sigmas, and v."""
 
-    Lambda: Tensor  # (Q, Q)
+    pieces: JointPieces  # at Lambda (Q, Q)
     v: Tensor  # (R,)
-    log_sigma: Tensor  # (K,)
+
+    @property
+    def Lambda(self) -> Tensor:
+        return self.pieces.Lambda
+
+    @property
+    def stats(self) -> JointStatistics:
+        """The sums at the correlations of the residuals."""
+        return self.pieces.stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +91,11 @@ class JointGaussian(Numerical):
     def of(
         cls, model: Model, panel: Panel, integration: Integration, restricted: bool = False
     ) -> Likelihood:
+        if restricted and model.in_common:
+            raise ValueError(
+                "method='reml' is for outcomes with coefficients of their own, and shared= makes "
+                "them have some in common: use method='ml'"
+            )
         return cls(model, panel, integration, restricted)
 
     @cached_property
@@ -91,38 +103,66 @@ class JointGaussian(Numerical):
         """One pass over the observed rows."""
         return joint_statistics(self.model, self.panel.seen_rows())
 
+    @cached_property
+    def together(self) -> Together | None:
+        """The same where residuals are correlated."""
+        return together(self.model, self.panel.seen_rows(), self.statistics)
+
+    def _reduced(self, Lambda: Tensor, raw: Tensor) -> JointPieces:
+        """The sums at Lambda and at the parameters of the correlations of residuals."""
+        stats = self.statistics if self.together is None else self.together.under(raw)
+        return stats.reduce(Lambda)
+
+    @property
+    def _raw(self) -> Tensor:
+        """Positions in theta of the correlations of residuals."""
+        residual = self.model.residual
+        return self.model.packing.positions(() if residual is None else residual.shapes())
+
+    @cached_property
+    def free(self) -> Free:
+        """The coefficients of all outcomes, those in common once."""
+        places = torch.cat([one.places(self.model.packing) for one in self.model.outcomes])
+        stats = self.statistics if self.together is None else self.together.base
+        return Free(stats, places)
+
     # -- theta and the relative scale --------------------------------------------------------------
 
     def _apart(self, theta: Theta) -> _At:
-        stats, model = self.statistics, self.model
+        model = self.model
         log_sigma = torch.stack([theta[f"{o.key}extra"][0] for o in model.outcomes]).detach()
+        stats = self.free.stats
         u = stats.unit / log_sigma.exp()
         L = torch.from_numpy(stats.pattern.fill(stats.pattern.of_theta(theta).detach().numpy()))
         pieces = []
         for o, one, scale in zip(model.outcomes, stats.each, u, strict=True):
-            beta = theta[f"{o.key}beta"].detach() - torch.from_numpy(one.origin)
+            beta = o.coordinates(theta).detach() - torch.from_numpy(one.origin)
             pieces += [-scale * beta, scale[None]]
-        return _At(u[stats.outcome_of_row][:, None] * L, torch.cat(pieces), log_sigma)
+        raw = model.packing.pack(theta).detach()[self._raw]
+        found = self._reduced(u[stats.outcome_of_row][:, None] * L, raw)
+        return _At(found, torch.cat(pieces))
 
-    def _theta(self, Lambda: Tensor, v: Tensor) -> Theta:
+    def _theta(self, x: Tensor) -> Theta:
         """theta of a profile; columns of Lambda get a positive diagonal."""
-        stats, pattern = self.statistics, self.statistics.pattern
+        found, v = self._at(x)
+        stats, pattern, packing = found.stats, found.stats.pattern, self.model.packing
         u = v[stats.of_y]
-        L = (Lambda / u[stats.outcome_of_row][:, None]).numpy()
-        theta = dict(pattern.to_theta(L[pattern.row, pattern.column]))
+        L = (found.Lambda / u[stats.outcome_of_row][:, None]).numpy()
+        vector = torch.zeros(packing.size, dtype=torch.float64)
         for k, (o, one) in enumerate(zip(self.model.outcomes, stats.each, strict=True)):
             own = (stats.outcome_of_column == k) & ~stats.of_y
-            theta[f"{o.key}beta"] = torch.from_numpy(one.origin) - v[own] / u[k]
-            theta[f"{o.key}extra"] = (stats.unit[k] / u[k]).log().reshape(1)
-        return {name: theta[name] for name in self.model.packing.shapes}
+            vector[o.places(packing)] = torch.from_numpy(one.origin) - v[own] / u[k]
+            vector[packing.positions([f"{o.key}extra"])] = (stats.unit[k] / u[k]).log()
+        vector[self._raw] = x[len(pattern.row) :]
+        entries = pattern.to_theta(L[pattern.row, pattern.column])
+        return {**packing.unpack(vector), **entries}
 
     # -- the function ------------------------------------------------------------------------------
 
     def value(self, theta: Theta) -> float:
         at = self._apart(theta)
-        found = self.statistics.reduce(at.Lambda)
-        v = profiled(found, True)[1] if self.restricted else at.v
-        return -0.5 * value_of(found, v, self.restricted)
+        v = profiled(at.pieces, True)[1] if self.restricted else at.v
+        return -0.5 * value_of(at.pieces, v, self.restricted)
 
     def value_and_gradient(
         self, theta: Theta, free: Collection[str] | None = None
@@ -134,23 +174,25 @@ class JointGaussian(Numerical):
     def scaled_slope(self, theta: Theta) -> Tensor:
         """The gradient of l in the order of theta, (P,)."""
         at = self._apart(theta)
-        found = self.statistics.reduce(at.Lambda)
-        J = self._jacobian(theta, at)
-        first, second = self._slopes(found, at.v)
+        J = self._jacobian(at)
+        first, second = self._slopes(at)
         slope = -0.5 * (J[: len(first)].T @ first + J[len(first) :].T @ second)
         for k, name in enumerate(o.key for o in self.model.outcomes):
             slope[self.model.packing.positions([f"{name}extra"])] -= self.statistics.each[k].N
+        if self.together is not None:
+            raw = self.model.packing.pack(theta).detach()[self._raw]
+            slope[self._raw] = -0.5 * self.together.slope(raw, at.pieces, at.v, False)
         return slope
 
-    def _slopes(self, found: JointPieces, v: Tensor) -> tuple[Tensor, Tensor]:
+    def _slopes(self, at: _At) -> tuple[Tensor, Tensor]:
         """-2 l less 2 sum N log sigma: the gradient in the free entries of Lambda, and in v."""
-        pattern = found.stats.pattern
-        whole = found.slope(v, False)
-        return whole[pattern.row, pattern.column], 2 * found.S @ v
+        pattern = at.stats.pattern
+        whole = at.pieces.slope(at.v, False)
+        return whole[pattern.row, pattern.column], 2 * at.pieces.S @ at.v
 
-    def _jacobian(self, theta: Theta, at: _At) -> Tensor:
+    def _jacobian(self, at: _At) -> Tensor:
         """d (entries of Lambda, v) / d theta, (E + R, P)."""
-        stats, packing, model = self.statistics, self.model.packing, self.model
+        stats, packing, model = at.stats, self.model.packing, self.model
         pattern, E, R = stats.pattern, len(stats.pattern.row), len(at.v)
         J = torch.zeros(E + R, packing.size, dtype=torch.float64)
         entries, u = at.Lambda[pattern.row, pattern.column], at.v[stats.of_y]
@@ -165,7 +207,7 @@ class JointGaussian(Numerical):
             J[own, sigma] = -entries[own]
             columns = torch.nonzero(stats.outcome_of_column == k)[:, 0]
             J[E + columns, sigma] = -at.v[columns]
-            beta = packing.positions([f"{o.key}beta"])
+            beta = o.places(packing)
             J[E + columns[:-1], beta] = -u[k]
         return J
 
@@ -175,16 +217,16 @@ class JointGaussian(Numerical):
         return [f"latent{i}.{name}" for i, latent in pairs for name in latent.shapes()]
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
-        """The Hessian of l in closed form."""
-        at, stats = self._apart(theta), self.statistics
-        found, pattern = stats.reduce(at.Lambda), stats.pattern
+        """The Hessian of l in closed form; of correlations of residuals by differences."""
+        at = self._apart(theta)
+        found, stats, pattern = at.pieces, at.stats, at.stats.pattern
         whole, E = self.model.packing, len(stats.pattern.row)
         inner, beside = found.hessian(at.v)
         joint = torch.cat([torch.cat([inner, beside], 1), torch.cat([beside.T, 2 * found.S], 1)], 0)
-        J = self._jacobian(theta, at)
+        J = self._jacobian(at)
         H = J.T @ joint @ J
         # what the second derivatives of (Lambda, v) in theta add
-        first, second = self._slopes(found, at.v)
+        first, second = self._slopes(at)
         entries, u = at.Lambda[pattern.row, pattern.column], at.v[stats.of_y]
         diagonal = torch.from_numpy(pattern.on_diagonal)
         places = torch.cat([whole.positions([name]) for name in self._weights()])
@@ -198,11 +240,18 @@ class JointGaussian(Numerical):
             H[places[own], s] -= through[own]
             columns = torch.nonzero(stats.outcome_of_column == k)[:, 0]
             H[s, s] += second[columns] @ at.v[columns]
-            beta = whole.positions([f"{o.key}beta"])
+            beta = o.places(whole)
             H[s, beta] += u[k] * second[columns[:-1]]
             H[beta, s] += u[k] * second[columns[:-1]]
         assert len(places) == E
-        curvature = curvature_of((-0.5 * H).numpy())
+        H = -0.5 * H
+        if len(self._raw):
+            x = whole.pack(theta).detach()
+            rows = self._differences(lambda one: self.scaled_slope(whole.unpack(one)), x, self._raw)
+            H[self._raw], H[:, self._raw] = rows, rows.T
+            own = rows[:, self._raw]
+            H[self._raw[:, None], self._raw] = 0.5 * (own + own.T)
+        curvature = curvature_of(H.numpy())
         form = GLS_FORM if self.restricted else "observed information in closed form"
         return Observed(curvature, form).among(whole, packing)
 
@@ -221,42 +270,46 @@ class JointGaussian(Numerical):
         l is even in every column of Lambda: where a diagonal entry came near zero the search begins
         again with a larger one, and the better of the two maxima is taken.
         """
-        pattern = self.statistics.pattern
-        Lambda = self._expected(self._apart(start()).Lambda)
-        x, value, left, used = self._climb(Lambda[pattern.row, pattern.column])
-        low = torch.from_numpy(near_zero(pattern, x.numpy()))
+        pattern, theta = self.statistics.pattern, start()
+        E, raw = len(pattern.row), self.model.packing.pack(theta).detach()[self._raw]
+        Lambda = self._expected(self._apart(theta).Lambda, raw)
+        x, value, left, used = self._climb(torch.cat([Lambda[pattern.row, pattern.column], raw]))
+        low = torch.zeros(len(x), dtype=torch.bool)
+        low[:E] = torch.from_numpy(near_zero(pattern, x[:E].numpy()))
         if bool(low.any()):
             again = self._climb(torch.where(low, RAISED, x))
             used += again[3]
             if again[1] < value - 1e-7:
                 x, value, left = again[:3]
-        found = self.statistics.reduce(self._filled(x))
-        theta = self._theta(self._filled(x), profiled(found, self.restricted)[1])
         done = left < 1e-4
         told = () if done else (f"the Newton decrement is {left:.3g} standard errors",)
-        return Maximum(self, theta, -0.5 * value, 0.0, left, used, done, told)
+        return Maximum(self, self._theta(x), -0.5 * value, 0.0, left, used, done, told)
 
-    def _expected(self, Lambda: Tensor) -> Tensor:
+    def _expected(self, Lambda: Tensor, raw: Tensor) -> Tensor:
         """Lambda after a few steps of the EM algorithm: D is the mean of E(b_i b_i' given y)."""
         pattern = self.statistics.pattern
         free = torch.zeros(len(Lambda), len(Lambda), dtype=torch.bool)
         free[pattern.row, pattern.column] = free[pattern.column, pattern.row] = True
         for _ in range(EXPECTED):
-            found = self.statistics.reduce(Lambda)
-            v = profiled(found, self.restricted)[1]
+            found = self._reduced(Lambda, raw)
+            v = profiled(found, self.restricted, self.free)[1]
             mean = torch.linalg.solve_triangular(found.L.mT, (found.K @ v)[..., None], upper=True)
             second = (mean @ mean.mT + found.inverse).mean(0)
             D = torch.where(free, Lambda @ second @ Lambda.T, 0.0)
             Lambda = torch.linalg.cholesky(D)
         return Lambda
 
-    def _filled(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.statistics.pattern.fill(x.numpy()))
+    def _at(self, x: Tensor) -> tuple[JointPieces, Tensor]:
+        """The sums at entries of Lambda and parameters of residuals (E + M,), and the best v."""
+        pattern = self.statistics.pattern
+        E = len(pattern.row)
+        found = self._reduced(torch.from_numpy(pattern.fill(x[:E].numpy())), x[E:])
+        return found, profiled(found, self.restricted, self.free)[1]
 
     def _climb(self, x: Tensor) -> tuple[Tensor, float, float, int]:
-        """The minimum of the profiled -2 l from some entries (E,), its value, decrement, steps."""
+        """The minimum of the profiled -2 l from some (E + M,), its value, decrement, steps."""
         used, left = 0, float("inf")
-        value = profiled(self.statistics.reduce(self._filled(x)), self.restricted)[0]
+        value = self._profile(x)
         for _ in range(STEPS):
             used += 1
             gradient, H = self._newton(x)
@@ -281,28 +334,61 @@ class JointGaussian(Numerical):
 
     def _profile(self, x: Tensor) -> float:
         try:
-            return profiled(self.statistics.reduce(self._filled(x)), self.restricted)[0]
+            return value_of(*self._at(x), self.restricted)
         except torch.linalg.LinAlgError:
             return float("inf")
 
+    def _gradient_at(self, x: Tensor) -> tuple[Tensor, JointPieces, Tensor]:
+        """The gradient of the profiled -2 l, (E + M,), and where it was taken."""
+        pattern = self.statistics.pattern
+        found, v = self._at(x)
+        slope = found.slope(v, self.restricted)[pattern.row, pattern.column]
+        if self.together is None:
+            return slope, found, v
+        own = self.together.slope(x[len(slope) :], found, v, self.restricted)
+        return torch.cat([slope, own]), found, v
+
     def _newton(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient and Hessian of the profiled -2 l; of REML without what log det S_xx adds."""
-        stats, pattern = self.statistics, self.statistics.pattern
-        found = stats.reduce(self._filled(x))
-        v = profiled(found, self.restricted)[1]
-        gradient = found.slope(v, self.restricted)[pattern.row, pattern.column]
+        gradient, found, v = self._gradient_at(x)
+        stats = found.stats
         inner, beside = found.hessian(v)
-        curve = 2 * found.S
-        y = torch.nonzero(stats.of_y)[:, 0]
-        curve[y, y] += 2 * stats.df(self.restricted) / v[y].square()
+        curve, df = 2 * found.S, stats.df(self.restricted)
+        if self.free.in_common:
+            J, curve = self.free.curvature(found.S, v, df)
+            beside = beside @ J
+        else:
+            y = torch.nonzero(stats.of_y)[:, 0]
+            curve[y, y] += 2 * df / v[y].square()
         H = inner - beside @ torch.linalg.solve(curve, beside.T)
+        E = len(H)
+        if len(x) > E:
+            rows = self._differences(
+                lambda one: self._gradient_at(one)[0], x, torch.arange(E, len(x))
+            )
+            H = torch.cat([torch.cat([H, rows[:, :E].T], 1), rows])
         return gradient, 0.5 * (H + H.T)
+
+    @staticmethod
+    def _differences(of: Callable[[Tensor], Tensor], x: Tensor, at: Tensor) -> Tensor:
+        """Central differences of a gradient in some entries of x, (M, P)."""
+        rows = []
+        for j in at.tolist():
+            unit = torch.zeros_like(x)
+            unit[j] = DIFFERENCE
+            rows.append((of(x + unit) - of(x - unit)) / (2 * DIFFERENCE))
+        return torch.stack(rows)
 
     def gls_covariance(self, theta: Theta) -> Tensor:
         """Of the first outcome's coefficients, (p, p)."""
-        at, stats = self._apart(theta), self.statistics
-        x = ~stats.of_y
-        inverse = torch.linalg.inv(stats.reduce(at.Lambda).S[x][:, x])
+        if self.model.equalities or self.model.in_common:
+            raise ValueError(
+                "kind='gls' is for outcomes with coefficients of their own, and shared= makes "
+                "them have some in common: use kind='hessian'"
+            )
+        at = self._apart(theta)
+        stats, x = at.stats, ~at.stats.of_y
+        inverse = torch.linalg.inv(at.pieces.S[x][:, x])
         own = stats.outcome_of_column[x] == 0
         return inverse[own][:, own] / at.v[stats.of_y][0] ** 2
 

@@ -45,6 +45,8 @@ class JointLaplace(ByEngine):
             return "it is for several outcomes"
         if any(one.networks or one.parts for one in model.outcomes):
             return "its derivatives are for models without dnn(), zi= and dispersion="
+        if model.residual is not None:
+            return "its derivatives are for outcomes that are independent given the random effects"
         if not all(latent.by_columns and latent.wider() is latent for latent in model.latents):
             return "its derivatives are for random effects T Lambda b with free covariances"
         return None
@@ -87,8 +89,7 @@ class JointLaplace(ByEngine):
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
         engine, tolerance = self.engine, self.integration.tolerance
         found = ascend(engine, engine.vector(start()), tolerance=tolerance / 10)
-        first = sum(len(one.names) for one in self.model.outcomes)
-        inside = slice(first, first + len(engine.pattern.row))
+        inside = engine.entries
         entries = found.x[inside]
         low = near_zero(engine.pattern, entries)
         if low.any():  # l is even in every column of L: zero is stationary, best or not

@@ -7,7 +7,7 @@ relative to the sigmas, row by row,
     M_i = I + Lambda'A_i Lambda,   S = C - sum_i B_i'Lambda M_i^-1 Lambda'B_i,
     -2 l = sum_k N_k (log 2 pi - 2 log u_k) + sum_i log det M_i + v'S v,
 
-so beta is profiled by a solve and u by the minimum of a convex function of K numbers. With
+from which beta and u are profiled (:mod:`dgmm.likelihood.joint_profile`). With
 W_i = Z_i'V_i^-1 Z_i, g_i = Z_i'V_i^-1 r_i and Phi = sum_i (W_i - g_i g_i'),
 
     d(-2 l) = 2 <Phi Lambda, dLambda>,
@@ -36,8 +36,6 @@ __all__ = [
     "JointStatistics",
     "columns_of_outcomes",
     "joint_statistics",
-    "profiled",
-    "value_of",
 ]
 
 SUBJECTS = 2_000
@@ -55,6 +53,7 @@ class JointStatistics:
     outcome_of_row: Tensor  # (Q,) of every column of T
     outcome_of_column: Tensor  # (R,) of every column of [X_1 y_1 X_2 y_2 ...]
     pattern: Pattern
+    log_det: float = 0.0  # of the correlations of residuals, over all rows
 
     @cached_property
     def of_y(self) -> Tensor:
@@ -74,7 +73,7 @@ class JointStatistics:
     def constant(self, restricted: bool) -> float:
         """What neither Lambda nor v moves."""
         total = float(self.df(restricted).sum()) * math.log(2 * math.pi)
-        total += sum(one.constant for one in self.each)
+        total += self.log_det + sum(one.constant for one in self.each)
         return total - 2 * restricted * sum(one.log_det_basis for one in self.each)
 
     def reduce(self, Lambda: Tensor) -> JointPieces:
@@ -186,40 +185,6 @@ def _products(one: Tensor, other: Tensor) -> Tensor:
     """sum_i one_i[a, c] other_i[b, d], (Q, Q, Q, Q)."""
     shape = (*one.shape[1:], *other.shape[1:])
     return (one.flatten(1).T @ other.flatten(1)).reshape(shape)
-
-
-def profiled(found: JointPieces, restricted: bool) -> tuple[float, Tensor]:
-    """-2 l at its minimum over v, and v (R,).
-
-    v_x = -S_xx^-1 S_xy u and u minimises -2 sum df_k log u_k + u'S* u, by Newton's method.
-    """
-    stats = found.stats
-    y, df = stats.of_y, stats.df(restricted)
-    Sxx, Sxy, Syy = found.S[~y][:, ~y], found.S[~y][:, y], found.S[y][:, y]
-    solved = torch.linalg.solve(Sxx, Sxy)
-    reduced = Syy - Sxy.T @ solved
-    u = (df / reduced.diagonal().clamp(min=1e-300)).sqrt()
-    for _ in range(100):
-        gradient = reduced @ u - df / u
-        step = torch.linalg.solve(reduced + torch.diag(df / u**2), gradient)
-        if float(gradient @ step) < 1e-22 * float(df.sum()):
-            break
-        longest = float((step / u).max())
-        u = u - step * min(1.0, 0.9 / longest if longest > 0 else 1.0)
-    v = torch.zeros(len(y), dtype=torch.float64)
-    v[y], v[~y] = u, -solved @ u
-    return value_of(found, v, restricted), v
-
-
-def value_of(found: JointPieces, v: Tensor, restricted: bool) -> float:
-    """-2 l at v (R,)."""
-    stats = found.stats
-    total = stats.constant(restricted) + found.log_det + float(v @ found.S @ v)
-    total -= 2 * float((stats.df(restricted) * v[stats.of_y].log()).sum())
-    if restricted:
-        x = ~stats.of_y
-        total += float(torch.linalg.slogdet(found.S[x][:, x])[1])
-    return total
 
 
 def joint_statistics(model: Model, panel: Panel) -> JointStatistics:

@@ -23,6 +23,7 @@ from torch import Tensor
 from dgmm.likelihood.nodes import Frozen, freeze, places
 from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model
+from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
@@ -63,7 +64,7 @@ def kappa_vector(model: Model, packing: Packing) -> Tensor:
 
 @dataclass(frozen=True)
 class Surface:
-    """Minus the penalised log-likelihood over the free parameters."""
+    """Minus the penalised log-likelihood over the free parameters; infinite where it has none."""
 
     frozen: Frozen
     theta: Theta
@@ -72,15 +73,16 @@ class Surface:
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         theta = {**self.theta, **self.packing.unpack(torch.from_numpy(vector))}
+        nowhere = math.inf, np.zeros_like(vector)
+        if not np.isfinite(vector).all():
+            return nowhere
         try:
             value, gradient = self.frozen.value_and_gradient(theta, self.packing.shapes)
         except torch.linalg.LinAlgError:  # a step too far: P is no longer finite
-            return 1e300, np.zeros_like(vector)
+            return nowhere
         slope = self.packing.pack(gradient).numpy() - self.kappa * vector
         total = value - 0.5 * float(self.kappa @ vector**2)
-        if not np.isfinite(total):
-            return 1e300, np.zeros_like(vector)
-        return -total, -slope
+        return (-total, -slope) if np.isfinite(total) else nowhere
 
 
 def damping(packing: Packing) -> Tensor:
@@ -235,7 +237,7 @@ class _Place:
 
         gradient = 0.5 * tolerance / max(1.0, np.sqrt(len(self.x)))  # of the largest entry
         found = optimize.minimize(
-            whitened_surface,
+            Walled(whitened_surface, start=self.value),
             np.zeros(len(self.x)),
             jac=True,
             method="L-BFGS-B",

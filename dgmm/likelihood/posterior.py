@@ -60,9 +60,17 @@ class Posterior(ABC):
         ``target`` has the subjects of the panel in the same order, or known levels of all factors.
         """
 
+    def one_step(self, target: Panel, scale: str) -> Predictive:
+        """Moments as those of :meth:`predictive`, given the outcomes of earlier rows alone."""
+        raise ValueError("type='one_step' is for models with vrnn() or dmm() left of a bar")
+
     @abstractmethod
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
+
+    def log_weights(self) -> list[Tensor]:
+        """Logarithms of importance weights (M, n_c) of some subjects at a time; none without."""
+        return []
 
     def effect_draws(self, generator: torch.Generator) -> Tensor:
         """One draw of b for every subject, (n, k)."""
@@ -189,6 +197,9 @@ class NodePosterior(Posterior):
         for block, _, terms in self._nodes():
             out[block.subjects] = torch.logsumexp(terms, 0)
         return out
+
+    def log_weights(self) -> list[Tensor]:
+        return [terms for _, _, terms in self._nodes()]
 
     def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
         """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""

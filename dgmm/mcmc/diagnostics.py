@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["Diagnosed", "LeftOut", "diagnosed", "hdi", "left_out"]
+__all__ = ["Diagnosed", "LeftOut", "diagnosed", "hdi", "left_out", "pareto_k"]
 
 TAIL = (0.05, 0.95)
 """The quantiles whose effective sample size is that of the tails."""
@@ -67,3 +67,8 @@ def left_out(log_density: np.ndarray, efficiency: float = 1.0) -> LeftOut:
     """log p(y_i | the others) from log p(y_i | theta), (B, N); efficiency: ESS over B."""
     elpd, k, p = _arrays().loo(log_density.T[:, None], r_eff=efficiency)
     return LeftOut(np.asarray(elpd), np.asarray(k), np.asarray(p))
+
+
+def pareto_k(log_weights: np.ndarray) -> np.ndarray:
+    """The shape of the tail of importance weights (M, n), (n,): above 0.7 they are not reliable."""
+    return np.asarray(_arrays().psislw(log_weights.T)[1])

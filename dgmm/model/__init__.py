@@ -16,6 +16,7 @@ from dgmm.model.joint import (
     led_theta,
     within,
 )
+from dgmm.model.shared import apart, apart_theta, share, shared_theta
 from dgmm.model.structure import Entry
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Part",
     "alone",
     "alone_panel",
+    "apart",
+    "apart_theta",
     "build_model",
     "candidates",
     "course",
@@ -39,5 +42,7 @@ __all__ = [
     "led_theta",
     "log_prior",
     "orthonormal_basis",
+    "share",
+    "shared_theta",
     "within",
 ]

@@ -2,10 +2,11 @@
 
     b_i ~ N(0, I_k),   eta_ij = mu1(X_ij) + mu2(b_i, T_ij),   y_ij | b_i ~ F(g^-1(eta_ij), sigma)
 
-Several outcomes are independent given b_i. theta is a dictionary of named tensors on an internal,
-unit-free scale: the coefficients of orthonormal columns ("beta"), the extra parameters of the
-family ("extra"), the weights of fixed networks ("dnn1.A1") and those of the latent structures
-("latent1." and the names that they give them).
+Several outcomes are independent given b_i, or residuals of one row are correlated. theta is a
+dictionary of named tensors on an internal, unit-free scale: the coefficients of orthonormal columns
+("beta"; "shared" those that outcomes have in common), the extra parameters of the family ("extra"),
+the weights of fixed networks ("dnn1.A1") and those of the latent structures ("latent1." and the
+names that they give them).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from dgmm.families import Extra
 from dgmm.model.structure import Entry, Structure
+from dgmm.outcomes import Standardised
 from dgmm.outcomes.longitudinal import REFERENCE_ROWS
-from dgmm.panel import Block, Panel, Rows
+from dgmm.panel import Block, LatentRows, Panel, Past, Rows
 from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["Entry", "Fixed", "Model", "log_prior"]
@@ -55,6 +57,16 @@ class Model(Structure):
         """The random part of a row depends on the other rows of its subject."""
         return any(latent.serial for latent in self.latents)
 
+    @property
+    def recursive(self) -> bool:
+        """A random part is a recursion of networks, whose likelihood is known by a bound."""
+        return any(latent.recursive for latent in self.latents)
+
+    @property
+    def reads(self) -> bool:
+        """The random part of a row depends on the outcomes before it."""
+        return any(latent.reads for latent in self.latents)
+
     def sized(self, panel: Panel) -> Model:
         """The model where the subjects of a panel have room: paths have a step for every row."""
         if not self.serial:
@@ -73,10 +85,14 @@ class Model(Structure):
         shapes: dict[str, tuple[int, ...]] = {}
         for outcome in self.outcomes:
             shapes |= outcome.shapes()
+        if self.in_common:
+            shapes["shared"] = (self.in_common,)
         for i, latent in enumerate(self.latents, 1):
             shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
         for outcome in self.outcomes:
             shapes |= outcome.extra_shape()
+        if self.residual is not None:
+            shapes |= self.residual.shapes()
         return Packing(shapes)
 
     def penalised(self) -> dict[str, list[str]]:
@@ -166,9 +182,13 @@ class Model(Structure):
         rows: Rows,
         terms: Sequence[int] | None = None,
         outcome: int = 0,
+        seen: Tensor | None = None,
     ) -> Tensor:
-        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J)."""
-        found = self._random(ready, b, rows, Entry(outcome, 0), terms)
+        """Random part, or what some of its ``terms`` contribute: b (..., n, k) -> (..., n, J).
+
+        seen: (n, J) bool, rows whose outcome is read by structures that do so; by default none.
+        """
+        found = self._random(ready, b, rows, Entry(outcome, 0), terms, seen)
         if found is None:
             return torch.zeros(*b.shape[:-1], rows.offset.shape[-1], dtype=b.dtype)
         return found
@@ -180,11 +200,16 @@ class Model(Structure):
         rows: Rows,
         entry: Entry,
         terms: Sequence[int] | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor | None:
         """The sum of all latent structures that enter a predictor, None without any."""
-        parts, name = self._split(b), self.outcomes[entry.outcome].name
+        parts = self._split(b)
         effects = [
-            self.latents[i].effect(part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, name))
+            self.latents[i].effect(
+                part(ready, f"latent{i + 1}."),
+                parts[i],
+                self.latent_rows(ready, rows, i, entry.outcome, seen if self.reads else None),
+            )
             for i, own in enumerate(self.entries)
             if entry in own and (terms is None or i in terms)
         ]
@@ -203,14 +228,29 @@ class Model(Structure):
             found |= {f"latent{i}.{name}": value for name, value in more.items()}
         return found
 
+    def latent_rows(
+        self, ready: Theta, rows: Rows, i: int, outcome: int = 0, seen: Tensor | None = None
+    ) -> LatentRows:
+        """What the i-th (0, 1, ...) latent structure sees of the rows of an outcome.
+
+        seen: rows whose outcome is known; what it says is given where this is, or is read.
+        """
+        own = self.outcomes[outcome]
+        found = rows.of_term(i, own.name)
+        if seen is None and not self.latents[i].reads:
+            return found
+        residual, spread = own.standing(ready, rows)
+        known = torch.zeros_like(residual, dtype=torch.bool) if seen is None else seen
+        return found._replace(past=Past(torch.where(known, residual, 0.0), spread, known))
+
     def jacobian(self, ready: Theta, b: Tensor, rows: Rows, outcome: int = 0) -> Tensor:
         """d eta / d b at b (..., n, k): (..., n, J, k)."""
-        slopes, name = [], self.outcomes[outcome].name
+        slopes = []
         for i, (latent, inner) in enumerate(zip(self.latents, self._split(b), strict=True)):
             slope = torch.zeros(*rows.offset.shape, latent.dim, dtype=b.dtype)
             if Entry(outcome, 0) in self.entries[i]:
                 weights = part(ready, f"latent{i + 1}.")
-                slope = latent.jacobian(weights, inner, rows.of_term(i, name))
+                slope = latent.jacobian(weights, inner, self.latent_rows(ready, rows, i, outcome))
             slopes.append(slope.expand(*b.shape[:-1], *slope.shape[-2:]))
         return torch.cat(slopes, dim=-1) if len(slopes) > 1 else slopes[0]
 
@@ -220,12 +260,19 @@ class Model(Structure):
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
         ready, P = self._once(ready, b, slopes=True), torch.eye(self.k, dtype=b.dtype)
+        together = self._together()
         for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
+            if o in together:
+                continue
             J = self.jacobian(ready, b, own.rows, o)
             eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
             extra = self.extra(ready, own.rows, b, o)
             W = outcome.family.information(own.rows.data, eta, extra)
             P = P + J.mT @ (torch.where(own.mask, W, 0.0)[..., None] * J)
+        if self.residual is not None:
+            rows = [self._standardised(ready, b, block, fixed, o) for o in together]
+            slopes = [self.jacobian(ready, b, block.blocks[o].rows, o) for o in together]
+            P = P + self.residual.precision(ready, rows, slopes)
         return P
 
     def log_likelihood(
@@ -236,39 +283,57 @@ class Model(Structure):
         fixed: mu1 of the rows, where it is known already.
         """
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        ready, total = self._once(ready, b), None
+        ready, together = self._once(ready, b), self._together()
+        total: Tensor | None = None
         for o, own in enumerate(block.blocks):
+            if o in together:
+                continue
             density = self._by_sums(ready, b, own, fixed[o], o)
             if density is None:
-                eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+                eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o, seen=own.mask)
                 density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
+        if self.residual is not None:
+            rows = [self._standardised(ready, b, block, fixed, o) for o in together]
+            density = self.residual.log_density(ready, rows)
+            total = density if total is None else total + density
         assert total is not None
-        found: Tensor = total
-        return found
+        return total
 
     def _by_sums(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int) -> Tensor | None:
-        """log p(y_i | b_i) of one of several outcomes, (..., n), by sums over its rows.
-
-        None where it is not quadratic in coefficients that b moves.
-        """
+        """log p(y_i | b_i) of one of several outcomes by sums, None where it is not quadratic."""
         outcome = self.outcomes[o]
         if len(self.outcomes) == 1 or not outcome.quadratic:
             return None
-        parts, found = self._split(b), []
-        for i, own in enumerate(self.entries):
-            if Entry(o, 0) not in own:
-                continue
-            rows = block.rows.of_term(i, outcome.name)
-            one = self.latents[i].as_columns(part(ready, f"latent{i + 1}."), parts[i], rows)
-            if one is None:
-                return None
-            found.append(one)
-        if not found:
+        parts, rows = self._split(b), block.rows
+        inside = [i for i, own in enumerate(self.entries) if Entry(o, 0) in own]
+        every = [
+            self.latents[i].as_columns(
+                part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, outcome.name)
+            )
+            for i in inside
+        ]
+        found = [one for one in every if one is not None]
+        if not found or len(found) < len(every):
             return None
         columns, coefficients = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
-        extra = self.extra(ready, block.rows, outcome=o)
+        extra = self.extra(ready, rows, outcome=o)
         return outcome.log_density_of(mu1, columns, coefficients, extra, block)
+
+    def _together(self) -> list[int]:
+        """The outcomes whose residuals are correlated."""
+        return [] if self.residual is None else self.residual.among(self.outcomes)
+
+    def _standardised(
+        self, ready: Theta, b: Tensor, block: Block, fixed: Fixed, o: int
+    ) -> Standardised:
+        """The rows of an outcome in units of its residuals."""
+        own, outcome = block.blocks[o], self.outcomes[o]
+        eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+        data, extra = own.rows.data, self.extra(ready, own.rows, b, o)
+        log_scale = 0.5 * outcome.family.variance(eta, data, extra).log()
+        e = (outcome.family.response(data) - eta) * torch.exp(-log_scale)
+        return Standardised(torch.where(own.mask, e, 0.0), log_scale, own)
 
     def log_density(
         self, ready: Theta, eta: Tensor, b: Tensor, block: Block, outcome: int = 0

@@ -13,8 +13,8 @@ __all__ = ["course", "driven", "kept"]
 
 
 def driven(model: Model) -> bool:
-    """Whether inputs move the mean of the random part."""
-    return any(latent.inputs for latent in model.latents)
+    """Whether rows without an outcome move the random part of others: by inputs, or as steps."""
+    return any(latent.inputs or latent.recursive for latent in model.latents)
 
 
 def kept(model: Model, panel: Panel) -> Panel:

@@ -156,7 +156,7 @@ def within(model: Model, panel: Panel) -> Panel:
 
 def alone(model: Model, o: int) -> Model:
     """The model of one outcome by itself, with what its random parts are there."""
-    outcome = replace(model.outcomes[o], key="", name="")
+    outcome = replace(model.outcomes[o], key="", name="", shared=())
     name = model.outcomes[o].name
     own = [i for i, entries in enumerate(model.entries) if any(e.outcome == o for e in entries)]
     return Model(
@@ -215,7 +215,7 @@ def led_theta(model: Model, theta: Mapping[str, Tensor], o: int) -> Theta:
 def _renamed(name: str, first: str, leader: str) -> str:
     if name.startswith(leader):
         return name.removeprefix(leader)
-    if name.startswith(("latent", "(")):
+    if name.startswith(("latent", "residual", "(")):
         return name
     return f"{key_of(first)}{name}"
 

@@ -8,8 +8,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.model import Model
-from dgmm.panel import Panel, effects_of_rows
+from dgmm.model.density import Model
+from dgmm.model.joint import led_by, led_panel, led_theta
+from dgmm.outcomes import Residual
+from dgmm.panel import Panel, common_rows, effects_of_rows
 from dgmm.parameters import Theta
 
 __all__ = [
@@ -54,33 +56,41 @@ def simulate_panel(
     panel: Panel,
     generator: torch.Generator,
     effects: Tensor | None = None,
-    outcome: int = 0,
 ) -> Tensor:
-    """One outcome at every row of it, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
-    ready, own, panel = model.prepare(theta), model.outcomes[outcome], panel.panels[outcome]
+    """The first outcome at every row, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
+    ready = model.prepare(theta)
     y = torch.zeros(panel.n_rows, dtype=torch.float64)
     if effects is None:
         check_population(model)
         effects = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
+    if model.reads:
+        return _one_after_another(model, ready, panel, generator, effects)
     with torch.no_grad():
         for block in panel.blocks():
             b, rows = effects[block.subjects], block.rows
-            eta = own.mu1(ready, rows) + model.mu2(ready, b, rows, outcome=outcome)
-            extra = model.extra(ready, rows, b, outcome)
-            draw = own.family.simulate(eta, rows.data, extra, generator)
+            eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
+            draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
             y[block.index[block.mask]] = draw[block.mask]
     return y
 
 
-def simulate_every(
-    model: Model, theta: Theta, panel: Panel, generator: torch.Generator, effects: Tensor
-) -> Panel:
-    """The panel with all outcomes drawn given ``effects`` (n, k)."""
-    drawn = [
-        one.with_outcome(simulate_panel(model, theta, panel, generator, effects, o))
-        for o, one in enumerate(panel.panels)
-    ]
-    return replace(drawn[0], beside=tuple(drawn[1:]))
+def _one_after_another(
+    model: Model, ready: Theta, panel: Panel, generator: torch.Generator, effects: Tensor
+) -> Tensor:
+    """Every row after those before it, whose outcomes its random part reads; effects (n, k)."""
+    y = torch.zeros(panel.n_rows, dtype=torch.float64)
+    with torch.no_grad():
+        for block in replace(panel, masked=False).blocks():
+            b, rows = effects[block.subjects], block.rows
+            drawn, fixed = torch.zeros_like(rows.data.y), model.mu1(ready, rows)
+            for j in range(drawn.shape[1]):
+                told = replace(rows, data=rows.data._replace(y=drawn.clone()))
+                before = block.mask & (torch.arange(drawn.shape[1]) < j)
+                eta = fixed + model.mu2(ready, b, told, seen=before)
+                extra = model.extra(ready, rows, b)
+                drawn[:, j] = model.family.simulate(eta, rows.data, extra, generator)[:, j]
+            y[block.index[block.mask]] = drawn[block.mask]
+    return y
 
 
 def simulate_crossed(
@@ -105,3 +115,66 @@ def simulate_crossed(
         each = rows.take(torch.arange(panel.n_rows)[:, None])  # every row by itself
         eta = model.mu1(ready, rows) + model.mu2(ready, b, each)[:, 0]
         return model.family.simulate(eta, rows.data, model.extra(ready, rows), generator)
+
+
+def simulate_every(
+    model: Model,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Tensor,
+    *,
+    given: bool = False,
+) -> list[Tensor]:
+    """All outcomes at every row, (N_k,) each, given ``effects`` (n, k).
+
+    given: correlated residuals are drawn given those of outcomes seen on the same row.
+    """
+    found = []
+    for o in range(len(model.outcomes)):
+        own, known, rows = led_by(model, o), led_theta(model, theta, o), led_panel(panel, o)
+        found.append(simulate_panel(own, known, rows, generator, effects))
+    if model.residual is None:
+        return found
+    together = _simulate_together(model, model.residual, theta, panel, generator, effects, given)
+    return [together.get(o, y) for o, y in enumerate(found)]
+
+
+def _simulate_together(
+    model: Model,
+    residual: Residual,
+    theta: Theta,
+    panel: Panel,
+    generator: torch.Generator,
+    effects: Tensor,
+    given: bool,
+) -> dict[int, Tensor]:
+    """The outcomes whose residuals are correlated, by their place in the model."""
+    at, ready = residual.among(model.outcomes), model.prepare(theta)
+    mean = {o: torch.zeros(panel.panels[o].n_rows, dtype=torch.float64) for o in at}
+    scale = {o: torch.ones_like(value) for o, value in mean.items()}
+    with torch.no_grad():
+        for block in panel.blocks():
+            fixed, b = model.fixed(ready, block), effects[block.subjects]
+            for o in at:
+                own, family = block.blocks[o], model.outcomes[o].family
+                eta = fixed[o] + model.mu2(ready, b, own.rows, outcome=o)
+                extra = model.extra(ready, own.rows, b, o)
+                spread = family.variance(eta, own.rows.data, extra).sqrt()
+                mean[o][own.index[own.mask]] = eta[own.mask]
+                scale[o][own.index[own.mask]] = spread[own.mask]
+    _, table = common_rows([panel.panels[o] for o in at])
+    e = torch.zeros(table.shape, dtype=torch.float64)
+    known = torch.zeros(table.shape, dtype=torch.bool)
+    for k, o in enumerate(at if given else ()):
+        y, rows = panel.panels[o].rows.data.y, table[:, k].clamp(min=0)
+        known[:, k] = (table[:, k] >= 0) & panel.panels[o].observed[rows]
+        e[:, k] = torch.nan_to_num((y - mean[o]) / scale[o])[rows]
+    e = residual.drawn(theta, e, known, generator)
+    found = {}
+    for k, o in enumerate(at):
+        rows = torch.nonzero(table[:, k] >= 0)[:, 0]
+        noise = torch.zeros_like(mean[o])
+        noise[table[rows, k]] = e[rows, k]
+        found[o] = mean[o] + scale[o] * noise
+    return found

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from dgmm.families import Family
 from dgmm.latent import Latent, columns_of
 from dgmm.networks import FixedNetwork, Reference
-from dgmm.outcomes import Longitudinal, PartPredictor
+from dgmm.outcomes import Longitudinal, PartPredictor, Residual
 from dgmm.panel import Rows
 from dgmm.parameters import Theta
 
@@ -42,6 +42,8 @@ class Structure:
     open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
     whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average,
     # of several outcomes those of each
+    equalities: int = 0  # between coefficients that theta has twice
+    residual: Residual | None = None  # None: outcomes are independent given b
 
     # -- the first outcome -----------------------------------------------------------------------
 
@@ -53,6 +55,11 @@ class Structure:
     def with_outcome(self, **changes: Any) -> Self:
         """The model with some fields of its first outcome changed."""
         return replace(self, outcomes=(replace(self.outcome, **changes), *self.outcomes[1:]))
+
+    @property
+    def in_common(self) -> int:
+        """Number of coefficients that several outcomes have in common."""
+        return max((at + 1 for one in self.outcomes for at in one.shared), default=0)
 
     @property
     def family(self) -> Family:

@@ -54,6 +54,11 @@ def anova(fit: FittedOutcomes, *others: FittedOutcomes) -> pd.DataFrame:
         )
     rows = [_Row(str(one.several), df(one), one.estimate.log_likelihood) for one in (fit, *others)]
     if not others:
+        if fit.several.shared:
+            raise ValueError(
+                "with shared= the separate models are no special case of the joint one; compare "
+                "with the joint fit without shared="
+            )
         values = [one.estimate.log_likelihood for one in fit.separate]
         if any(math.isnan(value) for value in values):
             raise ValueError(

@@ -45,11 +45,17 @@ def within_networks(call: Call) -> Call:
 
 def fit_networks(
     reading: Reading, frames: Sequence[Any], call: Call, separate: Sequence[Fit]
-) -> tuple[Estimate, list[Memory]]:
-    """The joint estimate, and the memory of every outcome.
+) -> tuple[Estimate, list[tuple[Memory, Panel]]]:
+    """The joint estimate, and of every outcome its memory and its panel by itself.
 
     separate: the classical model of every outcome by itself.
+
+    Raises:
+        ValueError: coefficients in common, or correlated residuals.
     """
+    if reading.several.shared or reading.several.rescor:
+        word = "shared=" if reading.several.shared else "rescor="
+        raise ValueError(f"mv({word}) is for models without dnn(); leave it out")
     models, panels, memories = list[Model](), list[Panel](), list[Memory]()
     for own, frame in zip(reading.calls, frames, strict=True):
         design, nested, family = read_designs(own, parse_call(own), read_family(own), frame)
@@ -70,7 +76,7 @@ def fit_networks(
         sampled=method == "vae",
     )
     below = _classical(reading, model, separate, request.integration)
-    return fit_deep(likelihood, below, request), memories
+    return fit_deep(likelihood, below, request), list(zip(memories, panels, strict=True))
 
 
 def _classical(

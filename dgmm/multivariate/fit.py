@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, final
 
+import numpy as np
 import torch
 
 from dgmm.design import build_design
@@ -17,10 +18,16 @@ from dgmm.fit import Fit, fit_model
 from dgmm.formula import Several
 from dgmm.information import information
 from dgmm.likelihood import Maximum, choose
-from dgmm.model import build_model, join, join_panels
+from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
 from dgmm.multivariate.deep import fit_networks, has_networks, within_networks
-from dgmm.multivariate.reading import Reading, check_seen, read_several
+from dgmm.multivariate.reading import (
+    Reading,
+    check_seen,
+    columns_in_common,
+    read_several,
+    residual_of,
+)
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.starting import start_of
 from dgmm.multivariate.views import view
@@ -147,21 +154,24 @@ def fit_several(
     check_seen(frames, reading.names)
     separate = tuple(_separate(reading, o, frame) for o, frame in enumerate(frames))
     if any(has_networks(one) for one in reading.calls):
-        done, memories = fit_networks(reading, frames, call, separate)
+        done, known = fit_networks(reading, frames, call, separate)
     else:
         done = _fit_classical(reading, call, separate)
-        memories = [one.memory for one in separate]
+        known = [(one.memory, one.estimate.panel) for one in separate]
     info = None
     if call.se is not None and done.method != "reml":
         info = information(done, call.se, call.seed, call.control.hessian_draws)
     if not done.converged:
         warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
     groups = tuple(reading.group for _ in done.model.latents)
+    memories = tuple(
+        replace(_as_joined(memory, own, done.panel), groups=groups) for memory, own in known
+    )
     return MultivariateFit(
         several,
         reading.calls,
         reading.layout,
-        tuple(replace(one, groups=groups) for one in memories),
+        memories,
         done,
         info,
         tuple(separate),
@@ -172,15 +182,29 @@ def fit_several(
 
 def _fit_classical(reading: Reading, call: Call, separate: Sequence[Fit]) -> Estimate:
     """The joint model without networks, from those of all outcomes by themselves."""
-    points = [one.estimate for one in separate]
-    model = join(reading.names, [one.model for one in points], reading.parts)
-    panel = join_panels([one.panel for one in points], reading.parts)
-    request, restricted = request_behind(call, points[0]), call.method == "reml"
+    several = reading.several
+    models = [one.estimate.model for one in separate]
+    model = join(reading.names, models, reading.parts)
+    residual, known = residual_of(several, reading.layout, model), [one.memory for one in separate]
+    panels = [one.estimate.panel for one in separate]
+    if residual is not None:
+        model = replace(model, residual=residual)
+        panels = [own.numbered(one.rows) for own, one in zip(panels, known, strict=True)]
+    panel = join_panels(panels, reading.parts)
+    model = share(model, panel, columns_in_common(several, reading.names, known, models))
+    request = request_behind(call, separate[0].estimate)
+    restricted = call.method == "reml"
     likelihood = choose(model, panel, call.likelihood, request.integration, restricted=restricted)
     found = likelihood.maximise(
         lambda: start_of(model, panel, reading.parts, separate), call.verbose
     )
     return Estimate.of(found, "reml" if restricted else "ml")
+
+
+def _as_joined(memory: Memory, own: Panel, panel: Panel) -> Memory:
+    """The memory of an outcome with its rows in the order of the subjects of all."""
+    moved = own.numbered(np.arange(own.n_rows)).align(panel.ids)
+    return memory.ordered(moved.rows.occasion.numpy())
 
 
 def _separate(reading: Reading, o: int, frame: Any) -> Fit:

@@ -18,10 +18,13 @@ from dgmm.formula import (
     plain_name,
     without_loadings,
 )
-from dgmm.model import Part
+from dgmm.model import Model, Part
+from dgmm.outcomes import Residual
+from dgmm.outcomes.residual import MOST
 from dgmm.plan import Call, latent_words, structures
+from dgmm.record import Memory
 
-__all__ = ["Reading", "check_seen", "read_several"]
+__all__ = ["Reading", "check_seen", "columns_in_common", "read_several", "residual_of"]
 
 
 @dataclass(frozen=True)
@@ -204,3 +207,86 @@ def check_seen(frames: Sequence[Any], names: Sequence[str]) -> None:
             raise ValueError(
                 f"the outcome `{name}` was never observed: all its values are missing; leave it out"
             )
+
+
+def columns_in_common(
+    several: Several, names: Sequence[str], memories: Sequence[Memory], models: Sequence[Model]
+) -> list[dict[int, int]]:
+    """Of every coefficient in common its outcomes, each with the column there.
+
+    Raises:
+        ValueError: an outcome that is none, a term that its formula does not have or that stands in
+            one formula only, or one whose columns differ between the outcomes.
+    """
+    found: list[dict[int, int]] = []
+    for term, given in several.shared:
+        columns = {
+            name: {
+                model.names[j]: j
+                for j, one in enumerate(memory.terms)
+                if set(one.split(":")) == set(term.split(":"))
+            }
+            for name, memory, model in zip(names, memories, models, strict=True)
+        }
+        for name in given:
+            if name not in columns:
+                raise ValueError(
+                    f"shared= names the outcome {name!r}; there are {', '.join(names)}"
+                )
+        chosen = list(given) or [name for name in names if columns[name]]
+        if len(given) == 1:
+            raise ValueError(
+                f"shared= names one outcome for `{term}`, `{given[0]}`; coefficients in common "
+                "need two"
+            )
+        without = [name for name in chosen if not columns[name]]
+        if without or len(chosen) < 2:
+            has = [name for name in names if columns[name]]
+            listed = "that of " + " and ".join(f"`{name}`" for name in has) if has else "none"
+            raise ValueError(
+                f"shared= gives `{term}` one coefficient in several outcomes, and of the formulas "
+                f"{listed} has this term"
+            )
+        first = columns[chosen[0]]
+        for name in chosen[1:]:
+            if list(columns[name]) != list(first):
+                raise ValueError(
+                    f"shared= gives `{term}` the same coefficients in several outcomes, and it has "
+                    f"the columns {', '.join(first)} in `{chosen[0]}` and "
+                    f"{', '.join(columns[name])} in `{name}`"
+                )
+        found += [{names.index(name): columns[name][column] for name in chosen} for column in first]
+    return found
+
+
+def residual_of(several: Several, layout: Layout, model: Model) -> Residual | None:
+    """Which outcomes of a joint model have correlated residuals.
+
+    Raises:
+        ValueError: fewer than two Gaussian outcomes, too many, or a frame in which no two outcomes
+            stand on one row.
+    """
+    if not several.rescor:
+        return None
+    own = {one.name: one.family.conjugate and one.family.noise for one in model.outcomes}
+    chosen = [name for name, able in own.items() if able]
+    if not isinstance(several.rescor, bool):
+        chosen = list(several.rescor)
+        for name in chosen:
+            if not own.get(name, False):
+                able = ", ".join(f"`{one}`" for one, can in own.items() if can) or "none"
+                raise ValueError(
+                    f"rescor= correlates residuals of Gaussian outcomes with identity link, and "
+                    f"names `{name}`; such outcomes are {able}"
+                )
+    if not 2 <= len(chosen) <= MOST:
+        raise ValueError(
+            "rescor= correlates the residuals of two to eight Gaussian outcomes with identity "
+            f"link; there are {len(chosen)}"
+        )
+    if layout.item:
+        raise ValueError(
+            "rescor= is about outcomes on the same row: give a frame with a column per outcome, in "
+            f"which `{layout.item}` has been spread, and leave outcome= out"
+        )
+    return Residual(tuple(chosen))

@@ -84,6 +84,9 @@ def _title(fit: FittedOutcomes) -> str:
     ):
         head = f" {name} ({one.family.name}, {one.family.link.name}): "
         lines.append(wrap(f"{head}{text}", "    "))
+    if fit.several.shared:
+        told = (f"{t} ({', '.join(given)})" if given else t for t, given in fit.several.shared)
+        lines.append(wrap(f"Coefficients in common: {', '.join(told)}", "   "))
     lines.append(wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "))
     return "\n".join(lines)
 
@@ -122,6 +125,10 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
         lines.append(f" {line['kind']} of {line['name1']}: {number(line['sdcor'])}")
     if any(latent.neural for latent in fit.estimate.model.latents):
         lines += _implied(fit)
+    between = table[(table["group"] == "Residual") & (table["kind"] == "cor")]
+    for _, line in between.iterrows():
+        text = f" correlation of the residuals of {line['name1']} and {line['name2']} on a row: "
+        lines.append(text + number(line["sdcor"]))
     seen = ", ".join(
         f"{name} {int(panel.observed.sum())}"
         for name, panel in zip(fit.names, fit.estimate.panel.panels, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +18,10 @@ from dgmm.information import uncertainty
 from dgmm.likelihood import choose
 from dgmm.missing.imputations import frames
 from dgmm.model import alone_panel
-from dgmm.model.simulation import check_population, simulate_panel
+from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import alone_history, history_of, view
+from dgmm.prediction.landmarks import at_landmarks
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
 
@@ -34,6 +34,7 @@ def predict(
     type: str = "subject",
     scale: str = "response",
     history: Any = None,
+    at: Any = None,
     interval: str | None = None,
     level: float = 0.95,
     new_groups: str = "population",
@@ -52,6 +53,8 @@ def predict(
         type: "subject", "mean_subject" or "marginal", as in :meth:`dgmm.Fit.predict`.
         scale: "response", "link" or "categories".
         history: past rows, which take the place of the data of the fit; any outcome will do.
+        at: landmarks: the rows after each are predicted from the history up to it, see
+            :meth:`dgmm.Fit.predict`.
         interval: "confidence" or "prediction".
         level: probability that an interval covers.
         new_groups: "population" or "error" for subjects without an outcome.
@@ -65,13 +68,27 @@ def predict(
         each = {
             name: predict(
                 fit, newdata, outcome=name, type=type, scale=scale, history=history,
-                interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+                at=at, interval=interval, level=level, new_groups=new_groups, draws=draws,
+                seed=seed,
             )
             for name in fit.names
         }  # fmt: skip
         return pd.concat(each, axis=1)
     o = fit.position(outcome)
     one = view(fit, o)
+    if at is not None:
+        known = fit.frame if history is None else history
+        if known is None:
+            raise ValueError(
+                "at= needs history=: this fit was read from a file, and files do not hold the data"
+            )
+        return at_landmarks(
+            at, newdata, known, one.memory.spec.time_name, one.memory.groups[0],
+            lambda rows, past: predict(
+                fit, rows, outcome=outcome, type=type, scale=scale, history=past,
+                interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
+            ),
+        )  # fmt: skip
     past = None if history is None else history_of(fit, one, o, history)
     rows = newdata
     if newdata is not None and fit.layout.item in Table.of(newdata).names:
@@ -111,7 +128,6 @@ def simulate(
         raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
     done, generator = fit.estimate, torch.Generator().manual_seed(seed)
     check_population(done.model)
-    views = [view(fit, o) for o in range(len(fit.names))]
     given = done.likelihood.posterior(done.theta).effects().mean[0] if condition_on_data else None
     found = []
     for _ in range(nsim):
@@ -119,11 +135,11 @@ def simulate(
         if b is None:
             size = (done.panel.n, done.model.k)
             b = torch.randn(size, generator=generator, dtype=torch.float64)
-        columns = {}
-        for name, one in zip(fit.names, views, strict=True):
-            own = one.estimate
-            y = simulate_panel(own.model, own.theta, own.panel, generator, b)
-            columns[name] = one.memory.series(y.numpy(), name)
+        drawn = simulate_every(done.model, done.theta, done.panel, generator, b)
+        columns = {
+            name: memory.series(y.numpy(), name)
+            for name, memory, y in zip(fit.names, fit.memories, drawn, strict=True)
+        }
         found.append(pd.concat(columns, axis=0 if fit.layout.item else 1))
     return found
 
@@ -182,18 +198,13 @@ def _completed(fit: FittedOutcomes, m: int, seed: int) -> Iterator[list[Tensor]]
     likelihood = done.likelihood
     if not likelihood.normal:  # any posterior by weighted draws
         likelihood = choose(done.model, done.panel, "importance", likelihood.integration)
-    views = [view(fit, o) for o in range(len(fit.names))]
     for number in range(m):
         generator = torch.Generator().manual_seed(seed + 7919 * number)
         theta = done.theta if known is None else known.draw(1, generator)[0]
         b = likelihood.by(seed=seed + number).posterior(theta).effect_draws(generator)
-        moved = replace(fit, estimate=replace(done, theta=theta))
-        found = []
-        for o in range(len(views)):
-            own = view(moved, o).estimate
-            y = simulate_panel(own.model, own.theta, own.panel, generator, b)
-            found.append(torch.where(own.panel.observed, own.panel.rows.data.y, y))
-        yield found
+        drawn = simulate_every(done.model, theta, done.panel, generator, b, given=True)
+        pairs = zip(done.panel.panels, drawn, strict=True)
+        yield [torch.where(own.observed, own.rows.data.y, y) for own, y in pairs]
 
 
 def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:

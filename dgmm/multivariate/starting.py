@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dgmm.fit import Fit
-from dgmm.model import Model, Part
+from dgmm.model import Model, Part, shared_theta
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 
@@ -23,6 +23,7 @@ def start_of(
     for outcome, one in zip(model.outcomes, separate, strict=True):
         found = one.estimate.theta
         theta |= {f"{outcome.key}{n}": v.detach() for n, v in found.items() if n[:6] != "latent"}
+    theta = shared_theta(model, theta, [one.estimate.model.outcome for one in separate])
     for i, (latent, own) in enumerate(zip(model.latents, parts, strict=True), 1):
         if len(own) == 1:
             (first,) = own
@@ -35,6 +36,8 @@ def start_of(
                 }
             )
         theta |= {f"latent{i}.{name}": value.detach() for name, value in weights.items()}
+    if model.residual is not None:  # as if they were independent
+        theta |= {n: torch.zeros(shape).double() for n, shape in model.residual.shapes().items()}
     return {name: theta[name] for name in model.packing.shapes}
 
 

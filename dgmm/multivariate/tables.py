@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from dgmm.families.links import ATANH
 from dgmm.inference import fixed_effects, variance_parameters
 from dgmm.inference.criteria import LogLik
 from dgmm.inference.wald import intervals
@@ -91,7 +92,7 @@ def var_corr(fit: FittedOutcomes) -> pd.DataFrame:
     """Variance components of all random effects, and the residual of every outcome that has one.
 
     Rows and columns as in :meth:`dgmm.Fit.var_corr`; name1 and name2 carry the outcome,
-    ``y:(Intercept)``, and a residual is ``sigma_y``.
+    ``y:(Intercept)``, a residual is ``sigma_y``, and a correlation of residuals ``rescor_z.y``.
     """
     found = variance_parameters.var_corr(view(fit, 0))
     own = found[found["group"] != "Residual"]
@@ -99,22 +100,38 @@ def var_corr(fit: FittedOutcomes) -> pd.DataFrame:
 
 
 def _residuals(fit: FittedOutcomes) -> pd.DataFrame:
-    """The residual standard deviation of every outcome that has one, as rows of var_corr()."""
-    done, rows = fit.estimate, []
+    """Residual standard deviations of all outcomes that have one, and correlations on a row."""
+    done = fit.estimate
     spreads = [one for one in done.model.outcomes if one.one_number("log_sigma") is not None]
+    residual = done.model.residual
+    pairs = [] if residual is None else residual.pairs
 
-    def logs(theta: Theta) -> torch.Tensor:
+    def working(theta: Theta) -> torch.Tensor:
+        """log sigma, then atanh of every correlation."""
         found = [theta[f"{one.key}extra"][one.one_number("log_sigma")] for one in spreads]
+        if residual is not None:
+            R = residual.correlation(theta)
+            found += [ATANH.forward(R[r, c]) for r, c in pairs]
         return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
 
-    sds, errors = logs(done.theta).exp().tolist(), [np.nan] * len(spreads)
+    values = working(done.theta).detach()
+    errors = [np.nan] * len(values)
     if fit.information is not None:
-        covariance = uncertainty(done, fit.information).of(logs).covariance
+        covariance = uncertainty(done, fit.information).of(working).covariance
         errors = covariance.diagonal().sqrt().tolist()
-    for outcome, sd, error in zip(spreads, sds, errors, strict=True):
-        rows.append(("Residual", "sd", outcome.name, None, sd, sd**2, error))
-    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov", "se_working"]
-    return pd.DataFrame(rows, columns=columns, index=[f"sigma_{row[2]}" for row in rows])
+    own = {one.name: float(v.exp()) for one, v in zip(spreads, values, strict=False)}
+    rows: list[tuple[Any, ...]] = [
+        ("Residual", "sd", name, None, sd, sd**2) for name, sd in own.items()
+    ]
+    index = [f"sigma_{name}" for name in own]
+    for (r, c), value in zip(pairs, values[len(own) :].tanh().tolist(), strict=True):
+        assert residual is not None
+        one, two = residual.outcomes[c], residual.outcomes[r]
+        together = value * own.get(one, np.nan) * own.get(two, np.nan)
+        rows.append(("Residual", "cor", one, two, value, together))
+        index.append(f"rescor_{two}.{one}")
+    columns = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
+    return pd.DataFrame(rows, columns=columns, index=index).assign(se_working=errors)
 
 
 def correlation(fit: FittedOutcomes) -> pd.DataFrame:
@@ -128,7 +145,8 @@ def correlation_of(table: pd.DataFrame) -> pd.DataFrame:
     names = sd["name1"].tolist()
     place = {name: j for j, name in enumerate(names)}
     matrix = np.eye(len(names))
-    rows = table.loc[table["kind"] == "cor", ["name1", "name2", "sdcor"]]
+    own = (table["kind"] == "cor") & (table["group"] != "Residual")
+    rows = table.loc[own, ["name1", "name2", "sdcor"]]
     for one, two, value in rows.itertuples(index=False, name=None):
         matrix[place[one], place[two]] = matrix[place[two], place[one]] = value
     return pd.DataFrame(matrix, index=names, columns=names)
@@ -154,7 +172,7 @@ def confint(fit: FittedOutcomes, level: float = 0.95) -> pd.DataFrame:
     for outcome in fit.estimate.model.outcomes:
         own = beta.index.get_level_values("outcome") == outcome.name
         table = pd.DataFrame(ends[own], index=beta[outcome.name].index, columns=names)
-        residual = sd[sd["name1"] == outcome.name]
+        residual = sd[(sd["name1"] == outcome.name) & (sd["kind"] == "sd")]
         if len(residual):
             error = residual["se_working"].to_numpy()
             both = np.exp(intervals(np.log(residual["sdcor"].to_numpy()), error, level))
@@ -162,6 +180,11 @@ def confint(fit: FittedOutcomes, level: float = 0.95) -> pd.DataFrame:
         tables[outcome.name] = table
     random = first.drop(index=[*beta[fit.names[0]].index])
     tables["random effects"] = random[["|" in name for name in random.index]]
+    correlated = sd[sd["kind"] == "cor"]
+    if len(correlated):
+        centre = np.arctanh(correlated["sdcor"].to_numpy())
+        both = np.tanh(intervals(centre, correlated["se_working"].to_numpy(), level))
+        tables["residuals"] = pd.DataFrame(both, index=correlated.index, columns=names)
     return pd.concat(tables, names=["outcome", "parameter"])
 
 

@@ -16,21 +16,24 @@ from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.information import Information, Joint, reported_packing
 from dgmm.likelihood import Likelihood
-from dgmm.model import Model, led_by, led_panel, led_theta
+from dgmm.model import Model, apart, apart_theta, led_by, led_panel, led_theta
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
-from dgmm.parameters import Packing
 from dgmm.prediction.moments import outcomes_seen
 
 __all__ = ["alone_history", "history_of", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
-    """The fit with the outcome ``o`` (0, 1, ...) in front."""
+    """The fit with the outcome ``o`` (0, 1, ...) in front.
+
+    Coefficients that it has in common with others are its own there, with a covariance of one with
+    those of the others that is singular.
+    """
     done = fit.estimate
-    model, panel = led_by(done.model, o), led_panel(done.panel, o)
+    model, panel = led_by(apart(done.model), o), led_panel(done.panel, o)
     likelihood: Likelihood = replace(done.likelihood, model=model, panel=panel)
-    theta = led_theta(done.model, done.theta, o)
+    theta = led_theta(done.model, apart_theta(done.model, done.theta), o)
     theta = {name: theta[name] for name in model.packing.shapes}
     others = tuple(
         replace(one, model=led_by(one.model, o), theta=led_theta(one.model, one.theta, o))
@@ -64,21 +67,18 @@ def _coefficients_led(done: Estimate, o: int) -> Tensor | None:
 
 def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     """The covariance in the order of the parameters of another leader."""
+    places = {name: info.packing.positions([name]) for name in info.packing.shapes}
+    places |= {f"{one.key}beta": one.places(info.packing) for one in old.outcomes}
+    renamed = led_theta(old, places, o)
     packing = reported_packing(new)
-    at = _order(info.packing, packing, old, o)
+    at = torch.cat([renamed[name] for name in packing.shapes])
     vcov, inverse = (V[at][:, at] for V in (info.vcov, info.inverse_hessian))
     joint = info.joint
     if joint is not None:
-        every = _order(joint.packing, new.packing, old, o)
+        where = led_theta(old, {n: joint.packing.positions([n]) for n in joint.packing.shapes}, o)
+        every = torch.cat([where[name] for name in new.packing.shapes])
         joint = Joint(new.packing, joint.vcov[every][:, every])
     return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse, joint=joint)
-
-
-def _order(whole: Packing, packing: Packing, old: Model, o: int) -> Tensor:
-    """Where the parameters of another leader stand."""
-    names = {n: torch.empty(0) for n in whole.shapes}
-    renamed = dict(zip(led_theta(old, names, o), names, strict=True))
-    return torch.cat([whole.positions([renamed[name]]) for name in packing.shapes])
 
 
 def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:

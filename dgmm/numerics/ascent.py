@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy import optimize
 
+from dgmm.numerics.walled import Walled
+
 __all__ = ["Ascent", "Evaluation", "Objective", "ascend", "whitening"]
 
 FLOOR = 1e-8
@@ -62,7 +64,7 @@ class Ascent(NamedTuple):
 
 @dataclass
 class _Whitened:
-    """Minus the objective in whitened coordinates; an overflow counts as a step too far."""
+    """Minus the objective in whitened coordinates."""
 
     objective: Objective
     origin: np.ndarray
@@ -71,12 +73,7 @@ class _Whitened:
 
     def __call__(self, z: np.ndarray) -> tuple[float, np.ndarray]:
         self.used += 1
-        try:
-            found = self.objective.value_and_gradient(self.origin + self.back @ z)
-        except (FloatingPointError, np.linalg.LinAlgError):
-            return 1e300, np.zeros_like(z)
-        if not (np.isfinite(found.value) and np.isfinite(found.gradient).all()):
-            return 1e300, np.zeros_like(z)
+        found = self.objective.value_and_gradient(self.origin + self.back @ z)
         return -found.value, -(self.back.T @ found.gradient)
 
 
@@ -172,7 +169,7 @@ def _searched(
     surface = _Whitened(objective, here.x, here.back)
     far = max(0.1 * FAR, 0.01 * here.decrement)
     found = optimize.minimize(
-        surface,
+        Walled(surface, start=-here.value),
         np.zeros(len(here.x)),
         jac=True,
         method="L-BFGS-B",

@@ -18,9 +18,12 @@ from torch import Tensor
 from dgmm.families import Extra, Family
 from dgmm.networks import FixedNetwork, Reference
 from dgmm.panel import Block, Panel, Rows
-from dgmm.parameters import Theta, part
+from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["REFERENCE_ROWS", "Longitudinal", "PartPredictor"]
+
+FARTHEST = 20.0
+"""Largest working residual that a recursion reads, in units of the linear predictor."""
 
 REFERENCE_ROWS = 20_000
 """Most rows over which networks are centred."""
@@ -37,23 +40,29 @@ class PartPredictor:
 
 @dataclass(frozen=True)
 class Longitudinal:
-    """The parameters of an outcome are ``key`` + "beta", "dnn1.A1", "extra" in theta."""
+    """The parameters of an outcome are ``key`` + "beta", "dnn1.A1", "extra" in theta.
+
+    Coefficients that several outcomes have in common are those of "shared" at the places
+    ``shared``; they are the last coordinates.
+    """
 
     family: Family
     names: tuple[str, ...]  # (p,) linear coefficients
-    basis: Tensor  # (p, p): beta = basis @ theta["beta"]
+    basis: Tensor  # (p, p): beta = basis @ (theta["beta"], theta["shared"] at shared)
     unit: float  # scale of the linear predictor
     networks: tuple[FixedNetwork, ...]
     parts: tuple[PartPredictor, ...]
     reference: Reference
     key: str = ""
     name: str = ""  # of one among several
+    shared: tuple[int, ...] = ()
 
     # -- parameters ------------------------------------------------------------------------------
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the parameters of the mean."""
-        shapes: dict[str, tuple[int, ...]] = {f"{self.key}beta": (len(self.names),)}
+        own = len(self.names) - len(self.shared)
+        shapes: dict[str, tuple[int, ...]] = {f"{self.key}beta": (own,)}
         for i, network in enumerate(self.networks, 1):
             shapes |= {f"{self.key}dnn{i}.{name}": s for name, s in network.shapes().items()}
         return shapes
@@ -69,7 +78,21 @@ class Longitudinal:
 
     def beta(self, theta: Theta) -> Tensor:
         """Coefficients of the columns as the user wrote them."""
-        return self.basis @ theta[f"{self.key}beta"]
+        return self.basis @ self.coordinates(theta)
+
+    def coordinates(self, theta: Theta) -> Tensor:
+        """The coefficients of the columns X basis, (p,): own ones, then those in common."""
+        own = theta[f"{self.key}beta"]
+        if not self.shared:
+            return own
+        return torch.cat([own, theta["shared"][list(self.shared)]])
+
+    def places(self, packing: Packing) -> Tensor:
+        """Where a packing has the coordinates, (p,)."""
+        own = packing.positions([f"{self.key}beta"])
+        if not self.shared:
+            return own
+        return torch.cat([own, packing.positions(["shared"])[list(self.shared)]])
 
     def penalised(self) -> dict[str, list[str]]:
         """Per network ("dnn1") its layers."""
@@ -117,6 +140,13 @@ class Longitudinal:
         for i in range(len(self.networks)):
             eta = eta + self.network_effect(ready, i, rows)
         return eta
+
+    def standing(self, ready: Theta, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Working residuals from the fixed part and their standard deviation, in its unit."""
+        eta, extra = self.mu1(ready, rows), self.extra(ready, rows, {})
+        residual = self.family.working_residual(rows.data, eta, extra) / self.unit
+        spread = self.family.information(rows.data, eta, extra).rsqrt() / self.unit
+        return residual.clamp(-FARTHEST, FARTHEST), spread
 
     def log_density(self, eta: Tensor, extra: Extra, block: Block) -> Tensor:
         """log p(y_i | b_i), (..., n), at a linear predictor eta (..., n, J)."""

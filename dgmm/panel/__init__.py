@@ -1,7 +1,18 @@
 """Measurements of subjects as tensors, for every likelihood."""
 
+from dgmm.panel.common_rows import common_rows
 from dgmm.panel.crossing import Crossing, Factor, effects_of_rows
 from dgmm.panel.panel import Panel
-from dgmm.panel.rows import Block, LatentRows, Rows
+from dgmm.panel.rows import Block, LatentRows, Past, Rows
 
-__all__ = ["Block", "Crossing", "Factor", "LatentRows", "Panel", "Rows", "effects_of_rows"]
+__all__ = [
+    "Block",
+    "Crossing",
+    "Factor",
+    "LatentRows",
+    "Panel",
+    "Past",
+    "Rows",
+    "common_rows",
+    "effects_of_rows",
+]

@@ -122,6 +122,14 @@ class Panel:
             crossing=crossing,
         )
 
+    def numbered(self, rows: np.ndarray) -> Panel:
+        """The same rows with their positions (N,) in a frame for occasions.
+
+        Rows of several outcomes at one position are one row.
+        """
+        occasion = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64))
+        return replace(self, rows=replace(self.rows, occasion=occasion))
+
     def observed_rows(self) -> Panel:
         """The same subjects with only the measurements whose outcome was seen.
 

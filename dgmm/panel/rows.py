@@ -13,7 +13,18 @@ from torch import Tensor
 
 from dgmm.families import Observations
 
-__all__ = ["Block", "LatentRows", "Rows"]
+__all__ = ["Block", "LatentRows", "Past", "Rows"]
+
+
+class Past(NamedTuple):
+    """What a latent structure that reads the outcomes sees of them, in units of its own.
+
+    The outcome of a row that was not seen stands for one about its mean, residual + spread e.
+    """
+
+    residual: Tensor  # (n, J) working residual from the fixed part
+    spread: Tensor  # (n, J) standard deviation of it given the random part
+    seen: Tensor  # (n, J) bool
 
 
 class LatentRows(NamedTuple):
@@ -23,6 +34,7 @@ class LatentRows(NamedTuple):
     basis: Tensor  # (n, J, r) its coefficient basis phi, or its inputs
     time: Tensor  # (n, J), NaN when the random part has no time
     outcome: str = ""  # by name, where there are several
+    past: Past | None = None  # of structures that read the outcomes
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,10 @@ class Rows:
             tuple(level[index] for level in self.level),
             self.steady,
         )
+
+    def at_columns(self, at: Tensor) -> Rows:
+        """Of the rows (n, J) of a block those of some of the J."""
+        return self.like(tuple(column[:, at] for column in self.columns()))
 
     def columns(self) -> tuple[Tensor, ...]:
         """All tensors in one flat tuple, for functions mapped over subjects."""

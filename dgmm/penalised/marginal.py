@@ -16,7 +16,7 @@ many as are needed to span it all.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.model import Model
 from dgmm.model.simulation import simulate_every
 from dgmm.numerics.lowrank import LowRank
+from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
@@ -234,7 +235,7 @@ def _round(
             raise StopIteration
 
     found = optimize.minimize(
-        whitened,
+        Walled(whitened, capped=True),
         np.zeros(len(x)),
         jac=True,
         method="L-BFGS-B",
@@ -267,7 +268,9 @@ def simulated_scores(
     several = panel.select(np.tile(np.arange(panel.n), replicates))
     generator = torch.Generator().manual_seed(seed + 7919)
     b = torch.randn(several.n, model.k, generator=generator, dtype=torch.float64)
-    drawn = simulate_every(model, theta, several, generator, b)
+    values = simulate_every(model, theta, several, generator, b)
+    own = [one.with_outcome(y) for one, y in zip(several.panels, values, strict=True)]
+    drawn = replace(own[0], beside=tuple(own[1:]))
     rng = np.random.default_rng([seed, 5])
     frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
     if refined:

@@ -26,6 +26,7 @@ from scipy import optimize
 from torch import Tensor
 
 from dgmm.model import Model
+from dgmm.numerics.walled import Walled
 from dgmm.penalised.evidence import ridge_by_evidence
 from dgmm.penalised.objective import Metric, Penalised, State, metric_root
 from dgmm.penalised.split import Split
@@ -261,13 +262,8 @@ def _maximised(
     def surface(z: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal last
         step, move = metric.back(torch.from_numpy(z))
-        try:
-            value, to_x, to_w, _ = objective(state.x + step, state.w + move, kappa)
-        except (FloatingPointError, np.linalg.LinAlgError):
-            return 1e300, np.zeros_like(z)
+        value, to_x, to_w, _ = objective(state.x + step, state.w + move, kappa)
         slope = metric.gradient(to_x, to_w).numpy()
-        if not (np.isfinite(value) and np.isfinite(slope).all()):
-            return 1e300, np.zeros_like(z)
         last = float(np.linalg.norm(slope))
         return -value, -slope
 
@@ -276,7 +272,7 @@ def _maximised(
             raise StopIteration
 
     found = optimize.minimize(
-        surface,
+        Walled(surface),
         np.zeros(len(state.x) + len(state.w)),
         jac=True,
         method="L-BFGS-B",

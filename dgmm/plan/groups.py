@@ -18,7 +18,7 @@ def factors(design: Design) -> list[str]:
     return list(dict.fromkeys(block.grouping.name for block in design.latents))
 
 
-def check_groups(design: Design, family: Family) -> None:
+def check_groups(design: Design, family: Family, residual_known: bool = False) -> None:
     """Refuse random parts that data or the structure of the model cannot tell apart."""
     names = factors(design)
     if not names:
@@ -47,7 +47,8 @@ def check_groups(design: Design, family: Family) -> None:
         blocks = [block for block in design.latents if block.grouping.name == name]
         effects = sum(len(block.columns.names) for block in blocks)
         levels = np.count_nonzero(np.bincount(blocks[0].grouping.codes[observed]))
-        if not family.repeats and not design.ratio and seen <= levels * effects:
+        free = not family.repeats and not design.ratio and not residual_known
+        if free and seen <= levels * effects:
             raise ValueError(
                 f"{seen} observed outcomes cannot tell {effects} random effects for each of "
                 f"{levels} levels of `{name}` from the residual; use fewer random effects"

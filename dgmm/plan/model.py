@@ -70,8 +70,9 @@ def read_designs(
         "ordered": family.support == "ordered",
     }
     design, family = as_counted(build_design(parsed, data, **columns), family)
-    check_groups(design, family)
-    check_residual(design, family)
+    check_groups(design, family, call.prior.residual_known)
+    if not call.prior.residual_known:
+        check_residual(design, family)
     check_origin(design, family)
     check_flat(design)
     said = of_conditional(design)

@@ -24,14 +24,15 @@ def panels(
     *,
     sharex: bool = False,
     sharey: bool = False,
+    columns: int = 3,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with ``count`` axes, at most three beside each other, of some inches each.
+    """A figure with ``count`` axes, at most ``columns`` beside each other, of some inches each.
 
     beside: inches of height around them.
     """
     from matplotlib.figure import Figure
 
-    columns = min(3, count)
+    columns = min(columns, count)
     rows = int(np.ceil(count / columns))
     figure = Figure(figsize=(width * columns, height * rows + beside), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()

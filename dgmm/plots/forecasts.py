@@ -17,7 +17,7 @@ from dgmm.runtime.gate import gate
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fan", "plot_fan"]
+__all__ = ["draw_fan", "fan", "plot_fan"]
 
 
 @gate
@@ -99,15 +99,20 @@ def plot_fan(
         here = np.array([id == one for id in ids])
         order = np.argsort(rows.loc[here, time].to_numpy(dtype=float), kind="stable")
         x, own = rows.loc[here, time].to_numpy(dtype=float)[order], table[here].iloc[order]
-        for level in sorted(levels, reverse=True):
-            low, high = (own[f"{end}_{100 * level:g}"] for end in ("lower", "upper"))
-            shade, name = _mixed(COLOURS[0], 0.15 + 0.5 * (1 - level)), f"{100 * level:g} %"
-            axis.fill_between(x, low, high, color=shade, lw=0, label=name)
-        axis.plot(x, own["fit"], color=COLOURS[0], lw=1.6)
+        draw_fan(axis, x, own, levels)
         seen = known[known["id"] == one]
         axis.plot(seen["time"], seen["y"], "o", color="black", ms=3)
         axis.set_title(f"{group} {one}", fontsize=9)
     return labelled(figure, fit)
+
+
+def draw_fan(axis: Any, x: np.ndarray, table: pd.DataFrame, levels: Sequence[float]) -> None:
+    """Bands of :func:`fan`, the widest first, and the line of expected values."""
+    for level in sorted(levels, reverse=True):
+        low, high = (table[f"{end}_{100 * level:g}"] for end in ("lower", "upper"))
+        shade, name = _mixed(COLOURS[0], 0.15 + 0.5 * (1 - level)), f"{100 * level:g} %"
+        axis.fill_between(x, low, high, color=shade, lw=0, label=name)
+    axis.plot(x, table["fit"], color=COLOURS[0], lw=1.6)
 
 
 def _mixed(colour: str, share: float) -> tuple[float, ...]:

@@ -182,6 +182,8 @@ class Drawn:
 
 def columns_of_draws(drawn: Drawn, wanted: Wanted) -> dict[str, Tensor]:
     """The columns of a prediction: fit, and with an interval se, lower, upper."""
+    if wanted.theta == "held":
+        raise ValueError("theta='held' is about an estimate; this fit holds draws of theta")
     if wanted.scale == "categories":
         return _shares(drawn, wanted)
     if wanted.interval == "prediction" and wanted.scale == "link":

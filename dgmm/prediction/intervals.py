@@ -43,6 +43,7 @@ from dgmm.prediction.moments import (
     marginal_link,
     mean_subject,
     normal_effects,
+    one_step,
     posterior_draws,
 )
 from dgmm.prediction.options import Wanted
@@ -224,6 +225,8 @@ class Target:
             return given_history(done, theta, self.past, self.rows, scale, self.seed).mean
         if type == "mean_subject":
             return mean_subject(done, theta, self.rows, scale)
+        if type == "one_step":
+            return one_step(done, theta, self.past, self.rows, scale, self.seed)
         if scale == "link":
             return marginal_link(done, theta, self.rows)
         return marginal(done, theta, self.rows, scale).mean
@@ -236,8 +239,21 @@ def with_interval(target: Target, info: Information | None, wanted: Wanted) -> d
     point = target.point(wanted.type, wanted.scale)
     if wanted.interval is None:
         return {"fit": point}
+    if wanted.type == "one_step":
+        raise ValueError("type='one_step' has no interval; type='subject' has")
+    bound = info is None and target.done.likelihood.bound
+    if bound and wanted.type == "mean_subject":
+        raise ValueError(
+            "the error of theta is not known where a bound stands for the likelihood: intervals "
+            "are those of type='subject' and 'marginal' at theta-hat"
+        )
+    if bound or wanted.theta == "held":
+        return {"fit": point, **_given_theta(target, wanted, point)}
     if info is None:
-        raise ValueError("intervals need standard errors; this fit has none (se=None)")
+        raise ValueError(
+            "intervals need standard errors, and this fit has none (se=None); theta='held' takes "
+            "the parameters as known"
+        )
     known = uncertainty(target.done, info, weights=True)
     if known.empty:
         raise ValueError(f"this fit has no standard errors: {'; '.join(info.messages)}")
@@ -245,6 +261,38 @@ def with_interval(target: Target, info: Information | None, wanted: Wanted) -> d
     if wanted.interval == "prediction":
         return {"fit": point, **_of_outcome(target, known, wanted)}
     return {"fit": point, **_of_mean(target, known, wanted, point)}
+
+
+def _given_theta(target: Target, wanted: Wanted, point: Tensor) -> dict[str, Tensor]:
+    """Standard deviation and interval where the parameters are taken as known."""
+    done, rows, family = target.done, target.rows.rows, target.done.model.family
+    extra, normal = done.model.extra(done.theta, rows), target.normal(wanted.type)
+    predicts = wanted.interval == "prediction"
+    if predicts and wanted.scale == "link":
+        raise ValueError("interval='prediction' is about outcomes: use scale='response'")
+    if not normal and (predicts or wanted.type == "subject"):
+        value = target.draws(wanted.type, wanted.draws)
+        if predicts:
+            generator = torch.Generator().manual_seed(target.seed + 41)
+            value = family.simulate(value, rows.data, extra, generator) / rows.data.trials
+        elif wanted.scale == "response":
+            value = family.mean(value, extra)
+        return {"se": value.std(0), **_ends(value, wanted.level)}
+    if wanted.type != "subject" and not predicts:
+        eta, own = Predictive(point, target.between(wanted.type, wanted.scale)), 0.0
+    else:
+        eta = target.predictor(wanted.type)
+        own = family.variance(eta.mean, rows.data, extra) if predicts else 0.0
+    law = Mixture.of(eta.mean, eta.variance + own, Moves.none(len(eta.mean)))
+    ends = law.interval(wanted.level)
+    return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+
+
+def _ends(values: Tensor, level: float) -> dict[str, Tensor]:
+    """Quantiles over draws (S, N)."""
+    tail = (1 - level) / 2
+    ends = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0)
+    return {"lower": ends[0], "upper": ends[1]}
 
 
 def _shares(target: Target, wanted: Wanted) -> dict[str, Tensor]:
@@ -308,7 +356,6 @@ def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str,
     if wanted.scale == "link":
         raise ValueError("interval='prediction' is about outcomes: use scale='response'")
     done, rows, type = target.done, target.rows.rows, wanted.type
-    tail = (1 - wanted.level) / 2
     normal = target.normal(type)
     moves, eta = target.moves(known, type, outcome=normal), target.predictor(type)
     if normal:
@@ -319,8 +366,7 @@ def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str,
         ends = law.interval(wanted.level)
         return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
     y = drawn(target, known, moves, eta.mean, wanted)
-    ends = torch.quantile(y, torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    return {"se": y.std(0), "lower": ends[0], "upper": ends[1]}
+    return {"se": y.std(0), **_ends(y, wanted.level)}
 
 
 def drawn(

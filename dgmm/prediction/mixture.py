@@ -62,6 +62,13 @@ class Moves:
     joint: Tensor  # (R, R) covariance of r
     lost: Tensor  # (N,) delta
 
+    @classmethod
+    def none(cls, size: int) -> Moves:
+        """Of a theta that is known."""
+        nothing, no_columns = torch.zeros(size), torch.zeros(size, 0)
+        found = (nothing, no_columns, no_columns, torch.zeros(0, 0), nothing)
+        return cls(*(one.double() for one in found))
+
     @property
     def spread(self) -> Tensor:
         """tau^2, (N,)."""

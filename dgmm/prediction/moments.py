@@ -29,6 +29,7 @@ __all__ = [
     "marginal_link",
     "mean_subject",
     "normal_effects",
+    "one_step",
     "outcomes_seen",
     "posterior_draws",
     "random_effects",
@@ -48,6 +49,8 @@ def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
     every = np.stack([design.y, design.trials, design.weights])
     every[:, seen] = done.model.family.read(*every[:, seen])
     panel = within(done.model, Panel.from_design(design))
+    if done.model.residual is not None:
+        panel = panel.numbered(design.rows)
     nobody = torch.zeros(0, dtype=torch.long)
     beside = tuple(one.select(nobody).align(panel.ids) for one in done.observed.beside)
     panel = replace(panel, beside=beside)
@@ -79,6 +82,17 @@ def given_history_by_scale(
         every = _given(done, theta, both, replace(both, masked=False), scales, seed)
         return [Predictive(one.mean[place], one.variance[place]) for one in every]
     return _given(done, theta, history, target, scales, seed)
+
+
+def one_step(
+    done: Estimate, theta: Theta, history: Panel, target: Panel, scale: str, seed: int
+) -> Tensor:
+    """E{h(eta) | outcomes of the rows before} of every row of ``target``, (N,)."""
+    if not done.model.serial:
+        raise ValueError("type='one_step' is for models with vrnn() or dmm() left of a bar")
+    both, place = history.joined(target, done.observed.rows.data)
+    rows = replace(both, masked=False)
+    return _posterior(done.at(theta), both, seed).one_step(rows, scale).mean[place]
 
 
 def _given(

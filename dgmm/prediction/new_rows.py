@@ -22,7 +22,7 @@ from dgmm.prediction.options import Wanted
 from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["predict"]
+__all__ = ["history_of", "predict"]
 
 
 def predict(
@@ -37,10 +37,10 @@ def predict(
     seed: int,
 ) -> pd.DataFrame:
     """See :meth:`dgmm.fit.Fit.predict`; ``order`` and ``departures`` are of the rows of the fit."""
-    if history is not None and wanted.type != "subject":
+    if history is not None and wanted.type not in ("subject", "one_step"):
         raise ValueError(
-            f"history= is for type='subject': a prediction of type={wanted.type!r} does not "
-            "depend on the outcomes of a subject"
+            "history= is for type='subject' and 'one_step': a prediction of "
+            f"type={wanted.type!r} does not depend on the outcomes of a subject"
         )
     if newdata is None:
         target, (_, rows) = done.panel, order
@@ -51,7 +51,7 @@ def predict(
         rows, departures = design.rows, design.departures
         if wanted.type == "subject":
             _name_rows_of_nobody(design, table, history)
-    past = _history(done, spec, target, history)
+    past = history_of(done, spec, target, history)
     if wanted.new_groups == "error" and done.panel.several:
         _refuse_unknown_levels(done.panel.factors(len(done.model.latents)), target)
     elif wanted.new_groups == "error":
@@ -138,7 +138,7 @@ def _refuse_unknown_levels(factors: list[Factor], target: Panel) -> None:
             )
 
 
-def _history(done: Estimate, spec: Specification, target: Panel, history: Any) -> Panel:
+def history_of(done: Estimate, spec: Specification, target: Panel, history: Any) -> Panel:
     """Observed outcomes of the subjects of ``target``, in its order.
 
     Raises:

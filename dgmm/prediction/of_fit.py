@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dgmm.bayes import Chains
+from dgmm.bayes import Chains, Prior, drawn_from_prior
 from dgmm.estimate import Estimate
 from dgmm.model.simulation import simulate_outcomes
 from dgmm.prediction.by_draws import Drawn, columns_of_draws
 from dgmm.prediction.moments import given_history, random_effects
 from dgmm.prediction.options import Wanted
 
-__all__ = ["fitted", "residuals", "simulations"]
+__all__ = ["fitted", "from_prior", "residuals", "simulations"]
 
 
 def fitted(done: Estimate, scale: str, seed: int) -> np.ndarray:
@@ -62,6 +62,18 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     draws = [
         simulate_outcomes(done.model, done.theta, done.panel, generator, effects)
         for _ in range(nsim)
+    ]
+    return torch.stack(draws, dim=1).numpy()
+
+
+def from_prior(done: Estimate, prior: Prior, nsim: int, seed: int) -> np.ndarray:
+    """Outcomes for every planned row under draws of theta from the prior, (N, nsim)."""
+    if nsim < 1:
+        raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
+    generator, unpack = torch.Generator().manual_seed(seed), done.model.packing.unpack
+    draws = [
+        simulate_outcomes(done.model, unpack(row), done.panel, generator)
+        for row in drawn_from_prior(done.model, done.panel, prior, nsim, seed)
     ]
     return torch.stack(draws, dim=1).numpy()
 

@@ -8,10 +8,11 @@ from dgmm.runtime.registry import suggestion
 
 __all__ = ["Wanted"]
 
-TYPES = ("subject", "mean_subject", "marginal")
+TYPES = ("subject", "mean_subject", "marginal", "one_step")
 SCALES = ("response", "link", "categories")
 INTERVALS = (None, "confidence", "prediction")
 NEW_GROUPS = ("population", "error")
+THETA = ("estimated", "held")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Wanted:
     level: float
     new_groups: str
     draws: int
+    theta: str = "estimated"
 
     def __post_init__(self) -> None:
         options = (
@@ -31,6 +33,7 @@ class Wanted:
             ("scale", self.scale, SCALES),
             ("interval", self.interval, INTERVALS),
             ("new_groups", self.new_groups, NEW_GROUPS),
+            ("theta", self.theta, THETA),
         )
         for name, value, known in options:
             if value not in known:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from dgmm.prediction import new_rows, of_fit
+from dgmm.prediction.landmarks import at_landmarks
 from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.options import Wanted
-from dgmm.record import Fitted, joint_information, parameter_information
+from dgmm.record import Fitted, chains_of, joint_information, parameter_information
 
-__all__ = ["fitted", "log_score", "predict", "residuals", "simulate"]
+__all__ = ["fitted", "log_score", "predict", "prior_predictive", "simulate"]
 
 
 def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
@@ -25,15 +26,6 @@ def fitted(fit: Fitted, scale: str = "response") -> pd.Series:
     return fit.memory.series(mean, "fitted")
 
 
-def residuals(fit: Fitted, type: str = "response") -> pd.Series:
-    """Observed minus fitted; type "pearson" divides by the conditional standard deviation.
-
-    Rows whose outcome is missing have a missing residual.
-    """
-    values = of_fit.residuals(fit.estimate, type, fit.call.seed)
-    return fit.memory.series(values, "residuals")
-
-
 def predict(
     fit: Fitted,
     newdata: Any = None,
@@ -41,8 +33,10 @@ def predict(
     type: str = "subject",
     scale: str = "response",
     history: Any = None,
+    at: Any = None,
     interval: str | None = None,
     level: float = 0.95,
+    theta: str = "estimated",
     new_groups: str = "population",
     draws: int = 1000,
     seed: int | None = None,
@@ -56,7 +50,12 @@ def predict(
                         outcome the prior stands: the population average, with a warning
                         where an id or the history of a subject is missing
         "mean_subject"  h(mu1), the subject whose random part is zero
+        "one_step"      of vrnn() and dmm(): E{h(eta) | outcomes of earlier rows alone}, by
+                        particles (teacher forced). Rows after the last outcome of ``history``
+                        run freely under both this and "subject"
         "marginal"      E g^-1(eta) over subjects; on the link scale the eta of this mean
+        "prob"          the probability of every category of an ordered outcome given the
+                        subject's outcomes: type="subject" on the scale "categories"
     scale: "response" (h = g^-1), "link" (h the identity) or, for ordered outcomes, "categories"
         (the probability of every category, a column each by its name).
     interval: "confidence" for the expected value, of a subject given its outcomes; "prediction" for
@@ -67,6 +66,10 @@ def predict(
         those of a t rather than a normal distribution. Held are parameters at a boundary, network
         weights in var(eta | y), and the penalty of networks. Several starts add their spread. The
         confidence of the mean subject and of the population is normal, as Wald tests are.
+    at: landmarks, values of the time of the model: for each of them the rows after it are predicted
+        from the history up to it, both by default rows of the frame of the fit. The result is
+        indexed by landmark and row, and begins with the columns of subject and time.
+    theta: "held" takes the parameters as known, for intervals that are those of a known model.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
     draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
         where eta and y given eta are normal. ``seed`` makes them again.
@@ -84,8 +87,24 @@ def predict(
 
     References: :mod:`dgmm.prediction.mixture`.
     """
-    wanted = Wanted(type, scale, interval, level, new_groups, draws)
+    if type == "prob":
+        type, scale = "subject", "categories"
+    wanted = Wanted(type, scale, interval, level, new_groups, draws, theta)
     random = fit.call.seed if seed is None else seed
+    if at is not None:
+        options: dict[str, Any] = {"type": type, "scale": scale, "interval": interval}
+        options |= {"level": level, "theta": theta, "new_groups": new_groups}
+        spec, past = fit.memory.spec, fit.memory.frame if history is None else history
+        if past is None:
+            raise ValueError(
+                "at= needs history=: this fit was read from a file, and files do not hold the data"
+            )
+        return at_landmarks(
+            at, newdata, past, spec.time_name, fit.memory.groups[0],
+            lambda rows, known: predict(
+                fit, rows, history=known, draws=draws, seed=seed, **options
+            ),
+        )  # fmt: skip
     return new_rows.predict(
         fit.estimate,
         parameter_information(fit) if interval is None else joint_information(fit),
@@ -108,10 +127,52 @@ def simulate(
     method="gibbs" these are posterior predictive draws: theta is another draw in every column, and
     ``condition_on_data`` keeps the effects of that draw.
     """
-    values = of_fit.simulations(fit.estimate, nsim, seed, condition_on_data)
+    return _columns(fit, of_fit.simulations(fit.estimate, nsim, seed, condition_on_data))
+
+
+def prior_predictive(fit: Fitted, nsim: int = 1, *, seed: int) -> pd.DataFrame:
+    """Outcomes drawn from the prior for every row of the data, one column per draw.
+
+        theta ~ p(theta),   b_i ~ N(0, I),   y_ij | b_i ~ F
+
+    Nothing is learnt from the outcomes but what the default prior takes from them, which is in the
+    summary. Under priors as weak as the default most columns lie far from any data.
+
+    Args:
+        fit: a fit by ``method="gibbs"``.
+        nsim: number of columns.
+        seed: of the draws.
+
+    Raises:
+        ValueError: the fit was not sampled, so that it has no prior.
+
+    Example:
+        >>> import dgmm
+        >>> sleep = dgmm.datasets.load("sleepstudy")
+        >>> told = dgmm.prior(
+        ...     beta=dgmm.normal([250, 10], [50, 5]), cov=dgmm.half_t(4, 20),
+        ...     sigma2=dgmm.half_t(4, 30)
+        ... )
+        >>> fit = dgmm.mixed_model(
+        ...     "Reaction ~ Days + (1 | Subject)", sleep, method="gibbs", prior=told
+        ... )
+        >>> fit.prior_predictive(200, seed=1).shape
+        (180, 200)
+
+    References:
+        Gabry, Simpson, Vehtari, Betancourt and Gelman (2019), J. Royal Statistical Society A 182,
+        389-402.
+    """
+    chains_of(fit, "prior_predictive()")
+    prior = fit.request.sampling.prior
+    return _columns(fit, of_fit.from_prior(fit.estimate, prior, nsim, seed))
+
+
+def _columns(fit: Fitted, values: np.ndarray) -> pd.DataFrame:
+    """Draws (N, nsim) for the rows of the user."""
     values = np.where(fit.memory.departures.estimable[:, None], values, np.nan)
     frame = pd.DataFrame(values, index=fit.memory.labels)
-    frame.columns = [f"sim_{j + 1}" for j in range(nsim)]
+    frame.columns = [f"sim_{j + 1}" for j in range(values.shape[1])]
     return frame.iloc[fit.memory.back]
 
 

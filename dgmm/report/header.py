@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dgmm.estimate import Course
 from dgmm.inference.criteria import nobs
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
@@ -47,12 +48,28 @@ def kind_of(fit: Fitted) -> str:
 
 def method_of(fit: Fitted) -> str:
     """How it was fitted."""
+    if fit.estimate.likelihood.bound:
+        return "fitted by maximising the ELBO, a lower bound"
     return {
         "ml": "fitted by maximum likelihood" if fit.estimate.model.linear else PENALISED,
         "reml": "fitted by restricted maximum likelihood (REML)",
         "vae": _variational(fit, "variational auto-encoder"),
         "vb": _variational(fit, "a variational bound, q by Newton steps"),
     }[fit.estimate.method]
+
+
+def _bounds(fit: Fitted, course: Course) -> list[str]:
+    done = fit.estimate
+    errors = (done.elbo_error, done.mc_error, course.particles_error)
+    return [
+        "Lower bounds of the log-likelihood; Monte Carlo s.e. "
+        + ", ".join(f"{one:.2g}" for one in errors),
+        f"per step of {course.steps}: "
+        + ", ".join(
+            f"{value / max(course.steps, 1):.4f}"
+            for value in (done.elbo or 0.0, done.log_likelihood, course.particles)
+        ),
+    ]
 
 
 def _noiseless(fit: Fitted) -> str:
@@ -71,6 +88,8 @@ def statistics(fit: Fitted, tables: Tables) -> str:
     done, values = fit.estimate, tables.statistics
     shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in values.items()]
     lines = [*columns([list(values.index), shown])]
+    if done.course is not None:
+        return "\n".join([*lines, *_bounds(fit, done.course)])
     lines.append(f"BIC with n = {nobs(fit)} observations")
     if done.likelihood.sampled:
         lines.append(f"logLik by Monte Carlo: standard error {done.mc_error:.2g}")

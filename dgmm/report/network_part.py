@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from dgmm.encoders import Encoder
 from dgmm.estimate import Estimate
 from dgmm.estimate.folds import enough
 from dgmm.inference.fixed_effects import std_errors
@@ -42,6 +43,8 @@ def network_lines(fit: Fitted, table: pd.DataFrame) -> str:
         remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
         lines += [wrap(remark, "   ")] if remark else []
     done = fit.estimate
+    if done.likelihood.bound:
+        return "\n".join(lines)
     lines += [*_form(done), *_held_out(done), *_nested(done), *_starts(fit), *_maximum(fit)]
     return "\n".join(lines)
 
@@ -153,7 +156,7 @@ def encoder_part(fit: Fitted, tables: Tables) -> str | None:
     """The encoder: its size, its bound, and the latent directions that it uses."""
     done = fit.estimate
     encoder, trace = done.encoder, done.trace
-    if encoder is None:
+    if encoder is None or not isinstance(encoder, Encoder):
         return None
     assert trace is not None
     assert done.elbo is not None

@@ -42,6 +42,9 @@ OFF = 0.1
 """Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
 standard deviations in one direction."""
 
+LOOSE = 0.1
+"""Nats per step between ELBO and importance-weighted bound."""
+
 FELL = 2.0
 """Nats per subject: the first epochs may be about some of the subjects, the last about all."""
 
@@ -106,7 +109,7 @@ def of_collapse(done: Estimate, info: Information | None) -> tuple[str, ...]:
 
 def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
     """An encoder far from the posterior, and what of the fit that touches."""
-    if done.elbo is None or done.encoder is None:
+    if done.elbo is None or done.encoder is None or done.likelihood.bound:
         return ()
     n = int((done.observed.count > 0).sum())
     gap = (done.log_likelihood - done.elbo) / n
@@ -121,6 +124,29 @@ def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
         "with it, or under control polish=False. For a better one refit with control refine=5, "
         "encoder='sites', more epochs or a smaller learning_rate",
     )
+
+
+def of_course(done: Estimate, info: Information | None) -> tuple[str, ...]:
+    """Latent variables of a recursion that q leaves at their prior, and a loose ELBO."""
+    course, found = done.course, []
+    if course is None or done.elbo is None:
+        return ()
+    idle = int((course.active <= ACTIVE).sum())
+    if idle:
+        found.append(
+            f"{idle} of {len(course.active)} latent variables are not used (variance of the means "
+            f"of q over subjects and steps at most {ACTIVE:g}): the outcomes before a step say as "
+            "much without them. Fewer, or none, may predict as well; against a collapse after a "
+            "poor start refit with control kl_anneal= or another seed"
+        )
+    gap = (done.log_likelihood - done.elbo) / max(course.steps, 1)
+    if gap > LOOSE:
+        found.append(
+            f"the ELBO is {gap:.2g} nats per step below the importance-weighted bound: q is not "
+            "the posterior, and theta was learnt on the ELBO. posterior='smooth' or more epochs "
+            "may bring them together"
+        )
+    return tuple(found)
 
 
 def of_training(done: Estimate, info: Information | None) -> tuple[str, ...]:
@@ -210,6 +236,7 @@ CHECKS: tuple[Check, ...] = (
     of_nested_boundary,
     of_collapse,
     of_encoder,
+    of_course,
     of_training,
     of_quadrature,
     of_approximation,

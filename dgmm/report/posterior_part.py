@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dgmm.inference.posterior import chains_of
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.random_part import sizes
 from dgmm.report.tables import Tables

@@ -21,7 +21,8 @@ def random_part(fit: Fitted, tables: Tables) -> str:
     if len(table):
         lines += random_lines(table)
     for i, latent in enumerate(done.model.latents):
-        if latent.neural and done.model.targets[i] >= 0:  # it enters the outcome of the report
+        # of a structure that enters the outcome of the report
+        if latent.neural and not latent.recursive and done.model.targets[i] >= 0:
             lines += _profile_lines(fit, i)
         elif remark := latent.remark(part(done.theta, f"latent{i + 1}.")):
             lines.append(wrap(remark, "   "))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from dgmm.record import Fitted
+from dgmm.report.course_part import course_part
 from dgmm.report.fixed_part import family_part, fixed_part, modelled_parts
 from dgmm.report.given_part import given_part
 from dgmm.report.header import statistics, title
@@ -84,6 +85,7 @@ SECTIONS: tuple[Section, ...] = (
     modelled_parts,
     network_part,
     encoder_part,
+    course_part,
     saem_part,
     pattern_part,
     notes,

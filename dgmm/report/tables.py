@@ -9,7 +9,7 @@ import pandas as pd
 
 from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
 from dgmm.inference.fixed_effects import coefficients, moments_of
-from dgmm.inference.posterior import chains_of, posterior_table
+from dgmm.inference.posterior import posterior_table
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.variance_parameters import (
     family_parameters,
@@ -17,7 +17,7 @@ from dgmm.inference.variance_parameters import (
     sigma,
     var_corr,
 )
-from dgmm.record import Fitted
+from dgmm.record import Fitted, chains_of
 from dgmm.report.layout import count
 from dgmm.runtime.native import as_given
 from dgmm.runtime.result_table import ResultTable
@@ -76,6 +76,16 @@ def chain_statistics(fit: Fitted, posterior: pd.DataFrame) -> pd.Series:
 def fit_statistics(fit: Fitted) -> pd.Series:
     """AIC, BIC, logLik with its error, deviance, df.resid."""
     done = fit.estimate
+    if done.course is not None:
+        assert done.elbo is not None
+        return pd.Series(
+            {
+                "ELBO": done.elbo,
+                "importance-weighted": done.log_likelihood,
+                "particles": done.course.particles,
+            },
+            name="",
+        )
     name = "logLik" if done.method != "reml" else "REML logLik"
     values = {
         "AIC": aic(fit),
@@ -103,14 +113,15 @@ def glance(fit: Fitted) -> Any:
         networks).
     """
     done, held = fit.estimate, fit.estimate.held_out
+    no_maximum = done.chains is not None or done.likelihood.bound
     values = {
         "nobs": nobs(fit),
         "groups": next(seen for seen, _ in groups_seen(fit).values()),
         "df": df(fit),
         "logLik": done.log_likelihood,
         "mc_error": done.mc_error,
-        "AIC": None if done.chains is not None else aic(fit),
-        "BIC": None if done.chains is not None else bic(fit),
+        "AIC": None if no_maximum else aic(fit),
+        "BIC": None if no_maximum else bic(fit),
         "deviance": deviance(fit),
         "df.residual": df_residual(fit),
         "sigma": sigma(fit),

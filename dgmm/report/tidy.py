@@ -14,7 +14,8 @@ from dgmm.design import take_rows
 from dgmm.inference import reported
 from dgmm.inference.fixed_effects import coefficients
 from dgmm.inference.variance_parameters import family_parameters, part_coefficients
-from dgmm.prediction.predict import fitted, predict, residuals
+from dgmm.prediction import of_fit
+from dgmm.prediction.predict import fitted, predict
 from dgmm.record import Fitted, parameter_information
 from dgmm.runtime.native import as_given, with_numbers
 from dgmm.runtime.result_table import ResultTable
@@ -192,6 +193,6 @@ def augment(fit: Fitted, data: Any = None) -> Any:
     columns = {
         ".fitted": fitted(fit).to_numpy(),
         ".fixed": predict(fit, type="mean_subject")["fit"].to_numpy(),
-        ".resid": residuals(fit).to_numpy(),
+        ".resid": of_fit.residuals(fit.estimate, "response", fit.call.seed)[fit.memory.back],
     }
     return with_numbers(take_rows(frame, np.sort(fit.memory.rows)), columns)

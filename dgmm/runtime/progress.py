@@ -11,6 +11,7 @@ __all__ = ["Progress"]
 
 BAR_WIDTH = 20
 REDRAW_SECONDS = 0.1
+LINE_SECONDS = 10.0
 
 
 class Progress:
@@ -18,7 +19,7 @@ class Progress:
 
     Nothing appears before `min_seconds` have passed. On a terminal one line is redrawn in place
     and wiped at the end; elsewhere nothing is printed, unless `verbose=2` asks for plain lines,
-    one every `min_seconds`. `verbose=0` is silent everywhere.
+    one every ten seconds. `verbose=0` is silent everywhere.
 
     >>> with Progress(verbose=0, total=2, label="ELBO") as bar:
     ...     bar.update(1, elbo=-123.4, gradient=0.01)
@@ -41,7 +42,7 @@ class Progress:
         self._clock = clock
         self._start = clock()
         self._next = self._start + min_seconds
-        self._pause = REDRAW_SECONDS if self._terminal else min_seconds
+        self._pause = REDRAW_SECONDS if self._terminal else LINE_SECONDS
         self._width = 0
 
     def __enter__(self) -> Self:

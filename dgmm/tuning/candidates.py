@@ -92,7 +92,9 @@ def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:
     done = fit.estimate
     for name in ("weights", "offset"):
         if isinstance(getattr(fit.call, name), np.ndarray):
-            raise ValueError(f"tune() divides the frame: give {name}= as the name of a column")
+            raise ValueError(
+                f"cross-validation divides the frame: give {name}= as the name of a column"
+            )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # given by the fit itself
         panel = outcomes_seen(done, fit.memory.spec, data)

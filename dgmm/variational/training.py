@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dgmm.design import label_key
-from dgmm.encoders import Encoder
+from dgmm.encoders import Amortised
 from dgmm.likelihood import Importance, freeze
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -96,7 +96,7 @@ class _Run:
 @one_thread()
 def train(
     model: Model,
-    encoder: Encoder,
+    encoder: Amortised,
     theta: Theta,
     phi: Weights,
     panel: Panel,
@@ -180,7 +180,7 @@ def _optimiser(weights: dict[str, Tensor], schedule: Schedule) -> torch.optim.Ad
 
 
 def _epoch(
-    run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule, steps: int
+    run: _Run, model: Model, encoder: Amortised, panel: Panel, schedule: Schedule, steps: int
 ) -> None:
     """Every subject once, in random order."""
     order = torch.randperm(panel.n, generator=run.generator, device="cpu")
@@ -268,7 +268,7 @@ def _uniform(label: object) -> float:
     return int.from_bytes(hashlib.sha256(label_key(label).encode()).digest()[:6]) / 2**48
 
 
-def _watch(run: _Run, model: Model, encoder: Encoder, panel: Panel, schedule: Schedule) -> None:
+def _watch(run: _Run, model: Model, encoder: Amortised, panel: Panel, schedule: Schedule) -> None:
     """Score the held-out subjects, with the same draws every time; keep the best iterate."""
     now = to(run.current(), "cpu", torch.float64)
     theta, phi = part(now, "theta/"), part(now, "phi/")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import benchmark
 from conftest import data as shipped
-from scipy import special
+from scipy import special, stats
 
 import dgmm
 from dgmm import Fit, mixed_model
@@ -486,3 +486,75 @@ def test_a_proper_prior_saves_a_separated_outcome() -> None:
     assert 3 < row["Mean"] < 12
     assert np.isfinite(row["SD"])
     assert row["R-hat"] < 1.05
+
+
+def test_estimates_with_known_errors_have_their_normal_posterior() -> None:
+    """A meta-analysis with all variances known: (mu, gamma) is normal, in closed form."""
+    y, error, tau = np.array([28.0, 8, -3, 7, -1]), np.array([15.0, 10, 16, 11, 9]), 6.0
+    frame = pd.DataFrame({"y": y, "study": list("abcde"), "precision": error**-2})
+    told = dgmm.prior(beta=dgmm.normal(2, 10), cov=dgmm.known(tau**2), sigma2=dgmm.known(1))
+    options = {"weights": "precision", "method": "gibbs", "verbose": 0}
+    fit = mixed_model("y ~ 1 + (1 | study)", frame, prior=told, **options)
+    weight = 1 / (error**2 + tau**2)
+    precision = weight.sum() + 10.0**-2
+    mean = ((weight * y).sum() + 2 / 10.0**2) / precision
+    row = fit.posterior_table().loc["(Intercept)"]
+    assert abs(row["Mean"] - mean) < 4 * row["MCSE"]
+    assert row["SD"] == pytest.approx(precision**-0.5, rel=0.03)
+    shrunk = tau**2 * weight * (y - mean)
+    assert fit.ranef()["(Intercept)"].to_numpy() == pytest.approx(shrunk, abs=0.25)
+    assert "sigma^2 ~ known(1)" in str(fit.summary())
+    with pytest.raises(ValueError, match="5 observed outcomes cannot tell"):
+        mixed_model("y ~ 1 + (1 | study)", frame, **options)
+
+
+def test_the_prior_predictive_is_normal_where_all_variances_are_known() -> None:
+    """y_i ~ N(x'm, x'diag(s^2)x + t'D t + sigma^2 / w), rows of a subject with covariance t'D t."""
+    frame = shipped("sleepstudy").assign(w=2.0)
+    D = np.array([[400.0, 30.0], [30.0, 25.0]])
+    told = dgmm.prior(
+        beta=dgmm.normal([250, 10], [40, 5]), cov=dgmm.known(D), sigma2=dgmm.known(900)
+    )
+    with pytest.warns(UserWarning, match="not mixed"):
+        fit = mixed_model(
+            SLEEP, frame, method="gibbs", prior=told, weights="w", draws=4, warmup=0, verbose=0
+        )
+    drawn = fit.prior_predictive(3000, seed=1).to_numpy()
+    first, last = drawn[0], drawn[9]
+    for values, t in ((first, 0.0), (last, 9.0)):
+        line = np.array([1.0, t])
+        variance = line @ (np.diag([1600.0, 25.0]) + D) @ line + 450
+        known = stats.norm(250 + 10 * t, np.sqrt(variance))
+        assert stats.kstest(values, known.cdf).pvalue > 1e-3
+    shared = np.array([1.0, 0]) @ (np.diag([1600.0, 25.0]) + D) @ np.array([1.0, 9])
+    error = np.sqrt(first.var() * last.var() / 3000)
+    assert abs(np.cov(first, last)[0, 1] - shared) < 4 * error
+    theta = fit.prior_draws(3000, seed=2)
+    assert list(theta.columns) == list(fit.posterior_draws().columns)
+    assert stats.kstest(theta["Days"], stats.norm(10, 5).cdf).pvalue > 1e-3
+    assert theta["cor_Days.(Intercept)|Subject"].to_numpy() == pytest.approx(0.3, abs=1e-9)
+    with pytest.raises(ValueError, match=r"prior_predictive\(\) is for fits by method='gibbs'"):
+        mixed_model(SLEEP, frame, verbose=0, se=None).prior_predictive(seed=1)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        fit.prior_predictive(0, seed=1)
+
+
+def test_counts_of_crossed_factors_have_the_mean_of_their_prior() -> None:
+    """E(y) = exp(m + v/2) under a normal predictor of mean m and variance v."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"a": np.repeat(range(6), 8), "b": np.tile(range(8), 6)})
+    frame["y"] = rng.poisson(2.0, 48).astype(float)
+    told = dgmm.prior(beta=dgmm.normal(0.5, 0.3), cov=dgmm.known(0.09))
+    with pytest.warns(UserWarning, match="not mixed"):
+        fit = mixed_model(
+            "y ~ 1 + (1 | a) + (1 | b)",
+            frame,
+            family="poisson",
+            method="gibbs",
+            prior=told,
+            draws=4,
+            warmup=0,
+            verbose=0,
+        )
+    means = fit.prior_predictive(1500, seed=3).to_numpy().mean(0)
+    assert abs(means.mean() - np.exp(0.5 + 0.27 / 2)) < 4 * means.std() / np.sqrt(1500)

@@ -1,0 +1,148 @@
+"""vrnn() beside a recurrent network of the same output density, and beside published models.
+
+    python benchmarks/recursion.py bimodal [SEED ...]     a few minutes a seed
+    python benchmarks/recursion.py identification 5000 [SEED ...]
+
+bimodal: x_t = 0.8 x_{t-1} + s_t + N(0, 0.15^2), s_t = +-1 a fair coin; 1000 sequences of 20, 500
+others to be scored. A Gaussian is the wrong density of the next value whatever is known of the
+past: -1.43 nats per step is its best, the log-density itself is -0.214.
+
+identification: the system of Narendra and Li (1996), simulated with noise, predicted without any
+outcome from the input alone; root mean square error beside those of Gedon, Wahlstroem, Schoen and
+Ljung (2021), IFAC. Rows go to benchmarks/results/recursion_NAME.csv.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import dgmm
+from dgmm.prediction.moments import outcomes_seen
+from dgmm.variational.elbo import evaluate
+
+RESULTS = Path(__file__).parent / "results"
+STEPS = 20
+TRUE = -0.214
+
+
+def bimodal(n: int, seed: int) -> pd.DataFrame:
+    """Sequences of the bimodal autoregression, a long one cut after 100 steps of burn-in each."""
+    rng, x = np.random.default_rng(seed), np.zeros(n)
+    rows = []
+    for _ in range(100 + STEPS):
+        x = 0.8 * x + rng.choice([-1.0, 1.0], n) + 0.15 * rng.normal(size=n)
+        rows.append(x)
+    data = pd.DataFrame(
+        {"id": np.repeat(np.arange(n), STEPS), "t": np.tile(np.arange(1, STEPS + 1), n)}
+    )
+    return data.assign(x=np.stack(rows[-STEPS:], 1).reshape(-1))
+
+
+def score_bimodal(latent: int, seed: int, epochs: int) -> dict[str, float]:
+    """Nats per step of sequences that the fit has not seen."""
+    start, test = time.time(), bimodal(500, 1000 + seed)
+    fit = dgmm.mixed_model(
+        f"x ~ 1 + (vrnn(t, latent={latent}, hidden=32, posterior='filter') | id)",
+        bimodal(1000, seed),
+        seed=seed,
+        verbose=0,
+        control={
+            "epochs": epochs,
+            "pairs": 2,
+            "learning_rate": 0.006,
+            "draws": 200,
+            "precision": "single",
+            "patience": epochs,
+        },
+    )
+    assert isinstance(fit, dgmm.Fit)
+    done = fit.estimate
+    assert done.encoder is not None
+    assert done.course is not None
+    panel = outcomes_seen(done, fit.memory.spec, test)
+    bound = evaluate(done.model.sized(panel), done.encoder, done.theta, done.phi, panel, seed)
+    weighted = fit.log_score(test)
+    drawn = fit.simulate(1, seed=seed)["sim_1"].to_numpy().reshape(-1, STEPS)
+    moved = drawn[:, 1:] - 0.8 * drawn[:, :-1]
+    cells = 500 * STEPS
+    return {
+        "latent": latent,
+        "seed": seed,
+        "epochs": epochs,
+        "elbo": float(bound.elbo.sum()) / cells,
+        "iwae200": float(weighted["log_score"].sum()) / cells,
+        "kl": float(bound.kl.sum()) / cells,
+        "middle": float((np.abs(moved) < 0.5).mean()),
+        "seconds": time.time() - start,
+    }
+
+
+def narendra_li(n: int, seed: int | None, length: int = 100) -> pd.DataFrame:
+    """Sequences of ``length`` of the system; without a seed the input and outcome of its test."""
+    t = np.arange(n)
+    if seed is None:
+        u, noise = np.sin(2 * np.pi * t / 10) + np.sin(2 * np.pi * t / 25), np.zeros(n)
+    else:
+        rng = np.random.default_rng(seed)
+        u, noise = rng.uniform(-2.5, 2.5, n), np.sqrt(0.1) * rng.normal(size=n)
+    x1 = x2 = 0.0
+    y = np.zeros(n)
+    for j in range(n):
+        y[j] = x1 / (1 + 0.5 * np.sin(x2)) + x2 / (1 + 0.5 * np.sin(x1)) + noise[j]
+        x1, x2 = (
+            (x1 / (1 + x1**2) + 1) * np.sin(x2),
+            x2 * np.cos(x2)
+            + x1 * np.exp(-(x1**2 + x2**2) / 8)
+            + u[j] ** 3 / (1 + u[j] ** 2 + 0.5 * np.cos(x1 + x2)),
+        )
+    # the outcome of a step answers to the inputs before it
+    before = np.r_[0.0, u[:-1]]
+    return pd.DataFrame({"id": t // length, "t": t % length + 1, "u": before, "y": y})
+
+
+def score_identification(n: int, seed: int, epochs: int) -> dict[str, float]:
+    """Error of the test sequence, free-running from its start."""
+    start, data = time.time(), narendra_li(n, seed)
+    fit = dgmm.mixed_model(
+        "y ~ 1 + (vrnn(t, latent=4, hidden=60, control=~ u) | id)",
+        data,
+        seed=seed,
+        verbose=0,
+        control={"epochs": epochs, "pairs": 1, "batch": 16, "draws": 64, "learning_rate": 0.004},
+    )
+    test = narendra_li(5000, None, 5000)
+    assert isinstance(fit, dgmm.Fit)
+    found = fit.predict(test, type="marginal")["fit"]
+    error = float(np.sqrt(np.square(found - test["y"]).mean()))
+    return {"n": n, "seed": seed, "epochs": epochs, "rmse": error, "seconds": time.time() - start}
+
+
+def keep(name: str, row: dict[str, float]) -> None:
+    """Add a row to the table of a study."""
+    file = RESULTS / f"recursion_{name}.csv"
+    table = pd.DataFrame([row])
+    old = [pd.read_csv(file)] if file.exists() else []
+    pd.concat([*old, table]).to_csv(file, index=False, float_format="%.5g")
+    print(table.to_string(index=False), flush=True)
+
+
+def main(words: list[str]) -> None:
+    """Run the study that the words name."""
+    if words[:1] == ["bimodal"]:
+        for seed in map(int, words[1:] or ["0", "1", "2"]):
+            keep("bimodal", score_bimodal(0, seed, 60))
+            keep("bimodal", score_bimodal(2, seed, 150))
+    elif words[:1] == ["identification"]:
+        for seed in map(int, words[2:] or ["0", "1", "2"]):
+            keep("identification", score_identification(int(words[1]), seed, 200))
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

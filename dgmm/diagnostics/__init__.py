@@ -1,0 +1,1 @@
+"""Checking a fit: residuals, what they say, how well outcomes are predicted."""

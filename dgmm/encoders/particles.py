@@ -1,0 +1,153 @@
+"""Particles: draws of a recursion that go forwards in time and are resampled on their way.
+
+    log p(y) >= E sum_t log sum_k W_{t-1,k} w_{t,k},
+    w_t = p(y_t | z_t, past) p(z_t | past) / q(z_t | .)
+
+W are the normalised weights; where their effective number falls below half they are made equal by
+systematic resampling. Of a bootstrap filter q is the prior, and the particles before the weights of
+step t are draws of z_t given the outcomes before it. Maddison et al. (2017), NeurIPS.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dgmm.encoders.base import Sampled
+from dgmm.encoders.stepwise import Path, Stepwise
+from dgmm.model import Model
+from dgmm.networks import Weights
+from dgmm.panel import Block
+from dgmm.parameters import Theta
+
+__all__ = ["Cloud", "Learnt"]
+
+FEW = 0.5
+"""Effective share of particles below which they are resampled."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """A step-by-step posterior with its weights: where draws of importance sampling come from."""
+
+    encoder: Stepwise
+    phi: Weights
+
+    def draws(self, model: Model, ready: Theta, block: Block, e: Tensor) -> Sampled:
+        """Draws of q of the subjects of a block by white noise e (M, n, k)."""
+        return self.encoder.posterior(self.phi, model, ready, block).sample(e)
+
+    def one_step(
+        self,
+        model: Model,
+        ready: Theta,
+        block: Block,
+        size: int,
+        generator: torch.Generator,
+        scale: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of eta or g^-1(eta) of every row given the outcomes before, (n, J)."""
+        q = Path(self.encoder, self.phi, model, ready, block)
+        cloud = Cloud(q, size, generator, bootstrap=True, scale=scale)
+        cloud.bound()
+        return cloud.mean, cloud.variance
+
+
+class Cloud:
+    """Particles of the subjects of a block on their way through the steps."""
+
+    def __init__(
+        self,
+        q: Path,
+        draws: int,
+        generator: torch.Generator,
+        *,
+        bootstrap: bool = False,
+        scale: str = "link",
+    ) -> None:
+        self.q, self.draws, self.generator = q, draws, generator
+        self.bootstrap, self.scale = bootstrap, scale
+        block, steps = q.block, q.steps
+        n, J = block.mask.shape
+        latent = q.latent
+        self.ratio = torch.zeros(draws, n, dtype=torch.float64)  # log q - log p of a step
+        self.log_weight = torch.full((draws, n), -math.log(draws), dtype=torch.float64)
+        self.total = torch.zeros(n, dtype=torch.float64)
+        self.mean, self.variance = torch.zeros(2, n, J, dtype=torch.float64)
+        m, log_sd = q.others()
+        e = self._noise(n, m.shape[-1])
+        self.static = m + log_sd.exp() * e
+        self.of_static = 0.5 * (self.static.square() - e.square()).sum(-1) - log_sd.sum(-1)
+        self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
+        self.base = q.model.mu1(q.ready, block.rows) + self._beside(self.static)
+
+    def _noise(self, *size: int) -> Tensor:
+        return torch.randn(self.draws, *size, generator=self.generator, dtype=torch.float64)
+
+    def _beside(self, static: Tensor) -> Tensor:
+        """mu2 of the random effects beside the recursion."""
+        q, latents = self.q, self.q.model.latents
+        terms = [i for i in range(len(latents)) if i != q.term]
+        if not terms:
+            return torch.zeros(self.draws, *q.block.mask.shape, dtype=torch.float64)
+        before = sum(one.dim for one in latents[: q.term])
+        wide = static.new_zeros(*static.shape[:-1], q.latent.dim)
+        b = torch.cat([static[..., :before], wide, static[..., before:]], dim=-1)
+        return q.model.mu2(q.ready, b, q.block.rows, terms)
+
+    def bound(self) -> Tensor:
+        """The sum over steps of the log mean weights, (n,)."""
+        q = self.q
+        self.log_weight = self.log_weight - self.of_static
+        q.latent.run(q.weights, q.steps, self._next, self.unseen, self._after)
+        return self.total + torch.logsumexp(self.log_weight, 0)
+
+    def _next(self, t: int, state: Tensor, *law: Tensor) -> Tensor:
+        noise = self._noise(*law[0].shape[1:])
+        if self.bootstrap:
+            self.ratio = torch.zeros_like(self.ratio)
+            return noise
+        m, log_sd = self.q.step(t, state, *law)
+        e = m + log_sd.exp() * noise
+        self.ratio = 0.5 * (e.square() - noise.square()).sum(-1) - log_sd.sum(-1)
+        return e
+
+    def _after(self, t: int, mu: Tensor, state: Tensor) -> Tensor:
+        q, block = self.q, self.q.block
+        at = torch.nonzero((q.steps.place == t).any(0))[:, 0]  # columns with rows of this step
+        here = (q.steps.place == t)[:, at]
+        eta = self.base[..., at] + q.latent.frame[0, 0] * mu[..., None]
+        rows = block.rows.at_columns(at)
+        extra = q.model.extra(q.ready, rows)
+        weight = torch.softmax(self.log_weight, 0)
+        value = q.model.family.mean(eta, extra) if self.scale == "response" else eta
+        first = torch.einsum("mn,mnj->nj", weight, value)
+        second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+        self.mean[:, at] = torch.where(here, first, self.mean[:, at])
+        self.variance[:, at] = torch.where(here, second, self.variance[:, at])
+        density = q.model.family.log_density(rows.data, eta, extra)
+        seen = torch.where(here & block.mask[:, at], density, 0.0).sum(-1)
+        self.log_weight = self.log_weight + seen - self.ratio
+        return self._resampled(state)
+
+    def _resampled(self, state: Tensor) -> Tensor:
+        """Equal weights for the subjects whose effective number of particles has become small."""
+        level = torch.logsumexp(self.log_weight, 0)
+        weight = (self.log_weight - level).exp()  # (M, n)
+        few = 1 / weight.square().sum(0) < FEW * self.draws
+        if not bool(few.any()):
+            return state
+        start = torch.rand(weight.shape[1], 1, generator=self.generator, dtype=torch.float64)
+        places = (torch.arange(self.draws, dtype=torch.float64) + start) / self.draws
+        chosen = torch.searchsorted(weight.T.cumsum(1).contiguous(), places).clamp(
+            max=self.draws - 1
+        )
+        same = torch.arange(self.draws)[:, None]
+        chosen = torch.where(few, chosen.T, same)  # (M, n)
+        self.total = torch.where(few, self.total + level, self.total)
+        self.log_weight = torch.where(few, -math.log(self.draws), self.log_weight)
+        self.base = self.base.gather(0, chosen[..., None].expand_as(self.base))
+        return state.gather(0, chosen[..., None].expand_as(state))

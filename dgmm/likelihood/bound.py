@@ -1,0 +1,260 @@
+"""Importance-weighted bounds, for models whose likelihood no rule can calculate: recursions.
+
+    l_i >= E log 1/K sum_k p(y_i | b_k) p(b_k) / q(b_k | y_i),   b_k ~ q
+
+rises with K to l_i (Burda, Grosse and Salakhutdinov, 2016, ICLR). q is an amortised posterior that
+was learnt with theta. The error that is reported is that of
+the value as an estimate of the bound; how far the bound is below l is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.base import Likelihood, Maximum
+from dgmm.likelihood.posterior import Effects, Posterior, Predictive
+from dgmm.model import Model
+from dgmm.panel import Block, Panel
+from dgmm.parameters import Packing, Theta
+
+__all__ = ["ImportanceBound", "Proposal", "Weighted", "WeightedPosterior"]
+
+CELLS = 400_000
+"""Rows times draws held at once."""
+
+MOST_EFFECTS = 500
+"""Elements of b up to which their covariance is given."""
+
+NO_MAXIMUM = (
+    "of this model a bound is known and no likelihood: there are no scores, standard errors and "
+    "tests; take predictions, and bootstrap the whole fit for their error"
+)
+
+
+class Weighted(Protocol):
+    """Draws of b with what makes them draws from p(b | y)."""
+
+    @property
+    def b(self) -> Tensor:
+        """(M, n, k)."""
+        ...
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """log q(b) - log p(b), (M, n)."""
+        ...
+
+    def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
+        """log p(y_i | b_i), (M, n)."""
+        ...
+
+
+class Proposal(Protocol):
+    """Where draws of b come from."""
+
+    def draws(self, model: Model, ready: Theta, block: Block, e: Tensor) -> Weighted:
+        """Draws of the subjects of a block by white noise e (M, n, k)."""
+        ...
+
+    def one_step(
+        self,
+        model: Model,
+        ready: Theta,
+        block: Block,
+        size: int,
+        generator: torch.Generator,
+        scale: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of eta or g^-1(eta) of every row given the outcomes before, (n, J)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImportanceBound(Likelihood):
+    """K = ``integration.draws`` draws a subject."""
+
+    proposal: Proposal | None = None  # before it is learnt
+
+    word = "bound"
+    sampled = True
+    bound = True
+
+    @classmethod
+    def cannot(cls, model: Model, panel: Panel) -> str | None:
+        if not model.recursive:
+            return "it is for recursions left of a bar, vrnn() and dmm(); others have a likelihood"
+        return cls.one_factor(panel)
+
+    def value(self, theta: Theta) -> float:
+        return float(self.each(theta).value.sum())
+
+    def each(self, theta: Theta) -> Each:
+        K = self.integration.draws
+        value, error = torch.zeros(2, self.panel.n, dtype=torch.float64)
+        for block, _, terms in self.weighted(theta, self.kept, K):
+            mean = torch.logsumexp(terms, 0) - math.log(K)
+            value[block.subjects] = mean
+            error[block.subjects] = (terms - mean).exp().std(0) / math.sqrt(K)
+        return Each(value, error, float(error.square().sum().sqrt()))
+
+    def _generator(self, stream: int) -> torch.Generator:
+        return torch.Generator().manual_seed(1_000_003 * self.integration.seed + stream)
+
+    def _learnt(self) -> Proposal:
+        if self.proposal is None:
+            raise ValueError("the bound of a recursion has draws of a posterior that is learnt")
+        return self.proposal
+
+    def one_step(self, theta: Theta, panel: Panel, scale: str) -> Predictive:
+        """Moments of eta or g^-1(eta) of every row given the outcomes of the rows before, (N,)."""
+        mean, variance = torch.zeros(2, panel.n_rows, dtype=torch.float64)
+        draws, generator, proposal = self.integration.draws, self._generator(97), self._learnt()
+        with torch.no_grad():
+            ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
+            for block in panel.blocks(cells=max(1, CELLS // draws)):
+                found = proposal.one_step(self.model, ready, block, draws, generator, scale)
+                rows = replace(panel, masked=False).block(block.subjects)
+                for out, value in zip((mean, variance), found, strict=True):
+                    out[rows.index[rows.mask]] = value[rows.mask]
+        return Predictive(mean, variance)
+
+    def weighted(
+        self, theta: Theta, panel: Panel, draws: int, stream: int = 0
+    ) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """Per block draws b (M, n, k) of q and log {p(y | b) p(b) / q(b)}, (M, n).
+
+        A set of draws is made again by its number ``stream``.
+        """
+        generator, proposal = self._generator(83 + stream), self._learnt()
+        with torch.no_grad():
+            ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
+            for block in panel.blocks(cells=max(1, CELLS // draws)):
+                size = (draws, len(block.subjects), self.model.k)
+                e = torch.randn(size, generator=generator, dtype=torch.float64)
+                drawn = proposal.draws(self.model, ready, block, e)
+                density = drawn.log_likelihood(self.model, ready, block)
+                yield block, drawn.b, density - drawn.log_ratio
+
+    def value_and_gradient(
+        self, theta: Theta, free: Collection[str] | None = None
+    ) -> tuple[float, Theta]:
+        raise ValueError(NO_MAXIMUM)
+
+    def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:
+        raise ValueError(NO_MAXIMUM)
+
+    def information(self, theta: Theta, packing: Packing) -> Observed:
+        raise ValueError(NO_MAXIMUM)
+
+    def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
+        raise ValueError(NO_MAXIMUM)
+
+    def reached(self, theta: Theta, proposal: Proposal) -> Maximum:
+        """The record of a theta at which a training has ended, with its q."""
+        own = replace(self, proposal=proposal)
+        each = own.each(theta)
+        return Maximum(
+            own, theta, float(each.value.sum()), each.total_error, math.nan, 0, converged=True
+        )
+
+    def posterior(self, theta: Theta) -> Posterior:
+        return WeightedPosterior(self, theta, self.panel)
+
+    def describe(self) -> str:
+        return f"importance-weighted lower bound, {self.integration.draws} draws of q per subject"
+
+
+@dataclass(frozen=True)
+class WeightedPosterior(Posterior):
+    """Draws of q, weighted by p(b | y) / q(b)."""
+
+    likelihood: ImportanceBound
+    theta: Theta
+    history: Panel  # a masked panel, or one of outcomes that were all seen
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.likelihood.model
+
+    def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        likelihood = self.likelihood
+        return likelihood.weighted(self.theta, likelihood.kept, likelihood.integration.draws, 1)
+
+    def one_step(self, target: Panel, scale: str) -> Predictive:
+        return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)
+
+    def effects(self) -> Effects:
+        k, n = self.model.k, self.history.n
+        if k > MOST_EFFECTS:
+            raise ValueError(
+                f"b of a subject has {k} elements, white noise of every step: read states()"
+            )
+        mean = torch.zeros(n, k, dtype=torch.float64)
+        covariance = torch.zeros(n, k, k, dtype=torch.float64)
+        for block, b, terms in self._nodes():
+            weight = torch.softmax(terms, 0)
+            first = torch.einsum("mn,mnk->nk", weight, b)
+            away = weight.sqrt()[..., None] * (b - first)
+            mean[block.subjects] = first
+            covariance[block.subjects] = torch.einsum("mna,mnb->nab", away, away)
+        return Effects((mean,), (covariance,))
+
+    def log_density(self) -> Tensor:
+        out = torch.zeros(self.history.n, dtype=torch.float64)
+        for block, _, terms in self._nodes():
+            out[block.subjects] = torch.logsumexp(terms, 0)
+        return out
+
+    def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
+        """Per block of ``target``: draws b (M, n, k), their log weights (M, n), eta (M, n, J).
+
+        ``target`` has the rows of the history, of which the outcomes seen are read.
+        """
+        model = self.model
+        with torch.no_grad():
+            ready = model.prepare({n: v.detach() for n, v in self.theta.items()})
+            for block, b, terms in self._nodes():
+                rows = target.block(block.subjects)
+                told = block.mask if block.mask.shape == rows.mask.shape else None
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows, seen=told)
+                yield rows, b, terms, eta
+
+    def predictive(self, target: Panel, scale: str) -> Predictive:
+        model = self.model
+        mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
+        for rows, b, terms, value in self._at(target):
+            weight = torch.softmax(terms, 0)
+            if scale == "response":
+                extra = model.extra(model.prepare(self.theta), rows.rows, b)
+                value = model.family.mean(value, extra)
+            first = torch.einsum("mn,mnj->nj", weight, value)
+            second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+            mean[rows.index[rows.mask]] = first[rows.mask]
+            variance[rows.index[rows.mask]] = second[rows.mask]
+        return Predictive(mean, variance)
+
+    def effect_draws(self, generator: torch.Generator) -> Tensor:
+        out = torch.zeros(self.history.n, self.model.k, dtype=torch.float64)
+        for block, b, terms in self._nodes():
+            weight = torch.softmax(terms, 0).T
+            chosen = torch.multinomial(weight, 1, generator=generator)[:, 0]
+            out[block.subjects] = b[chosen, torch.arange(len(chosen))]
+        return out
+
+    def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
+        """Draws of q drawn by their weights."""
+        out = torch.zeros(size, target.n_rows, dtype=torch.float64)
+        for rows, _, terms, eta in self._at(target):
+            weight = torch.softmax(terms, 0).T
+            chosen = torch.multinomial(weight, size, replacement=True, generator=generator).T
+            drawn = eta.gather(0, chosen[..., None].expand(-1, -1, eta.shape[-1]))
+            out[:, rows.index[rows.mask]] = drawn[:, rows.mask]
+        return out

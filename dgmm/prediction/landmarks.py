@@ -1,0 +1,90 @@
+"""Dynamic prediction: what follows, given what was seen up to each of several times.
+
+p(y_i(t) | y_i(s), s <= s_k),   t > s_k,   for landmarks s_1, ..., s_K
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.design import Table
+from dgmm.runtime.result_table import ResultTable
+
+__all__ = ["at_landmarks"]
+
+
+def at_landmarks(
+    at: Sequence[float],
+    rows: Any,
+    history: Any,
+    clock: str | None,
+    group: str,
+    of: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame],
+) -> pd.DataFrame:
+    """Predictions of the rows after each landmark from the history up to it.
+
+    Args:
+        at: the landmarks, in units of the time of the model.
+        rows: to predict; None for those of ``history``.
+        history: the frame that holds the past.
+        clock: the time variable of the model.
+        group: the column of the subjects.
+        of: predictions of some rows given some past ones.
+
+    Returns:
+        A frame indexed by landmark (``at``) and label of the row: subject, time, then the columns
+        of the prediction. Its note says how long a subject took.
+
+    Raises:
+        ValueError: no time in the model, or not in a frame; a landmark after which there is no row.
+    """
+    past, target = Table(history).frame(), Table(history if rows is None else rows).frame()
+    if clock is None:
+        raise ValueError(
+            "at= needs a model with time, which stands left of a bar, as in (time | id): landmarks "
+            "are values of it"
+        )
+    for name, frame in (("history", past), ("newdata", target)):
+        for column in (clock, group):
+            if column not in frame.columns:
+                raise ValueError(f"{name} has no column `{column}`, which at= needs")
+    moments = _numbers(at)
+    when, before = (frame[clock].to_numpy(dtype=float) for frame in (target, past))
+    parts, begun, subjects = {}, time.perf_counter(), 0
+    for moment in moments:
+        ahead = target[when > moment]
+        if not len(ahead):
+            raise ValueError(
+                f"at={moment:g}: no row is later; `{clock}` of newdata ends at {np.nanmax(when):g}"
+            )
+        known = past[before <= moment]
+        if not len(known):
+            raise ValueError(
+                f"at={moment:g}: nothing has been seen by then; `{clock}` of history begins at "
+                f"{np.nanmin(before):g}"
+            )
+        found = of(ahead, known)
+        own = [name for name in (group, clock) if name not in found]
+        parts[moment] = pd.concat([ahead[own], pd.DataFrame(found)], axis=1)
+        subjects += ahead[group].nunique()
+    spent = (time.perf_counter() - begun) / max(subjects, 1)
+    return ResultTable(
+        pd.concat(parts, names=["at"]),
+        title=f"Predictions of what follows {len(moments)} landmark(s) of `{clock}`",
+        notes=[f"{1000 * spent:.3g} ms for a subject at a landmark"],
+    )
+
+
+def _numbers(at: Any) -> list[float]:
+    given = [at] if isinstance(at, int | float | np.number) else list(at)
+    wrong = [one for one in given if isinstance(one, str) or not np.isfinite(one)]
+    if wrong or not given:
+        raise ValueError(
+            f"at= is a time or a list of times, such as [1, 2]; found {wrong[0] if wrong else at!r}"
+        )
+    return [float(one) for one in given]
