@@ -414,6 +414,38 @@ def outcome_speed() -> str:
     return "\n".join(lines)
 
 
+SHARED = {
+    "truth": "the true model",
+    "deep": "three shared neural effects, one joint fit",
+    "factors": "three shared linear effects, the model within",
+    "joint": "linear effects with a free covariance, one joint fit",
+    "gru": "a recurrent network of all outcomes",
+    "lmm": "a linear mixed model per outcome",
+}
+
+
+def shared_effects() -> str:
+    """Log scores of new subjects by `benchmarks/shared_effects.py`, a row per method."""
+    table = pd.read_csv(RESULTS / "shared_effects.csv")
+    sizes = sorted(table["outcomes"].unique())
+    lines = [
+        "| method | " + " | ".join(f"K = {k}: log score (s.e.) | CPU s" for k in sizes) + " |",
+        "| --- |" + " --- | --- |" * len(sizes),
+    ]
+    for method, words in SHARED.items():
+        cells = []
+        for k in sizes:
+            row = table[(table["outcomes"] == k) & (table["method"] == method)]
+            if row.empty:
+                cells.append(" | ")
+                continue
+            one = row.iloc[0]
+            seconds = "" if pd.isna(one["seconds"]) else f"{one['seconds']:.3g}"
+            cells.append(f"{one['log_score']:.4f} ({one['se']:.4f}) | {seconds}")
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def missing() -> str:
     """Distances from exact ML under dropout."""
     table = pd.read_csv(RESULTS / "missing.csv")
@@ -535,10 +567,9 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, outcome_speed, missing, accepted, elbo_bias, panel,
-        panel_gain, mood_scores, mood_courses, mood_cost, check_sizes, check_powers, check_share,
-        dynamic_table,
-        panel_gain, mood_scores, mood_courses, mood_cost, posterior_of_deviation, posterior_gap,
+        speed, linear_speed, path_speed, outcome_speed, shared_effects, missing, accepted,
+        elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
+        check_powers, check_share, dynamic_table, posterior_of_deviation, posterior_gap,
         calibration, gibbs_speed,
     )
 }  # fmt: skip

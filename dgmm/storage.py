@@ -35,7 +35,7 @@ from dgmm.families import find as find_family
 from dgmm.formula import Several
 from dgmm.information import Information
 from dgmm.latent import Latent, Structure, Warp
-from dgmm.latent.several import Loaded
+from dgmm.latent.several import Factors, Joined, Loaded
 from dgmm.likelihood import MEMBERS, Integration, NodeRule, Within
 from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
@@ -69,6 +69,7 @@ OWN: tuple[type[Any], ...] = (
     Departures,
     Entry,
     Estimate,
+    Factors,
     FixedNetwork,
     FormChoice,
     HalfT,
@@ -76,6 +77,7 @@ OWN: tuple[type[Any], ...] = (
     HeldOut,
     InverseGamma,
     InverseWishart,
+    Joined,
     Layout,
     Learnt,
     Loaded,

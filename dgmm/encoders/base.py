@@ -14,15 +14,18 @@ the variances are the best independent ones, 1 / P_i[k, k].
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dgmm.model import Model
 from dgmm.networks import Weights
-from dgmm.panel import Block
+from dgmm.panel import Block, Rows
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import factor_root
 
@@ -40,11 +43,11 @@ __all__ = [
 class Context(NamedTuple):
     """What the encoder may look at, padded; entries of masked rows are zero."""
 
-    T: Tensor  # (n, J, q) time bases of all latent terms, orthonormal on average
+    T: Tensor  # (n, J, q) time bases of all latent terms, orthonormal on average per outcome
     weight: Tensor  # (n, J) information in eta at b = 0, in units of eta
     residual: Tensor  # (n, J) working residual at b = 0, in units of eta
     covariates: Tensor  # (n, J, c) fixed columns and network inputs, standardised
-    occasion: Tensor  # (n, J) planned occasion of the row
+    occasion: Tensor  # (n, J) planned occasion of the row; K of them a time with K outcomes
     mask: Tensor  # (n, J)
     imputed: Tensor  # (n, J) bool: the outcome was filled in, it is no evidence about b
 
@@ -162,21 +165,27 @@ class Encoder(Amortised):
 
 
 def context(model: Model, ready: Theta, block: Block, imputed: Tensor | None = None) -> Context:
-    """What the encoder sees of a block at the current theta.
+    """What the encoder sees of a block at the current theta: the rows of all outcomes.
 
-    imputed: (n, J) bool, rows whose outcome was filled in.
+    imputed: (n, J) bool, rows of the only outcome whose value was filled in.
     """
-    rows, extra = block.rows, model.extra(ready, block.rows)
-    mask = block.mask
-    eta = model.mu1(ready, rows)
-    unit = model.unit
-    weight = model.family.information(rows.data, eta, extra) * unit**2
-    residual = model.family.working_residual(rows.data, eta, extra) / unit
-    T = torch.cat(rows.T, dim=-1) @ model.whitener
+    parts = [_of_outcome(model, ready, own, o) for o, own in enumerate(block.blocks)]
+    seen = parts[0] if len(parts) == 1 else _together(parts, [own.rows for own in block.blocks])
+    return seen if imputed is None else seen._replace(imputed=imputed & seen.mask)
+
+
+def _of_outcome(model: Model, ready: Theta, block: Block, o: int) -> Context:
+    """The rows of one outcome, with the columns that all outcomes have in theirs."""
+    outcome, rows, mask = model.outcomes[o], block.rows, block.mask
+    extra = model.extra(ready, rows, outcome=o)
+    eta, unit = outcome.mu1(ready, rows), outcome.unit
+    weight = outcome.family.information(rows.data, eta, extra) * unit**2
+    residual = outcome.family.working_residual(rows.data, eta, extra) / unit
+    T = model.columns_of(rows, o) @ model.whitener
     inputs = [
-        (x - net.centre) / net.spread for x, net in zip(rows.inputs, model.networks, strict=True)
+        (x - net.centre) / net.spread for x, net in zip(rows.inputs, outcome.networks, strict=True)
     ]
-    covariates = torch.cat([rows.X @ model.basis / unit, *inputs], dim=-1)
+    covariates = torch.cat([rows.X @ outcome.basis / unit, *inputs], dim=-1)
     return Context(
         torch.where(mask[..., None], T, 0.0),
         torch.where(mask, weight, 0.0),
@@ -184,8 +193,26 @@ def context(model: Model, ready: Theta, block: Block, imputed: Tensor | None = N
         torch.where(mask[..., None], covariates, 0.0),
         rows.occasion,
         mask,
-        torch.zeros_like(mask) if imputed is None else imputed & mask,
+        torch.zeros_like(mask),
     )
+
+
+def _together(parts: Sequence[Context], rows: Sequence[Rows]) -> Context:
+    """The rows of all outcomes in order of time, each with the covariates of its own outcome."""
+    sizes = [one.covariates.shape[-1] for one in parts]
+    ends, total = np.cumsum(sizes).tolist(), sum(sizes)
+    spread = [
+        one._replace(
+            covariates=pad(one.covariates, (end - size, total - end)),
+            occasion=len(parts) * one.occasion + o,
+        )
+        for o, (one, size, end) in enumerate(zip(parts, sizes, ends, strict=True))
+    ]
+    both = Context(*(torch.cat(columns, dim=1) for columns in zip(*spread, strict=True)))
+    time = torch.cat([torch.where(r.time.isnan(), r.occasion, r.time) for r in rows], dim=1)
+    order = torch.where(both.mask, time, torch.inf).argsort(dim=1, stable=True)
+    subject = torch.arange(len(order), device=order.device)[:, None]
+    return Context(*(column[subject, order] for column in both))
 
 
 def skeleton(phi: Weights, seen: Context) -> tuple[Tensor, Tensor]:

@@ -83,8 +83,10 @@ def tied_encoder(
 ) -> tuple[Encoder, Weights]:
     """An encoder that starts at the posterior of the linear part of the decoder."""
     q = sum(len(latent.names) for latent in model.latents)
-    covariates = len(model.names) + sum(len(net.names) for net in model.networks)
-    planned = int(panel.count.max())
+    covariates = sum(
+        len(one.names) + sum(len(net.names) for net in one.networks) for one in model.outcomes
+    )
+    planned = len(panel.panels) * max(int(one.count.max()) for one in panel.panels)
     encoder = find_encoder(word)(model.k, q, covariates, planned, covariance)
     return encoder, encoder.tied(skip_matrix(model, theta), generator)
 
@@ -94,7 +96,8 @@ def skip_matrix(model: Model, theta: Theta) -> Tensor:
     blocks = [
         latent.tangent(part(theta, f"latent{i}.")) for i, latent in enumerate(model.latents, 1)
     ]
-    return torch.linalg.solve(model.whitener, torch.block_diag(*blocks)) / model.unit
+    skip = torch.linalg.solve(model.whitener, torch.block_diag(*blocks))
+    return skip / model.units()[:, None]
 
 
 def with_encoder(

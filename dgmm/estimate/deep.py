@@ -45,7 +45,7 @@ from dgmm.penalised.marginal import Climb, Top, climb, node_error
 from dgmm.runtime.parallel import each, one_thread
 from dgmm.runtime.progress import Progress
 
-__all__ = ["cannot", "fit_deep", "polish_heads"]
+__all__ = ["cannot", "fit_above", "fit_deep", "polish_heads"]
 
 FINAL_ROUNDS, FINAL_EVALUATIONS = 3, 150
 """Of the ascent to the maximum, at most."""
@@ -70,7 +70,7 @@ class _Start:
     @property
     def coefficients(self) -> Tensor:
         """Those of the linear columns, (p,)."""
-        return self.learned.model.beta(self.polished.theta).detach()
+        return self.learned.model.coefficients(self.polished.theta).detach()
 
 
 def cannot(model: Model, request: Request) -> str | None:
@@ -78,15 +78,19 @@ def cannot(model: Model, request: Request) -> str | None:
     return "there is no network" if model.linear else None
 
 
+def fit_above(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
+    """Fit a model with neural random effects above the classical model of a design."""
+    assert nested is not None
+    return fit_deep(likelihood, Nested.of(nested, request, "auto"), request)
+
+
 @one_thread()  # the order of sums must not decide between maxima
-def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) -> Estimate:
-    """Fit a model with neural random effects.
+def fit_deep(likelihood: Likelihood, below: Nested, request: Request) -> Estimate:
+    """Fit a model with neural random effects above a nested classical one.
 
     The start of the largest penalised likelihood is reported; predictions average over all of them.
     """
-    assert nested is not None
     panel = likelihood.panel
-    below = Nested.of(nested, request, "auto")
     classical = below.fit()
     folds = Folds.deal(panel, request.seed)
     apart = None
@@ -111,7 +115,7 @@ def fit_deep(likelihood: Likelihood, nested: Design | None, request: Request) ->
     done = with_encoder(done, learned.encoder, learned.phi, learned.trace, request)
     share = request.control.holdout
     if folds is None and (_open(likelihood.model) or share > 0):
-        seen = len(panel.subject[panel.observed].unique())
+        seen = len(panel.seen)
         note = (
             f"no comparison on held-out subjects: {seen} with an outcome are too few; the ridge of "
             "neural random effects is the one it starts with"

@@ -38,7 +38,7 @@ class Folds:
         """About 1 / ``share`` folds, at least two; None where the subjects are too few."""
         if not enough(panel):
             return None
-        seen = panel.subject[panel.observed].unique().numpy()
+        seen = panel.seen.numpy()
         order = seen[np.random.default_rng([seed, 13]).permutation(len(seen))]
         parts = np.array_split(order, max(2, round(1 / share)))
         return cls(panel.n, tuple(np.sort(part) for part in parts))
@@ -58,4 +58,4 @@ class Folds:
 
 def enough(panel: Panel) -> bool:
     """Whether a panel has subjects with an outcome for folds."""
-    return len(panel.subject[panel.observed].unique()) >= FEWEST
+    return len(panel.seen) >= FEWEST

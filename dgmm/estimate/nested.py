@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.design import Design
-from dgmm.estimate.classical import fit_linear
 from dgmm.estimate.folds import Folds
-from dgmm.estimate.pilot import pilot
+from dgmm.estimate.pilot import pilot, start_theta
 from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood, Point, choose
 from dgmm.model import build_model
@@ -41,16 +41,19 @@ class Nested:
     """The nested classical model, ready to be fitted to all subjects or to some."""
 
     likelihood: Likelihood
-    eta: Tensor  # of the independence model, at the observed rows
-    request: Request
+    start: Callable[[], Theta]  # where the search for its maximum begins
 
     @classmethod
     def of(cls, design: Design, request: Request, word: str) -> Nested:
         """From its design, under the likelihood of a word."""
         unit, eta = pilot(design, request.family)
         model = build_model(design, request.family, unit, request.control.ridge)
-        likelihood = choose(model, Panel.from_design(design), word, request.integration)
-        return cls(likelihood, eta, replace(request, method="ml", verbose=0))
+        panel = Panel.from_design(design)
+
+        def start() -> Theta:
+            return start_theta(model, panel, eta, torch.Generator().manual_seed(request.seed))
+
+        return cls(choose(model, panel, word, request.integration), start)
 
     @property
     def panel(self) -> Panel:
@@ -59,7 +62,7 @@ class Nested:
 
     def fit(self) -> Estimate:
         """Fit it to all subjects."""
-        return fit_linear(self.likelihood, self.eta, self.request)
+        return Estimate.of(self.likelihood.maximise(self.start), "ml")
 
     def fit_some(self, subjects: np.ndarray, theta: Theta) -> Point:
         """Fit it to the subjects at some positions, from ``theta`` nearby."""
@@ -67,10 +70,7 @@ class Nested:
         if likelihood.sampled:
             likelihood = likelihood.by(draws=DRAWS)
             return Point(likelihood, likelihood.polished(theta, tolerance=REFIT).theta)
-        inside = torch.zeros(self.panel.n, dtype=torch.bool)
-        inside[torch.from_numpy(subjects)] = True
-        eta = self.eta[inside[self.likelihood.observed.subject]]
-        return fit_linear(likelihood, eta, self.request, theta)
+        return likelihood.maximise(lambda: theta)
 
     def apart(self, folds: Folds, theta: Theta) -> Apart:
         """Fit it without every fold; theta: of the fit to all subjects."""

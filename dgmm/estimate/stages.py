@@ -49,7 +49,7 @@ ROUTES = (
     ),
     Route(classical.cannot, lambda one, nested, eta, asked: classical.fit_linear(one, eta, asked)),
     Route(curved.cannot, lambda one, nested, eta, asked: curved.fit_curved(one, nested, asked)),
-    Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_deep(one, nested, asked)),
+    Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_above(one, nested, asked)),
 )
 """In the order in which they are tried."""
 

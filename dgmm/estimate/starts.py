@@ -38,12 +38,24 @@ def own_request(request: Request, number: int, part: str = "") -> Request:
 def distances(reached: Sequence[tuple[Model, Theta]], best: int, panel: Panel) -> tuple[float, ...]:
     """Root mean square over the rows of mu1 minus that of the best start, in units of sigma.
 
-    Families without a residual standard deviation: in units of the linear predictor.
+    Families without a residual standard deviation: in units of the linear predictor. Of several
+    outcomes the largest.
     """
+    found = [_distances_of(reached, best, o, one) for o, one in enumerate(panel.panels)]
+    return tuple(max(own) for own in zip(*found, strict=True))
+
+
+def _distances_of(
+    reached: Sequence[tuple[Model, Theta]], best: int, outcome: int, panel: Panel
+) -> list[float]:
     with torch.no_grad():
-        curves = [model.mu1(model.prepare(theta), panel.rows) for model, theta in reached]
-    model, theta = reached[best]
-    at = model.outcome.one_number("log_sigma")
-    sigma = 1.0 if at is None else float(theta["extra"][at].exp())
+        curves = [
+            model.outcomes[outcome].mu1(model.prepare(theta), panel.rows)
+            for model, theta in reached
+        ]
+    best_model, theta = reached[best]
+    own = best_model.outcomes[outcome]
+    at = own.one_number("log_sigma")
+    sigma = 1.0 if at is None else float(theta[f"{own.key}extra"][at].exp())
     gaps = [curve - curves[best] for curve in curves]
-    return tuple(float(gap.square().mean().sqrt()) / sigma for gap in gaps)
+    return [float(gap.square().mean().sqrt()) / sigma for gap in gaps]

@@ -64,7 +64,9 @@ def mv(*formulas: Any, shared: Any = None, rescor: Any = False) -> Several:
     Args:
         formulas: one per outcome. Random parts of one name, ``(1 + time |p| id)``, are correlated
             across the outcomes, all others independent. ``load(p)`` takes the random part ``p`` of
-            another outcome times a loading that is estimated.
+            another outcome times a loading that is estimated. Outcomes with ``(dnn(time, latent=k)
+            |p| id)`` share the k effects b_i and the hidden layers of one network, each with
+            loadings and a last layer of its own; linear parts of that name are correlated with b_i.
         shared: terms with the same coefficients in all outcomes whose formulas have them, such as
             ``"age + sex"``; ``1`` is the intercept. A mapping ``{"age": ("y", "z")}`` names the
             outcomes. On stacked rows it is ``trait + age`` in place of ``trait + trait:age``

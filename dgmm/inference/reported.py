@@ -254,7 +254,7 @@ def time_profile(done: Estimate, i: int, draws: int = 4096) -> Profile:
     weights = {**weights, **latent.prepare(weights)}
     b = sobol_normal(latent.dim, draws, seed=11)[:, None, :]
     with torch.no_grad():
-        rows = panel.rows.take(at[None]).of_term(i)
+        rows = panel.rows.take(at[None]).of_term(i, done.model.outcome.name)
         value = latent.effect(weights, b, rows)[:, 0]
     S = np.cov(value.numpy().T)
     sd = np.sqrt(np.diag(S))

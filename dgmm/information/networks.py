@@ -171,8 +171,7 @@ def _neural_effects(done: Point, seed: int, draws: int) -> NetworkInformation:
 
 def direct_packing(model: Model) -> Packing:
     """The linear coefficients: beta, and the skips of networks on the fixed side."""
-    names = [name for name in model.packing.shapes if name == "beta" or name.endswith(".skip")]
-    return model.packing.only(names)
+    return model.packing.only(model.direct())
 
 
 def _curvature(frozen: Frozen, theta: Theta, direct: Packing, expected: np.ndarray) -> Curvature:
@@ -193,7 +192,7 @@ def _curvature(frozen: Frozen, theta: Theta, direct: Packing, expected: np.ndarr
 def _effective(model: Model, expected: Metric) -> dict[str, float]:
     """Effective degrees of freedom, diag{(F + kappa S)^-1 F} summed per network and in total."""
     share = expected.low.share
-    blocks = [f"dnn{i}." for i in range(1, len(model.networks) + 1)]
+    blocks = [f"{name}." for one in model.outcomes for name in one.penalised()]
     blocks += [f"latent{i}." for i, latent in enumerate(model.latents, 1) if latent.neural]
     edf = {"total": float(share.sum())}
     for prefix in blocks:

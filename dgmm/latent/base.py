@@ -205,6 +205,13 @@ class Latent(ABC):
             f"{first.label} is not made for several outcomes; leave out the name `{name}`"
         )
 
+    def beneath(self, name: str, parts: Mapping[str, Latent]) -> Latent:
+        """The classical structure ``name`` of several outcomes within this one.
+
+        parts: by outcome what is within the structure of it by itself.
+        """
+        return type(next(iter(parts.values()))).across(name, parts)
+
     def factor_in(self, weights: Weights, outcome: str) -> float:
         """By what its effects are multiplied in one of several outcomes."""
         return 1.0
@@ -302,6 +309,14 @@ class Latent(ABC):
     def prepare(self, weights: Weights) -> Weights:
         """Small quantities that follow from the weights alone (centres), computed once."""
 
+    def at(self, weights: Weights, b: Tensor) -> Weights:
+        """What :meth:`effect` at b is made of whatever the outcome, for one call with each."""
+        return {}
+
+    def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
+        """The same of :meth:`jacobian`."""
+        return {}
+
     @abstractmethod
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         """mu2: b (..., n, k), rows (n, J) -> (..., n, J)."""
@@ -309,6 +324,12 @@ class Latent(ABC):
     def course(self, weights: Weights, rows: LatentRows) -> Tensor:
         """E mu2 of the rows of a block, (n, J)."""
         return torch.zeros(rows.T.shape[:-1], dtype=torch.float64)
+
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
+        """mu2 as columns (n, J, c) times coefficients (..., n, c), None where it is none such."""
+        return None
 
     @abstractmethod
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:

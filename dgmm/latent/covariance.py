@@ -12,7 +12,7 @@ Standard deviations and partial correlations, the fifth, are :mod:`dgmm.inferenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,10 +24,23 @@ from dgmm.latent.base import Latent
 from dgmm.networks import Weights
 from dgmm.parameters import Theta, part
 
-__all__ = ["Pattern", "free_shapes", "loadings", "theta_of_covariances", "triangular"]
+__all__ = [
+    "Pattern",
+    "covariance_of_parts",
+    "free_shapes",
+    "loadings",
+    "theta_of_covariances",
+    "triangular",
+]
 
 LEAST = 1e-10
 """A zero on the diagonal (boundary) is held at a value that adds nothing to any sum."""
+
+SHRUNK = 0.8
+"""Of correlations between conditional means of separate fits, at which a joint search begins."""
+
+SMALL = 0.05
+"""Standard deviation of an effect there, in its scale, at the least."""
 
 
 # -- one term ------------------------------------------------------------------------------------
@@ -162,3 +175,25 @@ def theta_of_covariances(latents: Sequence[Latent], covariances: Sequence[Tensor
     for i, (latent, D) in enumerate(zip(latents, covariances, strict=True), 1):
         theta |= {f"latent{i}.{name}": value for name, value in latent.nearest(D).items()}
     return theta
+
+
+# -- several outcomes ----------------------------------------------------------------------------
+
+
+def covariance_of_parts(parts: Mapping[str, tuple[Tensor, Tensor]], scale: Tensor) -> Tensor:
+    """D (Q, Q) of the effects of several outcomes, from separate fits of each.
+
+    parts: by outcome D (q, q) of its columns and its conditional means (n, q), missing where a
+        subject has none; scale: a sensible size of the standard deviation of every effect, (Q,).
+    """
+    means = torch.cat([mean for _, mean in parts.values()], dim=1)
+    sd = torch.cat([D.diagonal() for D, _ in parts.values()]).sqrt()
+    sd = torch.maximum(sd, SMALL * scale)
+    seen = (~means.isnan()).all(1)
+    correlation = torch.eye(len(sd), dtype=torch.float64)
+    if int(seen.sum()) > len(sd):
+        spread = means[seen] - means[seen].mean(0)
+        size = spread.square().mean(0).sqrt()
+        spread = spread / torch.where(size > 1e-6 * scale, size, torch.inf)
+        correlation += SHRUNK * (spread.T @ spread / len(spread)).fill_diagonal_(0.0)
+    return correlation * sd * sd[:, None]

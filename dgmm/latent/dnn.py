@@ -11,6 +11,7 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
 from dgmm.latent.base import Latent, Places, columns_of, placed
+from dgmm.latent.several import Factors
 from dgmm.latent.warp import Warp
 from dgmm.networks import Dense, Weights
 from dgmm.numerics.bases import smooth_first, whitening
@@ -100,27 +101,33 @@ class Neural(Latent):
 
     @classmethod
     def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
-        found = [one for one in parts.values() if isinstance(one, Neural) and one.form == GENERAL]
-        first, sizes = found[0], [one.dim for one in found]
-        if len(found) < len(parts) or len(set(sizes)) > 1:
+        found = [one for one in parts.values() if isinstance(one, Neural)]
+        first = found[0]
+        alike = {(one.dim, one.network.sizes[1:-1], one.network.activation) for one in found}
+        general = [one for one in found if one.form == GENERAL and one.other is None]
+        if len(parts) > 1 and (len(general) < len(parts) or len(alike) > 1):
             listed = ", ".join(f"{one.label} of `{key}`" for key, one in parts.items())
             raise ValueError(
-                f"the parts `{name}` share their effects: dnn() of one latent= and form="
-                f"'coefficients' in every outcome, not {listed}"
+                f"the parts `{name}` share their effects and hidden layers: dnn() of one latent=, "
+                f"hidden= and activation=, and of form='coefficients', not {listed}"
             )
-        hidden = first.network.sizes[1:-1]
         outputs = [len(one.shape) for one in found]
-        network = replace(first.network, sizes=(first.dim, *hidden, sum(outputs)))
+        sizes = first.network.sizes
         return replace(
             first,
-            label=name,
+            label=name or first.label,
             names=tuple(f"{key}:{own}" for key, one in parts.items() for own in one.names),
             frame=torch.block_diag(*(one.frame for one in found)),
-            network=network,
+            network=replace(first.network, sizes=(*sizes[:-1], sum(outputs))),
             shape=torch.block_diag(*(one.shape for one in found)),
             places=placed(parts, (len(one.names) for one in found)),
             basis_places=placed(parts, outputs),
         )
+
+    def beneath(self, name: str, parts: Mapping[str, Latent]) -> Latent:
+        if len(parts) == 1:
+            return super().beneath(name, parts)
+        return Factors.of(name, self.dim, parts)
 
     def candidates(self) -> tuple[Latent, ...]:
         """The general form, and the warped one where the formula leaves it open."""
@@ -213,6 +220,17 @@ class Neural(Latent):
             else self.warp.candidate_modes(weights)
         )
 
+    def at(self, weights: Weights, b: Tensor) -> Weights:
+        if self.form == "dense" or not self.basis_places:
+            return {}
+        names, sizes = zip(*((n, end - first) for n, first, end in self.basis_places), strict=True)
+        centred = self.network(weights, b) - weights["centre"]
+        parts = zip(names, centred.split(sizes, dim=-1), strict=True)
+        return {f"centred.{name}": own for name, own in parts}
+
+    def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
+        return {} if self.form == "dense" else {"slopes": self.network.jacobian(weights, b)}
+
     def loadings(self, weights: Weights) -> Tensor:
         return self.frame @ weights["Lambda"]
 
@@ -225,10 +243,26 @@ class Neural(Latent):
         linear = torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
         if self.form == "dense":
             return linear + self._dense(weights, b, rows.T)
-        shape = self.shape[columns_of(self.basis_places, rows.outcome)]
-        coefficient = (self.network(weights, b) - weights["centre"]) @ shape.T
+        coefficient = self._coefficient(weights, b, rows.outcome)
         total = linear + torch.einsum("njr,...nr->...nj", rows.basis, coefficient)
         return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
+
+    def _coefficient(self, weights: Weights, b: Tensor, outcome: str) -> Tensor:
+        """S (c(b) - E c) of an outcome, (..., n, r)."""
+        own = columns_of(self.basis_places, outcome)
+        if (known := weights.get(f"centred.{outcome}")) is None:
+            known = (self.network(weights, b) - weights["centre"])[..., own]
+        found: Tensor = known @ self.shape[own, own].T
+        return found
+
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
+        if self.form != GENERAL:
+            return None
+        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
+        both = b @ Lambda.T, self._coefficient(weights, b, rows.outcome)
+        return torch.cat([rows.T, rows.basis], dim=-1), torch.cat(both, dim=-1)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit, rows = self.shape[0, 0], self._standard(T)
@@ -246,9 +280,10 @@ class Neural(Latent):
             inputs = _beside(b, self._standard(rows.T))
             slopes = self.network.jacobian(weights, inputs)[..., 0, : self.dim]
             return rows.T @ self.loadings(weights) + self.shape[0, 0] * slopes
-        shape = self.shape[columns_of(self.basis_places, rows.outcome)]
+        own = columns_of(self.basis_places, rows.outcome)
         Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        J = rows.T @ Lambda + rows.basis @ (shape @ self.network.jacobian(weights, b))
+        slopes = weights["slopes"] if "slopes" in weights else self.network.jacobian(weights, b)
+        J = rows.T @ Lambda + rows.basis @ (self.shape[own, own] @ slopes[..., own, :])
         return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Boundary, Component, Latent, Places, columns_of, placed
+from dgmm.latent.covariance import covariance_of_parts
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
 from dgmm.networks import Weights
@@ -18,12 +19,6 @@ from dgmm.numerics.triangle import triangle
 from dgmm.panel import LatentRows
 
 __all__ = ["Normal"]
-
-SHRUNK = 0.8
-"""Of correlations between conditional means of separate fits, at which a joint search begins."""
-
-LEAST = 0.05
-"""Standard deviation of an effect there, in its scale, at the least."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +55,7 @@ class Normal(Latent):
             if not one.by_columns or not _structure_of(one).free:
                 raise ValueError(
                     f"{one.label} of `{outcome}` cannot be correlated with the other parts "
-                    f"`{name}`: write (terms |{name}| group), without dnn() and without a word "
-                    "before the bar"
+                    f"`{name}`: write (terms |{name}| group) without a word before the bar"
                 )
         frame = torch.block_diag(*(one.frame for one in parts.values()))
         structure = replace(_structure_of(next(iter(parts.values()))), dim=sum(sizes))
@@ -105,17 +99,7 @@ class Normal(Latent):
         )
 
     def from_parts(self, parts: Mapping[str, tuple[Tensor, Tensor]]) -> Weights:
-        means = torch.cat([mean for _, mean in parts.values()], dim=1)
-        sd = torch.cat([D.diagonal() for D, _ in parts.values()]).sqrt()
-        sd = torch.maximum(sd, LEAST * self.scale)
-        seen = (~means.isnan()).all(1)
-        correlation = torch.eye(len(sd), dtype=torch.float64)
-        if int(seen.sum()) > len(sd):
-            spread = means[seen] - means[seen].mean(0)
-            size = spread.square().mean(0).sqrt()
-            spread = spread / torch.where(size > 1e-6 * self.scale, size, torch.inf)
-            correlation += SHRUNK * (spread.T @ spread / len(spread)).fill_diagonal_(0.0)
-        return self.nearest(correlation * sd * sd[:, None])
+        return self.nearest(covariance_of_parts(parts, self.scale))
 
     def wider(self) -> Latent:
         return self if self.structure.free else replace(self, structure=self.structure.wider())
@@ -138,6 +122,11 @@ class Normal(Latent):
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
         return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
+
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
+        return rows.T, b @ self.loadings(weights)[columns_of(self.places, rows.outcome)].T
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         return rows.T @ self.loadings(weights)[columns_of(self.places, rows.outcome)]

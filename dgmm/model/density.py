@@ -109,6 +109,14 @@ class Model(Structure):
                 found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]
         return found
 
+    def direct(self) -> list[str]:
+        """The linear coefficients of all outcomes, and the skips of networks on the fixed side."""
+        return [name for outcome in self.outcomes for name in outcome.direct()]
+
+    def coefficients(self, theta: Theta) -> Tensor:
+        """Coefficients of the columns as the user wrote them, of all outcomes."""
+        return torch.cat([outcome.beta(theta) for outcome in self.outcomes])
+
     def head(self) -> list[str]:
         """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
         hidden = {f"latent{i}.{n}" for i, one in enumerate(self.latents, 1) for n in one.weak}
@@ -209,6 +217,17 @@ class Model(Structure):
             return None
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
 
+    def _once(self, ready: Theta, b: Tensor, slopes: bool = False) -> Theta:
+        """``ready`` with what all of several outcomes take from b."""
+        if len(self.outcomes) == 1:
+            return ready
+        found = dict(ready)
+        for i, (latent, own) in enumerate(zip(self.latents, self._split(b), strict=True), 1):
+            weights = part(ready, f"latent{i}.")
+            more = latent.at(weights, own) | (latent.slopes_at(weights, own) if slopes else {})
+            found |= {f"latent{i}.{name}": value for name, value in more.items()}
+        return found
+
     def latent_rows(
         self, ready: Theta, rows: Rows, i: int, outcome: int = 0, seen: Tensor | None = None
     ) -> LatentRows:
@@ -240,7 +259,7 @@ class Model(Structure):
     ) -> Tensor:
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        P = torch.eye(self.k, dtype=b.dtype)
+        ready, P = self._once(ready, b, slopes=True), torch.eye(self.k, dtype=b.dtype)
         together = self._together()
         for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
             if o in together:
@@ -264,13 +283,15 @@ class Model(Structure):
         fixed: mu1 of the rows, where it is known already.
         """
         fixed = self.fixed(ready, block) if fixed is None else fixed
+        ready, together = self._once(ready, b), self._together()
         total: Tensor | None = None
-        together = self._together()
         for o, own in enumerate(block.blocks):
             if o in together:
                 continue
-            eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o, seen=own.mask)
-            density = self.log_density(ready, eta, b, own, o)
+            density = self._by_sums(ready, b, own, fixed[o], o)
+            if density is None:
+                eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o, seen=own.mask)
+                density = self.log_density(ready, eta, b, own, o)
             total = density if total is None else total + density
         if self.residual is not None:
             rows = [self._standardised(ready, b, block, fixed, o) for o in together]
@@ -278,6 +299,26 @@ class Model(Structure):
             total = density if total is None else total + density
         assert total is not None
         return total
+
+    def _by_sums(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int) -> Tensor | None:
+        """log p(y_i | b_i) of one of several outcomes by sums, None where it is not quadratic."""
+        outcome = self.outcomes[o]
+        if len(self.outcomes) == 1 or not outcome.quadratic:
+            return None
+        parts, rows = self._split(b), block.rows
+        inside = [i for i, own in enumerate(self.entries) if Entry(o, 0) in own]
+        every = [
+            self.latents[i].as_columns(
+                part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, outcome.name)
+            )
+            for i in inside
+        ]
+        found = [one for one in every if one is not None]
+        if not found or len(found) < len(every):
+            return None
+        columns, coefficients = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
+        extra = self.extra(ready, rows, outcome=o)
+        return outcome.log_density_of(mu1, columns, coefficients, extra, block)
 
     def _together(self) -> list[int]:
         """The outcomes whose residuals are correlated."""

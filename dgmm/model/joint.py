@@ -16,10 +16,9 @@ from torch import Tensor
 
 from dgmm.design import label_key
 from dgmm.latent import Latent
-from dgmm.latent.several import Loaded
+from dgmm.latent.several import Joined, Loaded
 from dgmm.model.density import Model
 from dgmm.model.structure import Entry
-from dgmm.numerics.bases import whitening
 from dgmm.outcomes import Longitudinal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
@@ -54,24 +53,31 @@ def key_of(name: str) -> str:
     return f"({name})"
 
 
-def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence[Part]]) -> Model:
+def join(
+    names: Sequence[str],
+    models: Sequence[Model],
+    parts: Sequence[Sequence[Part]],
+    above: Model | None = None,
+) -> Model:
     """One model of several outcomes, from a model of each.
 
-    parts: per random part of the joint model the parts that it is made of, one per outcome.
+    parts: per random part of the joint model the parts that it is made of, one per outcome: neural
+        ones first, those that take another one last.
+    above: a joint model with networks, of which the one asked for is the classical one within.
     """
     outcomes = tuple(
         replace(one.outcome, name=name, key=key_of(name) if o else "")
         for o, (name, one) in enumerate(zip(names, models, strict=True))
     )
     latents: list[Latent] = []
-    for own in parts:
+    for i, own in enumerate(parts):
         found = {
             names[one.outcome]: models[one.outcome].latents[one.latent]
             for one in own
             if not one.loaded
         }
-        first = next(iter(found.values()))
-        latent = type(first).across(own[0].name, found)
+        over = above.latents[i].beneath if above else across
+        latent = over(own[0].name, found)
         taken = {names[one.outcome]: models[one.outcome].unit for one in own if one.loaded}
         if taken:
             unit = models[own[0].outcome].unit
@@ -85,16 +91,27 @@ def join(names: Sequence[str], models: Sequence[Model], parts: Sequence[Sequence
         for i, own in enumerate(parts, 1):
             if own[0].outcome == o and f"latent{own[0].latent + 1}" in one.open_ridge:
                 free.append(f"latent{i}")
-    return Model(outcomes, tuple(latents), entries, ridges, tuple(free), _whitener(latents))
+    whitener = torch.block_diag(
+        *(
+            models[one.outcome].latents[one.latent].frame / models[one.outcome].unit
+            for own in parts
+            for one in own
+            if not one.loaded
+        )
+    )
+    return Model(outcomes, tuple(latents), entries, ridges, tuple(free), whitener)
+
+
+def across(name: str, parts: Mapping[str, Latent]) -> Latent:
+    """The structure ``name`` of several outcomes, from one of each; neural ones come first."""
+    curved = {key: one for key, one in parts.items() if one.neural}
+    plain = {key: one for key, one in parts.items() if not one.neural}
+    found = [type(next(iter(own.values()))).across(name, own) for own in (curved, plain) if own]
+    return found[0] if len(found) == 1 else Joined(name, *found)
 
 
 def _entry(model: Model, one: Part) -> Entry:
     return Entry(one.outcome, model.entries[one.latent][0].predictor)
-
-
-def _whitener(latents: Sequence[Latent]) -> Tensor:
-    """Columns of all T of order one; those of different outcomes stand at different rows."""
-    return torch.block_diag(*(whitening(torch.linalg.inv(one.frame)) for one in latents))
 
 
 def join_panels(panels: Sequence[Panel], parts: Sequence[Sequence[Part]]) -> Panel:

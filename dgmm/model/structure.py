@@ -7,9 +7,10 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dgmm.families import Family
-from dgmm.latent import Latent
+from dgmm.latent import Latent, columns_of
 from dgmm.networks import FixedNetwork, Reference
 from dgmm.outcomes import Longitudinal, PartPredictor, Residual
 from dgmm.panel import Rows
@@ -39,7 +40,8 @@ class Structure:
     entries: tuple[tuple[Entry, ...], ...]  # per latent
     latent_ridge: tuple[float, ...]
     open_ridge: tuple[str, ...]  # networks whose penalty the fit chooses
-    whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average
+    whitener: Tensor  # (q, q): the columns of [T_1, T_2, ...] whitener are orthonormal on average,
+    # of several outcomes those of each
     equalities: int = 0  # between coefficients that theta has twice
     residual: Residual | None = None  # None: outcomes are independent given b
 
@@ -126,6 +128,31 @@ class Structure:
         """For every column of all T: 0 where it enters eta, r where the r-th extra parameter."""
         pairs = zip(self.latents, self.targets, strict=True)
         return [target for latent, target in pairs for _ in latent.names]
+
+    def units(self) -> Tensor:
+        """The scale of the predictor that every column of all T enters, (q,)."""
+        scale = {one.name: one.unit for one in self.outcomes}
+        found = []
+        for latent, entries in zip(self.latents, self.entries, strict=True):
+            first = scale[self.outcomes[entries[0].outcome].name]
+            unit = torch.full((len(latent.names),), first, dtype=torch.float64)
+            for name, start, end in latent.places:
+                unit[start:end] = scale[name]
+            found.append(unit)
+        return torch.cat(found)
+
+    def columns_of(self, rows: Rows, outcome: int) -> Tensor:
+        """The columns of all T at rows (n, J) of an outcome, zero where they are those of another,
+        (n, J, q).
+        """
+        found, name = [], self.outcomes[outcome].name
+        for i, latent in enumerate(self.latents):
+            T, own = rows.T[i], columns_of(latent.places, name)
+            if T.shape[-1] < len(latent.names):
+                first = own.start or 0
+                T = pad(T, (first, len(latent.names) - first - T.shape[-1]))
+            found.append(T)
+        return torch.cat(found, dim=-1)
 
     def columns(self, rows: Rows) -> Tensor:
         """The columns of all T frame, (N, q)."""

@@ -46,6 +46,12 @@ def anova(fit: FittedOutcomes, *others: FittedOutcomes) -> pd.DataFrame:
             raise ValueError("anova() compares fits of the same outcomes of the same rows")
         if other.estimate.method != fit.estimate.method:
             raise ValueError("anova() compares fits of one method, ML or REML")
+    if any(not one.estimate.model.linear for one in (fit, *others)):
+        raise ValueError(
+            "anova() compares classical models by their likelihood ratio, and networks have a "
+            "penalty: compare log_score() of subjects that no fit has seen; the summary has that "
+            "of folds against the classical model within"
+        )
     rows = [_Row(str(one.several), df(one), one.estimate.log_likelihood) for one in (fit, *others)]
     if not others:
         if fit.several.shared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, final
@@ -19,6 +20,7 @@ from dgmm.formula import Several
 from dgmm.likelihood import Maximum, choose
 from dgmm.model import build_model, join, join_panels, share
 from dgmm.multivariate import comparing, report, rows, tables
+from dgmm.multivariate.deep import fit_networks, has_networks, within_networks
 from dgmm.multivariate.reading import (
     PARAMETERS,
     Reading,
@@ -36,7 +38,6 @@ from dgmm.plan import (
     Call,
     as_counted,
     check_options,
-    is_deep,
     parse_call,
     read_family,
     request_behind,
@@ -198,6 +199,34 @@ def fit_several(
     frames = reading.layout.frames(data, reading.names)
     check_seen(frames, reading.names)
     separate = tuple(_separate(reading, o, frame) for o, frame in enumerate(frames))
+    if any(has_networks(one) for one in reading.calls):
+        done, known = fit_networks(reading, frames, call, separate)
+    else:
+        done = _fit_classical(reading, call, separate)
+        known = [(one.memory, one.estimate.panel) for one in separate]
+    info = information_of(done, call.se, request_behind(call, separate[0].estimate))
+    if not done.converged:
+        warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
+    groups = tuple(reading.group for _ in done.model.latents)
+    memories = tuple(
+        replace(_as_joined(memory, own, done.panel), groups=groups) for memory, own in known
+    )
+    return MultivariateFit(
+        several,
+        reading.calls,
+        reading.layout,
+        memories,
+        done,
+        info,
+        tuple(separate),
+        versions(),
+        data,
+    )
+
+
+def _fit_classical(reading: Reading, call: Call, separate: Sequence[Fit]) -> Estimate:
+    """The joint model without networks, from those of all outcomes by themselves."""
+    several = reading.several
     models = [one.estimate.model for one in separate]
     model = join(reading.names, models, reading.parts)
     residual, known = residual_of(several, reading.layout, model), [one.memory for one in separate]
@@ -213,44 +242,24 @@ def fit_several(
     found = likelihood.maximise(
         lambda: start_of(model, panel, reading.parts, separate), call.verbose
     )
-    done = Estimate.of(found, "reml" if restricted else "ml")
-    info = information_of(done, call.se, request)
-    if not done.converged:
-        warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
-    groups = tuple(reading.group for _ in model.latents)
-    memories = tuple(replace(_as_joined(one, panel), groups=groups) for one in separate)
-    return MultivariateFit(
-        several,
-        reading.calls,
-        reading.layout,
-        memories,
-        done,
-        info,
-        tuple(separate),
-        versions(),
-        data,
-    )
+    return Estimate.of(found, "reml" if restricted else "ml")
 
 
-def _as_joined(one: Fit, panel: Panel) -> Memory:
+def _as_joined(memory: Memory, own: Panel, panel: Panel) -> Memory:
     """The memory of an outcome with its rows in the order of the subjects of all."""
-    own = one.estimate.panel
     moved = own.numbered(np.arange(own.n_rows)).align(panel.ids)
-    return one.memory.ordered(moved.rows.occasion.numpy())
+    return memory.ordered(moved.rows.occasion.numpy())
 
 
 def _separate(reading: Reading, o: int, frame: Any) -> Fit:
-    """The model of one outcome by itself, its parts as if no other outcome had them.
+    """The classical model of one outcome by itself, its parts as if no other outcome had them.
 
     An outcome that takes the part of another may not know a variance of its own: then it begins
     without one.
     """
     call = replace(reading.calls[o], se=None)
-    if is_deep(parse_call(call)):
-        raise ValueError(
-            f"`{reading.names[o]}` has a network, which models of several outcomes do not have "
-            "yet; fit it by itself, or make its terms linear"
-        )
+    if any(has_networks(one) for one in reading.calls):
+        call = within_networks(call)
     try:
         return fit_model(call, frame)
     except ValueError:

@@ -54,8 +54,6 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
     """
     if call.missing != "observed":
         raise ValueError(f"missing={call.missing!r} is for models of one outcome")
-    if call.method not in ("auto", "ml", "reml"):
-        raise ValueError(f"method={call.method!r} is for models of one outcome; use 'ml' or 'reml'")
     if call.se == "bootstrap":
         raise ValueError("se='bootstrap' is for models of one outcome; use 'hessian' or 'sandwich'")
     count = len(several.formulas)
@@ -71,6 +69,7 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
     texts = _with_loaded_parts(plain, loads)
     parsed = [parse_formula(t, latent_words=latent_words(), structures=structures()) for t in texts]
     names = tuple(_name(one) for one in parsed)
+    _check_networks(parsed, names, loads, call.method)
     parts = _parts(parsed, names, loads)
     _check_names(parts, names)
     groups = {term.group for one in parsed for term in one.latents}
@@ -180,7 +179,7 @@ def _with_loaded_parts(texts: Sequence[str], loads: Sequence[tuple[int, str]]) -
 def _parts(
     parsed: Sequence[Formula], names: Sequence[str], loads: Sequence[tuple[int, str]]
 ) -> tuple[tuple[Part, ...], ...]:
-    """The random parts of the joint model, those of one name together, loadings last."""
+    """The random parts of the joint model, those of one name together, in the order of join()."""
     found: dict[Any, list[Part]] = {}
     for o, one in enumerate(parsed):
         for i, term in enumerate(one.latents):
@@ -189,7 +188,38 @@ def _parts(
                 raise ValueError(f"the name `{key}` stands twice in the formula of `{names[o]}`")
             loaded = (o, term.shared) in loads
             found.setdefault(key, []).append(Part(o, i, term.shared, loaded))
-    return tuple(tuple(sorted(own, key=lambda one: one.loaded)) for own in found.values())
+
+    def place(one: Part) -> tuple[bool, bool]:
+        return one.loaded, not parsed[one.outcome].latents[one.latent].syntax.neural
+
+    return tuple(tuple(sorted(own, key=place)) for own in found.values())
+
+
+def _check_networks(
+    parsed: Sequence[Formula],
+    names: Sequence[str],
+    loads: Sequence[tuple[int, str]],
+    method: str,
+) -> None:
+    """A network is not loaded, and has no restricted likelihood; it alone has an encoder."""
+    deep = any(one.networks or any(t.syntax.neural for t in one.latents) for one in parsed)
+    known = ("auto", "ml", "vae" if deep else "reml", "reml")
+    if method not in known:
+        listed = " or ".join(repr(word) for word in dict.fromkeys(known[1:]))
+        raise ValueError(f"method={method!r} is for models of one outcome; use {listed}")
+    for one, outcome in zip(parsed, names, strict=True):
+        if method == "reml" and (one.networks or any(t.syntax.neural for t in one.latents)):
+            raise ValueError(
+                f"method='reml' is for models without dnn(), and `{outcome}` has one; leave "
+                "method='auto'"
+            )
+        for term in one.latents:
+            if term.syntax.neural and any(name == term.shared for _, name in loads):
+                raise ValueError(
+                    f"load({term.shared}) takes a linear random part, and {term.text} has a "
+                    f"network: write (dnn(..., latent=k) |{term.shared}| group) in both outcomes, "
+                    "which then share its effects by networks of their own"
+                )
 
 
 def _check_names(parts: Sequence[Sequence[Part]], names: Sequence[str]) -> None:

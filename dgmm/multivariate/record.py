@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from dgmm.design import Layout
 from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.formula import Several
-from dgmm.information import Information
+from dgmm.information import Information, information
 from dgmm.plan import Call
 from dgmm.record import Memory
 from dgmm.report.notes import statistical_messages
@@ -46,6 +46,16 @@ class FittedOutcomes:
         if outcome not in self.names:
             raise ValueError(f"outcome={outcome!r} is not one of {', '.join(self.names)}")
         return self.names.index(outcome)
+
+    @cached_property
+    def known(self) -> Information | None:
+        """``information`` with the joint covariance of networks, which files do not hold."""
+        info, call = self.information, self.calls[0]
+        if info is None or info.joint is not None or self.estimate.model.linear:
+            return info
+        assert call.se is not None
+        again = information(self.estimate, call.se, call.seed, call.control.hessian_draws)
+        return replace(info, joint=again.joint)
 
     @cached_property
     def messages(self) -> tuple[str, ...]:

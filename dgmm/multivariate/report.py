@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from dgmm.inference import fixed_effects, variance_parameters
@@ -15,6 +16,7 @@ from dgmm.multivariate.tables import (
     correlation_of,
     deviance,
     df,
+    implied,
     n_groups,
     nobs,
     var_corr,
@@ -23,6 +25,8 @@ from dgmm.multivariate.views import view
 from dgmm.report.fixed_part import family_lines, fixed_lines
 from dgmm.report.header import error_lines
 from dgmm.report.layout import columns, number, wrap
+from dgmm.report.network_part import network_lines
+from dgmm.report.tables import network_table
 
 __all__ = ["Summary", "summary"]
 
@@ -50,6 +54,9 @@ def summary(fit: FittedOutcomes) -> Summary:
     """The report; ``print`` it, or read its tables."""
     random = var_corr(fit)
     sections = [_title(fit), _statistics(fit), _random(fit, random)]
+    if not fit.estimate.model.linear:
+        first = view(fit, 0)
+        sections.append(network_lines(first, network_table(first)))
     sections += [_outcome(fit, o) for o in range(len(fit.names))]
     form = "not asked for" if fit.information is None else fit.information.form
     sections.append(
@@ -69,6 +76,9 @@ def _title(fit: FittedOutcomes) -> str:
     kind = "Linear mixed model" if gaussian else "Generalized linear mixed model"
     by = "restricted maximum likelihood (REML)"
     how = by if fit.estimate.method == "reml" else "maximum likelihood"
+    if not fit.estimate.model.linear:
+        kind = "Deep mixed model" if gaussian else "Deep generalized mixed model"
+        how = f"penalised {how}"
     lines = [f"{kind} of {len(fit.names)} outcomes fitted by {how}"]
     for name, text, one in zip(
         fit.names, fit.several.formulas, fit.estimate.model.outcomes, strict=True
@@ -97,18 +107,21 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     own = table[table["group"] != "Residual"]
     effects = own[own["kind"] == "sd"]["name1"].tolist()
     matrix = correlation_of(table)
-    rows = [["Name", "Variance", "Std.Dev.", "Corr"]]
+    rows, lines = [["Name", "Variance", "Std.Dev.", "Corr"]], ["Random effects:"]
     for j, name in enumerate(effects):
         line = own[(own["kind"] == "sd") & (own["name1"] == name)].iloc[0]
         shown = range(j if len(effects) <= MOST else 0)
         below = " ".join(f"{matrix.iloc[j, i]:5.2f}" for i in shown)
         rows.append([name, number(line["vcov"]), number(line["sdcor"]), below])
-    lines = ["Random effects:", *(" " + one for one in columns(rows, left=(0, 3)))]
+    if effects:
+        lines += [" " + one for one in columns(rows, left=(0, 3))]
     if len(effects) > MOST:
         lines.append("   correlations: fit.correlation()")
     other = own[~own["kind"].isin(["sd", "cor"])]
     for _, line in other.iterrows():
         lines.append(f" {line['kind']} of {line['name1']}: {number(line['sdcor'])}")
+    if any(latent.neural for latent in fit.estimate.model.latents):
+        lines += _implied(fit)
     between = table[(table["group"] == "Residual") & (table["kind"] == "cor")]
     for _, line in between.iterrows():
         text = f" correlation of the residuals of {line['name1']} and {line['name2']} on a row: "
@@ -120,6 +133,24 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     group = fit.memories[0].groups[0]
     text = f"Number of obs: {nobs(fit)} ({seen}); groups: {group}, {n_groups(fit)}"
     return "\n".join([*lines, wrap(text, "   ")])
+
+
+def _implied(fit: FittedOutcomes) -> list[str]:
+    """What neural random effects make of every outcome, and how outcomes go together."""
+    lines = [
+        f" {latent.label}: neural random effects of dimension {latent.dim}, b ~ N(0, I)"
+        for latent in fit.estimate.model.latents
+        if latent.neural
+    ]
+    table = implied(fit)
+    times = dict.fromkeys(one.spec.time_name for one in fit.memories if one.spec.time_name)
+    rows = [["Outcome", "/".join(times) or "row", "Std.Dev. of mu2(b, t)", "Corr"]]
+    for j, (name, line) in enumerate(table.iterrows()):
+        below = line.iloc[2 : 2 + (j if len(table) <= MOST else 0)]
+        shown = " ".join(f"{value:5.2f}" for value in below)
+        time = "" if np.isnan(line.iloc[0]) else f"{line.iloc[0]:.3g}"
+        rows.append([str(name), time, number(line.iloc[1]), shown])
+    return [*lines, *(" " + one for one in columns(rows, left=(0, 3)))]
 
 
 def _outcome(fit: FittedOutcomes, o: int) -> str:

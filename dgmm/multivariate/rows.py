@@ -20,7 +20,7 @@ from dgmm.missing.imputations import frames
 from dgmm.model import alone_panel
 from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.record import FittedOutcomes
-from dgmm.multivariate.views import history_of, view
+from dgmm.multivariate.views import alone_history, history_of, view
 from dgmm.prediction.landmarks import at_landmarks
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
@@ -218,7 +218,8 @@ def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> 
         seed: of draws, where the likelihood needs them.
 
     Returns:
-        A row per subject: ``joint``, ``separate`` (the sum over the separate fits), ``difference``,
+        A row per subject: ``joint``, ``separate`` (the sum over the separate fits, of a model with
+        networks those of the classical models within), ``difference``,
         and ``mc_error`` of the joint one. The mean difference with its standard error says what
         jointness is worth for subjects that no fit has seen.
     """
@@ -230,7 +231,10 @@ def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> 
     each = likelihood.by_id().each(one.estimate.theta)
     total = torch.zeros(panel.n, dtype=torch.float64)
     for o, alone in enumerate(fit.separate):
-        point, own = alone.estimate, alone_panel(fit.estimate.model, panel, o)
+        point = alone.estimate
+        own = alone_panel(fit.estimate.model, panel, o)
+        if not fit.estimate.model.linear:  # other columns: those of the classical model
+            own = alone_history(fit, alone, o, newdata).align(panel.ids)
         total += point.likelihood.on(own).each(point.theta).value
     table = {
         "joint": each.value.numpy(),

@@ -16,6 +16,7 @@ from dgmm.information import reported_packing, uncertainty
 from dgmm.latent import columns_of
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import view
+from dgmm.numerics.quadrature import sobol_normal
 from dgmm.parameters import Theta, part
 from dgmm.prediction import ranef as of_subjects
 
@@ -31,6 +32,7 @@ __all__ = [
     "df",
     "family_parameters",
     "fixef",
+    "implied",
     "loglik",
     "n_groups",
     "nobs",
@@ -222,10 +224,38 @@ def _effects_of(fit: FittedOutcomes, o: int) -> list[tuple[int, str, float]]:
         if any(entry.outcome == o for entry in entries):
             factor = latent.factor_in(part(theta, f"latent{i}."), own)
             columns = range(len(latent.names))[columns_of(latent.places, own)]
+            if latent.neural:  # its effects are no coefficients
+                columns = range(0)
             plain = [name.partition(":")[2] for name in latent.names]
             found += [(first + j, plain[j], factor) for j in columns]
-        first += len(latent.names)
+        first += latent.dim if latent.neural else len(latent.names)
     return found
+
+
+def implied(fit: FittedOutcomes, draws: int = 4096) -> pd.DataFrame:
+    """What the random part of every outcome is at the middle of its times.
+
+    SD and correlations of mu2_k(b, t_k) over b ~ N(0, I), networks included: a row per outcome with
+    its time, Std.Dev., and a column per outcome of correlations.
+    """
+    done = fit.estimate
+    b = sobol_normal(done.model.k, draws, seed=11)[:, None, :]
+    times, values = list[float](), list[np.ndarray]()
+    with torch.no_grad():
+        ready = done.model.prepare(done.theta)
+        for o, panel in enumerate(done.panel.panels):
+            time = panel.rows.time
+            middle = (time - 0.5 * (time.min() + time.max())).abs().argmin()
+            rows = panel.rows.take(middle.reshape(1, 1))
+            values.append(done.model.mu2(ready, b, rows, outcome=o)[:, 0, 0].numpy())
+            times.append(float(time[middle]))
+    S = np.atleast_2d(np.cov(np.array(values)))
+    sd = np.sqrt(np.diag(S))
+    with np.errstate(invalid="ignore"):
+        correlation = pd.DataFrame(S / np.outer(sd, sd), index=fit.names, columns=fit.names)
+    return pd.concat(
+        [pd.DataFrame({"time": times, "Std.Dev.": sd}, index=fit.names), correlation], axis=1
+    )
 
 
 # -- the likelihood --------------------------------------------------------------------------------
@@ -243,7 +273,9 @@ def n_groups(fit: FittedOutcomes) -> int:
 
 
 def df(fit: FittedOutcomes) -> float:
-    """Number of parameters."""
+    """Number of parameters; effective ones with networks, missing after se=None."""
+    if not fit.estimate.model.linear:
+        return float("nan") if fit.information is None else fit.information.effective["total"]
     return float(reported_packing(fit.estimate.model).size)
 
 

@@ -10,16 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from dgmm.estimate import Estimate
 from dgmm.fit import Fit
-from dgmm.information import Information, reported_packing
+from dgmm.information import Information, Joint, reported_packing
 from dgmm.likelihood import Likelihood
 from dgmm.model import Model, apart, apart_theta, led_by, led_panel, led_theta
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
 from dgmm.prediction.moments import outcomes_seen
 
-__all__ = ["history_of", "view"]
+__all__ = ["alone_history", "history_of", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
@@ -33,8 +35,18 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
     likelihood: Likelihood = replace(done.likelihood, model=model, panel=panel)
     theta = led_theta(done.model, apart_theta(done.model, done.theta), o)
     theta = {name: theta[name] for name in model.packing.shapes}
-    estimate = replace(done, likelihood=likelihood, theta=theta)
-    info = None if fit.information is None else _led(fit.information, done.model, model, o)
+    others = tuple(
+        replace(one, model=led_by(one.model, o), theta=led_theta(one.model, one.theta, o))
+        for one in done.others
+    )
+    estimate = replace(
+        done,
+        likelihood=likelihood,
+        theta=theta,
+        others=others,
+        start_coefficients=_coefficients_led(done, o),
+    )
+    info = None if fit.known is None else _led(fit.known, done.model, model, o)
     return Fit(
         replace(fit.calls[o], formula=fit.several.formulas[o]),
         fit.memories[o],
@@ -45,6 +57,14 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
     )
 
 
+def _coefficients_led(done: Estimate, o: int) -> Tensor | None:
+    """The coefficients of every start, those of the leader first."""
+    if done.start_coefficients is None:
+        return None
+    parts = done.start_coefficients.split([len(one.names) for one in done.model.outcomes], dim=1)
+    return torch.cat([parts[o], *parts[:o], *parts[o + 1 :]], dim=1)
+
+
 def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     """The covariance in the order of the parameters of another leader."""
     places = {name: info.packing.positions([name]) for name in info.packing.shapes}
@@ -53,7 +73,12 @@ def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     packing = reported_packing(new)
     at = torch.cat([renamed[name] for name in packing.shapes])
     vcov, inverse = (V[at][:, at] for V in (info.vcov, info.inverse_hessian))
-    return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse)
+    joint = info.joint
+    if joint is not None:
+        where = led_theta(old, {n: joint.packing.positions([n]) for n in joint.packing.shapes}, o)
+        every = torch.cat([where[name] for name in new.packing.shapes])
+        joint = Joint(new.packing, joint.vcov[every][:, every])
+    return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse, joint=joint)
 
 
 def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
@@ -85,3 +110,11 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
     ]
     own = [replace(panel, beside=()) for panel in every]
     return replace(own[0], beside=tuple(own[1:]))
+
+
+def alone_history(fit: FittedOutcomes, alone: Fit, o: int, data: Any) -> Panel:
+    """The values of one outcome that a frame holds, with the columns of its separate fit."""
+    frame = fit.layout.present(data, fit.names)[o]
+    if frame is None:
+        return alone.estimate.observed.select(torch.zeros(0, dtype=torch.long))
+    return outcomes_seen(alone.estimate, alone.memory.spec, frame)

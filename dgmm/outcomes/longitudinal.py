@@ -67,6 +67,11 @@ class Longitudinal:
             shapes |= {f"{self.key}dnn{i}.{name}": s for name, s in network.shapes().items()}
         return shapes
 
+    def direct(self) -> list[str]:
+        """The parameters in which the mean is linear: beta, and the skips of the networks."""
+        skips = [f"{self.key}dnn{i}.skip" for i in range(1, len(self.networks) + 1)]
+        return [f"{self.key}beta", *skips]
+
     def extra_shape(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of the extra parameters."""
         return {f"{self.key}extra": (sum(self.extra_sizes),)}
@@ -147,6 +152,31 @@ class Longitudinal:
         """log p(y_i | b_i), (..., n), at a linear predictor eta (..., n, J)."""
         density = self.family.log_density(block.rows.data, eta, extra)
         return torch.where(block.mask, density, 0.0).sum(-1)
+
+    @property
+    def quadratic(self) -> bool:
+        """log p is quadratic in eta, with a curvature that b does not move."""
+        return self.family.conjugate and self.family.noise and not self.parts
+
+    def log_density_of(
+        self, mu1: Tensor, columns: Tensor, coefficients: Tensor, extra: Extra, block: Block
+    ) -> Tensor:
+        """log p(y_i | b_i), (..., n), at eta = mu1 + Z c where it is quadratic in eta,
+
+            log p(y_i; mu1) + c' sum_j z_j w_j r_j - c' (sum_j w_j z_j z_j') c / 2,
+
+        r the residuals at mu1 and w the information: draws of c cost nothing per row.
+
+        mu1: (n, J); columns: Z (n, J, c); coefficients: (..., n, c).
+        """
+        data, family = block.rows.data, self.family
+        weight = torch.where(block.mask, family.information(data, mu1, extra), 0.0)[..., None]
+        residual = family.working_residual(data, mu1, extra)[..., None]
+        weighted = weight * columns
+        first = (weighted * residual).sum(1)
+        half = 0.5 * torch.einsum("njc,njd->ncd", weighted, columns)
+        slope = first - torch.einsum("...nc,ncd->...nd", coefficients, half)
+        return self.log_density(mu1, extra, block) + (slope * coefficients).sum(-1)
 
     # -- extra parameters ------------------------------------------------------------------------
 

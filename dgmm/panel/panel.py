@@ -71,6 +71,11 @@ class Panel:
         return [zlib.crc32(label_key(one).encode()) for one in self.ids.tolist()]
 
     @property
+    def seen(self) -> Tensor:
+        """Positions of the subjects with an outcome of any kind, ascending."""
+        return torch.cat([one.subject[one.observed] for one in self.panels]).unique()
+
+    @property
     def n_rows(self) -> int:
         """Number of measurements, planned ones with a missing outcome included."""
         return len(self.subject)

@@ -49,10 +49,10 @@ def choose_ridge(model: Model, theta: Theta, panel: Panel, seed: int) -> Model:
     and the starting penalty stays. Neural random effects have too many weights for it altogether:
     their penalty is chosen on held-out subjects.
     """
-    penalised = {name: own for name, own in model.penalised().items() if name.startswith("dnn")}
+    penalised = {n: own for n, own in model.penalised().items() if not n.startswith("latent")}
     if panel.n < FEWEST or not penalised.keys() & model.open_ridge:
         return model
-    free = [name for name in model.packing.shapes if name == "beta" or name.endswith(".skip")]
+    free = model.direct()
     rng = np.random.default_rng([seed, 61])
     frozen = freeze(model, theta, panel, Importance(DRAWS), rng)
     wanted = model.packing.only([*free, *(name for own in penalised.values() for name in own)])

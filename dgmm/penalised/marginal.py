@@ -16,7 +16,7 @@ many as are needed to span it all.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from dgmm.likelihood import Importance, NodeRule, Quadrature, Spherical, freeze
 from dgmm.likelihood.nodes import places
 from dgmm.likelihood.polish import Polished, Surface, damping, kappa_vector
 from dgmm.model import Model
-from dgmm.model.simulation import simulate_panel
+from dgmm.model.simulation import simulate_every
 from dgmm.numerics.lowrank import LowRank
 from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
@@ -206,9 +206,9 @@ def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> T
     frozen = freeze(model, top.theta, panel, rule, rng, places(top.frozen))
     x = packing.pack(top.theta)
     slope = packing.pack(frozen.value_and_gradient(top.theta)[1]) - top.metric.kappa * x
-    at = packing.positions(["beta"])
+    at = packing.positions(f"{one.key}beta" for one in model.outcomes)
     back = torch.zeros(packing.size, len(at), dtype=torch.float64)
-    back[at] = model.basis.T
+    back[at] = torch.block_diag(*(one.basis.T for one in model.outcomes))
     follow = top.metric.solve(back)
     return (follow.T @ slope) / (back.T @ follow).diagonal().sqrt()
 
@@ -268,7 +268,9 @@ def simulated_scores(
     several = panel.select(np.tile(np.arange(panel.n), replicates))
     generator = torch.Generator().manual_seed(seed + 7919)
     b = torch.randn(several.n, model.k, generator=generator, dtype=torch.float64)
-    drawn = several.with_outcome(simulate_panel(model, theta, several, generator, b))
+    values = simulate_every(model, theta, several, generator, b)
+    own = [one.with_outcome(y) for one, y in zip(several.panels, values, strict=True)]
+    drawn = replace(own[0], beside=tuple(own[1:]))
     rng = np.random.default_rng([seed, 5])
     frozen = freeze(model, theta, drawn, Importance(draws), rng, b, iterations=FOLLOW)
     if refined:

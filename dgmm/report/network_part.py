@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import pandas as pd
 
 from dgmm.encoders import Encoder
 from dgmm.estimate import Estimate
@@ -15,7 +16,7 @@ from dgmm.record import Fitted
 from dgmm.report.layout import columns, count, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["encoder_part", "network_part"]
+__all__ = ["encoder_part", "network_lines", "network_part"]
 
 INPUTS = 24
 """Longest list of inputs of a network that is printed in full."""
@@ -23,9 +24,11 @@ INPUTS = 24
 
 def network_part(fit: Fitted, tables: Tables) -> str | None:
     """Networks, their sizes and penalties, the comparison with the nested model, the starts."""
-    if fit.estimate.model.linear:
-        return None
-    table = tables.networks
+    return None if fit.estimate.model.linear else network_lines(fit, tables.networks)
+
+
+def network_lines(fit: Fitted, table: pd.DataFrame) -> str:
+    """The section of :func:`network_part` from the table of networks."""
     rows = [list(table.columns)]
     for row in table.itertuples(index=False):
         edf = "NA" if row.edf is None or not np.isfinite(row.edf) else f"{row.edf:.1f}"
@@ -64,7 +67,7 @@ def _maximum(fit: Fitted) -> list[str]:
 def _chosen(fit: Fitted) -> str:
     """How penalties were chosen that the user left open, in words."""
     open_ridge, ways = fit.estimate.model.open_ridge, []
-    if any(name.startswith("dnn") for name in open_ridge):
+    if any(not name.startswith("latent") for name in open_ridge):
         ways.append("by evidence")
     if any(name.startswith("latent") for name in open_ridge) and enough(fit.estimate.panel):
         ways.append("on subjects held out")
@@ -143,7 +146,7 @@ def _coefficients_apart(fit: Fitted) -> list[str]:
         return []
     errors = std_errors(fit).to_numpy()
     own = fit.estimate.model.beta(fit.estimate.theta).detach()
-    away = np.nanmax(np.abs((table - own).numpy()[:, : len(errors)]) / errors, axis=1)
+    away = np.nanmax(np.abs((table[:, : len(own)] - own).numpy()) / errors[: len(own)], axis=1)
     shown = ", ".join(f"{value:.2f}" for value in away)
     text = f"Largest distance of a linear coefficient from that of the start kept, in SE: {shown}"
     return [wrap(text, "   ")]

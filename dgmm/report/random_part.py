@@ -23,7 +23,8 @@ def random_part(fit: Fitted, tables: Tables) -> str:
     for i, latent in enumerate(done.model.latents):
         if latent.recursive:  # its remark stands with the networks
             continue
-        if latent.neural:
+        # of a structure that enters the outcome of the report
+        if latent.neural and done.model.targets[i] >= 0:
             lines += _profile_lines(fit, i)
         elif remark := latent.remark(part(done.theta, f"latent{i + 1}.")):
             lines.append(wrap(remark, "   "))

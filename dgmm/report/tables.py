@@ -140,11 +140,13 @@ def network_table(fit: Fitted) -> pd.DataFrame:
     """One row per network: where it stands, its inputs and size, penalty and effective df."""
     model, rows = fit.estimate.model, []
     effective = fit.information.effective if fit.information is not None else {}
-    for i, net in enumerate(model.networks, 1):
-        size, layers = count(net.shapes()), "-".join(str(s) for s in net.network.sizes)
-        inputs = ", ".join(net.names)
-        edf = effective.get(f"dnn{i}")
-        rows.append((net.label, "fixed", inputs, layers, size, edf, net.ridge))
+    for outcome in model.outcomes:
+        of = f"{outcome.name}: " if len(model.outcomes) > 1 else ""
+        for i, net in enumerate(outcome.networks, 1):
+            size, layers = count(net.shapes()), "-".join(str(s) for s in net.network.sizes)
+            inputs = ", ".join(net.names)
+            edf = effective.get(f"{outcome.key}dnn{i}")
+            rows.append((of + net.label, "fixed", inputs, layers, size, edf, net.ridge))
     for i, latent in enumerate(model.latents, 1):
         if not latent.neural:
             continue

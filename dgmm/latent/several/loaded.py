@@ -168,6 +168,12 @@ class Loaded(Latent):
         # the rows of an outcome that takes the part have its columns
         return self._factor(weights, rows.outcome) * self.inner.effect(weights, b, rows)
 
+    def as_columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> tuple[Tensor, Tensor] | None:
+        found, factor = self.inner.as_columns(weights, b, rows), self._factor(weights, rows.outcome)
+        return None if found is None else (found[0], factor * found[1])
+
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         return self._factor(weights, rows.outcome) * self.inner.jacobian(weights, b, rows)
 
