@@ -2,11 +2,12 @@
 
 from dgmm.design import LatentBlock
 from dgmm.formula import LatentTerm, Syntax
-from dgmm.latent.base import BOUNDARY, Boundary, Chain, Component, Latent, Places, columns_of
+from dgmm.latent.base import Latent
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.kvae import KalmanCode
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
+from dgmm.latent.records import BOUNDARY, Boundary, Chain, Component, Places, columns_of
 from dgmm.latent.recursion import Law, Recursion, Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures

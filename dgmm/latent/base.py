@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -12,74 +12,12 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.families.links import Link
 from dgmm.formula import Syntax
+from dgmm.latent.records import Boundary, Chain, Component, Places
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = [
-    "BOUNDARY",
-    "Boundary",
-    "Chain",
-    "Component",
-    "Latent",
-    "Places",
-    "Unbounded",
-    "columns_of",
-    "placed",
-]
-
-Places = tuple[tuple[str, int, int], ...]
-"""Of a latent structure of several outcomes the columns of each: name, first, and one past last."""
-
-BOUNDARY = 1e-4
-"""A diagonal entry of Lambda below this share of the largest is called zero, as lme4 does."""
-
-
-class Component(NamedTuple):
-    """A reported parameter: its kind ("sd", "cor", "range", ...) and the effects it is about.
-
-    Intervals are made on the scale of the ``link``.
-    """
-
-    kind: str
-    effects: tuple[str, ...]  # one, or the two that are correlated
-    link: Link
-
-
-class Chain(NamedTuple):
-    """States that move from row to row: z_j = A_j z_{j-1} + B_j e_j, of which mu2 takes c'z_j.
-
-    e ~ N(0, I). A and B of a first row are those of the move from zero to the first state, and B
-    is zero where that has a flat prior.
-    """
-
-    A: Tensor  # (..., d, d)
-    B: Tensor  # (..., d, d)
-    c: Tensor  # (d,)
-
-
-class Boundary(NamedTuple):
-    """What of a random part is at the edge of its range.
-
-    names: effects without a variance of their own, given the ones before. held: per weight the
-    entries without information, in their shape. reasons: a clause about everything at an edge.
-    """
-
-    names: tuple[str, ...]
-    held: Mapping[str, Tensor]
-    reasons: tuple[str, ...] = ()
-
-
-def columns_of(places: Places, outcome: str) -> slice:
-    """The columns that the rows of an outcome have: all of them where there is one outcome."""
-    return next((slice(first, end) for name, first, end in places if name == outcome), slice(None))
-
-
-def placed(outcomes: Iterable[str], sizes: Iterable[int]) -> Places:
-    """The columns of every outcome, one after the other."""
-    ends = np.cumsum([0, *sizes]).tolist()
-    return tuple(zip(outcomes, ends[:-1], ends[1:], strict=True))
+__all__ = ["Latent", "Unbounded"]
 
 
 class Unbounded(NamedTuple):

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
-from dgmm.latent.base import Boundary, Component, Latent
+from dgmm.latent.base import Latent
+from dgmm.latent.records import Boundary, Component
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

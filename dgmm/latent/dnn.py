@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.formula import NETWORK
-from dgmm.latent.base import Latent, Places, columns_of, placed
+from dgmm.latent.base import Latent
+from dgmm.latent.records import Places, columns_of, placed
 from dgmm.latent.several import Factors
 from dgmm.latent.warp import Warp
 from dgmm.networks import Dense, Weights

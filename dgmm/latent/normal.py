@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Boundary, Component, Latent, Places, columns_of, placed
+from dgmm.latent.base import Latent
 from dgmm.latent.covariance import covariance_of_parts
+from dgmm.latent.records import Boundary, Component, Places, columns_of, placed
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
 from dgmm.networks import Weights

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.formula import Syntax
-from dgmm.latent.base import Chain, Latent
+from dgmm.latent.base import Latent
+from dgmm.latent.records import Chain
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

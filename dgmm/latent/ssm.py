@@ -28,8 +28,8 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.families.links import ATANH, LINKS
 from dgmm.formula import Syntax
-from dgmm.latent.base import Boundary, Component
 from dgmm.latent.path import LEAST_SIZE, Moves, Path, Visits, number, rows_of_visits
+from dgmm.latent.records import Boundary, Component
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS, Link
-from dgmm.latent.base import Boundary, Component
 from dgmm.latent.path import LEAST_SIZE, Moves, Path, Visits, number
+from dgmm.latent.records import Boundary, Component
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

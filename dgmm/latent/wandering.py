@@ -12,8 +12,8 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
 from dgmm.formula import Syntax
-from dgmm.latent.base import Boundary, Component
 from dgmm.latent.path import LEAST_SIZE, Path, Visits, number
+from dgmm.latent.records import Boundary, Component
 from dgmm.networks import Weights
 
 __all__ = ["Wandering"]

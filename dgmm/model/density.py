@@ -12,7 +12,7 @@ names that they give them).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -125,12 +125,6 @@ class Model(Structure):
             hidden |= {name for name in names if int(name.rpartition(".")[2][1:]) < last}
         return [name for name in self.packing.shapes if name not in hidden]
 
-    def ridge_of(self, network: str) -> float:
-        """Penalty kappa of a network by its prefix, "dnn1" or "latent1"."""
-        if network.startswith("latent"):
-            return self.latent_ridge[int(network.removeprefix("latent")) - 1]
-        return next(o.ridges()[network] for o in self.outcomes if network in o.ridges())
-
     def ridge(self) -> dict[str, float]:
         """Penalty kappa of every penalised parameter: layers, and curves of latent structures."""
         kappa = {
@@ -141,15 +135,6 @@ class Model(Structure):
         for i, latent in enumerate(self.latents, 1):
             kappa |= {f"latent{i}.{name}": value for name, value in latent.weak.items()}
         return kappa
-
-    def with_ridge(self, kappa: Mapping[str, float]) -> Model:
-        """The model with other penalties for the networks whose penalty is open."""
-        given = {name: value for name, value in kappa.items() if name in self.open_ridge}
-        outcomes = tuple(outcome.with_ridge(given) for outcome in self.outcomes)
-        latents = tuple(
-            given.get(f"latent{i}", ridge) for i, ridge in enumerate(self.latent_ridge, 1)
-        )
-        return replace(self, outcomes=outcomes, latent_ridge=latents)
 
     def penalty(self, theta: Theta) -> Tensor:
         """1/2 sum kappa |w|^2 over the penalised weights."""

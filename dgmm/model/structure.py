@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -44,6 +45,23 @@ class Structure:
     # of several outcomes those of each
     equalities: int = 0  # between coefficients that theta has twice
     residual: Residual | None = None  # None: outcomes are independent given b
+
+    # -- penalties ---------------------------------------------------------------------------------
+
+    def ridge_of(self, network: str) -> float:
+        """Penalty kappa of a network by its prefix, "dnn1" or "latent1"."""
+        if network.startswith("latent"):
+            return self.latent_ridge[int(network.removeprefix("latent")) - 1]
+        return next(o.ridges()[network] for o in self.outcomes if network in o.ridges())
+
+    def with_ridge(self, kappa: Mapping[str, float]) -> Self:
+        """The model with other penalties for the networks whose penalty is open."""
+        given = {name: value for name, value in kappa.items() if name in self.open_ridge}
+        outcomes = tuple(outcome.with_ridge(given) for outcome in self.outcomes)
+        latents = tuple(
+            given.get(f"latent{i}", ridge) for i, ridge in enumerate(self.latent_ridge, 1)
+        )
+        return replace(self, outcomes=outcomes, latent_ridge=latents)
 
     # -- the first outcome -----------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Latent, Places, columns_of, placed
+from dgmm.latent.base import Latent
 from dgmm.latent.covariance import covariance_of_parts
+from dgmm.latent.records import Places, columns_of, placed
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

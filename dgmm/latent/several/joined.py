@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dgmm.design import LatentBlock
-from dgmm.latent.base import Latent, Places
+from dgmm.latent.base import Latent
+from dgmm.latent.records import Places
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

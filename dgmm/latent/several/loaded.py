@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.families.links import LINKS
-from dgmm.latent.base import Boundary, Component, Latent, Places, Unbounded
+from dgmm.latent.base import Latent, Unbounded
+from dgmm.latent.records import Boundary, Component, Places
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 

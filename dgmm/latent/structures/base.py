@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dgmm.formula import LatentTerm, Syntax
-from dgmm.latent.base import Boundary, Component
+from dgmm.latent.records import Boundary, Component
 from dgmm.networks import Weights
 from dgmm.numerics.bases import orthonormal
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dgmm.families.links import LINKS, Link
 from dgmm.formula import LatentTerm
-from dgmm.latent.base import BOUNDARY, Boundary, Component
+from dgmm.latent.records import BOUNDARY, Boundary, Component
 from dgmm.latent.structures.base import LEAST, Structure, alone, common, silent
 from dgmm.latent.structures.diag import Diagonal
 from dgmm.latent.structures.us import Unstructured

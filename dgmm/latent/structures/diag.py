@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgmm.families.links import LINKS
 from dgmm.formula import Syntax
-from dgmm.latent.base import BOUNDARY, Boundary, Component
+from dgmm.latent.records import BOUNDARY, Boundary, Component
 from dgmm.latent.structures.base import LEAST, Structure, alone, common, silent
 from dgmm.networks import Weights
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dgmm.families.links import ATANH, LINKS
-from dgmm.latent.base import BOUNDARY, Boundary, Component
 from dgmm.latent.covariance import free_shapes, loadings, triangular
+from dgmm.latent.records import BOUNDARY, Boundary, Component
 from dgmm.latent.structures.base import Structure, orthogonal
 from dgmm.networks import Weights
 
