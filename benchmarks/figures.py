@@ -446,6 +446,25 @@ def shared_effects() -> str:
     return "\n".join(lines)
 
 
+def outcome_bias() -> str:
+    """K binary outcomes: Laplace less the sampled log-likelihood, and distances of estimates."""
+    table = pd.read_csv(RESULTS / "outcomes.csv")
+    table = table[table["kind"] == "bernoulli"].sort_values("outcomes")
+    lines = [
+        "| outcomes | CPU seconds | Laplace less sampled | largest distance (SE) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in table.itertuples():
+        gap = (
+            ""
+            if pd.isna(row.importance)
+            else f"{row.loglik - row.importance:.1f} ({row.error:.1g})"
+        )
+        apart = "" if pd.isna(row.apart) else f"{row.apart:.2f}"
+        lines.append(f"| {row.outcomes} | {row.seconds:.3g} | {gap} | {apart} |")
+    return "\n".join(lines)
+
+
 def missing() -> str:
     """Distances from exact ML under dropout."""
     table = pd.read_csv(RESULTS / "missing.csv")
@@ -567,8 +586,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, outcome_speed, shared_effects, missing, accepted,
-        elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
+        speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
+        accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_powers, check_share, dynamic_table, posterior_of_deviation, posterior_gap,
         calibration, gibbs_speed,
     )
