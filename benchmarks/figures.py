@@ -493,8 +493,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, outcome_speed, shared_effects, missing, accepted, elbo_bias, panel,
-        panel_gain, mood_scores, mood_courses, mood_cost,
+        speed, linear_speed, path_speed, outcome_speed, shared_effects, missing, accepted,
+        elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost,
     )
 }  # fmt: skip
 
