@@ -111,11 +111,11 @@ class Model(Structure):
 
     def direct(self) -> list[str]:
         """The linear coefficients of all outcomes, and the skips of networks on the fixed side."""
-        return [name for outcome in self.outcomes for name in outcome.direct()]
+        return [name for one in self.outcomes for name in one.direct()]
 
     def coefficients(self, theta: Theta) -> Tensor:
         """Coefficients of the columns as the user wrote them, of all outcomes."""
-        return torch.cat([outcome.beta(theta) for outcome in self.outcomes])
+        return torch.cat([one.beta(theta) for one in self.outcomes])
 
     def head(self) -> list[str]:
         """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
@@ -206,8 +206,8 @@ class Model(Structure):
         """``ready`` with what all of several outcomes take from b."""
         if len(self.outcomes) == 1:
             return ready
-        found = dict(ready)
-        for i, (latent, own) in enumerate(zip(self.latents, self._split(b), strict=True), 1):
+        found, parts = dict(ready), self._split(b)
+        for i, (latent, own) in enumerate(zip(self.latents, parts, strict=True), 1):
             weights = part(ready, f"latent{i}.")
             more = latent.at(weights, own) | (latent.slopes_at(weights, own) if slopes else {})
             found |= {f"latent{i}.{name}": value for name, value in more.items()}
@@ -287,23 +287,20 @@ class Model(Structure):
 
     def _by_sums(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int) -> Tensor | None:
         """log p(y_i | b_i) of one of several outcomes by sums, None where it is not quadratic."""
-        outcome = self.outcomes[o]
+        outcome, parts, rows = self.outcomes[o], self._split(b), block.rows
         if len(self.outcomes) == 1 or not outcome.quadratic:
             return None
-        parts, rows = self._split(b), block.rows
-        inside = [i for i, own in enumerate(self.entries) if Entry(o, 0) in own]
         every = [
             self.latents[i].as_columns(
                 part(ready, f"latent{i + 1}."), parts[i], rows.of_term(i, outcome.name)
             )
-            for i in inside
+            for i, own in enumerate(self.entries)
+            if Entry(o, 0) in own
         ]
-        found = [one for one in every if one is not None]
-        if not found or len(found) < len(every):
+        if len(found := [one for one in every if one is not None]) < max(1, len(every)):
             return None
-        columns, coefficients = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
-        extra = self.extra(ready, rows, outcome=o)
-        return outcome.log_density_of(mu1, columns, coefficients, extra, block)
+        Z, c = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
+        return outcome.log_density_of(mu1, Z, c, self.extra(ready, rows, outcome=o), block)
 
     def _together(self) -> list[int]:
         """The outcomes whose residuals are correlated."""
