@@ -213,8 +213,8 @@ def test_pearson_residuals(sleepstudy: Fit, cbpp: Fit) -> None:
     np.testing.assert_allclose(
         cbpp.residuals("pearson"), cbpp.residuals() / np.sqrt(mu * (1 - mu) / size), rtol=1e-10
     )
-    with pytest.raises(ValueError, match="'deviance' is not one of response, pearson"):
-        sleepstudy.residuals("deviance")
+    with pytest.raises(ValueError, match="'student' is not one of response, pearson"):
+        sleepstudy.residuals("student")
 
 
 def test_fitted_on_the_link_scale(cbpp: Fit, sleepstudy: Fit) -> None:

@@ -22,7 +22,7 @@ from dgmm.likelihood.innovations import Innovations
 from dgmm.likelihood.packed import Packed, moving_packing
 from dgmm.likelihood.profiling import Profile, maximise
 from dgmm.model import Model
-from dgmm.numerics.walled import WORSE, Walled
+from dgmm.numerics.walled import Walled
 from dgmm.parameters import Theta
 
 __all__ = ["Found", "search"]
@@ -48,6 +48,10 @@ FAR = 4.0
 
 COSTS_NOTHING = 1e-9
 """Deviance per outcome that is rounding, and what the search has left."""
+
+BESIDE = 1.0
+"""Log-likelihood below the start that counts where there is none: maxima lie beside such places,
+where a path has no noise or a root on the unit circle."""
 
 TIE = 1e-7
 """Log-likelihood by which one maximum must be above another to be preferred."""
@@ -117,7 +121,7 @@ def _climbed(packed: Packed, restricted: bool, start: Theta, tolerance: float) -
         profile, _, gradient = at(x)
         return -2 * profile.log_likelihood / N, -2 * gradient / N
 
-    scaled = Walled(per_outcome, 2 * WORSE / N)
+    scaled = Walled(per_outcome, 2 * BESIDE / N)
     x, range_ = own.pack(start).detach().numpy(), _range(packed.model)
     if tolerance == FINE and N < MANY:
         tolerance = FINEST

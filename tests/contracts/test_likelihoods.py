@@ -391,8 +391,9 @@ def test_on_some_subjects_it_is_their_part(case: Case, word: str) -> None:
 # -- which one -------------------------------------------------------------------------------------
 
 
-OF_SEVERAL = ("joint_gaussian", "joint_laplace", "joint_quadrature")
-"""Members for several outcomes; their twins are in tests/test_NAME.py and test_multivariate.py."""
+ELSEWHERE = ("joint_gaussian", "joint_laplace", "joint_quadrature", "bound")
+"""Members for several outcomes, whose twins are in tests/test_NAME.py and test_multivariate.py, and
+the bound of recursions, which no case here has: tests/test_recursion.py."""
 
 
 @pytest.mark.parametrize("one", list(members()), ids=lambda one: one.__name__)
@@ -405,7 +406,7 @@ def test_a_likelihood_says_why_it_does_not_apply(one: type[Likelihood]) -> None:
 
 @pytest.mark.parametrize("one", list(members()), ids=lambda one: one.__name__)
 def test_every_likelihood_is_under_this_contract(one: type[Likelihood]) -> None:
-    if one.__module__.rpartition(".")[2] in OF_SEVERAL:
+    if one.__module__.rpartition(".")[2] in ELSEWHERE:
         return
     assert any(type(set_of(case, word).likelihood) is one for case, word in PAIRS)
 
