@@ -26,6 +26,7 @@ from dgmm.bayes.conditionals.walks import LANGEVIN, Langevin, aim, decide, tuned
 from dgmm.bayes.sampler import Move, Pooled, Sampler, State, inverse
 from dgmm.mcmc import Streams
 from dgmm.numerics.cholesky import backward, cholesky
+from dgmm.numerics.walled import Walled
 
 __all__ = ["Metropolis"]
 
@@ -56,7 +57,7 @@ class Metropolis(Sampler):
             return value, slope
 
         start = np.append(mean, self.prior.extra_mean)
-        found = optimize.minimize(negative, start, jac=True, method="L-BFGS-B").x
+        found = optimize.minimize(Walled(negative), start, jac=True, method="L-BFGS-B").x
         beta, extra = found[:p], found[p:]
         eta = torch.from_numpy(self._pooled_eta(beta))
         family, data = self.layout.model.family, self.seen.rows.data

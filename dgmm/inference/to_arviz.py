@@ -63,14 +63,18 @@ def as_arviz(fit: Fitted, *, log_likelihood: bool = False) -> Any:
         )
     }
     outcome, y = fit.memory.spec.parsed().response.text, fit.memory.series(_outcome(fit), "y")
-    rows = {"dims": {outcome: ["row"]}, "coords": {"row": y.index.to_numpy()}}
-    added["observed_data"] = from_dict({"observed_data": {outcome: y.to_numpy()}}, **rows)
+    by_row = {outcome: ["row"]}
+    added["observed_data"] = from_dict(
+        {"observed_data": {outcome: y.to_numpy()}},
+        dims=by_row,
+        coords={"row": y.index.to_numpy()},
+    )
     if log_likelihood:
         density, index = log_density_of_rows(fit)
         values = density.reshape(chains.chains, -1, density.shape[1])
         added["log_likelihood"] = from_dict(
             {"log_likelihood": {outcome: values}},
-            dims={outcome: ["row"]},
+            dims=by_row,
             coords={"row": index.to_numpy(), "draw": kept},
         )
     for group, own_tree in added.items():

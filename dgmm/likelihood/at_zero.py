@@ -7,6 +7,7 @@ import torch
 from scipy import optimize
 
 from dgmm.model import Model
+from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -34,5 +35,5 @@ def at_zero(model: Model, theta: Theta, observed: Panel) -> float:
 
     start = packing.pack(theta).detach().numpy()
     options = {"ftol": 1e-14, "gtol": 1e-6, "maxiter": 500}
-    found = optimize.minimize(negative, start, jac=True, method="L-BFGS-B", options=options)
+    found = optimize.minimize(Walled(negative), start, jac=True, method="L-BFGS-B", options=options)
     return -float(found.fun)
