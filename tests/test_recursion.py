@@ -38,6 +38,12 @@ BESIDE = "y ~ 1 + (1 | id) + (dmm(t, state=1, hidden=4) | id)"
 EVERY = (DMM, VRNN, FILTER, BESIDE)
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Draws without a generator are those of one seed."""
+    torch.manual_seed(0)
+
+
 def frame(n: int = 5, T: int = 4, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     data = pd.DataFrame({"id": np.repeat(np.arange(n), T), "t": np.tile(np.arange(1, T + 1), n)})
