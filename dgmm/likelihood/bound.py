@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dgmm.likelihood.answers import Each, Observed
 from dgmm.likelihood.base import Likelihood, Maximum
-from dgmm.likelihood.posterior import Effects, Posterior, Predictive
+from dgmm.likelihood.posterior import Effects, OverNodes, Posterior, Predictive
 from dgmm.model import Model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
@@ -172,7 +172,7 @@ class ImportanceBound(Likelihood):
 
 
 @dataclass(frozen=True)
-class WeightedPosterior(Posterior):
+class WeightedPosterior(OverNodes):
     """Draws of q, weighted by p(b | y) / q(b)."""
 
     likelihood: ImportanceBound
@@ -181,80 +181,28 @@ class WeightedPosterior(Posterior):
 
     @property
     def model(self) -> Model:
-        """The model."""
         return self.likelihood.model
+
+    @property
+    def subjects(self) -> int:
+        return self.history.n
 
     def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
         likelihood = self.likelihood
         return likelihood.weighted(self.theta, likelihood.kept, likelihood.integration.draws, 1)
 
+    def _random(self, b: Tensor, rows: Block, history: Block) -> Tensor:
+        """Rows of the history know which of its outcomes were seen."""
+        told = history.mask if history.mask.shape == rows.mask.shape else None
+        return self.model.mu2(self._ready, b, rows.rows, seen=told)
+
     def one_step(self, target: Panel, scale: str) -> Predictive:
         return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)
 
     def effects(self) -> Effects:
-        k, n = self.model.k, self.history.n
-        if k > MOST_EFFECTS:
+        if self.model.k > MOST_EFFECTS:
             raise ValueError(
-                f"b of a subject has {k} elements, white noise of every step: read states()"
+                f"b of a subject has {self.model.k} elements, white noise of every step: "
+                "read states()"
             )
-        mean = torch.zeros(n, k, dtype=torch.float64)
-        covariance = torch.zeros(n, k, k, dtype=torch.float64)
-        for block, b, terms in self._nodes():
-            weight = torch.softmax(terms, 0)
-            first = torch.einsum("mn,mnk->nk", weight, b)
-            away = weight.sqrt()[..., None] * (b - first)
-            mean[block.subjects] = first
-            covariance[block.subjects] = torch.einsum("mna,mnb->nab", away, away)
-        return Effects((mean,), (covariance,))
-
-    def log_density(self) -> Tensor:
-        out = torch.zeros(self.history.n, dtype=torch.float64)
-        for block, _, terms in self._nodes():
-            out[block.subjects] = torch.logsumexp(terms, 0)
-        return out
-
-    def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
-        """Per block of ``target``: draws b (M, n, k), their log weights (M, n), eta (M, n, J).
-
-        ``target`` has the rows of the history, of which the outcomes seen are read.
-        """
-        model = self.model
-        with torch.no_grad():
-            ready = model.prepare({n: v.detach() for n, v in self.theta.items()})
-            for block, b, terms in self._nodes():
-                rows = target.block(block.subjects)
-                told = block.mask if block.mask.shape == rows.mask.shape else None
-                eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows, seen=told)
-                yield rows, b, terms, eta
-
-    def predictive(self, target: Panel, scale: str) -> Predictive:
-        model = self.model
-        mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
-        for rows, b, terms, value in self._at(target):
-            weight = torch.softmax(terms, 0)
-            if scale == "response":
-                extra = model.extra(model.prepare(self.theta), rows.rows, b)
-                value = model.family.mean(value, extra)
-            first = torch.einsum("mn,mnj->nj", weight, value)
-            second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
-            mean[rows.index[rows.mask]] = first[rows.mask]
-            variance[rows.index[rows.mask]] = second[rows.mask]
-        return Predictive(mean, variance)
-
-    def effect_draws(self, generator: torch.Generator) -> Tensor:
-        out = torch.zeros(self.history.n, self.model.k, dtype=torch.float64)
-        for block, b, terms in self._nodes():
-            weight = torch.softmax(terms, 0).T
-            chosen = torch.multinomial(weight, 1, generator=generator)[:, 0]
-            out[block.subjects] = b[chosen, torch.arange(len(chosen))]
-        return out
-
-    def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
-        """Draws of q drawn by their weights."""
-        out = torch.zeros(size, target.n_rows, dtype=torch.float64)
-        for rows, _, terms, eta in self._at(target):
-            weight = torch.softmax(terms, 0).T
-            chosen = torch.multinomial(weight, size, replacement=True, generator=generator).T
-            drawn = eta.gather(0, chosen[..., None].expand(-1, -1, eta.shape[-1]))
-            out[:, rows.index[rows.mask]] = drawn[:, rows.mask]
-        return out
+        return super().effects()

@@ -22,7 +22,15 @@ from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 from dgmm.posterior.modes import Anchor, find_modes, moments
 
-__all__ = ["Effects", "NodePosterior", "NormalPosterior", "Posterior", "Predictive", "over_normal"]
+__all__ = [
+    "Effects",
+    "NodePosterior",
+    "NormalPosterior",
+    "OverNodes",
+    "Posterior",
+    "Predictive",
+    "over_normal",
+]
 
 POINTS = 20
 """Gauss-Hermite nodes for the mean outcome under a normal linear predictor."""
@@ -167,23 +175,44 @@ class NormalPosterior(Posterior):
         return out
 
 
-@dataclass(frozen=True)
-class NodePosterior(Posterior):
-    """Weighted nodes around the modes: skew and several modes stay what they are."""
+class OverNodes(Posterior):
+    """Weighted nodes of every subject: skew and several modes stay what they are."""
 
-    frozen: Frozen
     theta: Theta
+
+    @property
+    @abstractmethod
+    def model(self) -> Model:
+        """The model."""
+
+    @property
+    @abstractmethod
+    def subjects(self) -> int:
+        """n."""
+
+    @abstractmethod
+    def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        """Per block: nodes b (M, n, k), and their log weights (M, n)."""
 
     @cached_property
     def _ready(self) -> Theta:
         with torch.no_grad():
-            return self.frozen.model.prepare({n: v.detach() for n, v in self.theta.items()})
+            return self.model.prepare({n: v.detach() for n, v in self.theta.items()})
 
-    def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
-        return self.frozen.weighted_nodes(self._ready)
+    def _random(self, b: Tensor, rows: Block, history: Block) -> Tensor:
+        """mu2 at some rows of the subjects of a block, (M, n, J)."""
+        return self.model.mu2(self._ready, b, rows.rows)
+
+    def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
+        """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""
+        for block, b, terms in self._nodes():
+            rows = target.block(block.subjects)
+            with torch.no_grad():
+                eta = self.model.mu1(self._ready, rows.rows) + self._random(b, rows, block)
+            yield rows, b, terms, eta
 
     def effects(self) -> Effects:
-        k, n = self.frozen.model.k, self.frozen.n
+        k, n = self.model.k, self.subjects
         mean = torch.zeros(n, k, dtype=torch.float64)
         covariance = torch.zeros(n, k, k, dtype=torch.float64)
         for block, b, terms in self._nodes():
@@ -193,25 +222,13 @@ class NodePosterior(Posterior):
         return Effects((mean,), (covariance,))
 
     def log_density(self) -> Tensor:
-        out = torch.zeros(self.frozen.n, dtype=torch.float64)
+        out = torch.zeros(self.subjects, dtype=torch.float64)
         for block, _, terms in self._nodes():
             out[block.subjects] = torch.logsumexp(terms, 0)
         return out
 
-    def log_weights(self) -> list[Tensor]:
-        return [terms for _, _, terms in self._nodes()]
-
-    def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
-        """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""
-        model, ready = self.frozen.model, self._ready
-        for block, b, terms in self._nodes():
-            rows = target.block(block.subjects)
-            with torch.no_grad():
-                eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
-            yield rows, b, terms, eta
-
     def predictive(self, target: Panel, scale: str) -> Predictive:
-        model, ready = self.frozen.model, self._ready
+        model, ready = self.model, self._ready
         mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
         for rows, b, terms, value in self._at(target):
             with torch.no_grad():
@@ -226,7 +243,7 @@ class NodePosterior(Posterior):
 
     def effect_draws(self, generator: torch.Generator) -> Tensor:
         """A node of every subject, drawn by its weight."""
-        out = torch.zeros(self.frozen.n, self.frozen.model.k, dtype=torch.float64)
+        out = torch.zeros(self.subjects, self.model.k, dtype=torch.float64)
         for block, b, terms in self._nodes():
             weight = torch.softmax(terms, 0).T
             chosen = torch.multinomial(weight, 1, generator=generator)[:, 0]
@@ -242,3 +259,25 @@ class NodePosterior(Posterior):
             drawn = eta.gather(0, chosen[..., None].expand(-1, -1, eta.shape[-1]))
             out[:, rows.index[rows.mask]] = drawn[:, rows.mask]
         return out
+
+
+@dataclass(frozen=True)
+class NodePosterior(OverNodes):
+    """Nodes around the modes."""
+
+    frozen: Frozen
+    theta: Theta
+
+    @property
+    def model(self) -> Model:
+        return self.frozen.model
+
+    @property
+    def subjects(self) -> int:
+        return self.frozen.n
+
+    def _nodes(self) -> Iterator[tuple[Block, Tensor, Tensor]]:
+        return self.frozen.weighted_nodes(self._ready)
+
+    def log_weights(self) -> list[Tensor]:
+        return [terms for _, _, terms in self._nodes()]
