@@ -10,6 +10,7 @@ from torch import Tensor
 from dgmm.encoders import Encoder
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.completed import settle
+from dgmm.estimate.learning import learn
 from dgmm.estimate.records import Estimate, Request, Saem
 from dgmm.estimate.saem import saem
 from dgmm.likelihood import Likelihood
@@ -21,7 +22,7 @@ from dgmm.runtime.progress import Progress
 from dgmm.variational.collapse import latent_activity
 from dgmm.variational.elbo import Bound, evaluate
 from dgmm.variational.schedule import schedule_for
-from dgmm.variational.training import Trace, train
+from dgmm.variational.training import Trace
 
 __all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
@@ -34,19 +35,7 @@ def fit_amortised(
     control, completing = request.control, request.missing == "saem"
     encoder, phi = tied_encoder(model, theta, panel, request.encoder, generator, control.covariance)
     schedule = schedule_for(control, panel.n, max(1, control.epochs // 3) if completing else None)
-    with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
-        theta, phi, trace = train(
-            model,
-            encoder,
-            theta,
-            phi,
-            observed,
-            schedule,
-            generator,
-            progress=bar,
-            checkpoint=request.checkpoint,
-            device=request.device,
-        )
+    theta, phi, trace = learn(model, encoder, theta, phi, observed, schedule, generator, request)
     account = None
     if completing:
         theta, phi, account = stochastic(model, panel, theta, encoder, phi, request, generator)
@@ -120,20 +109,18 @@ def with_encoder(
     schedule = schedule_for(control, done.panel.n, max(1, control.epochs // 5))
     precision = "single" if control.precision == "auto" else control.precision
     schedule = replace(schedule, kl_anneal=0, patience=0, precision=precision)
-    with Progress(request.verbose, schedule.epochs, "encoder") as bar:
-        _, phi, _ = train(
-            model,
-            encoder,
-            theta,
-            phi,
-            observed,
-            schedule,
-            generator,
-            fixed_theta=True,
-            progress=bar,
-            checkpoint=request.checkpoint,
-            device=request.device,
-        )
+    _, phi, _ = learn(
+        model,
+        encoder,
+        theta,
+        phi,
+        observed,
+        schedule,
+        generator,
+        request,
+        label="encoder",
+        fixed_theta=True,
+    )
     bound = evaluate(model, encoder, theta, phi, observed, request.seed, newton=control.refine)
     return _attached(done, model, theta, (encoder, phi, trace), bound, request)
 

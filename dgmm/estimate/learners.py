@@ -17,6 +17,7 @@ import torch
 from dgmm.encoders import Encoder
 from dgmm.estimate.amortised import stochastic, tied_encoder
 from dgmm.estimate.control import Control
+from dgmm.estimate.learning import learn
 from dgmm.estimate.records import Request, Saem
 from dgmm.estimate.tied import tied_decoder
 from dgmm.likelihood import NodeRule, Point
@@ -30,7 +31,7 @@ from dgmm.penalised.marginal import Climb, climb
 from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 from dgmm.variational.schedule import Schedule, schedule_for
-from dgmm.variational.training import Trace, train
+from dgmm.variational.training import Trace
 
 __all__ = ["Learned", "follow", "kindle", "tied_start", "with_completed"]
 
@@ -132,20 +133,17 @@ def _on_bound(
     schedule = replace(schedule, kl_anneal=rise, kl_cycles=cycles)
     schedule = _newton_schedule(schedule, control) if newton else schedule
     generator = torch.Generator().manual_seed(request.seed + state.trace.epochs)
-    with Progress(request.verbose, schedule.epochs, "ELBO") as bar:
-        theta, phi, trace = train(
-            state.model,
-            state.encoder,
-            state.theta,
-            state.phi,
-            panel.observed_rows(),
-            schedule,
-            generator,
-            newton=newton,
-            progress=bar,
-            checkpoint=request.checkpoint,
-            device=request.device,
-        )
+    theta, phi, trace = learn(
+        state.model,
+        state.encoder,
+        state.theta,
+        state.phi,
+        panel.observed_rows(),
+        schedule,
+        generator,
+        request,
+        newton=newton,
+    )
     return replace(state, theta=theta, phi=phi, trace=state.trace.followed_by(trace), near=None)
 
 

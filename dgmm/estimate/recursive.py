@@ -15,17 +15,17 @@ from torch import Tensor
 
 from dgmm.encoders import Learnt, of_recursion
 from dgmm.encoders.steps import Sequential, recursion_of, term_of
+from dgmm.estimate.learning import learn
 from dgmm.estimate.pilot import start_theta
 from dgmm.estimate.records import Course, Estimate, Request
 from dgmm.likelihood import Likelihood
 from dgmm.likelihood.bound import ImportanceBound
 from dgmm.model import Model
 from dgmm.panel import Panel
-from dgmm.runtime.progress import Progress
 from dgmm.variational.bounds import particles
 from dgmm.variational.elbo import Bound, evaluate
 from dgmm.variational.schedule import Schedule, schedule_for
-from dgmm.variational.training import Trace, train
+from dgmm.variational.training import Trace
 
 __all__ = ["cannot", "course_of", "fit_recursive"]
 
@@ -77,32 +77,11 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
     at = model.outcome.one_number("log_sigma")
     if at is not None:
         theta["extra"][at] += math.log(NARROW)
-    schedule = replace(schedule_for(request.control, seen.n), watch_draws=WATCH_DRAWS)
-    if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
-        schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
-    if not schedule.patience and seen.n >= FEWEST:
-        schedule = replace(schedule, patience=PATIENCE)
-    stages: list[tuple[Schedule, tuple[str, ...]]] = [(schedule, ())]
-    late = _late(model)
-    if late:
-        first = max(1, schedule.epochs // STAGED)
-        stages.insert(0, (replace(schedule, epochs=first, kl_anneal=first, patience=0), late))
     trace: Trace | None = None
-    for stage, held in stages:
-        with Progress(request.verbose, stage.epochs, "ELBO") as bar:
-            theta, phi, own = train(
-                model,
-                encoder,
-                theta,
-                phi,
-                seen,
-                stage,
-                generator,
-                held=held,
-                progress=bar,
-                checkpoint=request.checkpoint,
-                device=request.device,
-            )
+    for stage, held in _stages(model, request, seen.n):
+        theta, phi, own = learn(
+            model, encoder, theta, phi, seen, stage, generator, request, held=held
+        )
         trace = own if trace is None else trace.followed_by(own)
     found = likelihood.reached(theta, Learnt(encoder, phi))
     bound = evaluate(model, encoder, theta, phi, seen, request.seed)
@@ -115,6 +94,25 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
         elbo_error=bound.mc_error,
         course=course_of(model, encoder, found.theta, phi, seen, bound, request.seed),
     )
+
+
+def _stages(
+    model: Model, request: Request, subjects: int
+) -> list[tuple[Schedule, tuple[str, ...]]]:
+    """Schedules, each with the parameters that it holds."""
+    schedule = replace(schedule_for(request.control, subjects), watch_draws=WATCH_DRAWS)
+    if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
+        schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
+    if not schedule.patience and subjects >= FEWEST:
+        schedule = replace(schedule, patience=PATIENCE)
+    late = _late(model)
+    if not late:
+        return [(schedule, ())]
+    first = max(1, schedule.epochs // STAGED)
+    return [
+        (replace(schedule, epochs=first, kl_anneal=first, patience=0), late),
+        (schedule, ()),
+    ]
 
 
 def _late(model: Model) -> tuple[str, ...]:
@@ -155,19 +153,10 @@ def course_of(
     has = torch.arange(count) < there[:, None]
     subjects = has.sum(0)
     every = mean[has]
-    cloud = [
-        particles(
-            model,
-            encoder,
-            theta,
-            phi,
-            panel,
-            PARTICLES,
-            torch.Generator().manual_seed(seed + 89 + number),
-        )
-        for number in range(2)
-    ]
-    totals = torch.stack([one.sum() for one in cloud])
+    seeds = (torch.Generator().manual_seed(seed + 89 + number) for number in range(2))
+    totals = torch.stack(
+        [particles(model, encoder, theta, phi, panel, PARTICLES, one).sum() for one in seeds]
+    )
     return Course(
         kl.sum(0) / subjects[:, None],
         subjects,
