@@ -11,19 +11,18 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
-from dgmm.latent.covariance import covariance_of_parts
+from dgmm.latent.columns import ByColumns
 from dgmm.latent.records import Boundary, Component, Places, columns_of, placed
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
 from dgmm.networks import Weights
 from dgmm.numerics.triangle import triangle
-from dgmm.panel import LatentRows
 
 __all__ = ["Normal"]
 
 
 @dataclass(frozen=True)
-class Normal(Latent):
+class Normal(ByColumns):
     """Lambda = frame L, L lower triangular, a function of the weights by its ``structure``."""
 
     label: str
@@ -33,7 +32,6 @@ class Normal(Latent):
     places: Places = ()
 
     name = "normal"
-    linear = True
     by_columns = True
 
     @classmethod
@@ -88,19 +86,11 @@ class Normal(Latent):
     def starts(self, weights: Weights) -> tuple[Weights, ...]:
         return self.structure.starts(weights)
 
-    def from_covariance(
-        self, covariance: Tensor, gram: Tensor, generator: torch.Generator
-    ) -> Weights:
-        return self.nearest(covariance)
-
     def nearest(self, covariance: Tensor) -> Weights:
         half = torch.linalg.solve_triangular(self.frame, covariance, upper=True)
         return self.structure.nearest(
             torch.linalg.solve_triangular(self.frame, half.mT, upper=True)
         )
-
-    def from_parts(self, parts: Mapping[str, tuple[Tensor, Tensor]]) -> Weights:
-        return self.nearest(covariance_of_parts(parts, self.scale))
 
     def wider(self) -> Latent:
         return self if self.structure.free else replace(self, structure=self.structure.wider())
@@ -114,23 +104,8 @@ class Normal(Latent):
 
     # -- mu2 ---------------------------------------------------------------------------------
 
-    def prepare(self, weights: Weights) -> Weights:
-        return {}
-
     def loadings(self, weights: Weights) -> Tensor:
         return self.frame @ self.structure.factor(weights)
-
-    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
-
-    def as_columns(
-        self, weights: Weights, b: Tensor, rows: LatentRows
-    ) -> tuple[Tensor, Tensor] | None:
-        return rows.T, b @ self.loadings(weights)[columns_of(self.places, rows.outcome)].T
-
-    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        return rows.T @ self.loadings(weights)[columns_of(self.places, rows.outcome)]
 
     # -- what is reported --------------------------------------------------------------------
 

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
-from dgmm.latent.covariance import covariance_of_parts
-from dgmm.latent.records import Places, columns_of, placed
+from dgmm.latent.columns import ByColumns
+from dgmm.latent.records import Places, placed
 from dgmm.networks import Weights
-from dgmm.panel import LatentRows
 
 __all__ = ["Factors"]
 
@@ -23,7 +22,7 @@ stationary."""
 
 
 @dataclass(frozen=True)
-class Factors(Latent):
+class Factors(ByColumns):
     """mu2 = T Lambda b with k effects for q columns, D = Lambda Lambda' of rank k <= q.
 
     Lambda = frame L, L (q, k) zero above its diagonal: b is known up to a rotation, and this is one
@@ -40,7 +39,6 @@ class Factors(Latent):
     places: Places
 
     name = "factors"
-    linear = True
 
     @classmethod
     def of(cls, name: str, dim: int, parts: Mapping[str, Latent]) -> Factors:
@@ -84,34 +82,11 @@ class Factors(Latent):
         turn = torch.linalg.qr(L[: self.dim].mT)[0]  # L turn is zero above the diagonal
         return {"entries": (L @ turn)[self._entries]}
 
-    def from_covariance(
-        self, covariance: Tensor, gram: Tensor, generator: torch.Generator
-    ) -> Weights:
-        return self.nearest(covariance)
-
-    def from_parts(self, parts: Mapping[str, tuple[Tensor, Tensor]]) -> Weights:
-        return self.nearest(covariance_of_parts(parts, self.scale))
-
     def times(self, weights: Weights, factor: Tensor) -> Weights:
         return {"entries": factor * weights["entries"]}
 
     # -- mu2 ---------------------------------------------------------------------------------
 
-    def prepare(self, weights: Weights) -> Weights:
-        return {}
-
     def loadings(self, weights: Weights) -> Tensor:
         L = torch.zeros(len(self.names), self.dim, dtype=torch.float64)
         return self.frame @ L.index_put(self._entries, weights["entries"])
-
-    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
-
-    def as_columns(
-        self, weights: Weights, b: Tensor, rows: LatentRows
-    ) -> tuple[Tensor, Tensor] | None:
-        return rows.T, b @ self.loadings(weights)[columns_of(self.places, rows.outcome)].T
-
-    def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        return rows.T @ self.loadings(weights)[columns_of(self.places, rows.outcome)]
