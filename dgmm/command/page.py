@@ -66,7 +66,7 @@ def _of_outcome(fit: Fit) -> Iterator[str]:
         yield "<p>Pictures take matplotlib: pip install 'dgmm[plots]'</p>"
         return
     for caption, draw in PICTURES:
-        with suppress(ValueError, NotImplementedError):  # of no use for this fit
+        with suppress(ValueError):  # the picture is refused of this kind of fit
             yield _figure(draw(fit), caption)
 
 

@@ -87,7 +87,7 @@ def _edges_of(
     starts = np.cumsum((0, *outcome.extra_sizes))
     for r, (name, word) in enumerate(zip(family.extra, words, strict=True)):
         noise = name == "log_sigma"
-        if noise and not any(one.nondegenerate for one in done.model.latents):
+        if noise and not done.model.nondegenerate:
             continue
         own = slice(int(starts[r]), int(starts[r + 1]))
         coefficients = done.theta[key][own].detach()

@@ -109,7 +109,7 @@ class Filter(Gaussian):
         """The note about residuals that have run to zero, for a reason or by rounding."""
         noted = digits_left(found.innovations.statistics, found.profile)
         fixed = [one.label for one in self.model.latents if one.by_states and not one.flat]
-        if noted and fixed and degenerate(self.model, noise=False):
+        if noted and fixed and not self.model.nondegenerate:
             return (
                 f"the residual standard deviation runs to zero, where the likelihood has no bound: "
                 f"{fixed[0]} starts at a known value, which the outcomes there equal exactly. "

@@ -72,10 +72,9 @@ def closed_form(model: Model) -> str | None:
     return without_noise(model) or jointly_normal(model)
 
 
-def degenerate(model: Model, noise: bool | None = None) -> str | None:
+def degenerate(model: Model) -> str | None:
     """Why outcomes without noise have no density, in a sentence; None when they have one."""
-    noise = model.family.noise if noise is None else noise
-    if noise or any(one.nondegenerate for one in model.latents):
+    if model.family.noise or model.nondegenerate:
         return None
     return (
         "dispersion='~ 0' leaves the outcome to a path, which must vary at every time, the first "

@@ -46,6 +46,11 @@ class Structure:
     equalities: int = 0  # between coefficients that theta has twice
     residual: Residual | None = None  # None: outcomes are independent given b
 
+    @property
+    def nondegenerate(self) -> bool:
+        """Outcomes vary at every row, the first too, without noise of their own."""
+        return any(one.nondegenerate for one in self.latents)
+
     # -- penalties ---------------------------------------------------------------------------------
 
     def ridge_of(self, network: str) -> float:
