@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy import special, stats
+from toys import check_information, random_theta
 
 import dgmm
 from dgmm import mv
@@ -101,11 +102,8 @@ def test_the_value_is_the_normal_density_written_out(three) -> None:
 
 
 def test_derivatives_are_those_of_the_dense_density(three) -> None:
-    model, generator = three.estimate.model, torch.Generator().manual_seed(4)
-    theta = {
-        name: 0.4 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in model.packing.shapes.items()
-    }
+    model = three.estimate.model
+    theta = random_theta(model, 4, 0.4)
     ours = choose(model, three.estimate.panel, "exact")
     dense, pack = LinearGaussian(model, three.estimate.panel), model.packing.pack
     assert ours.value(theta) == pytest.approx(dense.value(theta), abs=1e-8)
@@ -115,14 +113,7 @@ def test_derivatives_are_those_of_the_dense_density(three) -> None:
         pack(ours.value_and_gradient(theta)[1]), expected, atol=1e-8, rtol=1e-10
     )
     torch.testing.assert_close(ours.scores(theta).sum(0), expected, atol=1e-8, rtol=1e-10)
-    H, x, h = ours.information(theta, model.packing).matrix, pack(theta), 1e-5
-    for j in range(len(x)):
-        unit = torch.zeros_like(x)
-        unit[j] = h
-        ahead, behind = (
-            pack(ours.value_and_gradient(model.packing.unpack(x + s * unit))[1]) for s in (1, -1)
-        )
-        np.testing.assert_allclose(H[j], ((ahead - behind) / (2 * h)).numpy(), atol=2e-5, rtol=1e-6)
+    check_information(ours, theta)
 
 
 # -- what follows from it --------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toys import check_information, random_theta
 
 import dgmm
 from dgmm import mv
@@ -65,11 +66,8 @@ def test_the_restricted_likelihood_is_that_of_nlme(stored) -> None:
 
 def test_value_gradient_and_hessian_are_those_of_the_dense_density(fit) -> None:
     done = fit.estimate
-    model, generator = done.model, torch.Generator().manual_seed(4)
-    theta = {
-        name: 0.4 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in model.packing.shapes.items()
-    }
+    model = done.model
+    theta = random_theta(model, 4, 0.4)
     ours = choose(model, done.panel, "exact")
     other = LinearGaussian(model, done.panel)
     assert ours.value(theta) == pytest.approx(other.value(theta), abs=1e-9 * 3000)
@@ -78,14 +76,7 @@ def test_value_gradient_and_hessian_are_those_of_the_dense_density(fit) -> None:
     torch.testing.assert_close(
         slope, pack(other.value_and_gradient(theta)[1]), atol=1e-8, rtol=1e-10
     )
-    H, x, h = ours.information(theta, model.packing).matrix, pack(theta), 1e-5
-    for j in range(len(x)):
-        unit = torch.zeros_like(x)
-        unit[j] = h
-        ahead, behind = (
-            pack(ours.value_and_gradient(model.packing.unpack(x + s * unit))[1]) for s in (1, -1)
-        )
-        np.testing.assert_allclose(H[j], ((ahead - behind) / (2 * h)).numpy(), atol=2e-5, rtol=1e-6)
+    check_information(ours, theta)
     each = ours.each(theta).value
     assert float(each.sum()) == pytest.approx(ours.value(theta), abs=1e-7)
 

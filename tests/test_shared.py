@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from toys import check_information, random_theta
 
 import dgmm
 from dgmm import mv
@@ -44,11 +45,8 @@ def test_the_maximum_is_that_of_nlme(fit) -> None:
 
 
 def test_derivatives_are_those_of_the_dense_density(fit) -> None:
-    model, generator = fit.estimate.model, torch.Generator().manual_seed(4)
-    theta = {
-        name: 0.4 * torch.randn(shape, generator=generator, dtype=torch.float64)
-        for name, shape in model.packing.shapes.items()
-    }
+    model = fit.estimate.model
+    theta = random_theta(model, 4, 0.4)
     pack = model.packing.pack
     dense = LinearGaussian(model, fit.estimate.panel)
     for word in ("exact", "laplace"):
@@ -60,14 +58,7 @@ def test_derivatives_are_those_of_the_dense_density(fit) -> None:
         )
         torch.testing.assert_close(ours.scores(theta).sum(0), expected, atol=1e-7, rtol=1e-9)
     ours = choose(model, fit.estimate.panel, "exact")
-    H, x, h = ours.information(theta, model.packing).matrix, pack(theta), 1e-5
-    for j in range(len(x)):
-        unit = torch.zeros_like(x)
-        unit[j] = h
-        ahead, behind = (
-            pack(ours.value_and_gradient(model.packing.unpack(x + s * unit))[1]) for s in (1, -1)
-        )
-        np.testing.assert_allclose(H[j], ((ahead - behind) / (2 * h)).numpy(), atol=2e-5, rtol=1e-6)
+    check_information(ours, theta)
 
 
 def test_standard_errors_of_common_coefficients_are_one(fit) -> None:

@@ -18,6 +18,7 @@ from dgmm.families import find as find_family
 from dgmm.formula import parse_formula, with_part
 from dgmm.latent import structures, words
 from dgmm.latent.dnn import Neural
+from dgmm.likelihood import Likelihood
 from dgmm.model import Model, build_model
 from dgmm.panel import Block, Crossing, Panel
 from dgmm.parameters import Theta, part
@@ -69,6 +70,19 @@ def build(
 def random_theta(model: Model, seed: int = 0, spread: float = 0.3) -> Theta:
     draws = torch.randn(model.packing.size, generator=generator(seed), dtype=torch.float64)
     return model.packing.unpack(spread * draws)
+
+
+def check_information(ours: Likelihood, theta: Theta, h: float = 1e-5) -> None:
+    """The information about all of theta is that of central differences of the gradient."""
+    packing = ours.model.packing
+    H, x = ours.information(theta, packing).matrix, packing.pack(theta)
+    for j in range(len(x)):
+        unit = torch.zeros_like(x)
+        unit[j] = h
+        ahead, behind = (
+            packing.pack(ours.value_and_gradient(packing.unpack(x + s * unit))[1]) for s in (1, -1)
+        )
+        np.testing.assert_allclose(H[j], ((ahead - behind) / (2 * h)).numpy(), atol=2e-5, rtol=1e-6)
 
 
 def encoder_for(model: Model, panel: Panel, word: str) -> Encoder:
