@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from dgmm.likelihood.statistics import statistics
 from dgmm.likelihood.sufficient import GaussianValue, profiled_deviance
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
+from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 
@@ -331,3 +333,24 @@ def test_a_small_variance_is_not_taken_for_zero() -> None:
         assert float(found.Lambda[0, 0]) == pytest.approx(tau, abs=1e-4)
         positive += tau > 0
     assert 10 < positive < 40
+
+
+# -- nodes beyond the numbers --------------------------------------------------------------------
+
+
+def test_a_node_whose_density_overflows_counts_for_nothing() -> None:
+    model, panel = build("count ~ x + t + (1 | id)", frame(15, 5, seed=2, missing=0.2), "poisson")
+    panel, theta = panel.observed_rows(), random_theta(model)
+    frozen = frozen_at(model, theta, panel, Quadrature(5))
+    pieces = []
+    for piece in frozen.pieces:
+        e, log_weight = piece.nodes
+        far = torch.tensor([1e5, -1e200], dtype=e.dtype)[:, None, None]  # e^eta, b^2 are no numbers
+        nodes = Nodes(torch.cat([e, far]), torch.cat([log_weight, torch.zeros(2, 1)]))
+        pieces.append(piece._replace(nodes=nodes))
+    beyond = replace(frozen, pieces=tuple(pieces))
+    value, gradient = beyond.value_and_gradient(theta)
+    known, slopes = frozen.value_and_gradient(theta)
+    assert value == pytest.approx(known, rel=1e-14)
+    torch.testing.assert_close(gradient, slopes, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(beyond.scores(theta), frozen.scores(theta), rtol=1e-12, atol=1e-12)

@@ -88,7 +88,14 @@ class Frozen:
 
         def some(e: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
             b = mean + torch.einsum("nab,mnb->mna", root, e)
-            return b, model.log_joint(ready, b, block, fixed) + log_weight + log_det
+            terms = model.log_joint(ready, b, block, fixed) + log_weight + log_det
+            if bool(terms.isfinite().all()):
+                return b, terms
+            # so far out that the density overflows: no weight, and 0 x inf in no derivative
+            out = ~(terms > -torch.inf)
+            b = torch.where(out[..., None], mean, b)
+            terms = model.log_joint(ready, b, block, fixed) + log_weight + log_det
+            return b, terms.masked_fill(out, -torch.inf)
 
         if few is None or few >= len(e):
             return some(e, log_weight)
