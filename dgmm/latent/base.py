@@ -50,6 +50,8 @@ class Latent(ABC):
     linear: ClassVar[bool]  # mu2 linear in b
     by_columns: ClassVar[bool] = False
     """mu2 = T Lambda b, Lambda the same for all rows, D free within :meth:`blocks` of columns."""
+    columnwise: bool = False
+    """mu2 = T Lambda b in every outcome, Lambda a function of the weights: :meth:`loadings_in`."""
     by_states: ClassVar[bool] = False
     """mu2 = c'z, the states z a Markov chain over the rows of a subject: :meth:`chain`."""
 
@@ -305,6 +307,10 @@ class Latent(ABC):
     @abstractmethod
     def loadings(self, weights: Weights) -> Tensor:
         """Lambda (q, k): mu2 = T Lambda b + (what is not linear, or depends on the row)."""
+
+    def loadings_in(self, weights: Weights, outcome: str) -> Tensor:
+        """Lambda (q, k) of the columns that the rows of an outcome have, if columnwise."""
+        raise ValueError(f"{self.label} has no loadings of columns")
 
     def tangent(self, weights: Weights) -> Tensor:
         """What a linear encoder should take for the linear part, (q, k)."""

@@ -20,6 +20,7 @@ class ByColumns(Latent):
     """The duties of a word are ``loadings`` and ``nearest``."""
 
     linear = True
+    columnwise = True
 
     def from_covariance(
         self, covariance: Tensor, gram: Tensor, generator: torch.Generator
@@ -32,18 +33,17 @@ class ByColumns(Latent):
     def prepare(self, weights: Weights) -> Weights:
         return {}
 
-    def _of_rows(self, weights: Weights, rows: LatentRows) -> Tensor:
-        """Lambda of the columns that the rows have."""
-        return self.loadings(weights)[columns_of(self.places, rows.outcome)]
+    def loadings_in(self, weights: Weights, outcome: str) -> Tensor:
+        return self.loadings(weights)[columns_of(self.places, outcome)]
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        Lambda = self._of_rows(weights, rows)
+        Lambda = self.loadings_in(weights, rows.outcome)
         return torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
 
     def as_columns(
         self, weights: Weights, b: Tensor, rows: LatentRows
     ) -> tuple[Tensor, Tensor] | None:
-        return rows.T, b @ self._of_rows(weights, rows).T
+        return rows.T, b @ self.loadings_in(weights, rows.outcome).T
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        return rows.T @ self._of_rows(weights, rows)
+        return rows.T @ self.loadings_in(weights, rows.outcome)

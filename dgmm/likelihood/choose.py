@@ -13,6 +13,7 @@ from dgmm.likelihood.filter_sampled import FilterSampled
 from dgmm.likelihood.gaussian import Gaussian
 from dgmm.likelihood.joint_gaussian import JointGaussian
 from dgmm.likelihood.joint_laplace import JointLaplace
+from dgmm.likelihood.joint_loadings import JointLoadings
 from dgmm.likelihood.joint_quadrature import JointQuadrature
 from dgmm.likelihood.numerical import LinearGaussian, NodeLaplace, NodeQuadrature, Sampled
 from dgmm.model import Model
@@ -25,6 +26,7 @@ MEMBERS: tuple[type[Likelihood], ...] = (
     Gaussian,
     CrossedGaussian,
     JointGaussian,
+    JointLoadings,
     Filter,
     LinearGaussian,
     FilterLaplace,

@@ -56,6 +56,15 @@ class Free:
         w[~stats.of_y] = self.origin - self.C @ phi
         return u[stats.outcome_of_column] * w
 
+    def best(self, S: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The coefficients that are best at u, (F,), and v there."""
+        none = self.v(torch.zeros(self.C.shape[1], dtype=torch.float64), u)
+        x = ~self.stats.of_y
+        G = torch.zeros(len(none), self.C.shape[1], dtype=torch.float64)
+        G[x] = u[self.stats.outcome_of_column[x], None] * self.C
+        phi = torch.linalg.solve(G.T @ S @ G, G.T @ S @ none)
+        return phi, none - G @ phi
+
     def curvature(self, S: Tensor, v: Tensor, df: Tensor) -> tuple[Tensor, Tensor]:
         """d v / d (phi, u), (R, F + K), and the second derivatives of the function there."""
         stats, F, K = self.stats, self.C.shape[1], len(df)
@@ -106,11 +115,7 @@ def _together(S: Tensor, df: Tensor, free: Free, u: Tensor) -> Tensor:
 
     def at(u: Tensor) -> tuple[float, Tensor]:
         """The function at the best coefficients, and v."""
-        none = free.v(torch.zeros(free.C.shape[1], dtype=torch.float64), u)
-        x = ~free.stats.of_y
-        G = torch.zeros(len(none), free.C.shape[1], dtype=torch.float64)
-        G[x] = u[free.stats.outcome_of_column[x], None] * free.C
-        v = none - G @ torch.linalg.solve(G.T @ S @ G, G.T @ S @ none)
+        v = free.best(S, u)[1]
         return float(v @ S @ v) - 2 * float((df * u.log()).sum()), v
 
     F = free.C.shape[1]

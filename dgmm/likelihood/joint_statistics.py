@@ -19,6 +19,7 @@ Nothing is larger than Q x Q per subject, whatever the number of rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,6 +37,7 @@ __all__ = [
     "JointStatistics",
     "columns_of_outcomes",
     "joint_statistics",
+    "stacked",
 ]
 
 SUBJECTS = 2_000
@@ -83,7 +85,7 @@ class JointStatistics:
 
 @dataclass(frozen=True, eq=False)
 class JointPieces:
-    """The statistics at some Lambda (Q, Q), relative to the sigmas."""
+    """The statistics at some Lambda (Q, k), relative to the sigmas."""
 
     stats: JointStatistics
     Lambda: Tensor
@@ -97,7 +99,7 @@ class JointPieces:
     def L(self) -> Tensor:
         """chol(M_i), (n, Q, Q)."""
         M = self.Lambda.T @ self.AL
-        return torch.linalg.cholesky(M + torch.eye(len(self.Lambda), dtype=M.dtype))
+        return torch.linalg.cholesky(M + torch.eye(self.Lambda.shape[1], dtype=M.dtype))
 
     @cached_property
     def K(self) -> Tensor:
@@ -191,10 +193,16 @@ def joint_statistics(model: Model, panel: Panel) -> JointStatistics:
     """One pass over the observed rows of every outcome."""
     outcomes = range(len(model.outcomes))
     each = [statistics(alone(model, o), alone_panel(model, panel, o)) for o in outcomes]
-    rows, row_outcome = columns_of_outcomes(model), torch.zeros(model.k, dtype=torch.long)
-    for o, at in enumerate(rows):
-        row_outcome[at] = o
-    Q, sizes = model.k, [one.p + 1 for one in each]
+    return stacked(each, columns_of_outcomes(model), panel, model)
+
+
+def stacked(
+    each: Sequence[Statistics], rows: Sequence[Tensor], panel: Panel, model: Model
+) -> JointStatistics:
+    """Those of every outcome in one; rows: its columns of T among all Q."""
+    row_outcome = torch.cat([torch.full_like(at, o) for o, at in enumerate(rows)])
+    row_outcome = row_outcome[torch.cat(list(rows)).argsort()]
+    Q, sizes = len(row_outcome), [one.p + 1 for one in each]
     R, start = sum(sizes), np.cumsum([0, *sizes])
     A = torch.zeros(panel.n, Q, Q, dtype=torch.float64)
     B = torch.zeros(panel.n, Q, R, dtype=torch.float64)

@@ -15,12 +15,13 @@ over it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgmm.latent import Pattern
 from dgmm.model import Model
@@ -95,16 +96,22 @@ class Pieces:
         return slope
 
 
-def statistics(model: Model, panel: Panel) -> Statistics:
-    """One pass over the observed rows of a panel, some subjects at a time."""
+def statistics(model: Model, panel: Panel, frames: Sequence[Tensor] | None = None) -> Statistics:
+    """One pass over the observed rows of a panel, some subjects at a time.
+
+    frames: by which the columns of every latent structure are taken, by default those of structures
+        by columns.
+    """
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
+    frames = _frames(model) if frames is None else frames
     start = panel.start.numpy()[panel.count.numpy() > 0]
-    q, p, n, N = model.k, len(model.names), len(start), panel.n_rows
+    q = sum(frame.shape[1] for frame in frames)
+    p, n, N = len(model.names), len(start), panel.n_rows
     A, B, C = np.empty((q, q, n)), np.empty((q, p + 1, n)), np.zeros((p + 1, p + 1))
     origin, log_weights = np.zeros(p), 0.0
     for subjects, rows in _runs(start, N):
-        t, z, weights = _columns(model, panel, rows)
+        t, z, weights = _columns(model, panel, rows, frames)
         inside = start[subjects] - rows.start
         for j, column in enumerate(t):
             A[j, :, subjects] = np.add.reduceat(column * t, inside, axis=-1)
@@ -118,7 +125,7 @@ def statistics(model: Model, panel: Panel) -> Statistics:
         origin += step
         C[-1] = C[:, -1] = 0.0
         for subjects, rows in _runs(start, N):
-            t, z, _ = _columns(model, panel, rows)
+            t, z, _ = _columns(model, panel, rows, frames)
             inside = start[subjects] - rows.start
             residual = z[-1] - origin @ z[:-1]
             B[:, -1, subjects] = np.add.reduceat(t * residual, inside, axis=-1)
@@ -156,7 +163,7 @@ def scaled_rows(model: Model, panel: Panel) -> Scaled:
     """y / unit, T frame / unit and X basis / unit of the observed rows of a panel."""
     if not panel.n_rows:
         raise ValueError("no outcome was observed")
-    t, z, weights = _columns(model, panel, slice(0, panel.n_rows))
+    t, z, weights = _columns(model, panel, slice(0, panel.n_rows), _frames(model))
     y, origin = z[-1].copy(), np.zeros(len(z) - 1)
     for _ in range(REFINEMENTS):
         step = least_squares(z @ z.T)
@@ -178,13 +185,20 @@ def _runs(start: np.ndarray, N: int) -> Iterator[tuple[slice, slice]]:
         first = last
 
 
-def _columns(model: Model, panel: Panel, at: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _frames(model: Model) -> list[Tensor]:
+    """Those of the structures by columns; of others no column."""
+    return [one.frame if one.by_columns else one.frame[:, :0] for one in model.latents]
+
+
+def _columns(
+    model: Model, panel: Panel, at: slice, frames: Sequence[Tensor]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Some rows of W^(1/2) T (q, m) and W^(1/2) [X y] (p + 1, m) in units of the model, and w."""
     rows, unit = panel.rows, model.unit
     y, trials, weights = (column[at].numpy() for column in rows.data)
     root = np.sqrt(weights)
-    pairs = zip(rows.T, model.latents, strict=True)
-    own = [(one.frame.numpy().T / unit) @ T[at].numpy().T for T, one in pairs if one.by_columns]
+    pairs = zip(rows.T, frames, strict=True)
+    own = [(frame.numpy().T / unit) @ T[at].numpy().T for T, frame in pairs if frame.shape[1]]
     t = np.concatenate([np.zeros((0, len(y))), *own])
     z = np.empty((len(model.names) + 1, len(y)))
     np.matmul(model.basis.numpy().T / unit, rows.X[at].numpy().T, out=z[:-1])

@@ -61,6 +61,10 @@ class Loaded(Latent):
         return self.inner.linear
 
     @property
+    def columnwise(self) -> bool:  # type: ignore[override]
+        return self.inner.columnwise
+
+    @property
     def label(self) -> str:  # type: ignore[override]
         return self.inner.label
 
@@ -180,6 +184,9 @@ class Loaded(Latent):
 
     def loadings(self, weights: Weights) -> Tensor:
         return self.inner.loadings(weights)
+
+    def loadings_in(self, weights: Weights, outcome: str) -> Tensor:
+        return self._factor(weights, outcome) * self.inner.loadings_in(weights, outcome)
 
     def alone(self, outcome: str) -> Latent:
         return self.inner
