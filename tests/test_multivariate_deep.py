@@ -294,6 +294,26 @@ def test_what_goes_wrong_is_said(formulas, options, message) -> None:
         dgmm.mixed_model(mv(*formulas), frame(), verbose=0, **options)
 
 
+@pytest.mark.parametrize("word", ["shared", "rescor"])
+def test_what_a_joint_model_cannot_have_beside_networks_is_said(word: str) -> None:
+    given = {"shared": "t"} if word == "shared" else {"rescor": True}
+    with pytest.raises(ValueError, match=rf"mv\({word}=\) is for models without dnn\(\)"):
+        dgmm.mixed_model(mv(*SHARED, **given), frame(), verbose=0)
+
+
+def test_a_network_of_covariates_alone_is_that_of_the_outcome_by_itself() -> None:
+    """Without a name of its random part an outcome is independent of the other."""
+    data = frame(40, 5)
+    data["x"] = np.random.default_rng(5).normal(size=40)[data.id]
+    formulas = ("y ~ dnn(x, hidden=(3,)) + t + (1 | id)", "z ~ t + (1 | id)")
+    control = {**QUICK, "epochs": 2}
+    joint = dgmm.mixed_model(mv(*formulas), data, control=control, seed=1, verbose=0)
+    apart = [dgmm.mixed_model(one, data, control=control, seed=1, verbose=0) for one in formulas]
+    total = sum(float(one.loglik()) for one in apart)
+    assert float(joint.loglik()) == pytest.approx(total, abs=0.02)
+    assert joint.fixef()["y", "t"] == pytest.approx(apart[0].fixef()["t"], abs=5e-3)
+
+
 def test_networks_are_not_compared_by_a_likelihood_ratio(fit) -> None:
     with pytest.raises(ValueError, match="networks have a penalty"):
         fit.anova()

@@ -76,7 +76,7 @@ class NetworkInformation:
 
 def network_information(done: Point, seed: int, draws: int) -> NetworkInformation:
     """The joint information; what it is made of depends on where the networks stand."""
-    if done.model.by_columns:
+    if done.model.by_columns and len(done.model.outcomes) == 1:
         return _fixed_networks(done, seed, draws)
     return _neural_effects(done, seed, draws)
 
