@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 from scipy import optimize
 
 from dgmm.numerics.walled import Walled
@@ -106,7 +107,7 @@ class _Place(NamedTuple):
         """A point with its metric; FloatingPointError where anything is not finite."""
         try:
             found = objective.value_and_gradient(x, scores=True)
-        except np.linalg.LinAlgError as error:
+        except (np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
             raise FloatingPointError("a precision is not positive definite") from error
         assert found.scores is not None
         if not (np.isfinite(found.value) and np.isfinite(found.scores).all()):

@@ -391,8 +391,8 @@ def test_on_some_subjects_it_is_their_part(case: Case, word: str) -> None:
 # -- which one -------------------------------------------------------------------------------------
 
 
-ELSEWHERE = ("joint_gaussian", "joint_laplace", "joint_quadrature", "bound")
-"""Members for several outcomes, whose twins are in tests/test_NAME.py and test_multivariate.py, and
+ELSEWHERE = ("joint_gaussian", "joint_laplace", "joint_loadings", "joint_quadrature", "bound")
+"""Members for several outcomes, whose contract is test_joint_likelihoods.py beside this file, and
 the bound of recursions, which no case here has: tests/test_recursion.py."""
 
 
