@@ -201,3 +201,27 @@ def test_laplace_of_binary_outcomes_near_the_importance_sampled_value() -> None:
     assert compared is not None
     gap = value + compared.difference - float(fit.loglik())
     assert abs(gap) < 4 * compared.error + done.mc_error
+
+
+def test_a_singular_covariance_is_a_maximum() -> None:
+    """z has the intercept of y times a number: a factor of D is known up to a turn."""
+    rng, n, visits = np.random.default_rng(8), 40, 5
+    i, (b, c) = np.repeat(np.arange(n), visits), rng.normal(size=(2, n))
+    data = pd.DataFrame({"id": i, "t": np.tile(np.linspace(-1, 1, visits), n)})
+    data["y"] = 1 + data.t + b[i] + 0.6 * rng.normal(size=len(i))
+    data["z"] = rng.poisson(np.exp(1 + 0.4 * b[i] + 0.5 * c[i] * data.t)).astype(float)
+    data.loc[::3, "z"] = np.nan
+    formulas = mv("y ~ t + (1 |p| id)", "z ~ 1 + (t |p| id)")
+    families = ["gaussian", "poisson"]
+    done = dgmm.mixed_model(formulas, data, family=families, se=None, likelihood="laplace").estimate
+    assert done.converged
+    engine = done.likelihood.engine
+    x = engine.vector(done.theta)
+    slope = engine.value_and_gradient(x).gradient
+    H = [
+        engine.value_and_gradient(x + h).gradient - engine.value_and_gradient(x - h).gradient
+        for h in 1e-4 * np.eye(len(x))
+    ]
+    size, turn = np.linalg.eigh(np.array(H) / 2e-4)
+    assert size.max() < 1e-4  # no way up
+    assert np.abs(turn.T @ slope).max() < 0.02

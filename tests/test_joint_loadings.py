@@ -29,7 +29,7 @@ def frame(n: int = 25, visits: int = 4) -> pd.DataFrame:
     i, b = np.repeat(np.arange(n), visits), rng.normal(size=(n, 2))
     data = pd.DataFrame({"id": i, "t": np.tile(np.linspace(0, 3, visits), n)})
     t = data.t - 1.5
-    for k, (level, slope) in enumerate([(1.0, 0.4), (-0.7, 0.5), (2.0, -0.3)]):
+    for k, (level, slope) in enumerate([(1.0, 0.8), (-0.7, -0.56), (2.0, -0.3)]):
         curve = level * b[i, 0] + slope * t * b[i, 1]
         data[f"y{k}"] = 10**k * (k + 0.3 * t + curve + 0.4 * rng.normal(size=len(i)))
     data.loc[::5, "y1"] = np.nan

@@ -20,8 +20,9 @@ from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
-from dgmm.numerics.ascent import ascend, whitening
+from dgmm.numerics.ascent import Ascent, ascend, whitening
 from dgmm.numerics.hessian import curvature_of, whitened_jacobian
+from dgmm.numerics.newton import descend
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -97,10 +98,26 @@ class JointLaplace(ByEngine):
             x[inside] = np.where(low, 0.5, entries)
             again = ascend(engine, x, tolerance=tolerance / 10)
             found = again if again.value > found.value + 1e-6 else found
+        if found.decrement >= tolerance:
+            found = self._sharpened(found)
         done = found.decrement < tolerance
         told = unreached(found.decrement, tolerance)
         theta, used = engine.theta(found.x), found.evaluations
         return Maximum(self, theta, found.value, 0.0, found.decrement, used, done, told)
+
+    def _sharpened(self, found: Ascent) -> Ascent:
+        """Newton's method from where a search ended: L of a singular covariance is known up to a
+        turn, a valley along which others creep.
+        """
+
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            at = self.engine.value_and_gradient(x)
+            return -at.value, -at.gradient
+
+        last = descend(objective, found.x, self.integration.tolerance / 10)
+        value = self.engine.value_and_gradient(last.x).value
+        used = found.evaluations + last.evaluations
+        return Ascent(last.x, value, last.decrement, used, (*found.path, value))
 
     def score_rule(self) -> NodeRule:
         return Laplace()

@@ -34,19 +34,15 @@ from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.likelihood.statistics import statistics
 from dgmm.model import Model, alone, alone_panel
 from dgmm.numerics.hessian import central_jacobian
+from dgmm.numerics.newton import DIFFERENCE, descend
 from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta, part
 
 __all__ = ["JointLoadings"]
 
-DIFFERENCE = 5e-5
-"""Step of central differences: parameters are of order one."""
-
 EVALUATIONS, MEMORY = 400, 40
 """Of the search before Newton's method."""
-
-STEPS, HALVINGS = 30, 30
 
 
 class _At(NamedTuple):
@@ -227,42 +223,11 @@ class JointLoadings(Numerical):
             options={"maxfun": EVALUATIONS, "ftol": 1e-12, "gtol": 1e-3, "maxcor": MEMORY},
         )
         tolerance = self.integration.tolerance / 100
-        x, decrement = _newton(objective, found.x, damping(own).numpy(), tolerance)
-        theta = whole(x)
-        value, done = self.value(theta), decrement < self.integration.tolerance
-        told = unreached(decrement, self.integration.tolerance)
-        return Maximum(self, theta, value, 0.0, decrement, used, done, told)
+        last = descend(objective, found.x, tolerance, damping(own).numpy())
+        theta, left = whole(last.x), last.decrement
+        value, done = self.value(theta), left < self.integration.tolerance
+        told = unreached(left, self.integration.tolerance)
+        return Maximum(self, theta, value, 0.0, left, used, done, told)
 
     def describe(self) -> str:
         return "exact"
-
-
-def _newton(
-    objective: Callable[[np.ndarray], tuple[float, np.ndarray]],
-    x: np.ndarray,
-    weak: np.ndarray,
-    tolerance: float,
-) -> tuple[np.ndarray, float]:
-    """The minimum near x and the Newton decrement there, in standard errors.
-
-    weak: what is known of every parameter at the least, (P,): a variance of zero is infinitely far.
-    """
-    wall = Walled(objective)
-    value, gradient = wall(x)
-    for _ in range(STEPS):
-        curvature = central_jacobian(lambda y: wall(y)[1], x, np.full(len(x), DIFFERENCE))
-        size, turn = np.linalg.eigh(curvature.matrix + np.diag(weak))
-        size = np.maximum(np.abs(size), 1e-10 * np.abs(size).max())
-        step = turn @ ((turn.T @ gradient) / size)
-        decrement = float(gradient @ step) ** 0.5
-        if decrement < tolerance:
-            break
-        for halving in range(HALVINGS):
-            length = 0.5**halving
-            after, slope = wall(x - length * step)
-            if after < value - 1e-4 * length * decrement**2:
-                break
-        else:
-            break  # no digits are left
-        x, value, gradient = x - length * step, after, slope
-    return x, decrement
