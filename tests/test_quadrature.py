@@ -18,6 +18,7 @@ from dgmm.numerics.quadrature import (
     sobol_t,
     sphere,
     spherical_radial,
+    wide_rule,
 )
 
 DIMENSIONS = [1, 2, 3]
@@ -175,3 +176,22 @@ def test_turned_spheres_are_those_of_a_subject_whoever_else_is_there() -> None:
     both = spherical_radial(2, 4, 5, 2, rng, keys=[7, 3])
     alone = spherical_radial(1, 4, 5, 2, rng, keys=[3])
     assert torch.equal(both.e[:, 1:], alone.e)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0, 6.6, 12.0, 40.0])
+@pytest.mark.parametrize("centre", [0.0, 2.5])
+def test_a_wide_rule_has_the_means_of_families_at_any_spread(spread: float, centre: float) -> None:
+    """E Phi(m + s z), E exp(s z / 4), E 1 / {1 + exp(-m - s z)} on a grid as fine as needed."""
+    z, weight = wide_rule(spread)
+    near = 1e-6 if spread == 3 else 1e-9
+    assert float(weight.sum()) == pytest.approx(1, abs=1e-12)
+    probit = (weight * torch.special.ndtr(centre + spread * z)).sum()
+    exact = 0.5 * math.erfc(-centre / math.sqrt(2 + 2 * spread**2))
+    assert float(probit) == pytest.approx(exact, abs=near)
+    grown = (weight * torch.exp(0.25 * spread * z)).sum()
+    assert float(grown) == pytest.approx(math.exp(spread**2 / 32), rel=1e-8)
+    grid = torch.linspace(-12, 12, 48001, dtype=torch.float64)
+    density = torch.exp(-0.5 * grid.square()) / math.sqrt(2 * math.pi) * (grid[1] - grid[0])
+    fine = (density * torch.sigmoid(centre + spread * grid)).sum()
+    logit = (weight * torch.sigmoid(centre + spread * z)).sum()
+    assert float(logit) == pytest.approx(float(fine), abs=near)

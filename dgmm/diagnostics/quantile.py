@@ -18,10 +18,10 @@ from dgmm.estimate import Estimate
 from dgmm.families import Extra, Family, Observations
 from dgmm.model import Model, course
 from dgmm.model.simulation import check_population, simulate_outcomes
-from dgmm.numerics.quadrature import normal_rule, sobol_normal
+from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.prediction.moments import normal_effects
+from dgmm.prediction.moments import normal_effects, population_rule, population_spread
 
 __all__ = [
     "Shares",
@@ -34,7 +34,6 @@ __all__ = [
 SIMULATED = 1000
 """Outcomes among which the rank of one is taken where there is no distribution function."""
 
-NODES = 61
 POPULATION = 512
 """Values of b over which the distribution of a network is averaged."""
 
@@ -91,12 +90,8 @@ def unconditional_shares(
 def _normal(model: Model, theta: Theta, panel: Panel) -> Shares | None:
     """By quadrature over eta, which is normal."""
     ready, rows = model.prepare(theta), panel.rows
-    e, weight = normal_rule(NODES)
-    spread = torch.zeros(panel.n_rows, dtype=torch.float64)
-    for block in panel.blocks():
-        zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
-        sd = model.jacobian(ready, zero, block.rows).norm(dim=-1)
-        spread[block.index[block.mask]] = sd[block.mask]
+    spread = population_spread(model, ready, panel)
+    e, weight = population_rule(model, spread)
     centre = model.mu1(ready, rows) + course(model, ready, panel)
     extra = model.extra(ready, rows)
     found = model.family.distribution(rows.data, centre + e * spread, extra)

@@ -111,16 +111,21 @@ def panel_test(fit: Fitted, time: str | None = None) -> PanelTest:
             "within estimates then, and Mundlak's test is not Hausman's"
         )
     if found.within is None:
-        family = fit.estimate.model.family.name
+        family = fit.estimate.model.family
         notes.append(
-            f"no within estimator: there is no likelihood of family={family!r} given the sums of "
-            "subjects, or it has no maximum"
+            f"no within estimator: there is no likelihood of family={family.name!r} with the "
+            f"{family.link.name} link given the sums of subjects, or it has no maximum"
         )
+    effects = None
+    if np.isfinite(found.cre.vcov).all():
+        effects = _effects(fit, levels)
+    elif fit.estimate.model.family.link.name != "identity":
+        notes.append("no average partial effects: the fit has no standard errors")
     return PanelTest(
         fit.formula,
         _table(sample.names, found),
         pd.DataFrame.from_dict({name: one.values for name, one in tests.items()}, orient="index"),
-        _effects(fit, levels),
+        effects,
         pd.Series(found.variances, dtype=float),
         tuple(dict.fromkeys(notes)),
     )

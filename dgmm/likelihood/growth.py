@@ -37,6 +37,10 @@ __all__ = [
 RULE_TOLERANCE = 0.01
 """Change of the log-likelihood under a longer rule below which a rule is long enough."""
 
+COARSE = 0.1
+"""Change of the log-likelihood under a longer rule above which, where a search has failed, the
+shorter is taken for the reason."""
+
 HANDOVER_DECREMENT = 0.05
 """Decrement, in standard errors, at which the search passes from one likelihood to the next."""
 
@@ -117,24 +121,59 @@ def _longer(
     reach: Reach,
 ) -> tuple[AdaptiveEngine, NodeRule, float, Ascent]:
     """The likelihood under a rule that a longer one confirmed, near its maximum."""
-    engine = moved(engine, rule)
-    found = reach(engine, x, HANDOVER_DECREMENT)
-    longer, used, change = rule.longer(engine.model.k), found.evaluations, 0.0
+    engine, k = moved(engine, rule), engine.model.k
+    free = integration.points is None
+    engine, rule, found, used = _reached(engine, rule, x, reach, free)
+    longer, change = rule.longer(k), 0.0
     while longer is not None:
         trial = moved(engine, longer)
         change = abs(trial.value(found.x) - found.value)
-        if integration.points is not None:
+        if not free:
             break
         rule, engine = longer, trial
         if change < RULE_TOLERANCE:
             break
-        if used >= FUTILE and found.decrement >= HANDOVER_DECREMENT:
+        if found.evaluations >= FUTILE and found.decrement >= HANDOVER_DECREMENT:
             found = found._replace(value=trial.value(found.x))
             break
-        found = reach(engine, found.x, HANDOVER_DECREMENT)
-        used += found.evaluations
-        longer = rule.longer(engine.model.k)
+        engine, rule, found, more = _reached(engine, rule, found.x, reach, free)
+        used += more
+        longer = rule.longer(k)
     return engine, rule, change, found._replace(evaluations=used)
+
+
+def _reached(
+    engine: AdaptiveEngine, rule: NodeRule, x: np.ndarray, reach: Reach, free: bool
+) -> tuple[AdaptiveEngine, NodeRule, Ascent, int]:
+    """The maximum under a rule, or, where the search for it fails, under one that is long enough;
+    and the evaluations of both.
+
+    The gradient is that of an exact rule: where a rule is coarse it is not that of its value, and
+    no search along it ends.
+    """
+    found = reach(engine, x, HANDOVER_DECREMENT)
+    if found.decrement < HANDOVER_DECREMENT or not free:
+        return engine, rule, found, found.evaluations
+    finer, longer = _fine(moved(engine, rule), rule, x)
+    if longer == rule:
+        return engine, rule, found, found.evaluations
+    again = reach(finer, x, HANDOVER_DECREMENT)
+    return finer, longer, again, found.evaluations + again.evaluations
+
+
+def _fine(engine: AdaptiveEngine, rule: NodeRule, x: np.ndarray) -> tuple[AdaptiveEngine, NodeRule]:
+    """The first rule, from one on, that the next longer one does not find coarse at a point.
+
+    At most the last but one: the longest rule is there to confirm.
+    """
+    value, longer, k = engine.value(x), rule.longer(engine.model.k), engine.model.k
+    while longer is not None and longer.longer(k) is not None:
+        trial = moved(engine, longer)
+        better = trial.value(x)
+        if abs(better - value) < COARSE:
+            break
+        engine, rule, value, longer = trial, longer, better, longer.longer(k)
+    return engine, rule
 
 
 def likelihood_at(model: Model, observed: Panel, rule: NodeRule) -> AdaptiveEngine:

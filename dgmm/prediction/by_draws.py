@@ -23,18 +23,15 @@ from dgmm.design import label_key
 from dgmm.estimate import Estimate
 from dgmm.families import Extra
 from dgmm.model import Model
-from dgmm.numerics.quadrature import normal_rule
 from dgmm.panel import Panel
 from dgmm.parameters import part
+from dgmm.prediction.moments import population_rule
 from dgmm.prediction.options import Wanted
 
 __all__ = ["Drawn", "columns_of_draws", "level_tables"]
 
 CELLS = 4_000_000
 """Largest number of (draw, row) pairs held at once."""
-
-POINTS = 21
-"""Nodes of the average over the population."""
 
 OF_POPULATION = 200
 """Draws of theta under which the population is averaged, and under which a history is read."""
@@ -173,8 +170,8 @@ class Drawn:
             T = torch.cat([panel.rows.T[term] for term in factor.terms], dim=1)
             variance = variance + torch.einsum("nk,bkl->bnl", T, root[some]).square().sum(-1)
         family, extra = self.model.family, self.extra()[:, some]
-        points, weights = normal_rule(POINTS)
         sd, total = variance.sqrt(), torch.zeros_like(mean)
+        points, weights = population_rule(self.model, sd)
         for e, weight in zip(points[:, 0], weights[:, 0], strict=True):
             total += weight * family.mean(mean + e * sd, extra)
         return family.predictor(total, extra) if scale == "link" else total

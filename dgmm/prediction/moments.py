@@ -16,7 +16,7 @@ from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
 from dgmm.model import Model, course, kept, within
 from dgmm.model.simulation import check_population
-from dgmm.numerics.quadrature import normal_rule, sobol_normal
+from dgmm.numerics.quadrature import sobol_normal, wide_rule
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
@@ -31,11 +31,14 @@ __all__ = [
     "normal_effects",
     "one_step",
     "outcomes_seen",
+    "population_rule",
+    "population_spread",
     "posterior_draws",
     "random_effects",
 ]
 
-POPULATION_NODES = 61
+CELLS = 3_000_000
+"""Largest number of (node, row) pairs held at once."""
 
 
 def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
@@ -185,9 +188,10 @@ def marginal_link(done: Estimate, theta: Theta, target: Panel) -> Tensor:
 
 def average_slope(model: Model, theta: Theta, target: Panel, eta: Predictive) -> Tensor:
     """E d g^-1(eta) / d eta of normal eta, (N,)."""
-    e, weight = normal_rule(POPULATION_NODES)
+    spread = eta.variance.sqrt()
+    e, weight = population_rule(model, spread)
     with torch.no_grad():
-        at = eta.mean + e * eta.variance.sqrt()
+        at = eta.mean + e * spread
         slope = model.family.mean_slope(at, model.extra(theta, target.rows))
     return (weight * slope).sum(0)
 
@@ -198,17 +202,38 @@ def normal_effects(model: Model) -> bool:
     return all(latent.linear for latent in model.latents) and not inside
 
 
+@torch.no_grad()
+def population_spread(model: Model, ready: Theta, target: Panel) -> Tensor:
+    """The standard deviation of eta over b ~ N(0, I), linear in b, (N,)."""
+    found = torch.zeros(target.n_rows, dtype=torch.float64)
+    for block in target.blocks():
+        zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
+        own = model.jacobian(ready, zero, block.rows).norm(dim=-1)
+        found[block.index[block.mask]] = own[block.mask]
+    return found
+
+
+def population_rule(model: Model, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes and weights of E h(eta) over normal eta with these standard deviations, (M, 1) each.
+
+    Of an outcome on the scale of eta a function is as smooth as its distribution is wide.
+    """
+    own = model.family.link.name == "identity"
+    return wide_rule(0.0 if own else float(spread.max()) if len(spread) else 0.0)
+
+
 def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Predictive:
     model, theta = one.model.sized(target), one.theta
     check_population(model)
     mean = torch.zeros(target.n_rows, dtype=torch.float64)
     variance = torch.zeros_like(mean)
     if normal_effects(model):
-        e, weight = (one[..., None] for one in normal_rule(POPULATION_NODES))
         with torch.no_grad():
             ready = model.prepare(theta)
+            rule = population_rule(model, population_spread(model, ready, target))
+            e, weight = (one[..., None] for one in rule)
             centre = course(model, ready, target)
-            for block in target.blocks(cells=3_000_000 // POPULATION_NODES):
+            for block in target.blocks(cells=CELLS // len(e)):
                 zero = torch.zeros(len(block.subjects), model.k, dtype=torch.float64)
                 spread = model.jacobian(ready, zero, block.rows).norm(dim=-1)
                 value = model.mu1(ready, block.rows) + centre[block.index] + e * spread
@@ -222,7 +247,7 @@ def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Pre
     b = sobol_normal(model.k, draws, seed=31)[:, None, :]
     with torch.no_grad():
         ready = model.prepare(theta)
-        for block in target.blocks(cells=3_000_000 // draws):
+        for block in target.blocks(cells=CELLS // draws):
             wide = b.expand(draws, len(block.subjects), model.k)
             value = model.mu1(ready, block.rows) + model.mu2(ready, wide, block.rows)
             if scale == "response":

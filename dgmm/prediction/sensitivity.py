@@ -21,10 +21,11 @@ from torch import Tensor
 from dgmm.information import Derivative, MeanSlopes, mean_packing
 from dgmm.likelihood.nodes import derived_jacobian
 from dgmm.model import Model
-from dgmm.numerics.quadrature import normal_rule, sobol_normal
+from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.modes import find_modes
+from dgmm.prediction.moments import normal_effects, population_rule, population_spread
 
 __all__ = ["link_slopes", "mean_slopes", "population_slopes", "response_slopes", "subject_slopes"]
 
@@ -36,7 +37,6 @@ UNITS = 64
 
 Found = TypeVar("Found")
 
-NODES = 61
 DRAWS = 1024
 
 
@@ -101,7 +101,8 @@ def population_slopes(model: Model, theta: Theta, target: Panel) -> Derivative:
     """d E g^-1(eta) / d theta over the population, for every row of ``target``."""
 
     def blocks() -> Iterator[tuple[Tensor, Tensor]]:
-        ready, expected = _Ready.at(model, theta), _expected(model)
+        ready = _Ready.at(model, theta)
+        expected = _expected(model, ready.values, target)
         columns = target.rows.columns()
         width = max(model.packing.size, DRAWS * UNITS)
 
@@ -216,11 +217,11 @@ class _Ready:
         return total
 
 
-def _expected(model: Model) -> Callable[[Theta, Rows], Tensor]:
+def _expected(model: Model, ready: Theta, target: Panel) -> Callable[[Theta, Rows], Tensor]:
     """E g^-1(eta) of one row over b ~ N(0, I); eta is normal where it is linear in b."""
-    inside = any(target > 0 for target in model.targets)  # of a part
-    if all(latent.linear for latent in model.latents) and not inside:
-        (e, weight), zero = normal_rule(NODES), torch.zeros(1, model.k, dtype=torch.float64)
+    if normal_effects(model):
+        e, weight = population_rule(model, population_spread(model, ready, target))
+        zero = torch.zeros(1, model.k, dtype=torch.float64)
 
         def along(held: Theta, one: Rows) -> Tensor:
             variance = model.jacobian(held, zero, one).square().sum()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
 from dgmm.information import Information, boundary_reasons, find_boundary
+from dgmm.report.likelihood_notes import of_approximation, of_monte_carlo, of_quadrature
 from dgmm.report.network_notes import (
     of_effective_parameters,
     of_held_out,
@@ -28,15 +27,6 @@ SUSPICIOUS = 5.0
 
 FEW_ROWS = 500
 """Rows up to which no coefficient need be suspicious: there it takes no time to look."""
-
-FAR = 0.25
-"""Standard errors: an interval of 95% that is off by so much covers 94.3%."""
-
-NOTHING = 1e-6
-"""Log-likelihood that is rounding: the approximation is exact for a Gaussian outcome."""
-
-MUCH = 0.5
-"""Log-likelihood that moves AIC by 1."""
 
 OFF = 0.1
 """Nats per subject between log-likelihood and ELBO: q and the posterior differ by some 0.4
@@ -172,56 +162,6 @@ def of_training(done: Estimate, info: Information | None) -> tuple[str, ...]:
         f"the ELBO fell from {first:.2f} to {last:.2f} nats per subject in its stage, which was to "
         "raise it: the steps are too long. Refit with a smaller control learning_rate, or "
         "decoder_rate under method='vb'",
-    )
-
-
-def of_quadrature(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """A rule with too few points."""
-    if not done.likelihood.grows or done.mc_error <= 0.01:
-        return ()
-    return (
-        f"the log-likelihood still changes by {done.mc_error:.2g} between two quadrature "
-        "rules: estimates of large variances may be off; raise points, or use "
-        "likelihood='importance'",
-    )
-
-
-def of_approximation(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """Laplace's approximation beside a better likelihood, and what to use where it is poor."""
-    try:
-        found = done.likelihood.compared(done.theta, done.log_likelihood)
-    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError):
-        return ("Laplace's approximation: no other likelihood can be calculated at its maximum",)
-    if found is None or abs(found.difference) + found.error < NOTHING:
-        return ()
-    side = "higher" if found.difference >= 0 else "lower"
-    error = f" (Monte Carlo s.e. {found.error:.2g})" if found.error > 0 else ""
-    said = (
-        f"Laplace's approximation: at its maximum {found.by} puts the log-likelihood "
-        f"{abs(found.difference):.2g} {side}{error}"
-    )
-    if not math.isnan(found.away):
-        said += f" and its own maximum about {found.away:.2g} standard errors away"
-    if found.error > MUCH:
-        return (f"{said}: too uncertain to judge it",)
-    if not (found.away > FAR or abs(found.difference) > MUCH + 2 * found.error):
-        return (said,)
-    instead = (
-        f"use likelihood={found.word!r}"
-        if found.word
-        else "with several grouping factors there is no other likelihood; variances and "
-        "coefficients of models with few outcomes per level tend to zero with it"
-    )
-    return (f"{said}: it is poor here, {instead}",)
-
-
-def of_monte_carlo(done: Estimate, info: Information | None) -> tuple[str, ...]:
-    """A log-likelihood that is too uncertain to be compared."""
-    if not done.likelihood.sampled or done.mc_error <= 0.5:
-        return ()
-    return (
-        f"the Monte Carlo error of the log-likelihood is {done.mc_error:.2g}: differences "
-        f"below {4 * done.mc_error:.1f} mean nothing; raise control draws",
     )
 
 

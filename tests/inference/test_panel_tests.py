@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from conftest import data, reference
 
 import dgmm
 from dgmm import Fit, mixed_model
+from dgmm.inference import panel_tests
+from dgmm.inference.panel_estimators import Estimators
 from dgmm.inference.panel_tests import _difference
 from dgmm.inference.within import Estimator
 
@@ -281,6 +284,23 @@ def test_the_error_of_a_partial_effect_is_the_delta_methods() -> None:
     assert effects.loc["x", "Std. Error"] == pytest.approx(
         float(slope @ info.vcov @ slope) ** 0.5, rel=1e-5
     )
+
+
+def test_a_fit_without_standard_errors_has_no_partial_effects_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fit = fitted("count ~ x + (1 | cre(id, ~ x))", panel(30), family="poisson")
+    own = panel_tests.estimators
+
+    def unknown(*args: object) -> Estimators:
+        found = own(*args)  # type: ignore[arg-type]
+        cre = replace(found.cre, vcov=np.full_like(found.cre.vcov, np.nan))
+        return found._replace(cre=cre)
+
+    monkeypatch.setattr(panel_tests, "estimators", unknown)
+    found = fit.panel_test(time="t")
+    assert found.partial_effects is None
+    assert "no average partial effects: the fit has no standard errors" in found.notes
 
 
 def test_feedback_is_found_by_the_leads() -> None:

@@ -13,7 +13,7 @@ from dgmm.numerics.quadrature import Nodes, gauss_hermite
 __all__ = ["Quadrature"]
 
 LADDER = {
-    1: (9, 15, 25, 41, 67, 111, 201),
+    1: (9, 15, 25, 41, 67, 111, 201, 401, 801, 1601, 3201),
     2: (7, 11, 17, 27, 41),
     3: (5, 7, 11, 17),
 }
