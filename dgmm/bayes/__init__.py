@@ -2,7 +2,8 @@
 
 priors, deviations (of one standard deviation) -> layout (columns and factors), products (their
 sums) -> specified (priors of a model), centring -> conditionals, one a file -> sampler (a state, a
-sweep), gibbs, metropolis -> run (from the start to the draws) -> chains (what a fit keeps).
+sweep), gibbs, metropolis -> run (from the start to the draws) -> chains (what a fit keeps) ->
+reported (scalars) -> convergence (whether they can be used).
 """
 
 from dgmm.bayes.chains import Chains, collect, resumed

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.bayes.chains import Chains
 from dgmm.latent import Component
-from dgmm.mcmc.diagnostics import Diagnosed, diagnosed
 from dgmm.model import Model
 from dgmm.parameters import Theta, part
 
-__all__ = ["component_names", "convergence", "posterior_mean", "reported_draws", "reported_names"]
-
-R_HAT = 1.01
-"""Largest R-hat of chains that have mixed (Vehtari et al. 2021)."""
-
-PER_CHAIN = 100
-"""Least effective sample size per chain, of the bulk and of the tails."""
+__all__ = ["component_names", "posterior_mean", "reported_draws", "reported_names"]
 
 
 def reported_names(model: Model, groups: Sequence[str]) -> list[str]:
@@ -89,39 +80,3 @@ def posterior_mean(model: Model, flat: Tensor) -> Theta:
     if at is not None:
         extra[at] = 0.5 * (2 * theta["extra"][:, at]).exp().mean().log()
     return {**mean, "extra": extra}
-
-
-def diagnostics(model: Model, chains: Chains) -> list[Diagnosed]:
-    """Of every reported scalar."""
-    drawn = reported_draws(model, chains.flat).reshape(chains.chains, chains.draws, -1).numpy()
-    return [diagnosed(drawn[:, :, j]) for j in range(drawn.shape[2])]
-
-
-def convergence(model: Model, chains: Chains, groups: Sequence[str]) -> tuple[str, ...]:
-    """What is wrong with the chains, in words; nothing where they have mixed."""
-    found, names = diagnostics(model, chains), reported_names(model, groups)
-    needed = PER_CHAIN * chains.chains
-    messages = []
-    apart = [(one.r_hat, name) for one, name in zip(found, names, strict=True)]
-    worst, where = max(apart, key=lambda pair: np.nan_to_num(pair[0], nan=0.0))
-    if worst > R_HAT:
-        count = sum(one > R_HAT for one, _ in apart)
-        messages.append(
-            f"the chains have not mixed: R-hat is above {R_HAT} for {count} of {len(names)} "
-            f"parameters, {worst:.3f} for {where}. Do not use these draws; go on with "
-            "fit.more(draws=), raise warmup=, or simplify the random part"
-        )
-    few = [(min(one.ess_bulk, one.ess_tail), name) for one, name in zip(found, names, strict=True)]
-    least, where = min(few, key=lambda pair: np.nan_to_num(pair[0], nan=np.inf))
-    if least < needed and not messages:
-        count = sum(one < needed for one, _ in few)
-        messages.append(
-            f"the draws are few: the effective sample size is below {needed} for {count} of "
-            f"{len(names)} parameters, {least:.0f} for {where}. Means are usable with the Monte "
-            "Carlo errors shown, quantiles less so; go on with fit.more(draws=)"
-        )
-    if chains.chains == 1:
-        messages.append(
-            "there is one chain: R-hat compares its halves and cannot see what a second one would"
-        )
-    return tuple(messages)

@@ -11,12 +11,10 @@ from dgmm.inference.posterior import posterior_table
 from dgmm.information import boundary_reasons
 from dgmm.likelihood import choose
 from dgmm.mcmc.diagnostics import pareto_k
-from dgmm.report.notes import collapse_messages, of_approximation, of_encoder, of_quadrature
+from dgmm.report.likelihood_notes import of_approximation, of_quadrature
+from dgmm.report.notes import collapse_messages, of_encoder
 
 __all__ = ["ESTIMATE"]
-
-R_HAT, ESS = 1.01, 400
-"""Vehtari et al. (2021)."""
 
 HEAVY = 0.7
 """Pareto k above which importance weights are not reliable."""
@@ -48,11 +46,11 @@ def _chains(evidence: Evidence) -> Finding:
     table = posterior_table(evidence.fit)
     worst, least = float(table["R-hat"].max()), float(table["ESS bulk"].min())
     said = f"largest R-hat {worst:.3f}, smallest effective sample size {least:.0f}"
-    good = worst <= R_HAT and least >= ESS
+    good = not evidence.done.messages
     return Finding(
         "convergence",
         said,
-        OK if good else POOR if worst > 1.05 else LOOK,
+        OK if good else LOOK if evidence.done.converged else POOR,
         "chains are not in one place yet, or move slowly" if not good else "",
         "draw on by more()" if not good else "",
     )

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from dgmm.bayes import Chains, Plan, Run, advance, begin, collect, prepare, resumed, sampler_of
-from dgmm.bayes.reported import convergence, posterior_mean
+from dgmm.bayes.convergence import convergence
+from dgmm.bayes.reported import posterior_mean
 from dgmm.bayes.sampler import Sampler
 from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood
@@ -58,7 +59,7 @@ def _estimate(likelihood: Likelihood, chains: Chains) -> Estimate:
     theta = posterior_mean(model, chains.flat)
     factors = panel.factors(len(model.latents))
     names = {term: factor.name for factor in factors for term in factor.terms}
-    messages = convergence(model, chains, [names[i] for i in range(len(model.latents))])
+    verdict = convergence(model, chains, [names[i] for i in range(len(model.latents))])
     return Estimate(
         likelihood=likelihood,
         theta=theta,
@@ -66,8 +67,8 @@ def _estimate(likelihood: Likelihood, chains: Chains) -> Estimate:
         mc_error=0.0,
         decrement=0.0,
         evaluations=chains.chains * (chains.warmup + chains.draws),
-        converged=not any("not mixed" in one for one in messages),
-        messages=messages,
+        converged=verdict.usable,
+        messages=verdict.messages,
         method="gibbs",
         chains=chains,
     )
