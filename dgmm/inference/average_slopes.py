@@ -15,16 +15,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from dgmm.design import covariate_values
 from dgmm.families.links import LINKS
 from dgmm.inference.mean_part import MeanFunction, MeanPart
-from dgmm.inference.wald import wald_table
+from dgmm.inference.wald import spread_table
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["COMPARE", "as_ratios", "average_contrast", "average_slopes", "stated"]
+__all__ = ["COMPARE", "average_contrast", "average_slopes", "stated"]
 
 STEP = 1e-4
 """Share of the range of a covariate by which it is moved to either side, once and twice."""
@@ -71,16 +70,7 @@ def average_contrast(
     first, second = (side if link is None else side.on(link, theta) for side in sides)
     label, what = _label(one, other, "/"), compare.replace("_", " ").capitalize()
     title = stated(mean, what, offset) if link else f"{what} of a subject, at any random effects"
-    return as_ratios(_table(mean, {label: first - second}, level, title))
-
-
-def as_ratios(logs: pd.DataFrame) -> pd.DataFrame:
-    """A table of logarithms of ratios as one of ratios; tests stay those of the logarithms."""
-    found = logs.copy()
-    found["Estimate"] = np.exp(logs["Estimate"])
-    found["Std. Error"] = found["Estimate"] * logs["Std. Error"]
-    found[["lower", "upper"]] = np.exp(logs[["lower", "upper"]])
-    return found
+    return _table(mean, {label: first - second}, level, title, ratios=True)
 
 
 def stated(mean: MeanPart, what: str, offset: float | None) -> str:
@@ -142,24 +132,21 @@ def _set(mean: MeanPart, setting: Mapping[str, Any], offset: float | None) -> Me
 
 
 def _table(
-    mean: MeanPart, found: dict[str, MeanFunction], level: float, title: str
+    mean: MeanPart,
+    found: dict[str, MeanFunction],
+    level: float,
+    title: str,
+    *,
+    ratios: bool = False,
 ) -> pd.DataFrame:
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
     for label, one in found.items():
         if one.departures.reason:
             warn_user(f"{label} is not estimable: {one.departures.reason}")
-    spreads = [mean.spread(one) for one in found.values()]
-    estimate = pd.Series([float(one.value) for one in spreads], index=list(found), dtype=float)
-    error = pd.Series([float(one.se) for one in spreads], index=list(found), dtype=float)
-    if spreads and all(one.posterior for one in spreads):
-        ends = np.array([one.interval(level)[0].tolist() for one in spreads])
-        drawn = {"Mean": estimate, "SD": error, "lower": ends[:, 0], "upper": ends[:, 1]}
-        return ResultTable(pd.DataFrame(drawn), title=title)
-    table = wald_table(estimate, error)
-    half = float(special.ndtri(0.5 + level / 2)) * error
-    table["lower"], table["upper"] = estimate - half, estimate + half
-    return ResultTable(table, title=title)
+    parts = [
+        spread_table(mean.spread(one), [label], level, ratios=ratios)
+        for label, one in found.items()
+    ]
+    return ResultTable(pd.concat(parts), title=title)
 
 
 def _label(one: Mapping[str, Any], other: Mapping[str, Any], sign: str) -> str:

@@ -16,11 +16,12 @@ import pandas as pd
 import torch
 
 from dgmm.families.links import LINKS, Link
-from dgmm.inference.average_slopes import COMPARE, as_ratios
+from dgmm.inference.average_slopes import COMPARE
 from dgmm.inference.letters import compact_letters
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.multiplicity import ADJUSTMENTS, Family, adjusted, critical
 from dgmm.inference.small_samples import SmallSamples
+from dgmm.inference.wald import as_ratios, spread_table
 from dgmm.information import Spread
 from dgmm.runtime.result_table import ResultTable
 
@@ -77,12 +78,15 @@ class Means:
     @property
     def table(self) -> ResultTable:
         """The covariates, then mean, se, df (where tests are t tests), lower, upper."""
-        df = self._degrees(np.eye(len(self.cells)))
-        half = critical(self._family(np.eye(len(self.cells))), "none", self.level)
-        value, se = self.spread.value, self.spread.se
-        middle = self.link.forward(value)
-        width = torch.from_numpy(half) * se / self.link.derivative(middle).abs()
-        ends = self.link.inverse(torch.stack([middle - width, middle + width], 1)).sort(1).values
+        df, value, se = self._degrees(np.eye(len(self.cells))), self.spread.value, self.spread.se
+        if self.spread.posterior:
+            ends = self.spread.interval(self.level)
+        else:
+            half = critical(self._family(np.eye(len(self.cells))), "none", self.level)
+            middle = self.link.forward(value)
+            width = torch.from_numpy(half) * se / self.link.derivative(middle).abs()
+            ends = torch.stack([middle - width, middle + width], 1)
+            ends = self.link.inverse(ends).sort(1).values
         columns = {"mean": value.numpy(), "se": se.numpy()}
         if np.isfinite(df).any():
             columns["df"] = df
@@ -136,7 +140,8 @@ class Means:
             level: probability that all intervals of a group cover; by default that of the means.
 
         Returns:
-            A table with Estimate, Std. Error, t (or z), p, lower and upper for every contrast.
+            A table with Estimate, Std. Error, t (or z), p, lower and upper for every contrast; of
+            draws from a posterior Mean, SD and quantiles, without tests.
 
         Raises:
             ValueError: an unknown word, factors of a wrong number, tukey for other contrasts.
@@ -155,22 +160,23 @@ class Means:
         level = self.level if level is None else level
         if not 0 < level < 1:
             raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
-        scale, sign = self._compared(compare), "-" if compare == "difference" else "/"
-        parts = [
-            scale._in_group(at, _factors(method, labels, reference, sign), how, level)
-            for at, labels in self._groups()
-        ]
-        labelled = zip(parts, self._groups(), strict=True)
-        found = pd.concat([self._labelled(part, at) for part, (at, _) in labelled])
-        what = "Contrasts"
-        if compare != "difference":
-            found, what = as_ratios(found), f"{compare.replace('_', ' ')}s".capitalize()
-        said = "p values not adjusted" if how == "none" else f"p values adjusted by {how}"
+        scale, ratios = self._compared(compare), compare != "difference"
+        found, sign = [], "/" if ratios else "-"
+        for at, labels in self._groups():
+            factors = _factors(method, labels, reference, sign)
+            part = scale._in_group(at, factors, how, level, ratios=ratios)
+            found.append(self._labelled(part, at))
+        what = f"{compare.replace('_', ' ')}s".capitalize() if ratios else "Contrasts"
         sets = f" within {', '.join(self.by)}" if self.by and how != "none" else ""
+        said = f"p values adjusted by {how}{sets}"
+        if self.spread.posterior:
+            said = "intervals are quantiles of the draws, of each by itself"
+        elif how == "none":
+            said = "p values not adjusted"
         return ResultTable(
-            found,
+            pd.concat(found),
             title=self.title.replace("Marginal means", what),
-            notes=(*self.notes, said + sets),
+            notes=(*self.notes, said),
         )
 
     def letters(self, adjust: str = "tukey", *, level: float | None = None) -> ResultTable:
@@ -178,7 +184,15 @@ class Means:
 
         adjust: of the pairs within the groups of ``by``, see :meth:`contrast`.
         level: one less the probability of telling apart means that are alike.
+
+        Raises:
+            ValueError: draws from a posterior, which have no tests.
         """
+        if self.spread.posterior:
+            raise ValueError(
+                "letters() show which tests of pairs reject, and draws from a posterior "
+                "(method='gibbs') have none: read the intervals of pairs()"
+            )
         level = self.level if level is None else level
         pairs, found = self.pairs(adjust, level=level), [""] * len(self.cells)
         p_values = pairs.filter(like="Pr(").iloc[:, 0].to_numpy()
@@ -212,15 +226,8 @@ class Means:
                 f"has {self.predictor!r}: take means on scale='response'"
             )
         link = LINKS[wanted]
-        middle = link.forward(self.spread.value)
-        slope = (1 / link.derivative(middle))[:, None]
-        changed = replace(
-            self.spread,
-            value=middle,
-            left=slope * self.spread.left,
-            right=slope * self.spread.right,
-        )
-        return replace(self, spread=changed)
+        slope = 1 / link.derivative(link.forward(self.spread.value))
+        return replace(self, spread=self.spread.mapped(link.forward, slope))
 
     def _groups(self) -> list[tuple[np.ndarray, list[str]]]:
         """Positions of the means of every group, and their labels."""
@@ -233,12 +240,20 @@ class Means:
         return [(at, labels.iloc[at].to_list()) for at in places]
 
     def _in_group(
-        self, at: np.ndarray, factors: dict[str, np.ndarray], how: str, level: float
+        self,
+        at: np.ndarray,
+        factors: dict[str, np.ndarray],
+        how: str,
+        level: float,
+        *,
+        ratios: bool,
     ) -> pd.DataFrame:
         C = np.zeros((len(factors), len(self.cells)))
         for j, row in enumerate(factors.values()):
             C[j, at] = row
         found = self.spread.combined(torch.from_numpy(C))
+        if found.posterior:
+            return spread_table(found, list(factors), level, ratios=ratios)
         value, se = found.value.numpy(), found.se.numpy()
         df, known = self._degrees(C), np.isfinite(value) & (se > 0)
         p, half = np.full(len(C), np.nan), np.full(len(C), np.nan)
@@ -254,7 +269,7 @@ class Means:
         table["t value" if t else "z value"] = ratio
         table["Pr(>|t|)" if t else "Pr(>|z|)"] = p
         table["lower"], table["upper"] = value - half, value + half
-        return table
+        return as_ratios(table) if ratios else table
 
     def _labelled(self, part: pd.DataFrame, at: np.ndarray) -> pd.DataFrame:
         for place, name in enumerate(self.by):

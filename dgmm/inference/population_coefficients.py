@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from dgmm.inference.quantities import Population
-from dgmm.inference.wald import intervals, wald_table
+from dgmm.inference.wald import spread_table
 from dgmm.information import Derivative, uncertainty
 from dgmm.parameters import Theta
 from dgmm.prediction.moments import marginal_link
@@ -41,7 +40,8 @@ def marginal_coefs(fit: Fitted, *, level: float = 0.95) -> pd.DataFrame:
         level: probability that an interval covers.
 
     Returns:
-        A table with Estimate, Std. Error, z value, Pr(>|z|), lower and upper for every coefficient.
+        A table with Estimate, Std. Error, z value, Pr(>|z|), lower and upper for every coefficient;
+        of draws from a posterior Mean, SD, lower and upper.
 
     Raises:
         ValueError: a network on the fixed side, whose weights are no coefficients, or a fit without
@@ -88,8 +88,5 @@ def marginal_coefs(fit: Fitted, *, level: float = 0.95) -> pd.DataFrame:
         return total
 
     found = known.taking_held_as_known().of(value, Derivative.dense(of_link.packing, slope))
-    estimate = pd.Series(found.value.numpy(), index=list(model.names))
-    error = pd.Series(found.se.numpy(), index=list(model.names))
-    table = wald_table(estimate, error)
-    table[["lower", "upper"]] = intervals(np.asarray(estimate), np.asarray(error), level)
+    table = spread_table(found, list(model.names), level)
     return ResultTable(table, title="Coefficients of the population, random effects integrated out")

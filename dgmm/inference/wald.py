@@ -1,14 +1,16 @@
-"""z values, p values and intervals from estimates and standard errors."""
+"""z values, p values and intervals from estimates and standard errors; quantiles of a posterior."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy import special
 
+from dgmm.information import Spread
 from dgmm.runtime.result_table import ResultTable
 
-__all__ = ["intervals", "stars", "wald_table"]
+__all__ = ["as_ratios", "intervals", "spread_table", "stars", "wald_table"]
 
 
 def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
@@ -24,6 +26,36 @@ def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.n
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
     z = special.ndtri(0.5 + level / 2)
     return np.column_stack([estimate - z * std_error, estimate + z * std_error])
+
+
+def spread_table(
+    spread: Spread, index: list[str], level: float, *, ratios: bool = False
+) -> pd.DataFrame:
+    """The Wald table of functions with their intervals; of a posterior Mean, SD, lower and upper.
+
+    ratios: the functions are logarithms, and the table is about what they are logarithms of.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    if spread.posterior:
+        shown = spread.mapped(torch.exp, spread.value.exp()) if ratios else spread
+        ends = shown.interval(level).numpy()
+        columns = {"Mean": shown.value.numpy(), "SD": shown.se.numpy()}
+        return pd.DataFrame({**columns, "lower": ends[:, 0], "upper": ends[:, 1]}, index=index)
+    estimate = pd.Series(spread.value.numpy(), index=index, dtype=float)
+    error = pd.Series(spread.se.numpy(), index=index, dtype=float)
+    table = wald_table(estimate, error)
+    table[["lower", "upper"]] = intervals(estimate.to_numpy(), error.to_numpy(), level)
+    return as_ratios(table) if ratios else table
+
+
+def as_ratios(logs: pd.DataFrame) -> pd.DataFrame:
+    """A table of logarithms of ratios as one of ratios; tests stay those of the logarithms."""
+    found = logs.copy()
+    found["Estimate"] = np.exp(logs["Estimate"])
+    found["Std. Error"] = found["Estimate"] * logs["Std. Error"]
+    found[["lower", "upper"]] = np.exp(logs[["lower", "upper"]])
+    return found
 
 
 def stars(p: float) -> str:

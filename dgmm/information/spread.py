@@ -56,6 +56,19 @@ class Spread:
         draws = None if self.draws is None else self.draws @ L.T
         return Spread(value, left, L @ self.right, draws, self.posterior)
 
+    def mapped(self, function: Callable[[Tensor], Tensor], slope: Tensor) -> Spread:
+        """The spread of g(f), ``slope`` (G,) its derivative there; of a posterior by its draws."""
+        if not self.posterior:
+            left, right = slope[:, None] * self.left, slope[:, None] * self.right
+            return Spread(function(self.value), left, right)
+        assert self.draws is not None
+        drawn = function(self.draws)
+        deviation = (drawn - drawn.mean(0)).T / (len(drawn) - 1) ** 0.5
+        unknown = self.left.isnan().any(1) | self.value.isnan()
+        deviation = torch.where(unknown[:, None], torch.nan, deviation)
+        value = torch.where(self.value.isnan(), torch.nan, drawn.mean(0))
+        return Spread(value, deviation, deviation, drawn, posterior=True)
+
     def interval(
         self, level: float, link: Link = LINKS["identity"], *, percentiles: bool = False
     ) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from dgmm.inference.within_between import drawn_within_between
 from dgmm.record import Fitted, chains_of
 from dgmm.report.header import kind_of, method_of
 from dgmm.report.layout import columns, number, wrap
@@ -15,6 +16,7 @@ __all__ = [
     "chains_part",
     "posterior_family",
     "posterior_fixed",
+    "posterior_given",
     "posterior_random",
     "posterior_title",
     "prior_part",
@@ -102,6 +104,18 @@ def posterior_fixed(fit: Fitted, tables: Tables) -> str:
     if not len(tables.coefficients):
         return "Coefficients: none"
     return "\n".join(["Coefficients:", *_lines(tables.coefficients)])
+
+
+def posterior_given(fit: Fitted, tables: Tables) -> str | None:
+    """Effects within and between the subjects of cre()."""
+    terms = [term for term in fit.memory.spec.parsed().latents if term.given is not None]
+    table = drawn_within_between(fit) if terms else pd.DataFrame()
+    if not len(table):
+        return None
+    groups = ", ".join(dict.fromkeys(term.group for term in terms))
+    return "\n".join(
+        [f"Effects within and between {groups}, and their difference:", *_lines(table)]
+    )
 
 
 def posterior_family(fit: Fitted, tables: Tables) -> str | None:
