@@ -184,14 +184,14 @@ class BatchedGibbs(Gibbs):
 
     @cached_property
     def products(self) -> Products:
-        plain = products_of(self.layout, self.panel)
+        plain = products_of(self.layout, self.panel, self.left)
         own, rows = plain.factors[0], self.rows
         pick = np.eye(self.layout.factors[0].m)[rows.level[0]]
         h = np.einsum("nk,cn,nm->kcm", rows.t[0], self.y, pick)
         zero = np.zeros(self.layout.p)
         factors = (replace(own, h=h),)
         return Products(
-            factors, plain.ZZ, rows.z.T @ self.y.T, np.square(self.y).sum(1), plain.N, zero
+            factors, plain.RR, self.left.T @ self.y.T, np.square(self.y).sum(1), plain.N, zero
         )
 
 

@@ -1,6 +1,11 @@
 """Hierarchical centring: which columns of the fixed part stand in the mean of the random effects.
 
-    u_j = E_j beta + gamma_j,   where z_jl = T_j e_jl holds in every level j for column l
+    u_j = E_j beta + gamma_j,   z_jl = T_j e_jl + r_jl for column l in every level j
+
+and r_jl beta_l stays outside of the effects. Of a column that is one of the effects', or constant
+within levels, r is zero. A covariate whose means are larger than its deviations from them is
+centred by its means, e_jl with T = 1, and r are the deviations: else its coefficient and the
+effects, which the sums of a level cannot tell apart, hold each other fast.
 
 Where the outcomes of a level tell its effect better than the prior does, u_j hardly depends on beta
 and centring mixes well; where they do not, gamma_j hardly depends on beta and leaving beta outside
@@ -25,10 +30,13 @@ import numpy as np
 from dgmm.bayes.layout import Layout
 from dgmm.panel import Panel
 
-__all__ = ["Centring", "centre", "possible"]
+__all__ = ["EXACT", "Centring", "centre", "possible"]
 
 EXACT = 1e-8
 """Root mean square of what is left of a column, 1 before, that counts as rounding."""
+
+PARTLY = 0.5
+"""Share of the square of a column that its means in the levels are to have."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,11 @@ class Centring:
         return (self.inside < 0).astype(float)
 
 
-def possible(layout: Layout, panel: Panel) -> tuple[np.ndarray, ...]:
-    """e_jl of every factor, (K, p, m); missing for columns that are none of the effects'."""
+def possible(layout: Layout, panel: Panel, *, partly: bool) -> tuple[np.ndarray, ...]:
+    """e_jl of every factor, (K, p, m); missing for columns that cannot be centred.
+
+    partly: columns of which r is left can, where it is less than half of their square.
+    """
     seen = panel.observed_rows()
     rows, found = layout.rows(seen), []
     for factor, t, level in zip(layout.factors, rows.t, rows.level, strict=True):
@@ -61,8 +72,9 @@ def possible(layout: Layout, panel: Panel) -> tuple[np.ndarray, ...]:
                 ratio = t[0, k] / rows.z[0, j] if rows.z[0, j] else 0.0
                 if size and ratio and np.abs(t[:, k] - ratio * rows.z[:, j]).max() < EXACT * size:
                     E[:, :, j] = np.eye(K)[k] / ratio
-        left = rows.z - np.einsum("ik,ikp->ip", t, E[level])
-        E[:, :, np.sqrt(np.square(left).mean(0)) > EXACT] = np.nan
+        left = np.square(rows.z - np.einsum("ik,ikp->ip", t, E[level])).mean(0)  # of 1
+        lost = left > (1 - PARTLY if partly else EXACT**2)
+        E[:, :, lost] = np.nan
         E[np.abs(E) < 1e-12] = 0.0
         found.append(np.ascontiguousarray(np.moveaxis(E, 0, -1)))
     return tuple(found)

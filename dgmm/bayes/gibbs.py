@@ -27,18 +27,19 @@ __all__ = ["Gibbs"]
 class Gibbs(Sampler):
     """The sampler of a Gaussian outcome with identity link."""
 
-    shared = ("products", "pooled")
+    partly = True
 
     @cached_property
     def products(self) -> Products:
         """Cross-products of the observed rows, about the pooled fit."""
-        return products_of(self.layout, self.panel)
+        return products_of(self.layout, self.panel, self.left)
 
     @cached_property
     def pooled(self) -> Pooled:
         found = self.products
         variance = max(float(found.yy.mean()) / max(found.N - self.layout.p, 1), 1e-300)
-        error = np.sqrt(variance * np.diag(np.linalg.pinv(found.ZZ)))
+        z = self.rows.z * np.sqrt(self.seen.rows.data.weights.numpy())[:, None]
+        error = np.sqrt(variance * np.diag(np.linalg.pinv(z.T @ z)))
         return Pooled(found.origin, error, variance, np.array([0.5 * np.log(variance)]))
 
     @cached_property
@@ -72,14 +73,12 @@ class Gibbs(Sampler):
     def _coefficients(
         self, state: State, precision: list[np.ndarray], sigma2: np.ndarray, streams: Streams
     ) -> np.ndarray:
-        """beta given the effects with what is centred in them; Z'T u, (p, C)."""
-        outside, products = self.centring.outside, self.products
+        """beta given the effects with what is centred in them; R'T u, (p, C)."""
+        products, others = self.products, self._of_effects(state)
         P, shift = self.of_means(state, precision)
-        others = self._of_effects(state)
-        if outside.any():
-            both = outside[:, None] * outside * products.ZZ
-            P = P + both[:, :, None] / sigma2
-            shift = shift + outside[:, None] * (products.Zy - others) / sigma2
+        if products.RR.any():
+            P = P + products.RR[:, :, None] / sigma2
+            shift = shift + (products.Ry - others) / sigma2
         if self.layout.p:
             state.beta = draw_coefficients(P, shift, streams)
         return others
@@ -101,7 +100,7 @@ class Gibbs(Sampler):
     ) -> None:
         """The effects of a factor, then each direction of them together with its variance."""
         own = self.products.factors[f]
-        rest = own.h - np.tensordot(own.H, self._outside(state), axes=([1], [0])).swapaxes(1, 2)
+        rest = own.h - np.tensordot(own.H, state.beta, axes=([1], [0])).swapaxes(1, 2)
         rest = rest - self._of_others(f, state)
         mean = self.mean(state, f)
         u = draw_effects(own.G, rest, mean, precision[f], sigma2, streams)
@@ -121,11 +120,6 @@ class Gibbs(Sampler):
             precision[f][move.at] = scaled(block, way, c)
         state.u[f] = u
 
-    def _outside(self, state: State) -> np.ndarray:
-        """beta of the columns outside, zero for those in a mean, (p, C)."""
-        found: np.ndarray = self.centring.outside[:, None] * state.beta
-        return found
-
     def _of_others(self, f: int, state: State) -> np.ndarray | float:
         """T_fj' sum_g T_g u_g over the other factors g, (K, C, m)."""
         own, total = self.products.factors[f], None
@@ -136,7 +130,7 @@ class Gibbs(Sampler):
         return 0.0 if total is None else own.sum_cells(total)
 
     def _of_effects(self, state: State) -> np.ndarray:
-        """Z'T u over all factors, (p, C)."""
+        """R'T u over all factors, (p, C)."""
         total = np.zeros_like(state.beta)
         for own, u in zip(self.products.factors, state.u, strict=True):
             K, p, m = own.H.shape
@@ -145,10 +139,10 @@ class Gibbs(Sampler):
         return total
 
     def _squares_left(self, state: State, others: np.ndarray) -> np.ndarray:
-        """SSR (C,): |y - Z_n beta - T u|^2."""
-        products, beta = self.products, self._outside(state)
-        total = products.yy - 2 * (products.Zy * beta).sum(0)
-        total = total + np.einsum("pc,pr,rc->c", beta, products.ZZ, beta)
+        """SSR (C,): |y - R beta - T u|^2."""
+        products, beta = self.products, state.beta
+        total = products.yy - 2 * (products.Ry * beta).sum(0)
+        total = total + np.einsum("pc,pr,rc->c", beta, products.RR, beta)
         total = total + 2 * np.einsum("pc,pc->c", beta, others)
         for f, (own, u) in enumerate(zip(products.factors, state.u, strict=True)):
             total = total - 2 * (own.h * u).sum((0, 2))

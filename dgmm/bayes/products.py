@@ -2,10 +2,11 @@
 
 With cells (distinct combinations of levels) c, rows i in c weighted by their prior weights,
 
-    G_c = sum t_i t_i',   H_c = sum t_i z_i',   h_c = sum t_i y_i,   ZZ, Zy, yy
+    G_c = sum t_i t_i',   H_c = sum t_i r_i',   h_c = sum t_i y_i,   RR, Ry, yy
 
-so that a sweep costs as much as there are cells, and with one grouping factor levels, not rows. y
-is what the pooled least-squares fit leaves: sums of squares of a y far from zero lose its digits.
+with r what of the columns z is not centred in the effects, so that a sweep costs as much as there
+are cells, and with one grouping factor levels, not rows. y is what the pooled least-squares fit
+leaves: sums of squares of a y far from zero lose its digits.
 """
 
 from __future__ import annotations
@@ -46,15 +47,15 @@ class Products:
     """Sums over the observed rows."""
 
     factors: tuple[Own, ...]
-    ZZ: np.ndarray  # (p, p)
-    Zy: np.ndarray  # (p, 1) or (p, C)
+    RR: np.ndarray  # (p, p)
+    Ry: np.ndarray  # (p, 1) or (p, C)
     yy: np.ndarray  # (1,) or (C,)
     N: int
     origin: np.ndarray  # (p,) pooled least squares on the scaled columns, taken off y
 
 
-def products_of(layout: Layout, panel: Panel) -> Products:
-    """One pass over the observed rows of a panel."""
+def products_of(layout: Layout, panel: Panel, left: np.ndarray) -> Products:
+    """One pass over the observed rows of a panel; left: r, (N, p)."""
     seen = panel.observed_rows()
     rows, data = layout.rows(seen), seen.rows.data
     root = np.sqrt(data.weights.numpy())
@@ -62,19 +63,19 @@ def products_of(layout: Layout, panel: Panel) -> Products:
     y = ((data.y / data.trials).numpy() - rows.offset) * root
     t = [columns * root[:, None] for columns in rows.t]
     origin = np.linalg.lstsq(z, y, rcond=None)[0] if layout.p else np.zeros(0)
-    y = y - z @ origin
+    y, r = y - z @ origin, left * root[:, None]
     level = np.stack(rows.level, axis=1)
     cells, cell = np.unique(level, axis=0, return_inverse=True)
     cell = cell.reshape(-1)
-    own = tuple(_own(f, layout, t, z, y, cells, cell) for f in range(len(layout.factors)))
-    return Products(own, z.T @ z, (z.T @ y)[:, None], np.array([y @ y]), len(y), origin)
+    own = tuple(_own(f, layout, t, r, y, cells, cell) for f in range(len(layout.factors)))
+    return Products(own, r.T @ r, (r.T @ y)[:, None], np.array([y @ y]), len(y), origin)
 
 
 def _own(
     f: int,
     layout: Layout,
     t: list[np.ndarray],
-    z: np.ndarray,
+    r: np.ndarray,
     y: np.ndarray,
     cells: np.ndarray,
     cell: np.ndarray,
@@ -101,7 +102,7 @@ def _own(
     )
     return Own(
         by(code, t[f], t[f], m),
-        by(code, t[f], z, m),
+        by(code, t[f], r, m),
         by(code, t[f], y[:, None], m),
         across,
         tuple(level[:, g] for g in range(len(t))),

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple, Self
 import numpy as np
 import torch
 
-from dgmm.bayes.centring import Centring, possible
+from dgmm.bayes.centring import EXACT, Centring, possible
 from dgmm.bayes.conditionals.coefficients import of_effects
 from dgmm.bayes.conditionals.scale import Direction, directions
 from dgmm.bayes.layout import Layout, Rows
@@ -132,6 +132,7 @@ class Sampler(ABC):
 
     # -- other centrings -----------------------------------------------------------------------
 
+    partly: ClassVar[bool] = False  # whether columns may be centred in part
     shared: ClassVar[tuple[str, ...]] = ("pooled",)  # what all centrings have in common
 
     def elsewhere(self, movable: np.ndarray) -> tuple[Self, ...]:
@@ -139,7 +140,8 @@ class Sampler(ABC):
 
         A draw under every centring moves each sum of a coefficient and the effects beside it.
         """
-        found, first, samplers = possible(self.layout, self.panel), self.centring.inside, []
+        found = possible(self.layout, self.panel, partly=self.partly)
+        first, samplers = self.centring.inside, list[Self]()
         for f, own in enumerate(found):
             can = ~np.isnan(own).any((0, 2)) & movable
             inside = np.where(can, f, first)
@@ -210,6 +212,15 @@ class Sampler(ABC):
     def rows(self) -> Rows:
         """They as arrays."""
         return self.layout.rows(self.seen)
+
+    @cached_property
+    def left(self) -> np.ndarray:
+        """What of the columns of the observed rows is outside of the effects, (N, p)."""
+        rows, found = self.rows, self.rows.z.copy()
+        for t, level, E in zip(rows.t, rows.level, self.centring.E, strict=True):
+            found -= np.einsum("ik,ikp->ip", t, np.moveaxis(E, -1, 0)[level])
+        rounding = np.sqrt(np.square(found).mean(0)) < EXACT
+        return np.where(rounding & (self.centring.inside >= 0), 0.0, found)
 
     @cached_property
     def _gap(self) -> Panel:

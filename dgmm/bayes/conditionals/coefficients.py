@@ -1,9 +1,9 @@
 """beta | u, D, sigma^2, y: the linear coefficients, in the mean of effects or outside.
 
-    precision  P = L_0^-1 + Z_n'Z_n / sigma^2 + sum_f sum_j E_fj'D_f^-1 E_fj
-    beta ~ N(P^-1 {L_0^-1 mu_0 + Z_n'(y - T u) / sigma^2 + sum_f sum_j E_fj'D_f^-1 u_fj}, P^-1)
+    precision  P = L_0^-1 + R'R / sigma^2 + sum_f sum_j E_fj'D_f^-1 E_fj
+    beta ~ N(P^-1 {L_0^-1 mu_0 + R'(y - T u) / sigma^2 + sum_f sum_j E_fj'D_f^-1 u_fj}, P^-1)
 
-Z_n are the columns outside, E_fj beta is the mean of the effects u_fj.
+R is what of the columns is outside, E_fj beta is the mean of the effects u_fj.
 """
 
 from __future__ import annotations

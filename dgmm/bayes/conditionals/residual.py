@@ -1,6 +1,6 @@
 """sigma^2 | beta, u, y: the residual variance, a covariance of one number.
 
-inverse-gamma   sigma^2 ~ IG(a + N/2, b + SSR/2),   SSR = sum (y - Z_n beta - T u)^2
+inverse-gamma   sigma^2 ~ IG(a + N/2, b + SSR/2),   SSR = sum (y - R beta - T u)^2
 """
 
 from __future__ import annotations
