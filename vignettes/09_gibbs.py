@@ -113,9 +113,11 @@ axis.plot(known["(Intercept)"], known["ses"], "o", ms=3, color="#c2571a", label=
 axis.plot(
     known["(Intercept) shrunk"], known["ses shrunk"], "o", ms=3, color="#1f5a94", label="together"
 )
-axis.set_xlabel("mean of the school")
-axis.set_ylabel("slope")
-axis.legend(frameon=False)
+axis.plot(*fit.fixef(), "+", ms=12, mew=2, color="0.1", label="mean of all schools")
+axis.set_xlabel("mean of the school (mathematics score)")
+axis.set_ylabel("slope of ses")
+axis.spines[["top", "right"]].set_visible(False)
+axis.legend(frameon=False, loc="upper left")
 
 spread = known[["ses", "ses shrunk"]].std()
 print(spread.round(3))

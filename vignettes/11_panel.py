@@ -48,10 +48,12 @@ print(fit.summary())
 
 # %% [markdown]
 # The section "Effects within and between" has both comparisons. A worker who joins a union gains
-# 3.3%; those who are in one earn 10.9% more than others who are alike in the rest. A year of
-# experience is worth 11% to a worker with none, while people who have a year more of it than
-# others earn 3% more. The likelihood ratio of the two models says what the Wald test in the last
-# line says:
+# 3.3%; those who are in one earn 10.9% more than others who are alike in the rest. With a year of
+# experience the wage of a worker who had none rises by 11%, while people who have a year more of it
+# than others earn 3% more. The 11% are not the value of experience alone: within a worker it grows
+# by one a year, so that the rise of all wages in these years, inflation too, is in it; dummies of
+# the years would leave nothing of it within a worker but its curvature. The likelihood ratio of the
+# two models says what the Wald test in the last line says:
 
 # %%
 print(dgmm.anova(random, fit))
@@ -109,7 +111,7 @@ train, new = wages[~held], wages[held]
 scores = {}
 for name, text in {"random": "id", "correlated": f"cre(id, ~ {changing})"}.items():
     model = dgmm.mixed_model(f"lwage ~ {fixed} + (1 | {text})", train, verbose=0)
-    scores[name] = model.log_score(new)["log_score"].mean()
+    scores[name] = float(model.log_score(new)["log_score"].mean())
 print({name: round(value, 3) for name, value in scores.items()})
 assert scores["correlated"] > scores["random"] + 0.5
 

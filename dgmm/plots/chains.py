@@ -47,7 +47,7 @@ def trace_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:
 
     def draw(axis: Any, own: np.ndarray) -> None:
         for c, chain in enumerate(own):
-            axis.plot(np.arange(1, len(chain) + 1), chain, lw=0.4, color=colour(c), alpha=0.8)
+            axis.plot(np.arange(1, len(chain) + 1), chain, lw=0.4, color=colour(c), alpha=0.5)
 
     return _figure(found, parm, draw, "draw")
 
@@ -58,7 +58,7 @@ def ranks_of_chains(found: Scalars, parm: Sequence[str] | None) -> Figure:
     def draw(axis: Any, own: np.ndarray) -> None:
         counts, edges = rank_counts(own)
         for c, one in enumerate(counts):
-            axis.stairs(one, edges, color=colour(c), lw=1)
+            axis.stairs(one, edges, color=colour(c), lw=1, baseline=None)
         axis.axhline(own.shape[1] / BINS, color="0.6", lw=1)
         axis.set_ylim(bottom=0)
 
