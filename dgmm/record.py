@@ -122,7 +122,7 @@ class Fitted:
     @property
     def sampled(self) -> bool:
         """Whether the fit holds draws from a posterior in place of a maximum."""
-        return self.estimate.chains is not None
+        return self.estimate.sampled
 
     def fixef(self) -> pd.Series:
         """Linear coefficients, named as the columns they belong to."""

@@ -30,8 +30,9 @@ from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.posterior.draws import draw_many
 from dgmm.prediction.moments import posterior_draws
+from dgmm.record import Fitted, joint_information
 
-__all__ = ["Drawn", "at_effects", "completed", "draws", "filled", "theta_draws"]
+__all__ = ["Drawn", "at_effects", "completed", "draws", "filled", "theta_draws", "theta_of"]
 
 
 class Drawn(NamedTuple):
@@ -51,6 +52,13 @@ def theta_draws(
     if known is None or known.empty:
         return [done.theta] * size
     return known.taking_held_as_known().draw(size, generator)
+
+
+def theta_of(fit: Fitted, generator: torch.Generator) -> Theta:
+    """The theta under which outcomes are looked at: the estimate, of a posterior a draw of it."""
+    if not fit.sampled:
+        return fit.estimate.theta
+    return theta_draws(fit.estimate, joint_information(fit), 1, generator)[0]
 
 
 def draws(done: Estimate, theta: Theta, size: int, generator: torch.Generator) -> Iterator[Drawn]:

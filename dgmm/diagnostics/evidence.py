@@ -57,7 +57,7 @@ class Evidence:
     def by_subject(self) -> bool:
         """Whether subjects of the one outcome have scores, of which the estimate is the root."""
         done = self.done
-        return done.likelihood.separate and done.chains is None and not done.panel.beside
+        return done.likelihood.separate and not done.sampled and not done.panel.beside
 
     @cached_property
     def tested(self) -> dict[str, Tested]:

@@ -26,7 +26,7 @@ MUCH = 0.5
 def convergence(evidence: Evidence) -> Finding:
     """The Newton decrement that was left, or the R-hat of chains."""
     done = evidence.done
-    if done.chains is not None:
+    if done.sampled:
         return _chains(evidence)
     said = f"Newton decrement {done.decrement:.2g} standard errors"
     if np.isnan(done.decrement):
@@ -119,7 +119,7 @@ def integration(evidence: Evidence) -> Finding:
 def monte_carlo(evidence: Evidence) -> Finding | None:
     """The Monte Carlo error of the log-likelihood and the tail of its weights."""
     done = evidence.done
-    if not done.likelihood.sampled or done.chains is not None:
+    if not done.likelihood.sampled or done.sampled:
         return None
     with torch.no_grad():
         weights = done.likelihood.posterior(done.theta).log_weights()

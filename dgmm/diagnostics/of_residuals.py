@@ -176,7 +176,7 @@ def effects(evidence: Evidence) -> Finding | None:
 def influential(evidence: Evidence) -> Finding | None:
     """Subjects without whom the coefficients are others."""
     done = evidence.done
-    if not done.model.linear or done.chains is not None or evidence.fit.information is None:
+    if not done.model.linear or done.sampled or evidence.fit.information is None:
         return None
     try:
         table = influence(evidence.fit)["cooks_distance"]

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.diagnostics.draws import completed, draws, theta_draws
+from dgmm.diagnostics.draws import completed, draws, theta_of
 from dgmm.prediction import of_fit
 from dgmm.prediction.predict import predict
-from dgmm.record import Fitted, joint_information
+from dgmm.record import Fitted
 from dgmm.runtime.registry import suggestion
 from dgmm.runtime.result_table import ResultTable
 
@@ -88,11 +88,7 @@ def pp_check(
 def _replicated(fit: Fitted, nsim: int, seed: int) -> Replicated:
     done, generator = fit.estimate, torch.Generator().manual_seed(seed)
     panel, family = done.panel, done.model.family
-    (theta,) = (
-        [done.theta]
-        if done.chains is None
-        else theta_draws(done, joint_information(fit), 1, generator)
-    )
+    theta = theta_of(fit, generator)
     y = panel.rows.data.y
     if not bool(panel.observed.all()):
         y = completed(done.model, panel, next(draws(done, theta, 1, generator)), generator)

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.diagnostics.draws import completed, draws, filled, theta_draws
+from dgmm.diagnostics.draws import completed, draws, filled, theta_of
 from dgmm.diagnostics.quantile import conditional_shares, randomised, unconditional_shares
 from dgmm.estimate import Estimate
 from dgmm.families import Extra, Family, Observations
 from dgmm.prediction import of_fit
-from dgmm.record import Fitted, joint_information
+from dgmm.record import Fitted
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["TYPES", "deviance_residuals", "residuals"]
@@ -83,9 +83,7 @@ def residuals(
 def quantile_residuals(fit: Fitted, conditional: bool, complete: bool, seed: int) -> np.ndarray:
     """u of every planned row, (N,)."""
     done, generator = fit.estimate, torch.Generator().manual_seed(seed)
-    theta = done.theta
-    if done.chains is not None:
-        (theta,) = theta_draws(done, joint_information(fit), 1, generator)
+    theta = theta_of(fit, generator)
     model, panel = done.model, done.panel
     if conditional:
         one = next(draws(done, theta, 1, generator))

@@ -25,10 +25,10 @@ from dgmm.diagnostics.quantile import randomised, ranked
 from dgmm.estimate import Estimate
 from dgmm.families import Extra, Family, Observations
 from dgmm.panel import Panel
-from dgmm.prediction.by_draws import Drawn
-from dgmm.prediction.intervals import Target
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.prediction.new_rows import history_of
+from dgmm.prediction.source import Rows
+from dgmm.prediction.sources import source_of
 from dgmm.record import Fitted
 from dgmm.runtime.result_table import ResultTable
 
@@ -97,22 +97,15 @@ def _scored(
 ) -> dict[str, Tensor]:
     """The scores of all rows of a panel, (N,) each; missing ones are not numbers."""
     family, data = done.model.family, target.rows.data
-    whom = Target(done, past, target, seed)
-    if done.chains is None and whom.normal("subject"):
-        mean, variance = whom.predictor("subject")
-        own = family.variance(mean, data, done.model.extra(done.theta, target.rows))
-        sd, y = (variance + own).sqrt(), family.response(data)
-        log = -0.5 * ((y - mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
-        pit = torch.special.ndtr((y - mean) / sd)
-        return {"log": log, "crps": crps_of_normal(y, mean, sd), "pit": pit}
-    if done.chains is not None:
-        drawn = Drawn(done, target, past if given else None, seed)
-        each = max(1, -(-size // len(drawn.table)))
-        eta = drawn.given_past(each) if given else drawn.subject(target)
-        extra = drawn.extra(each if given else 1)
-    else:
-        eta = whom.draws("subject", size)
-        extra = done.model.extra(done.theta, target.rows)
+    source, rows = source_of(done), Rows(target, past, given, seed)
+    known = source.normal(rows)
+    if known is not None:
+        own = family.variance(known.mean, data, done.model.extra(done.theta, target.rows))
+        sd, y = (known.variance + own).sqrt(), family.response(data)
+        log = -0.5 * ((y - known.mean) / sd).square() - sd.log() - 0.5 * math.log(2 * math.pi)
+        pit = torch.special.ndtr((y - known.mean) / sd)
+        return {"log": log, "crps": crps_of_normal(y, known.mean, sd), "pit": pit}
+    eta, extra = source.eta(rows, size)
     return _of_draws(family, data, eta, extra, torch.Generator().manual_seed(seed + 53))
 
 

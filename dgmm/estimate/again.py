@@ -33,7 +33,7 @@ def refit_estimate(done: Estimate, request: Request, y: Tensor) -> Estimate:
     options = {**done.likelihood.choice(), "restricted": False, **restricted}
     likelihood = choose(done.model, done.panel.with_outcome(y), **options)
     quiet = replace(request, verbose=0)
-    if done.chains is not None:
+    if done.sampled:
         return fit_sampled(likelihood, quiet)
     return fit_linear(likelihood, _start(done, likelihood.panel), quiet, theta=done.theta)
 

@@ -212,6 +212,11 @@ class Estimate(Maximum):
         return cls(**{**found, "method": method, **more})
 
     @property
+    def sampled(self) -> bool:
+        """Whether theta is the mean of draws from its posterior, and no maximum."""
+        return self.chains is not None
+
+    @property
     def points(self) -> tuple[Point, ...]:
         """All starts that enter predictions, the one reported first."""
         rest = (Point(self.likelihood.under(one.model), one.theta) for one in self.others)

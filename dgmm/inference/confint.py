@@ -83,12 +83,12 @@ def confint(
         Bates, Maechler, Bolker and Walker (2015), J. Statistical Software 67(1), section 5.1;
         Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
     """
-    known = METHODS if fit.estimate.chains is None else OF_DRAWS
+    known = OF_DRAWS if fit.sampled else METHODS
     method = known[0] if method is None else method
     if method not in known:
         words = ", ".join(map(repr, known))
         raise ValueError(f"method={method!r} is not one of {words}, which this fit has")
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         own = scalars(fit)
         ends = pd.DataFrame(
             own.intervals(level, method), index=list(own.names), columns=_percent(level)

@@ -71,7 +71,7 @@ def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
         with fewer than 100 groups, else None.
     """
     moments = moments_of(fit, df)
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         return posterior_table(fit).iloc[: len(fit.estimate.model.names)]
     if moments is None:
         return wald_table(fit.fixef(), std_errors(fit))

@@ -37,7 +37,7 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
     vcov are posterior means, and a column sd, the posterior standard deviation of sdcor, stands in
     place of se_working.
     """
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         return _of_draws(fit)
     table = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups).table
     columns = ["group", "kind", "name1", "name2", "estimate"]
@@ -140,7 +140,7 @@ def sigma(fit: Fitted) -> float:
     model = fit.estimate.model
     if not model.family.noise:
         return 0.0
-    if fit.estimate.chains is not None and model.outcome.one_number("log_sigma") is not None:
+    if fit.sampled and model.outcome.one_number("log_sigma") is not None:
         return float(scalars(fit)["sigma"].mean())
     if "log_sigma" not in model.family.extra:
         return 1.0
@@ -155,7 +155,7 @@ def family_parameters(fit: Fitted, level: float = 0.95) -> pd.DataFrame:
     interval made on the unconstrained scale. A residual standard deviation is in
     :meth:`var_corr` instead. Of draws from a posterior the means, standard deviations, quantiles.
     """
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         return _family_draws(fit, level)
     return reported.family_parameters(fit.estimate, fit.information, level)
 

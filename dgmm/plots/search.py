@@ -28,7 +28,7 @@ def plot_trace(fit: Fit, parm: Sequence[str] | None = None) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         return trace_of_chains(scalars(fit), parm)
     trace = fit.estimate.trace
     if trace is None:

@@ -28,7 +28,7 @@ from dgmm.parameters import part
 from dgmm.prediction.moments import population_rule
 from dgmm.prediction.options import Wanted
 
-__all__ = ["Drawn", "columns_of_draws", "level_tables"]
+__all__ = ["Drawn", "columns_of_draws"]
 
 CELLS = 4_000_000
 """Largest number of (draw, row) pairs held at once."""
@@ -253,9 +253,3 @@ def _shares(drawn: Drawn, wanted: Wanted) -> dict[str, Tensor]:
         for name, one in zip(names, scored, strict=True):
             found[name].append(one.mean(eta, extra).mean(0))
     return {name: torch.cat(columns) for name, columns in found.items()}
-
-
-def level_tables(done: Estimate) -> list[tuple[Tensor, Tensor]]:
-    """Posterior means and standard deviations of the effects of every factor, (m, K) each."""
-    assert done.chains is not None
-    return list(zip(done.chains.effect_mean, done.chains.effect_sd, strict=True))

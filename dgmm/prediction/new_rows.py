@@ -15,10 +15,10 @@ from dgmm.estimate import Estimate
 from dgmm.information import Information
 from dgmm.model import within
 from dgmm.panel import Factor, Panel
-from dgmm.prediction.by_draws import Drawn, columns_of_draws
-from dgmm.prediction.intervals import Target, with_interval
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.prediction.options import Wanted
+from dgmm.prediction.source import Rows
+from dgmm.prediction.sources import source_of
 from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
@@ -56,11 +56,8 @@ def predict(
         _refuse_unknown_levels(done.panel.factors(len(done.model.latents)), target)
     elif wanted.new_groups == "error":
         _refuse_unknown(spec, target, past, history is None)
-    if done.chains is not None:
-        given = past if history is not None else None
-        columns = columns_of_draws(Drawn(done, target, given, seed), wanted)
-    else:
-        columns = with_interval(Target(done, past, target, seed), info, wanted)
+    rows_asked = Rows(target, past, history is not None, seed)
+    columns = source_of(done).columns(rows_asked, info, wanted)
     frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
     mean = wanted.type == "mean_subject"
     frame = _estimable(frame, departures.without_random() if mean else departures)

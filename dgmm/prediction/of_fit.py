@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dgmm.bayes import Chains, Prior, drawn_from_prior
+from dgmm.bayes import Prior, drawn_from_prior
 from dgmm.estimate import Estimate
 from dgmm.model.simulation import simulate_outcomes
-from dgmm.prediction.by_draws import Drawn, columns_of_draws
-from dgmm.prediction.moments import given_history, random_effects
 from dgmm.prediction.options import Wanted
+from dgmm.prediction.sources import source_of
 
 __all__ = ["fitted", "from_prior", "residuals", "simulations"]
 
@@ -23,11 +22,7 @@ def fitted(done: Estimate, scale: str, seed: int) -> np.ndarray:
             "fitted() gives one value a row; probabilities of categories are "
             "predict(scale='categories')"
         )
-    if done.chains is not None:
-        wanted = Wanted("subject", scale, None, 0.95, "population", 1)
-        return columns_of_draws(Drawn(done, done.panel, None, seed), wanted)["fit"].numpy()
-    found = given_history(done, done.theta, done.kept, done.panel, scale, seed)
-    return found.mean.numpy()
+    return source_of(done).fitted(scale, seed).numpy()
 
 
 def residuals(done: Estimate, type: str, seed: int) -> np.ndarray:
@@ -55,15 +50,7 @@ def simulations(done: Estimate, nsim: int, seed: int, condition: bool) -> np.nda
     if nsim < 1:
         raise ValueError(f"nsim is a number of draws, at least 1, not {nsim!r}")
     generator = torch.Generator().manual_seed(seed)
-    if done.chains is not None:
-        return _of_draws(done, done.chains, nsim, generator, seed, condition)
-    history = done.model.history(done.panel)
-    effects = random_effects(done, history, seed).mean if condition else None
-    draws = [
-        simulate_outcomes(done.model, done.theta, done.panel, generator, effects)
-        for _ in range(nsim)
-    ]
-    return torch.stack(draws, dim=1).numpy()
+    return source_of(done).simulations(nsim, generator, seed, condition).numpy()
 
 
 def from_prior(done: Estimate, prior: Prior, nsim: int, seed: int) -> np.ndarray:
@@ -76,32 +63,3 @@ def from_prior(done: Estimate, prior: Prior, nsim: int, seed: int) -> np.ndarray
         for row in drawn_from_prior(done.model, done.panel, prior, nsim, seed)
     ]
     return torch.stack(draws, dim=1).numpy()
-
-
-def _of_draws(
-    done: Estimate,
-    chains: Chains,
-    nsim: int,
-    generator: torch.Generator,
-    seed: int,
-    condition: bool,
-) -> np.ndarray:
-    """Posterior predictive outcomes: a draw of theta for each, (N, nsim).
-
-    Effects are new, or those of the draw.
-    """
-    rows = torch.randint(len(chains.kept), (nsim,), generator=generator)
-    if not condition:
-        draws = [
-            simulate_outcomes(
-                done.model, done.model.packing.unpack(chains.thetas[row]), done.panel, generator
-            )
-            for row in rows
-        ]
-        return torch.stack(draws, dim=1).numpy()
-    drawn, family = Drawn(done, done.panel, None, seed), done.model.family
-    parts = []
-    for _, panel in drawn.parts():
-        eta, extra = drawn.subject(panel)[rows], drawn.extra()[:, rows]
-        parts.append(family.simulate(eta, panel.rows.data, extra, generator).T)
-    return torch.cat(parts).numpy()

@@ -298,7 +298,7 @@ def _unused(done: Estimate, term: int, active: int) -> str:
 
 def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     """Infinite coefficients are named; in long data they are looked for when one is very large."""
-    if done.chains is not None:  # a proper prior keeps every coefficient finite
+    if done.sampled:  # a proper prior keeps every coefficient finite
         return ()
     model, rows = done.model, done.observed.rows
     compared = model.family.comparisons(rows.X, rows.data)

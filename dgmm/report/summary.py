@@ -69,7 +69,7 @@ class Summary:
 
 def notes(fit: Fitted, tables: Tables) -> str | None:
     """What the fit says about itself."""
-    of_chains = () if fit.estimate.chains is None else fit.estimate.messages  # at the top
+    of_chains = fit.estimate.messages if fit.sampled else ()  # at the top
     said = [message for message in fit.messages if message not in of_chains]
     if not said:
         return None
@@ -112,7 +112,7 @@ def summary(fit: Fitted, df: str | None = "auto") -> Summary:
     df: of the tests of the coefficients, see :meth:`coefficients`.
     """
     tables = tables_of(fit, df)
-    sections_of = SECTIONS if fit.estimate.chains is None else OF_DRAWS
+    sections_of = OF_DRAWS if fit.sampled else SECTIONS
     written = [section(fit, tables) for section in sections_of]
     head, *sections = [text for text in written if text is not None]
     return Summary(

@@ -41,7 +41,7 @@ class Tables:
 
 def tables_of(fit: Fitted, df: str | None) -> Tables:
     """All tables of a fit; ``df`` is that of the coefficients."""
-    if fit.estimate.chains is not None:
+    if fit.sampled:
         posterior = posterior_table(fit)
         own = posterior.iloc[: len(fit.estimate.model.names)]
         statistics = chain_statistics(fit, posterior)
@@ -113,7 +113,7 @@ def glance(fit: Fitted) -> Any:
         networks).
     """
     done, held = fit.estimate, fit.estimate.held_out
-    no_maximum = done.chains is not None or done.likelihood.bound
+    no_maximum = done.sampled or done.likelihood.bound
     values = {
         "nobs": nobs(fit),
         "groups": next(seen for seen, _ in groups_seen(fit).values()),
