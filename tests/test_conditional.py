@@ -281,6 +281,32 @@ def test_constant_covariates_singletons_and_time_dummies() -> None:
     assert "the means of `factor(year)1`" in dummies
     assert "do not vary between `id`, as those of time dummies" in dummies
     assert said("y ~ x + (1 | cre(id, ~ x))", data) == ""
+    # a covariate that moves within one subject is no constant, in an unbalanced panel dummies have
+    # means that differ, and a subject with two rows is none with one
+    moved = data.assign(w=data["w"].where(data.index != 7, 0.3))
+    assert said("y ~ x + w + (1 | cre(id, ~ x + w))", moved) == ""
+    short = data.drop(index=[1, 7, 13, 19, 24])
+    unbalanced = said("y ~ x + factor(year) + (1 | cre(id, ~ x + factor(year)))", short)
+    assert "do not vary" not in unbalanced
+    assert "have one row" not in unbalanced
+
+
+def test_a_subject_with_one_outcome_seen_counts_as_single() -> None:
+    data = dynamic()
+    data.loc[[1, 2, 3, 4], "y"] = np.nan
+    assert "1 of 40 `id` have one row" in said("y ~ x + (1 | cre(id, ~ x))", data)
+
+
+def test_the_warnings_are_those_of_every_method() -> None:
+    data = dynamic()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        options = {"method": "gibbs", "draws": 20, "warmup": 20, "verbose": 0}
+        fit = dgmm.mixed_model("y ~ lag + w + (1 | cre(id, ~ lag + w))", data, **options)
+    told = " ".join(str(one.message) for one in caught)
+    assert "Nickell" in told
+    assert "`w` is constant within every `id`" in told
+    assert "Nickell" in str(fit.summary())
 
 
 def test_the_order_that_stands_for_a_time_is_a_note() -> None:

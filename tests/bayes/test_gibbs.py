@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dgmm import mixed_model
-from dgmm.bayes import Prior, Sampler, known, normal, prior, sampler_of
+from dgmm.bayes import Plan, Prior, Sampler, advance, begin, known, normal, prior, sampler_of
 from dgmm.bayes.conditionals.coefficients import draw_coefficients
 from dgmm.bayes.conditionals.effects import draw_effects
 from dgmm.bayes.gibbs import Gibbs
@@ -211,3 +211,14 @@ def test_a_covariate_that_levels_share_is_centred_by_its_means() -> None:
     assert (np.abs(table["Mean"][:2] - mean) < 4 * table["MCSE"][:2]).all()
     np.testing.assert_allclose(table["SD"][:2], np.sqrt(np.diag(np.linalg.inv(P))), rtol=0.05)
     assert table["ESS bulk"][:2].min() > 1200  # of 2000; 12 with the covariate outside
+
+
+def test_a_chain_is_the_same_alone_and_beside_others(pair: tuple[Gibbs, pd.DataFrame]) -> None:
+    sampler, plan = pair[0], Plan(warmup=5, draws=10, thin=2)
+    (both,) = advance(sampler, [begin(sampler, 4, [0, 1])], plan)
+    for chain in (0, 1):
+        (alone,) = advance(sampler, [begin(sampler, 4, [chain])], plan)
+        for one, other in zip(both.beta, alone.beta, strict=True):
+            np.testing.assert_allclose(one[:, chain], other[:, 0], rtol=1e-9, atol=1e-9)
+        for one, other in zip(both.missing, alone.missing, strict=True):
+            np.testing.assert_allclose(one[:, chain], other[:, 0], rtol=1e-9)

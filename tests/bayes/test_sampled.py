@@ -15,6 +15,7 @@ from scipy import special, stats
 
 import dgmm
 from dgmm import Fit, mixed_model
+from dgmm.inference.within_between import drawn_within_between
 
 SLEEP = "Reaction ~ Days + (Days | Subject)"
 MATH = "MathAch ~ ses + (1 + ses | School)"
@@ -409,6 +410,51 @@ def test_counts_are_predicted_on_their_scale(counts: tuple[Fit, Fit]) -> None:
     whole = sampled.predict(interval="prediction", level=0.9)
     y = sampled.fitted() + sampled.residuals()
     assert 0.88 < ((y >= whole["lower"]) & (y <= whole["upper"])).mean() < 1.0
+
+
+def test_comparisons_are_means_and_quantiles_of_draws_without_tests(
+    counts: tuple[Fit, Fit],
+) -> None:
+    sampled = counts[0]
+    drawn = sampled.posterior_draws()["x"].to_numpy()
+    ratio = sampled.contrast({"x": 1}, {"x": 0}, compare="ratio").iloc[0]
+    assert ratio["Mean"] == pytest.approx(np.exp(drawn).mean(), rel=1e-10)
+    assert ratio["SD"] == pytest.approx(np.exp(drawn).std(ddof=1), rel=1e-10)
+    ends = np.exp(np.quantile(drawn, [0.025, 0.975]))
+    assert ratio[["lower", "upper"]].to_list() == pytest.approx(ends, rel=1e-6)
+    means = sampled.emmeans("x", at={"x": [0, 1]})
+    found = means.pairs(compare="ratio").iloc[0]
+    assert found["Mean"] == pytest.approx(np.exp(-drawn).mean(), rel=1e-10)
+    gap = means.pairs().iloc[0]
+    assert gap[["lower", "upper"]].to_list() == pytest.approx(
+        -np.quantile(drawn, [0.975, 0.025]), rel=1e-6
+    )
+    level = sampled.posterior_draws()["(Intercept)"].to_numpy() + drawn
+    shown = means.table.iloc[1]
+    assert shown[["lower", "upper"]].to_list() == pytest.approx(
+        np.quantile(level, [0.025, 0.975]), rel=1e-6
+    )
+    for table in (means.pairs(), sampled.marginal_coefs()):
+        assert list(table.columns) == ["Mean", "SD", "lower", "upper"]
+    assert sampled.marginal_coefs().loc["x", "Mean"] == pytest.approx(drawn.mean(), rel=0.01)
+    with pytest.raises(ValueError, match="read the intervals of pairs"):
+        means.letters()
+
+
+def test_effects_within_and_between_are_in_the_summary() -> None:
+    frame = shipped("grunfeld")
+    formula = "inv ~ value + (1 | cre(firm, ~ value))"
+    fit = mixed_model(formula, frame, method="gibbs", draws=300, warmup=100, chains=2, verbose=0)
+    text, drawn = str(fit.summary()), fit.posterior_draws()
+    assert "Effects within and between firm, and their difference:" in text
+    table = drawn_within_between(fit)
+    between = drawn["value"] + drawn["mean(value | firm)"]
+    assert list(table.index) == ["value, within", "value, between", "value, difference"]
+    known = [drawn["value"].mean(), between.mean(), drawn["mean(value | firm)"].mean()]
+    assert table["Mean"].to_list() == pytest.approx(known, rel=1e-9)
+    assert table.loc["value, between", "97.5 %"] == pytest.approx(between.quantile(0.975))
+    plain = mixed_model("inv ~ value + (1 | firm)", frame, method="gibbs", draws=40, verbose=0)
+    assert "within and between" not in str(plain.summary())
 
 
 def test_draws_from_the_posterior_predictive_repeat_the_data(sleep: Fit) -> None:
