@@ -52,11 +52,8 @@ class Centring:
         return (self.inside < 0).astype(float)
 
 
-def possible(layout: Layout, panel: Panel, *, partly: bool) -> tuple[np.ndarray, ...]:
-    """e_jl of every factor, (K, p, m); missing for columns that cannot be centred.
-
-    partly: columns of which r is left can, where it is less than half of their square.
-    """
+def possible(layout: Layout, panel: Panel) -> tuple[np.ndarray, ...]:
+    """e_jl of every factor, (K, p, m); missing for columns of which r is more than half of the square."""
     seen = panel.observed_rows()
     rows, found = layout.rows(seen), []
     for factor, t, level in zip(layout.factors, rows.t, rows.level, strict=True):
@@ -73,7 +70,7 @@ def possible(layout: Layout, panel: Panel, *, partly: bool) -> tuple[np.ndarray,
                 if size and ratio and np.abs(t[:, k] - ratio * rows.z[:, j]).max() < EXACT * size:
                     E[:, :, j] = np.eye(K)[k] / ratio
         left = np.square(rows.z - np.einsum("ik,ikp->ip", t, E[level])).mean(0)  # of 1
-        lost = left > (1 - PARTLY if partly else EXACT**2)
+        lost = left > 1 - PARTLY
         E[:, :, lost] = np.nan
         E[np.abs(E) < 1e-12] = 0.0
         found.append(np.ascontiguousarray(np.moveaxis(E, 0, -1)))

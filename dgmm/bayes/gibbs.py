@@ -27,8 +27,6 @@ __all__ = ["Gibbs"]
 class Gibbs(Sampler):
     """The sampler of a Gaussian outcome with identity link."""
 
-    partly = True
-
     @cached_property
     def products(self) -> Products:
         """Cross-products of the observed rows, about the pooled fit."""

@@ -3,10 +3,10 @@
 One sweep: per factor Metropolis steps for the effects of every level, all at once, and for each
 effect one along which its variance moves too; coefficients, in the mean of each factor's effects
 exactly, and all of them, with gamma held and together with the further parameters of the family,
-by a Langevin step; thresholds together with the effects, and covariances, exactly. Steps have the
-shape of the curvature at the pooled fit: D^-1 + T_j'W_j T_j of the effects, with W the expected
-information about the predictor, and minus the Hessian of the coefficients. A sweep costs as much as
-there are rows.
+by a Langevin step, those that are centred by their means by another with u held; thresholds
+together with the effects, and covariances, exactly. Steps have the shape of the curvature at the
+pooled fit: D^-1 + T_j'W_j T_j of the effects, with W the expected information about the predictor,
+and minus the Hessian of the coefficients. A sweep costs as much as there are rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dgmm.bayes.conditionals.coefficients import draw_coefficients
 from dgmm.bayes.conditionals.covariance import draw_covariance
 from dgmm.bayes.conditionals.location import draw_location
 from dgmm.bayes.conditionals.scale import log_ratio_of_scale, scaled
-from dgmm.bayes.conditionals.walks import LANGEVIN, Langevin, aim, decide, tuned
+from dgmm.bayes.conditionals.walks import LANGEVIN, Langevin, LangevinOfEach, aim, decide, tuned
 from dgmm.bayes.sampler import Move, Pooled, Sampler, State, inverse
 from dgmm.mcmc import Streams
 from dgmm.numerics.cholesky import backward, cholesky
@@ -127,6 +127,7 @@ class Metropolis(Sampler):
             for move in self._moves[f]:
                 eta, height = self._scale(f, move, state, precision[f], eta, height, streams, gain)
         eta, height = self._coefficients(state, precision, eta, height, streams, gain)
+        eta, height = self._deviations(state, precision, eta, height, streams, gain)
         eta = self._location(state, precision, eta, streams)
         for f in range(len(self.layout.factors)):
             state.D[f] = draw_covariance(
@@ -137,7 +138,7 @@ class Metropolis(Sampler):
     def predictor(self, state: State) -> np.ndarray:
         """eta of the observed rows, (N, C)."""
         eta = (self.rows.offset + self.rows.z @ self.pooled.beta)[:, None]
-        eta = eta + self.rows.z @ (self.centring.outside[:, None] * state.beta)
+        eta = eta + self.left @ state.beta
         for t, level, u in zip(self.rows.t, self.rows.level, state.u, strict=True):
             eta += _added(t, level, u)
         return eta
@@ -266,6 +267,44 @@ class Metropolis(Sampler):
         _count(state, name, taken, gain)
         return np.where(taken, moved, eta), np.where(taken, new, height)
 
+    def _deviations(
+        self,
+        state: State,
+        precision: list[np.ndarray],
+        eta: np.ndarray,
+        height: np.ndarray,
+        streams: Streams,
+        gain: float,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients of columns that are centred by their means, u held, by a Langevin step."""
+        J, name = self._partly, "deviations"
+        if not len(J):
+            return eta, height
+        P, shift = self.of_means(state, precision)
+        R = self.left[:, J]
+        known = (R * self._weight[:, None]).T @ R
+        langevin = LangevinOfEach(known[:, :, None] + P[np.ix_(J, J)])
+        scale = state.scales.setdefault(name, np.zeros(state.chains))
+        noise = streams.normal(len(J)).T
+
+        def pull(beta: np.ndarray) -> np.ndarray:
+            found: np.ndarray = (shift - np.einsum("abc,bc->ac", P, beta))[J]
+            return found
+
+        slope = R.T @ self._slopes(eta, state.extra)[0] + pull(state.beta)
+        step = np.zeros_like(state.beta)
+        step[J] = langevin.step(scale, slope, noise)
+        moved = eta + R @ step[J]
+        new = self.heights(moved, state.extra)
+        after = R.T @ self._slopes(moved, state.extra)[0] + pull(state.beta + step)
+        ratio = (new - height).sum(0) + langevin.back(scale, slope, after, noise)
+        ratio = ratio + (step[J] * pull(state.beta + 0.5 * step)).sum(0)
+        taken = decide(ratio, streams.uniform(1)[:, 0])
+        state.beta = state.beta + np.where(taken, step, 0.0)
+        state.scales[name] = tuned(scale, ratio, gain, LANGEVIN, most=0.0)
+        _count(state, name, taken, gain)
+        return np.where(taken, moved, eta), np.where(taken, new, height)
+
     def _means(self, state: State, precision: list[np.ndarray], streams: Streams) -> None:
         """The coefficients in the mean of effects given these and all others."""
         P, shift = self.of_means(state, precision)
@@ -281,20 +320,22 @@ class Metropolis(Sampler):
 
     def _gradient(self, beta: np.ndarray, eta: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """d log p(y, beta, extra | gamma) / d (beta, extra), (p + R, C)."""
+        of_eta, inner = self._slopes(eta, extra)
+        return np.concatenate([self.rows.z.T @ of_eta, inner]) + self._of_prior(beta, extra)
+
+    def _slopes(self, eta: np.ndarray, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """d log p(y | eta, extra) in eta (N, C) and extra (R, C)."""
         family, data = self.layout.model.family, self.seen.rows.data
         wide = torch.from_numpy(np.ascontiguousarray(eta.T))
         of_family = torch.from_numpy(np.ascontiguousarray(extra))[:, :, None]
         found = None if len(extra) else family.derivatives(data, wide, of_family, order=1)
         if found is not None:
-            return self.rows.z.T @ found.first.numpy().T + self._of_prior(beta, extra)
+            return found.first.numpy().T, np.zeros_like(extra)
         wide.requires_grad_()
         of_family.requires_grad_()
         total = family.log_density(data, wide, of_family).sum()
         slope, own = torch.autograd.grad(total, (wide, of_family), allow_unused=True)
-        inner = np.zeros_like(extra) if own is None else own.numpy()[:, :, 0]
-        return np.concatenate([self.rows.z.T @ slope.numpy().T, inner]) + self._of_prior(
-            beta, extra
-        )
+        return slope.numpy().T, np.zeros_like(extra) if own is None else own.numpy()[:, :, 0]
 
     def _of_prior(self, beta: np.ndarray, extra: np.ndarray) -> np.ndarray:
         """d log p(beta, extra) / d (beta, extra), (p + R, C)."""
@@ -304,8 +345,13 @@ class Metropolis(Sampler):
 
     @cached_property
     def _out(self) -> np.ndarray:
-        """The columns outside, (p,) bool."""
-        return self.centring.inside < 0
+        """The columns that are in no mean of effects as a whole, (p,) bool."""
+        return (self.centring.inside < 0) | self.left.any(0)
+
+    @cached_property
+    def _partly(self) -> np.ndarray:
+        """Positions of the columns that are centred by their means, with deviations left."""
+        return np.flatnonzero((self.centring.inside >= 0) & self.left.any(0))
 
     @cached_property
     def _langevin(self) -> Langevin:

@@ -90,7 +90,7 @@ def sampler_of(
     """
     layout = layout_of(model, panel)
     kind: type[Sampler] = Gibbs if model.family.conjugate else Metropolis
-    found = possible(layout, panel, partly=kind.partly)
+    found = possible(layout, panel)
     where = np.full(layout.p, -1) if inside is None else np.array(inside, dtype=int)
     E = tuple(
         np.where((where == f)[None, :, None], np.nan_to_num(one), 0.0)
@@ -107,7 +107,7 @@ def prepare(model: Model, panel: Panel, prior: Prior, seed: int) -> Sampler:
     for t in range(1, PILOT + 1):
         pilot.sweep(state, streams, t**-GAIN)
     D = [one.mean(-1) for one in state.D]
-    found = centre(possible(pilot.layout, panel, partly=pilot.partly), D, pilot.own(state))
+    found = centre(possible(pilot.layout, panel), D, pilot.own(state))
     return sampler_of(model, panel, prior, found.inside.tolist())
 
 

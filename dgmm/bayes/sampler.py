@@ -132,7 +132,6 @@ class Sampler(ABC):
 
     # -- other centrings -----------------------------------------------------------------------
 
-    partly: ClassVar[bool] = False  # whether columns may be centred in part
     shared: ClassVar[tuple[str, ...]] = ("pooled",)  # what all centrings have in common
 
     def elsewhere(self, movable: np.ndarray) -> tuple[Self, ...]:
@@ -140,7 +139,7 @@ class Sampler(ABC):
 
         A draw under every centring moves each sum of a coefficient and the effects beside it.
         """
-        found = possible(self.layout, self.panel, partly=self.partly)
+        found = possible(self.layout, self.panel)
         first, samplers = self.centring.inside, list[Self]()
         for f, own in enumerate(found):
             can = ~np.isnan(own).any((0, 2)) & movable

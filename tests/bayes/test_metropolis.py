@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from scipy import special, stats
 
 from dgmm import mixed_model
-from dgmm.bayes import Prior, sampler_of
+from dgmm.bayes import Prior, known, normal, prior, sampler_of
 from dgmm.bayes.conditionals.location import draw_location
 from dgmm.bayes.metropolis import Metropolis
 from dgmm.bayes.sampler import State, inverse
@@ -104,3 +104,32 @@ def test_levels_of_crossed_models_mix(outcome: str, family: str, scalar: str) ->
     table = fit.posterior_table()
     assert table["ESS bulk"][scalar] > 0.2 * 1600
     assert table["R-hat"][scalar] < 1.01
+
+
+def test_a_covariate_centred_by_its_means_has_the_posterior_of_quadrature() -> None:
+    """One coefficient of counts, the variance known: its density on a grid, b by 40 nodes."""
+    rng = np.random.default_rng(7)
+    g = np.repeat(np.arange(25), 6)
+    x = 1.5 + 0.5 * rng.normal(size=25)[g] + 0.4 * rng.normal(size=150)
+    y = rng.poisson(np.exp(0.8 * x + 0.7 * rng.normal(size=25)[g]))
+    frame = pd.DataFrame({"g": g, "x": x, "y": y})
+    told = prior(beta=normal(0, 2), cov=known(0.49))
+    options = {"family": "poisson", "method": "gibbs", "prior": told, "verbose": 0}
+    fit = mixed_model("y ~ 0 + x + (1 | g)", frame, draws=500, warmup=200, **options)
+    assert fit.estimate.chains is not None
+    assert fit.estimate.chains.inside == (0,)
+    assert float(fit.estimate.chains.acceptance["deviations"].min()) > 0.6
+    node, weight = np.polynomial.hermite_e.hermegauss(40)
+    grid = np.linspace(0.3, 1.3, 401)
+    eta = grid[:, None, None] * x[:, None] + 0.7 * node
+    rows = y[:, None] * eta - np.exp(eta)
+    groups = np.add.reduceat(rows, np.arange(0, 150, 6), axis=1)
+    log = special.logsumexp(groups + np.log(weight), axis=2).sum(1) - grid**2 / 8
+    density = np.exp(log - log.max())
+    density /= density.sum()
+    mean = density @ grid
+    sd = np.sqrt(density @ (grid - mean) ** 2)
+    row = fit.posterior_table().loc["x"]
+    assert abs(row["Mean"] - mean) < 4 * row["MCSE"]
+    assert row["SD"] == pytest.approx(sd, rel=0.08)
+    assert row["ESS bulk"] > 500

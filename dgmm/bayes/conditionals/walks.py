@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["LANGEVIN", "Langevin", "aim", "decide", "tuned"]
+__all__ = ["LANGEVIN", "Langevin", "LangevinOfEach", "aim", "decide", "tuned"]
 
 LANGEVIN = 0.7
 """The acceptance rate that Langevin steps are tuned to, where the longest has less."""
@@ -55,19 +55,42 @@ class Langevin:
     def __init__(self, P: np.ndarray) -> None:
         self.root = np.linalg.inv(np.linalg.cholesky(P)).T  # P^-1 = root root'
 
+    def _out(self, values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.root @ values
+        return found
+
+    def _in(self, values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = self.root.T @ values
+        return found
+
     def step(self, log_scale: np.ndarray, slope: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """x' - x from the gradient (d, C) and standard normal noise (d, C)."""
         s, a = _lengths(log_scale)
-        found: np.ndarray = self.root @ (a * (self.root.T @ slope) + s * noise)
-        return found
+        return self._out(a * self._in(slope) + s * noise)
 
     def back(
         self, log_scale: np.ndarray, slope: np.ndarray, new: np.ndarray, noise: np.ndarray
     ) -> np.ndarray:
         """log q(x | x') - log q(x' | x), (C,), from the gradients before and after."""
         s, a = _lengths(log_scale)
-        other = noise + (a / s) * (self.root.T @ (slope + new))
+        other = noise + (a / s) * self._in(slope + new)
         return 0.5 * (np.square(noise).sum(0) - np.square(other).sum(0))
+
+
+class LangevinOfEach(Langevin):
+    """They with a curvature of its own for every chain, P (d, d, C)."""
+
+    def __init__(self, P: np.ndarray) -> None:
+        root = np.linalg.inv(np.linalg.cholesky(np.moveaxis(P, -1, 0)))
+        self.root = np.transpose(root, (2, 1, 0))
+
+    def _out(self, values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.einsum("abc,bc->ac", self.root, values)
+        return found
+
+    def _in(self, values: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.einsum("abc,ac->bc", self.root, values)
+        return found
 
 
 def _lengths(log_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
