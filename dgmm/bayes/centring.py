@@ -46,14 +46,9 @@ class Centring:
     E: tuple[np.ndarray, ...]  # (K, p, m) per factor, zero for columns outside
     inside: np.ndarray  # (p,) -1 outside, else the factor
 
-    @property
-    def outside(self) -> np.ndarray:
-        """1 for columns outside, 0 for those in a mean, (p,)."""
-        return (self.inside < 0).astype(float)
-
 
 def possible(layout: Layout, panel: Panel) -> tuple[np.ndarray, ...]:
-    """e_jl of every factor, (K, p, m); missing for columns of which r is more than half of the square."""
+    """e_jl of every factor, (K, p, m); missing for columns most of whose square is in r."""
     seen = panel.observed_rows()
     rows, found = layout.rows(seen), []
     for factor, t, level in zip(layout.factors, rows.t, rows.level, strict=True):

@@ -44,7 +44,7 @@ def positive_number(value: Any, what: str) -> float:
     if not is_number(value) or not 0 < float(value) < np.inf:
         raise ValueError(
             f"{what} is a positive, finite number, not {value!r}: a prior has to be proper, for "
-            "the posterior of a variance may not exist under a flat one"
+            "under a flat one there may be no posterior"
         )
     return float(value)
 
