@@ -542,6 +542,13 @@ def posterior_gap(form: str) -> str:
     return format((exact["mean"] - table["mode"].iloc[0]) / exact["sd"], form)
 
 
+def posterior_off(form: str) -> str:
+    """From the posterior mean by quadrature to that of the draws, in the same units."""
+    table = _posterior().set_index("what")
+    exact, drawn = table.loc["posterior under the default prior"], table.loc["draws"]
+    return format(abs(drawn["mean"] - exact["mean"]) / exact["sd"], form)
+
+
 def _posterior() -> pd.DataFrame:
     return pd.read_csv(RESULTS / "gibbs_posterior.csv")
 
@@ -589,7 +596,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_powers, check_share, dynamic_table, posterior_of_deviation, posterior_gap,
-        calibration, gibbs_speed,
+        posterior_off, calibration, gibbs_speed,
     )
 }  # fmt: skip
 

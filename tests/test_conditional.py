@@ -186,6 +186,18 @@ def test_chamberlains_device_has_the_values_of_all_times() -> None:
     assert "x[2 | id]" in by_order.fixed.names
 
 
+def test_times_that_are_words_are_named_by_them() -> None:
+    data = panel(30).assign(when=lambda d: d["year"].map(lambda year: f"wave {year}"))
+    text = "y ~ x + (1 | cre(id, ~ x, device='chamberlain', time={}))"
+    words, numbers = (
+        dgmm.mixed_model(text.format(name), data, verbose=0, se=None) for name in ("when", "year")
+    )
+    names = [name for name in words.fixef().index if "[" in name]
+    years = sorted(data["year"].unique())
+    assert names == [f"x[wave {year} | id]" for year in years]
+    np.testing.assert_allclose(words.fixef().to_numpy(), numbers.fixef().to_numpy(), rtol=1e-10)
+
+
 def test_chamberlains_device_needs_a_balanced_panel() -> None:
     data = panel()
     right = "x + (1 | cre(id, ~ x, device='chamberlain', time=year))"

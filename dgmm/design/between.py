@@ -33,10 +33,16 @@ class Subjects:
     codes: np.ndarray  # (N,) -1 a row without a subject
     seen: np.ndarray  # (N,) bool, rows with an outcome
     time: np.ndarray  # (N,) by which the rows of a subject are told apart
+    moments: tuple[str, ...] = ()  # of times that are categories, 0, 1, ..., their names
 
     @classmethod
     def of(
-        cls, grouping: Grouping, seen: np.ndarray, rows: np.ndarray, time: np.ndarray | None
+        cls,
+        grouping: Grouping,
+        seen: np.ndarray,
+        rows: np.ndarray,
+        time: np.ndarray | None,
+        moments: tuple[str, ...] = (),
     ) -> Subjects:
         """The subjects of a grouping factor.
 
@@ -44,7 +50,12 @@ class Subjects:
         """
         codes, labels = factorize(pd.Series(grouping.labels, dtype=object))
         keys = tuple(label_key(one) for one in labels.tolist())
-        return cls(grouping.name, keys, codes, seen, _order(codes, rows) if time is None else time)
+        time = _order(codes, rows) if time is None else time
+        return cls(grouping.name, keys, codes, seen, time, moments)
+
+    def moment(self, time: float) -> str:
+        """The name of a time."""
+        return self.moments[int(time)] if self.moments else f"{time:g}"
 
     def among(self, kept: np.ndarray) -> Subjects:
         """Those whose code is one of ``kept``, and their rows."""
@@ -57,6 +68,7 @@ class Subjects:
             place[self.codes[at]],
             self.seen[at],
             self.time[at],
+            self.moments,
         )
 
     def means(self, matrix: np.ndarray) -> np.ndarray:
@@ -122,7 +134,8 @@ class Between:
         names, sources = tuple(f"mean({n} | {group})" for n in columns.names), list(range(size))
         if device == "chamberlain":
             times = tuple(np.unique(subjects.time[subjects.codes >= 0]).tolist())
-            names = tuple(f"{n}[{t:g} | {group}]" for n in columns.names for t in times)
+            said = [subjects.moment(t) for t in times]
+            names = tuple(f"{n}[{t} | {group}]" for n in columns.names for t in said)
             sources = np.repeat(np.arange(size), len(times)).tolist()
         empty = cls(names, tuple(sources), times, {}, ())
         found = empty.with_subjects(columns, subjects)

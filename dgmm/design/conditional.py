@@ -48,9 +48,10 @@ def given_columns(
     for k, (term, grouping) in enumerate(zip(formula.latents, frame.groupings, strict=True)):
         if term.given is None:
             continue
-        time = frame.time if frame.time_name is not None else None
-        time = time if term.given.time is None else _time(term.given.time, evaluator)
-        subjects = Subjects.of(grouping, seen, frame.rows, time)
+        time, moments = frame.time if frame.time_name is not None else None, tuple[str, ...]()
+        if term.given.time is not None:
+            time, moments = _time(term.given.time, evaluator)
+        subjects = Subjects.of(grouping, seen, frame.rows, time, moments)
         own = f"given {k}"
         found.append(GivenBlock(term, blocks[own], subjects))
         nets = enumerate(formula.networks)
@@ -70,7 +71,9 @@ def given_columns(
     return tuple(found), between
 
 
-def _time(text: str, evaluator: Evaluator) -> np.ndarray:
-    """The time of every row as a number; categories count by their order."""
+def _time(text: str, evaluator: Evaluator) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The time of every row as a number; categories count by their order, and have names."""
     value = evaluator.value(text)
-    return np.asarray(value.codes if isinstance(value, Factor) else value, dtype=float)
+    if isinstance(value, Factor):
+        return np.asarray(value.codes, dtype=float), tuple(str(level) for level in value.levels)
+    return np.asarray(value, dtype=float), ()
