@@ -201,6 +201,8 @@ def _random_table(fit: Fit, below: Estimate, result: Any) -> pd.DataFrame:
 
 def _rmse(done: Estimate, target: Panel, history: Panel) -> float:
     fitted = given_history(done, done.theta, history, target, "response", seed=0).mean
+    if not len(fitted):  # no subject has such a visit
+        return float("nan")
     y = target.rows.data.y
     seen = ~torch.isnan(y)
     return float((y - fitted)[seen].square().mean().sqrt())

@@ -67,6 +67,7 @@ from dgmm.plan import (
 )
 from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
+from dgmm.prediction.same_frame import is_frame_of
 from dgmm.prediction.states import states
 from dgmm.record import Fitted, Memory, chains_of, check_alone
 from dgmm.report.brief import brief
@@ -226,7 +227,7 @@ class Fit(Fitted):
             TypeError: an argument that mixed_model() does not have.
         """
         stale = [name for name in self.call.arrays() if name not in changes]
-        if stale and data is not None and not self.memory.is_of(data):
+        if stale and data is not None and not is_frame_of(self, data):
             raise ValueError(
                 f"{stale[0]}= was one value per row of the frame of the fit, and data= is another "
                 f"one: give {stale[0]}= again, as a column of it or as values for its rows"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dgmm.bayes import Chains
-from dgmm.design import Column, Departures, Design, LeftOut, Specification, row_labels
+from dgmm.design import Column, Departures, Design, LeftOut, Specification
 from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
 from dgmm.information.restricted import restricted_information
@@ -72,16 +72,6 @@ class Memory:
             covariates={name: one.take(at) for name, one in self.covariates.items()},
             departures=replace(self.departures, values=self.departures.values[at]),
         )
-
-    def is_of(self, data: Any) -> bool:
-        """Whether a frame is that of the fit; after reading from a file, whether its labels are."""
-        if self.frame is not None:
-            return data is self.frame
-        index = row_labels(data)
-        if len(index) <= self.rows.max():
-            return False
-        pairs = zip(index[self.rows].tolist(), self.labels.tolist(), strict=True)
-        return all(str(one) == str(other) for one, other in pairs)
 
     @property
     def labels(self) -> pd.Index:

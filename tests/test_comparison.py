@@ -97,6 +97,17 @@ def test_subjects_held_out() -> None:
     assert "held-out" in str(found)
 
 
+def test_subjects_with_one_visit_have_no_later_ones() -> None:
+    kept, away = split()
+    fit = mixed_model(FORMULAS["sleepstudy"], kept, verbose=0)
+    found = compare(fit, away[away["Days"] == 0]).statistics
+    first = away.loc[away["Days"] == 0, "Reaction"] - fit.fixef()["(Intercept)"]
+    assert found.loc["RMSE, held-out, no history", "dgmm"] == pytest.approx(
+        np.sqrt(np.mean(first**2)), rel=1e-8
+    )
+    assert found.loc["RMSE, held-out, later visits given earlier"].isna().all()
+
+
 def test_a_deep_fit_is_set_beside_its_nested_model() -> None:
     kept, away = split()
     control = {"epochs": 4, "holdout": 0.0, "draws": 64, "polish_draws": 32}

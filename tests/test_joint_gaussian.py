@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import no_slopes
 from toys import check_information, random_theta
 
 import dgmm
@@ -108,3 +109,16 @@ def test_a_variance_of_zero_is_said_and_costs_nothing() -> None:
     assert fit.is_singular()
     assert any("boundary (singular) fit" in message for message in fit.messages)
     assert sum(apart) - 1e-7 < float(fit.loglik()) < sum(apart) + 1e-3
+
+
+def test_a_start_on_the_boundary() -> None:
+    """Of outcomes with singular fits and no random part in common: the sum of the two."""
+    frame = no_slopes()
+    rng = np.random.default_rng(8)
+    frame["z"] = frame["y"] + rng.normal(size=len(frame))
+    formulas = ("y ~ t + (t | id)", "z ~ t + (t | id)")
+    apart = [dgmm.mixed_model(one, frame, verbose=0) for one in formulas]
+    assert apart[0].is_singular()
+    both = dgmm.mixed_model(dgmm.mv(*formulas), frame, verbose=0)
+    total = sum(float(one.loglik()) for one in apart)
+    assert float(both.loglik()) == pytest.approx(total, abs=1e-6)

@@ -87,6 +87,25 @@ def test_what_cannot_be_a_landmark(sleepstudy: Fit, epil: Fit, tmp_path: object)
         other.predict(at=2)
 
 
+def test_rows_without_a_time_are_said_to_have_no_place(sleepstudy: Fit) -> None:
+    frame = data("sleepstudy")
+    gaps = frame.assign(Days=frame["Days"].where(frame["Subject"] != "308"))
+    with pytest.warns(UserWarning, match="`Days` is missing in 10 of 180 rows of history"):
+        found = sleepstudy.predict(history=gaps, at=[5])
+    some = frame[frame["Subject"] != "308"]
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(found).astype({"Days": float}),
+        pd.DataFrame(sleepstudy.predict(history=some, at=[5])).astype({"Days": float}),
+    )
+    with pytest.raises(ValueError, match="`Days` of history is missing in all of its 180 rows"):
+        sleepstudy.predict(history=frame.assign(Days=np.nan), at=[5])
+    with pytest.raises(ValueError, match="`Days` of newdata is empty: it has no rows"):
+        sleepstudy.predict(frame[:0], at=[5])
+    dates = frame.assign(Days=pd.date_range("2020-01-01", periods=len(frame)))
+    with pytest.raises(ValueError, match="`Days` of history is one number per row, not"):
+        sleepstudy.predict(history=dates, at=[5])
+
+
 def test_several_outcomes_at_landmarks() -> None:
     wide = frame(30, 5, seed=3)
     fit = mixed_model(mv("y ~ x + t + (t | id)", "w ~ x + t + (t | id)"), wide, verbose=0)

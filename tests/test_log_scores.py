@@ -89,3 +89,22 @@ def test_crossed_subjects_have_no_scores() -> None:
     fit = mixed_model("Reaction ~ 1 + (1 | Subject) + (1 | Days)", frame, verbose=0)
     with pytest.raises(ValueError, match="one grouping factor"):
         fit.log_score(frame)
+
+
+def test_subjects_without_outcomes_have_a_row(sleepstudy: Fit) -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"id": np.repeat(np.arange(12), 4), "t": np.tile(np.arange(4.0), 12)})
+    frame["y"] = rng.poisson(2, len(frame))
+    path = mixed_model("y ~ t + (ou(t) | id)", frame, family="poisson", verbose=0)
+    reaction = data("sleepstudy")
+    for fit, rows, outcome in ((path, frame, "y"), (sleepstudy, reaction, "Reaction")):
+        none = fit.log_score(rows.assign(**{outcome: np.nan}))
+        assert (none["nobs"] == 0).all()
+        np.testing.assert_allclose(none["log_score"], 0.0, atol=1e-12)
+        every = fit.log_score(rows)
+        group = rows[every.index.name]
+        gap = rows[outcome].where(group != group.iloc[0])
+        some = fit.log_score(rows.assign(**{outcome: gap}))
+        assert some.index.equals(every.index)
+        np.testing.assert_allclose(some["log_score"].iloc[1:], every["log_score"].iloc[1:])
+        assert some["log_score"].iloc[0] == pytest.approx(0.0, abs=1e-12)

@@ -12,6 +12,7 @@ from scipy import special, stats
 
 import dgmm
 from dgmm import mv
+from dgmm.design import Layout
 from dgmm.formula import FormulaError
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -73,6 +74,22 @@ def test_history_of_both_outcomes_is_used(fit) -> None:
     past = several()[several().id == "s07"][["id", "time", "y1", "y2"]].assign(id=99)
     found = fit.predict(pd.DataFrame({"id": [99], "time": [3.0]}), outcome="y2", history=past)
     assert found["fit"].item() == pytest.approx(conditional(fit, past, 3.0)[0], abs=1e-6)
+
+
+def test_a_subject_of_whom_one_outcome_says_nothing_is_kept(fit) -> None:
+    wide = several()
+    some = wide[wide.id.isin(wide.id.unique()[:4])]
+    middle = some.id == some.id.unique()[1]
+    past = some.assign(y1=some.y1.where(~middle))
+    long = past.melt(id_vars=["id", "time"], value_vars=["y1", "y2"], var_name="item")
+    long = long.dropna(subset=["value"])
+    assert set(long.loc[long["item"] == "y1", "id"]) < set(long["id"])
+    stacked = replace(fit, layout=Layout("item", "value"))
+    one = stacked.predict(some, outcome="y2", history=long)["fit"]
+    np.testing.assert_allclose(one, fit.predict(some, outcome="y2", history=past)["fit"])
+    scores = stacked.log_score(long)
+    assert scores.index.tolist() == some.id.unique().tolist()
+    np.testing.assert_allclose(scores, fit.log_score(past))
 
 
 def test_outcomes_without_a_common_part_are_predicted_as_by_their_own_models() -> None:

@@ -96,8 +96,22 @@ def test_augment_adds_to_the_rows_that_were_used(tmp_path) -> None:
     ):
         again.augment()
     np.testing.assert_allclose(again.augment(frame)[".fitted"], found[".fitted"], rtol=1e-9)
-    with pytest.raises(ValueError, match="data= is another one"):
-        fit.augment(frame.copy())
+    for copy in (frame.copy(), pl.from_pandas(frame), frame.convert_dtypes()):
+        columns = again.augment(copy)[[".fitted", ".fixed", ".resid"]]
+        np.testing.assert_allclose(
+            np.asarray(columns, dtype=float), found[[".fitted", ".fixed", ".resid"]], rtol=1e-9
+        )
+    for other in (
+        frame.iloc[::-1],
+        frame.iloc[1:],
+        frame.assign(Reaction=frame["Reaction"] + 1),
+        frame.assign(Days=frame["Days"] + 1),
+        frame.assign(Subject=frame["Subject"].to_numpy()[::-1]),
+        frame.drop(columns="Days"),
+    ):
+        for one in (fit, again):
+            with pytest.raises(ValueError, match="data= has other rows, covariates or outcomes"):
+                one.augment(other)
 
 
 def test_glance_has_broom_mixeds_criteria(sleepstudy: Fit) -> None:

@@ -11,7 +11,7 @@ from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures, dependent_columns
 from dgmm.design.expressions import names_of
 from dgmm.design.given import as_numbers, beside, by_index, row_labels
-from dgmm.design.grouping import Grouping
+from dgmm.design.grouping import Grouping, label_rank
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import label_key
 from dgmm.design.layout import Layout
@@ -43,6 +43,7 @@ __all__ = [
     "dependent_columns",
     "first_category",
     "label_key",
+    "label_rank",
     "names_of",
     "numbered",
     "rebuild",

@@ -96,7 +96,13 @@ class Frame:
 
 
 def read_frame(table: Table, request: Request) -> Frame:
-    """Read, drop incomplete rows, find the groups, and sort."""
+    """Read, drop incomplete rows, find the groups, and sort.
+
+    Raises:
+        ValueError: no row, or nothing but incomplete ones; see also :func:`complete_rows`.
+    """
+    if not table.size:
+        raise ValueError("the data have no rows")
     covariates = request.covariate_names(table.names)
     outcomes = request.outcome_names(table.names)
     columns = _read_columns(table, request, tuple(dict.fromkeys((*covariates, *outcomes))))

@@ -36,10 +36,8 @@ def complete_rows(
         strict: a gap is an error.
 
     Raises:
-        ValueError: no row, no complete row, or a gap where none is allowed.
+        ValueError: no complete row, or a gap where none is allowed.
     """
-    if size == 0:
-        raise ValueError("the data have no rows")
     gaps = {name: int(mask.sum()) for name, mask in missing.items() if mask.any()}
     dropped = np.zeros(size, dtype=bool)
     for name in gaps:

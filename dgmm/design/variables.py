@@ -286,7 +286,10 @@ def recall_column(series: pd.Series, known: Variable) -> Column:
     if kind == "category" or (known.kind == "boolean" and _not_boolean(column.values)):
         if not len(column.values) or column.missing.all():
             return Column(known, np.full(len(column.values), np.nan))
-        raise ValueError(f"column `{known.name}` was a {known.kind} at the fit, not so in newdata")
+        held = "text or categories" if kind == "category" else "other numbers than 0 and 1"
+        raise ValueError(
+            f"column `{known.name}` was a {known.kind} at the fit and holds {held} now"
+        )
     return Column(known, column.values)
 
 

@@ -27,6 +27,7 @@ from dgmm.families import Extra, Family, Observations
 from dgmm.panel import Panel
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.prediction.new_rows import history_of
+from dgmm.prediction.new_values import calculable
 from dgmm.prediction.source import Rows
 from dgmm.prediction.sources import source_of
 from dgmm.record import Fitted
@@ -80,8 +81,9 @@ def scoring_rules(
     seen = target.observed.numpy()
     if not seen.any():
         raise ValueError("scoring_rules() scores outcomes, and no row of newdata has one")
-    past = history_of(done, fit.memory.spec, target, history)
-    found = _scored(done, target, past, history is not None, draws, start)
+    with calculable(fit.memory, newdata=newdata, history=history):
+        past = history_of(done, fit.memory.spec, target, history)
+        found = _scored(done, target, past, history is not None, draws, start)
     order = np.argsort(rows[seen], kind="stable")
     columns = {name: value.numpy()[seen][order] for name, value in found.items()}
     return ResultTable(

@@ -296,7 +296,8 @@ class JointGaussian(Numerical):
             mean = torch.linalg.solve_triangular(found.L.mT, (found.K @ v)[..., None], upper=True)
             second = (mean @ mean.mT + found.inverse).mean(0)
             D = torch.where(free, Lambda @ second @ Lambda.T, 0.0)
-            Lambda = torch.linalg.cholesky(D)
+            factor, failed = torch.linalg.cholesky_ex(D)
+            Lambda = Lambda if failed else factor  # the steps do not leave a boundary
         return Lambda
 
     def _at(self, x: Tensor) -> tuple[JointPieces, Tensor]:

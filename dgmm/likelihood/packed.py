@@ -265,7 +265,7 @@ class Packed:
         J, n = len(self.steps.sizes), self.series
         if len(self.steps.rows) == J * n:  # as many rows of every series
             own, other = (x.reshape(len(x), J, n) for x in (left, right))
-            return np.array([(one * other).sum(1) for one in own]).reshape(-1, len(other), n)
+            return np.array([(one * other).sum(1) for one in own]).reshape(len(own), len(other), n)
         back, start = self.steps.back, self.panel.start.numpy()[:n]
         own, other = left[:, back], right[:, back]
         found = np.empty((len(own), len(other), n))

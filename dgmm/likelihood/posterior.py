@@ -245,7 +245,7 @@ class OverNodes(Posterior):
         """A node of every subject, drawn by its weight."""
         out = torch.zeros(self.subjects, self.model.k, dtype=torch.float64)
         for block, b, terms in self._nodes():
-            weight = torch.softmax(terms, 0).T
+            weight = _shares(terms)
             chosen = torch.multinomial(weight, 1, generator=generator)[:, 0]
             out[block.subjects] = b[chosen, torch.arange(len(chosen))]
         return out
@@ -254,11 +254,19 @@ class OverNodes(Posterior):
         """Nodes drawn by their weights."""
         out = torch.zeros(size, target.n_rows, dtype=torch.float64)
         for rows, _, terms, eta in self._at(target):
-            weight = torch.softmax(terms, 0).T
+            weight = _shares(terms)
             chosen = torch.multinomial(weight, size, replacement=True, generator=generator).T
             drawn = eta.gather(0, chosen[..., None].expand(-1, -1, eta.shape[-1]))
             out[:, rows.index[rows.mask]] = drawn[:, rows.mask]
         return out
+
+
+def _shares(log_weight: Tensor) -> Tensor:
+    """Probabilities of the nodes of every subject, (n, M), of log weights (M, n)."""
+    found = torch.softmax(log_weight, 0).T
+    if not bool(found.isfinite().all()):
+        raise FloatingPointError("the outcomes have no density at any node")
+    return found
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from dgmm.design import label_key, label_rank
 from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.information import Information, Joint, reported_packing
@@ -101,7 +103,7 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
             continue
         point = view(fit, other).estimate
         found.append(outcomes_seen(point, fit.memories[other].spec, frame))
-    ids = next(panel for panel in found if panel is not None).ids
+    ids = _every_id([panel.ids for panel in found if panel is not None])
     every = [
         own.select(torch.zeros(0, dtype=torch.long)).align(ids)
         if panel is None
@@ -110,6 +112,13 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
     ]
     own = [replace(panel, beside=()) for panel in every]
     return replace(own[0], beside=tuple(own[1:]))
+
+
+def _every_id(labels: list[np.ndarray]) -> np.ndarray:
+    """The labels of all outcomes, each once, in their natural order; rows of nobody are last."""
+    every = {label_key(one): one for own in labels for one in own}
+    found = np.array(list(every.values()), dtype=object)
+    return found[np.argsort(label_rank(found), kind="stable")]
 
 
 def alone_history(fit: FittedOutcomes, alone: Fit, o: int, data: Any) -> Panel:

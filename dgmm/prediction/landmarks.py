@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Table
+from dgmm.design import Table, as_numbers
 from dgmm.runtime.result_table import ResultTable
+from dgmm.runtime.warned import warn_user
 
 __all__ = ["at_landmarks"]
 
@@ -43,26 +44,23 @@ def at_landmarks(
     Raises:
         ValueError: no time in the model, or not in a frame; a landmark after which there is no row.
     """
-    past, target = Table(history).frame(), Table(history if rows is None else rows).frame()
+    past = Table(history).frame()
+    target = past if rows is None else Table(rows).frame()
     if clock is None:
         raise ValueError(
             "at= needs a model with time, which stands left of a bar, as in (time | id): landmarks "
             "are values of it"
         )
-    for name, frame in (("history", past), ("newdata", target)):
-        for column in (clock, group):
-            if column not in frame.columns:
-                raise ValueError(f"{name} has no column `{column}`, which at= needs")
     moments = _numbers(at)
-    when, before = (frame[clock].to_numpy(dtype=float) for frame in (target, past))
+    before = _times(past, clock, group, "history")
+    when = before if rows is None else _times(target, clock, group, "newdata")
     parts, begun, subjects = {}, time.perf_counter(), 0
     for moment in moments:
-        ahead = target[when > moment]
+        ahead, known = target[when > moment], past[before <= moment]
         if not len(ahead):
             raise ValueError(
                 f"at={moment:g}: no row is later; `{clock}` of newdata ends at {np.nanmax(when):g}"
             )
-        known = past[before <= moment]
         if not len(known):
             raise ValueError(
                 f"at={moment:g}: nothing has been seen by then; `{clock}` of history begins at "
@@ -78,6 +76,24 @@ def at_landmarks(
         title=f"Predictions of what follows {len(moments)} landmark(s) of `{clock}`",
         notes=[f"{1000 * spent:.3g} ms for a subject at a landmark"],
     )
+
+
+def _times(frame: pd.DataFrame, clock: str, group: str, what: str) -> np.ndarray:
+    """The times of a frame, (N,); says how many rows have none, and so no place."""
+    for column in (clock, group):
+        if column not in frame.columns:
+            raise ValueError(f"{what} has no column `{column}`, which at= needs")
+    times = as_numbers(frame[clock], f"`{clock}` of {what} is one number per row")
+    gaps = int(np.isnan(times).sum())
+    if gaps == len(times):
+        found = f"missing in all of its {gaps} rows" if gaps else "empty: it has no rows"
+        raise ValueError(f"`{clock}` of {what} is {found}")
+    if gaps:
+        warn_user(
+            f"`{clock}` is missing in {gaps} of {len(times)} rows of {what}: they are neither "
+            "before nor after a landmark, and left out"
+        )
+    return times
 
 
 def _numbers(at: Any) -> list[float]:

@@ -19,6 +19,7 @@ from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import sobol_normal, wide_rule
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.prediction.new_values import tell_times_beyond
 
 __all__ = [
     "Predictive",
@@ -41,14 +42,17 @@ CELLS = 3_000_000
 """Largest number of (node, row) pairs held at once."""
 
 
-def outcomes_seen(done: Point, spec: Specification, data: Any) -> Panel:
+def outcomes_seen(done: Point, spec: Specification, data: Any, what: str = "newdata") -> Panel:
     """The rows of a user's frame whose outcome was observed, read as the family reads them.
 
     With inputs the others are there too, as rows that count in no density. In a model of several
-    outcomes it is the first one that is read; of the others none is seen.
+    outcomes it is the first one that is read; of the others none is seen. ``what`` is what the
+    frame is in warnings about its times.
     """
     design = rebuild(spec, data, outcome=True)
     seen = design.observed
+    times = torch.from_numpy(design.time[seen])
+    tell_times_beyond(spec.time_name, times, done.observed.rows.time, what)
     every = np.stack([design.y, design.trials, design.weights])
     every[:, seen] = done.model.family.read(*every[:, seen])
     panel = within(done.model, Panel.from_design(design))
@@ -150,6 +154,8 @@ def _drawn(done: Estimate, history: Panel, target: Panel, draws: int, seed: int)
     found = [_posterior(one, history, seed) for one in done.points]
     drawn = [posterior.draws(target, draws, generator) for posterior in found]
     eta = drawn[0]
+    if not bool(eta.isfinite().all()):
+        raise FloatingPointError("draws of the linear predictor are not finite")
     if len(drawn) > 1:
         height = torch.stack([posterior.log_density() for posterior in found])
         weight = torch.softmax(height, 0).T

@@ -16,6 +16,7 @@ from dgmm.information import Information
 from dgmm.model import within
 from dgmm.panel import Factor, Panel
 from dgmm.prediction.moments import outcomes_seen
+from dgmm.prediction.new_values import tell_times_beyond
 from dgmm.prediction.options import Wanted
 from dgmm.prediction.source import Rows
 from dgmm.prediction.sources import source_of
@@ -46,9 +47,12 @@ def predict(
         target, (_, rows) = done.panel, order
     else:
         table = Table(newdata)
+        if not table.size:
+            raise ValueError("newdata has no rows: there is nothing to predict")
         design = rebuild(_knowing(spec, history), table, outcome=False)
         target = within(done.model, Panel.from_design(design))
         rows, departures = design.rows, design.departures
+        tell_times_beyond(spec.time_name, target.rows.time, done.observed.rows.time, "newdata")
         if wanted.type == "subject":
             _name_rows_of_nobody(design, table, history)
     past = history_of(done, spec, target, history)
@@ -58,6 +62,8 @@ def predict(
         _refuse_unknown(spec, target, past, history is None)
     rows_asked = Rows(target, past, history is not None, seed)
     columns = source_of(done).columns(rows_asked, info, wanted)
+    if any(bool(value.isnan().any()) for value in columns.values()):
+        raise FloatingPointError("predictions are not numbers")
     frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
     mean = wanted.type == "mean_subject"
     frame = _estimable(frame, departures.without_random() if mean else departures)
@@ -117,6 +123,10 @@ def _refuse_unknown(spec: Specification, target: Panel, past: Panel, of_fit: boo
     if len(empty):
         group = spec.parsed().latents[0].group
         where = "the fit" if of_fit else "history"
+        if any(one is None for one in empty):
+            raise ValueError(
+                f"newdata has rows without `{group}`, which new_groups='error' refuses"
+            )
         raise ValueError(
             f"no outcome of {len(empty)} of the `{group}` in {where}, for example of "
             f"{empty[0]!r}. Give their past outcomes as history=, or allow "
@@ -152,7 +162,11 @@ def history_of(done: Estimate, spec: Specification, target: Panel, history: Any)
     if history is None:
         return known
     try:
-        given = history if isinstance(history, Panel) else outcomes_seen(done, spec, history)
+        given = (
+            history
+            if isinstance(history, Panel)
+            else outcomes_seen(done, spec, history, "history=")
+        )
     except ValueError as error:
         raise ValueError(f"history=: {error}") from error
     past = given.align(target.ids)

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dgmm.panel import Panel
 from dgmm.prediction import new_rows, of_fit
 from dgmm.prediction.landmarks import at_landmarks
 from dgmm.prediction.log_scores import log_scores
+from dgmm.prediction.new_values import calculable
 from dgmm.prediction.options import Wanted
 from dgmm.record import Fitted, chains_of, joint_information, parameter_information
 
@@ -105,17 +107,19 @@ def predict(
                 fit, rows, history=known, draws=draws, seed=seed, **options
             ),
         )  # fmt: skip
-    return new_rows.predict(
-        fit.estimate,
-        parameter_information(fit) if interval is None else joint_information(fit),
-        fit.memory.spec,
-        wanted,
-        newdata,
-        history,
-        (fit.memory.labels, fit.memory.rows),
-        fit.memory.departures,
-        random,
-    )
+    past = None if isinstance(history, Panel) else history
+    with calculable(fit.memory, newdata=newdata, history=past):
+        return new_rows.predict(
+            fit.estimate,
+            parameter_information(fit) if interval is None else joint_information(fit),
+            fit.memory.spec,
+            wanted,
+            newdata,
+            history,
+            (fit.memory.labels, fit.memory.rows),
+            fit.memory.departures,
+            random,
+        )
 
 
 def simulate(
@@ -212,5 +216,6 @@ def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataF
         Gneiting and Raftery (2007), J. American Statistical Association 102, 359-378.
     """
     start = fit.call.seed if seed is None else seed
-    table = log_scores(fit.estimate, fit.memory.spec, newdata, fit.request, start)
+    with calculable(fit.memory, newdata=newdata):
+        table = log_scores(fit.estimate, fit.memory.spec, newdata, fit.request, start)
     return table.rename_axis(index=fit.memory.groups[0])

@@ -17,6 +17,7 @@ from dgmm.inference.posterior import scalars
 from dgmm.inference.variance_parameters import family_parameters, part_coefficients
 from dgmm.prediction import of_fit
 from dgmm.prediction.predict import fitted, predict
+from dgmm.prediction.same_frame import is_frame_of
 from dgmm.record import Fitted, parameter_information
 from dgmm.runtime.native import as_given, with_numbers
 from dgmm.runtime.result_table import ResultTable
@@ -218,10 +219,10 @@ def augment(fit: Fitted, data: Any = None) -> Any:
         raise ValueError(
             "augment() needs data=: this fit was read from a file, and files do not hold the frame"
         )
-    if not fit.memory.is_of(frame):
+    if not is_frame_of(fit, frame):
         raise ValueError(
-            "augment() adds columns to the frame of the fit, and data= is another one; predict() "
-            "is for new rows"
+            "augment() adds columns to the frame of the fit, and data= has other rows, covariates "
+            "or outcomes; predict() is for new rows"
         )
     columns = {
         ".fitted": fitted(fit).to_numpy(),

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from dgmm.design import build_design
 from dgmm.fit import Fit
 from dgmm.formula import has_network, nested_formula, parse_formula, with_options
-from dgmm.prediction.moments import outcomes_seen
+from dgmm.prediction.same_frame import is_frame_of
 
 __all__ = ["Candidate", "all_candidates", "check_terms", "parts_changed", "subject_of_rows"]
 
@@ -89,17 +88,13 @@ def check_terms(candidates: Sequence[Candidate], fit: Fit, data: Any) -> None:
 
 def subject_of_rows(fit: Fit, data: Any) -> np.ndarray:
     """The subject of every row of the fit (N,); checks that the frame is the one of the fit."""
-    done = fit.estimate
     for name in ("weights", "offset"):
         if isinstance(getattr(fit.call, name), np.ndarray):
             raise ValueError(
                 f"cross-validation divides the frame: give {name}= as the name of a column"
             )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # given by the fit itself
-        panel = outcomes_seen(done, fit.memory.spec, data)
-    own = done.observed
-    same = panel.ids.tolist() == own.ids.tolist() and torch.equal(panel.count, own.count)
-    if not same or not torch.equal(panel.rows.data.y, own.rows.data.y):
-        raise ValueError("data is not the frame of this fit: subjects or outcomes differ")
-    return done.panel.subject.numpy()
+    if not is_frame_of(fit, data):
+        raise ValueError(
+            "data= is not the frame of this fit: rows, subjects, covariates or outcomes differ"
+        )
+    return fit.estimate.panel.subject.numpy()
