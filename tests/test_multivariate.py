@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from scipy import special, stats
 
@@ -387,8 +388,12 @@ def test_a_refit_is_the_fit_of_a_frame_with_these_outcomes(fit) -> None:
     np.testing.assert_allclose(again.anova()["logLik"], direct.anova()["logLik"], atol=1e-6)
     back = fit.refit({name: data.set_index(data.index)[name] for name in names})
     assert float(back.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-7)
+    foreign = fit.refit(pl.from_pandas(data[names]))
+    assert float(foreign.loglik()) == pytest.approx(float(fit.loglik()), abs=1e-7)
     with pytest.raises(ValueError, match="needs all outcomes; `y2` is not given"):
         fit.refit(drawn[["y1"]])
+    with pytest.raises(TypeError, match="data must be a data frame .* not NoneType"):
+        fit.refit(None)
 
 
 @pytest.mark.parametrize(

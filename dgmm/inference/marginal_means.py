@@ -96,6 +96,9 @@ def _check(
         raise ValueError("emmeans() needs the name of at least one covariate")
     mean.check((*own, *groups))
     mean.check(given, mean.of_offset)
+    for name, values in given.items():
+        if not len(np.atleast_1d(np.asarray(values, dtype=object))):
+            raise ValueError(f"at= has no value of `{name}`")
     twice = [name for name in own if name in groups]
     if twice:
         raise ValueError(f"{twice[0]!r} is in both the means and by=")

@@ -230,6 +230,12 @@ class MeanPart:
     def frame(self, columns: Mapping[str, Any], size: int) -> pd.DataFrame:
         """A frame of ``size`` rows: the given columns, all others at their typical value."""
         full = {**self.typical, **columns}
+        for name in full:
+            if name not in self.covariates:
+                raise ValueError(
+                    f"{name!r} is no covariate of the model, which has "
+                    f"{', '.join(map(repr, self.covariates)) or 'none'}"
+                )
         made = {name: self._column(name, full[name], size) for name in full}
         return pd.DataFrame(made, index=pd.RangeIndex(size))  # rows, even without a column
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, final
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dgmm.design import build_design
+from dgmm.design import Table, build_design
 from dgmm.estimate import Estimate
 from dgmm.estimate.pilot import pilot, start_theta
 from dgmm.fit import Fit, canonical_outcome, fit_model, information_of
@@ -153,6 +153,9 @@ class MultivariateFit(FittedOutcomes):
         """
         if self.layout.item and isinstance(y, pd.Series):
             y = {name: y[name] for name in self.names if name in y.index.get_level_values(0)}
+        if not isinstance(y, Mapping | pd.DataFrame):
+            table = Table.of(y)
+            y = {name: table.series(name).to_numpy() for name in self.names if name in table.names}
         lacking = [name for name in self.names if name not in y]
         if lacking:
             raise ValueError(f"refit() needs all outcomes; `{lacking[0]}` is not given")

@@ -246,6 +246,7 @@ def test_everything_prints_within_80_columns(fits: dict[str, Fit]) -> None:
     ("call", "message"),
     [
         (lambda f: f.emmeans("sex"), "'sex' is no covariate of the fixed part; did you mean 'Sex'"),
+        (lambda f: f.emmeans("Sex", at={"age": []}), "at= has no value of `age`"),
         (lambda f: f.emmeans([]), "needs the name of at least one covariate"),
         (lambda f: f.emmeans("Sex", by="Sex"), "'Sex' is in both the means and by="),
         (

@@ -77,6 +77,8 @@ def test_several_parts_add_up() -> None:
 
 
 def test_what_cannot_be_asked(sleepstudy: Fit, cbpp: Fit) -> None:
+    with pytest.raises(ValueError, match="'Hours' is no covariate of the model, which has 'Days'"):
+        sleepstudy.random_profile([0, 1], at={"Hours": 8})
     with pytest.raises(ValueError, match="no time variable"):
         cbpp.random_profile([1.0])
     with pytest.raises(ValueError, match="finite values of `Days`"):
