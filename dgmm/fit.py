@@ -60,6 +60,7 @@ from dgmm.plan import (
     INSTEAD,
     Call,
     check_options,
+    check_varies,
     make_request,
     parse_call,
     read_designs,
@@ -322,6 +323,8 @@ def canonical_outcome(fit: Fitted, y: Any) -> torch.Tensor:
     seen, data = ~np.isnan(canonical), panel.rows.data
     trials, weights = data.trials.numpy()[seen], data.weights.numpy()[seen]
     canonical[seen] = family.read(canonical[seen], trials, weights)[0]
+    if seen.any():
+        check_varies(canonical[seen] / trials, spec.parsed().response.text)
     X, names = panel.rows.X.numpy()[seen], fit.estimate.model.names
     unknown = dependent_columns(X, names) if len(X) >= len(names) else names
     if unknown:

@@ -125,6 +125,8 @@ def test_an_outcome_out_of_all_scale_is_not_called_converged() -> None:
         (lambda fit: fit.effects("Days", at={"Days": [1, np.nan]}), "finite numbers, not nan"),
         (lambda fit: fit.effects("Days", at={"Days": "x"}), "finite numbers, not 'x'"),
         (lambda fit: fit.random_profile("a"), "finite values of `Days`, not 'a'"),
+        (lambda fit: fit.refit(np.ones(180)), "the outcome `Reaction` is 1 in every observed row"),
+        (lambda fit: fit.update(verbose="a"), "verbose is a whole number, at least 0, not 'a'"),
         (lambda fit: dgmm.pool(fit), "list of fits, or estimates and std_errors"),
         (lambda fit: dgmm.simulate_study("lmm", n=50), "three numbers of subjects"),
         (lambda fit: dgmm.tune(fit, None, latent=2), r"write latent=\[2\]"),

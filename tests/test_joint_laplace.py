@@ -185,6 +185,27 @@ def test_independent_outcomes_are_the_sum_of_separate_fits() -> None:
     assert float(joint.loglik()) == pytest.approx(total, abs=1e-6)
 
 
+def test_a_step_to_a_mode_that_overflows_is_shortened() -> None:
+    """Counts beside a Gaussian outcome, few subjects: e^eta has no value at the first steps."""
+    rng, n, visits = np.random.default_rng(0), 5, 5
+    ids, t = np.repeat(np.arange(n), visits), np.tile(np.arange(5.0), n)
+    b = 2 * rng.normal(size=n)[ids]
+    data = pd.DataFrame({"id": ids, "t": t, "x": rng.normal(size=n * visits)})
+    eta = 0.3 * data["x"] + 0.2 * t + b
+    data["y"] = eta + rng.normal(size=n * visits)
+    data["n"] = rng.poisson(np.exp(0.5 * eta))
+    formulas, options = ("y ~ x + t + (t | id)", "n ~ t + (1 | id)"), {"se": None, "verbose": 0}
+    joint = dgmm.mixed_model(
+        mv(*formulas), data, family=["gaussian", "poisson"], likelihood="laplace", **options
+    )
+    total = float(dgmm.mixed_model(formulas[0], data, **options).loglik()) + float(
+        dgmm.mixed_model(
+            formulas[1], data, family="poisson", likelihood="laplace", **options
+        ).loglik()
+    )
+    assert float(joint.loglik()) == pytest.approx(total, abs=1e-6)
+
+
 def test_laplace_of_binary_outcomes_near_the_importance_sampled_value() -> None:
     """Many visits: the approximation is near the likelihood, and says how near."""
     rng, n, visits = np.random.default_rng(0), 100, 20

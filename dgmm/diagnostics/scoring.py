@@ -70,6 +70,8 @@ def scoring_rules(
     References:
         Gneiting and Raftery (2007), J. American Statistical Association 102, 359-378.
     """
+    if draws < 1:
+        raise ValueError(f"draws is a number of draws, at least 1, not {draws!r}")
     done, start = fit.estimate, fit.call.seed if seed is None else seed
     if newdata is None:
         target, labels, rows = done.panel, fit.memory.labels, fit.memory.rows

@@ -189,7 +189,10 @@ class JointEngine:
             s[:, one.at] += self._summed(one, one.t * found.first[0][:, None])
             outer = (one.t[:, :, None] * one.t[:, None]) * weight[:, None, None]
             A[:, one.at[:, None], one.at] += self._summed(one, outer)
-        H = taken.L.T @ A @ taken.L + torch.eye(Q, dtype=torch.float64)
+        one_each = torch.eye(Q, dtype=torch.float64)
+        H = taken.L.T @ A @ taken.L + one_each
+        finite = H.isfinite().all(-1).all(-1)  # where not, the height is none either
+        H = torch.where(finite[:, None, None], H, one_each)
         factor, failed = torch.linalg.cholesky_ex(H)
         if bool((failed > 0).any()):
             # not log-concave here: a step as if the rows that bend upwards said nothing

@@ -22,6 +22,7 @@ from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import alone_history, history_of, view
 from dgmm.prediction.landmarks import at_landmarks
+from dgmm.prediction.new_values import calculable
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
 
@@ -224,6 +225,11 @@ def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> 
         jointness is worth for subjects that no fit has seen.
     """
     one = view(fit, 0)
+    with calculable(one.memory, newdata=newdata):
+        return _scores(fit, one, newdata, seed)
+
+
+def _scores(fit: FittedOutcomes, one: Fit, newdata: Any, seed: int | None) -> pd.DataFrame:
     panel = history_of(fit, one, 0, newdata)
     likelihood = one.estimate.likelihood.on(panel)
     if seed is not None:

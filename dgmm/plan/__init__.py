@@ -5,6 +5,7 @@ call (the arguments) -> groups, model (formula, family, design) -> request.
 
 from dgmm.plan.call import Call, read_control, read_prior, read_values
 from dgmm.plan.elsewhere import INSTEAD
+from dgmm.plan.groups import check_varies
 from dgmm.plan.model import (
     as_counted,
     is_deep,
@@ -21,6 +22,7 @@ __all__ = [
     "Call",
     "as_counted",
     "check_options",
+    "check_varies",
     "is_deep",
     "latent_words",
     "make_request",

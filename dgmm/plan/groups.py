@@ -10,7 +10,7 @@ from dgmm.design import Columns, Design, Grouping, LatentBlock, dependent_column
 from dgmm.families import Family
 from dgmm.latent.structures import build as build_structure
 
-__all__ = ["check_groups", "factors", "overlaps"]
+__all__ = ["check_groups", "check_varies", "factors", "overlaps"]
 
 
 def factors(design: Design) -> list[str]:
@@ -31,12 +31,7 @@ def check_groups(design: Design, family: Family, residual_known: bool = False) -
     if len(names) > 1:
         _check_several(design, names)
     observed = design.observed
-    y = (design.y / design.trials)[observed]
-    if np.all(y == y[0]):
-        raise ValueError(
-            f"the outcome `{design.formula.response.text}` is {y[0]:g} in every observed row: "
-            "there is nothing to explain"
-        )
+    check_varies((design.y / design.trials)[observed], design.formula.response.text)
     seen, columns = int(observed.sum()), len(design.fixed.names)
     if columns >= seen:
         raise ValueError(
@@ -53,6 +48,18 @@ def check_groups(design: Design, family: Family, residual_known: bool = False) -
                 f"{seen} observed outcomes cannot tell {effects} random effects for each of "
                 f"{levels} levels of `{name}` from the residual; use fewer random effects"
             )
+
+
+def check_varies(y: np.ndarray, name: str) -> None:
+    """Refuse an outcome that has one value.
+
+    Raises:
+        ValueError: all of the observed outcomes are alike.
+    """
+    if np.all(y == y[0]):
+        raise ValueError(
+            f"the outcome `{name}` is {y[0]:g} in every observed row: there is nothing to explain"
+        )
 
 
 def _check_structures(design: Design) -> None:

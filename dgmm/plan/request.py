@@ -50,6 +50,7 @@ def check_options(call: Call) -> None:
     if call.starts is not None:
         _check_whole("starts", call.starts, 1)
     _check_whole("seed", call.seed, 0)
+    _check_whole("verbose", call.verbose, 0)
     check_sampling(call)
     find_encoder(call.encoder)
 

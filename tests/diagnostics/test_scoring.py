@@ -96,5 +96,7 @@ def test_rows_without_outcomes(sleepstudy: Fit) -> None:
     data = sleepstudy.memory.frame
     gaps = data.assign(Reaction=data["Reaction"].where(data["Days"] > 2))
     assert len(sleepstudy.scoring_rules(gaps)) == int((data["Days"] > 2).sum())
+    with pytest.raises(ValueError, match="draws is a number of draws, at least 1, not 0"):
+        sleepstudy.scoring_rules(draws=0)
     with pytest.raises(ValueError, match="no row of newdata has one"):
         sleepstudy.scoring_rules(data.assign(Reaction=np.nan))
