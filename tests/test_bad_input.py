@@ -115,6 +115,13 @@ def test_an_outcome_out_of_all_scale_is_not_called_converged() -> None:
     assert any("Newton decrement" in note or "from 0 to 4e+15" in note for note in said)
 
 
+def test_as_many_effects_as_outcomes_are_refused() -> None:
+    y = [1.2769591, 0.6214174, -2.2524143, -0.2240101]
+    data = pd.DataFrame({"id": [1, 1, 0, 0], "h": list("rrrq"), "g": list("acab"), "y": y})
+    with pytest.raises(ValueError, match=r"cannot be calculated \(the terms .* fit every outcome"):
+        mixed_model("y ~ g + (1 | id) + (1 | h)", data, verbose=0)
+
+
 # -- questions about a fit that cannot be answered ------------------------------------------------
 
 

@@ -72,6 +72,8 @@ def profiled_deviance(stats: Sufficient, entries: np.ndarray, restricted: bool) 
     Sxx, Sxy = found.S[:p, :p], found.S[:p, p]
     change = np.linalg.solve(Sxx, Sxy)
     rss = float(found.S[p, p] - Sxy @ change)
+    if not rss > 0:
+        raise FloatingPointError("the terms of the model fit every outcome exactly")
     df = stats.N - p if restricted else stats.N
     value = df * (1 + math.log(2 * math.pi * rss / df)) + found.log_det + stats.constant
     if restricted:
