@@ -82,6 +82,20 @@ def test_predictions_are_written_beside_their_rows(
     pd.testing.assert_frame_equal(pd.read_csv(out), found)
 
 
+def test_warnings_are_lines_of_stderr(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new.csv"
+    new.write_text("Subject,Days\n308,12\n", encoding="utf-8")
+    assert main(["predict", str(saved), str(new)]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "dgmm: `Days` of newdata lies outside of the 0 to 9 of the fit in 1 of 1 rows (12): the "
+        "model is extrapolated\n"
+    )
+    assert shown.out.startswith("Subject,Days,fit\n308,12,")
+
+
 def test_the_report_is_one_page_without_links(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        status = int(options.run(options))
+        with warnings.catch_warnings():
+            warnings.showwarning = _told
+            status = int(options.run(options))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # and what is left
         return 0
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         return _failed(error, 2)
     except RuntimeError as error:
         return _failed(error, 1)
     except KeyboardInterrupt:
         return _failed("interrupted", 130)
+
+
+def _told(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line: a line of Python means nothing to who calls from a shell."""
+    sys.stderr.write(f"dgmm: {message}\n")
 
 
 def _failed(error: object, status: int) -> int:

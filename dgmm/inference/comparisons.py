@@ -23,6 +23,7 @@ from dgmm.inference.multiplicity import ADJUSTMENTS, Family, adjusted, critical
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.wald import as_ratios, spread_table
 from dgmm.information import Spread
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["Means"]
@@ -158,8 +159,7 @@ class Means:
         if how == "tukey" and method != "pairwise":
             raise ValueError("adjust='tukey' is for pairs; other contrasts have adjust='mvt'")
         level = self.level if level is None else level
-        if not 0 < level < 1:
-            raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+        check_level(level)
         scale, ratios = self._compared(compare), compare != "difference"
         found, sign = [], "/" if ratios else "-"
         for at, labels in self._groups():

@@ -24,6 +24,7 @@ from dgmm.families.links import Link
 from dgmm.inference.average_slopes import stated
 from dgmm.inference.mean_part import MeanPart
 from dgmm.information import Spread
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
@@ -49,8 +50,7 @@ def curve_table(
     focal = [covariates] if isinstance(covariates, str) else list(covariates)
     if not focal or len(focal) > 2:
         raise ValueError(f"effects() takes one or two covariates, not {len(focal)}")
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     if not isinstance(grid, int | np.integer) or grid < 2:
         raise ValueError(f"grid is a number of points, at least 2, not {grid!r}")
     if at is not None and not isinstance(at, Mapping):

@@ -26,6 +26,7 @@ from dgmm.inference.comparisons import Means
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.runtime.listing import listed
+from dgmm.runtime.probability import check_level
 
 __all__ = ["marginal_means"]
 
@@ -104,8 +105,7 @@ def _check(
         raise ValueError(f"{twice[0]!r} is in both the means and by=")
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {', '.join(map(repr, WEIGHTS))}, not {weights!r}")
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
 
 
 def _levels(mean: MeanPart, name: str, given: Mapping[str, list[Any]]) -> list[Any]:

@@ -11,6 +11,7 @@ from dgmm.bayes import drawn_from_prior
 from dgmm.bayes.reported import covariances, reported_draws, reported_names
 from dgmm.mcmc.diagnostics import diagnosed, hdi
 from dgmm.record import Fitted, chains_of
+from dgmm.runtime.probability import check_level
 
 __all__ = [
     "Scalars",
@@ -62,6 +63,7 @@ class Scalars:
 
     def intervals(self, level: float, method: str) -> np.ndarray:
         """Equal-tailed ("quantile") or shortest ("hdi") intervals, (R, 2)."""
+        check_level(level)
         if method == "hdi":
             return np.array([hdi(one, level) for one in self.flat.T]).reshape(-1, 2)
         tail = (1 - level) / 2

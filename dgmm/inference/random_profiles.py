@@ -25,6 +25,7 @@ from dgmm.information import uncertainty
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.panel import Rows
 from dgmm.parameters import Theta, part
+from dgmm.runtime.probability import check_level
 
 __all__ = ["RandomProfile", "random_profile"]
 
@@ -72,8 +73,7 @@ def random_profile(
     form: str,
 ) -> RandomProfile:
     """See :meth:`dgmm.fit.Fit.random_profile`."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     check_form(form)
     model, chosen = mean.done.model, _chosen(mean, term)
     name, values = _times(mean, times)

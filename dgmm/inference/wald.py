@@ -8,6 +8,7 @@ import torch
 from scipy import special
 
 from dgmm.information import Spread
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["as_ratios", "intervals", "spread_table", "stars", "wald_table"]
@@ -22,8 +23,7 @@ def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
 
 def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.ndarray:
     """estimate +- z std_error, (P, 2)."""
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     z = special.ndtri(0.5 + level / 2)
     return np.column_stack([estimate - z * std_error, estimate + z * std_error])
 

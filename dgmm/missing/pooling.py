@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import special
 
 from dgmm.runtime.gate import gate
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["pool"]
@@ -55,8 +56,7 @@ def pool(
         Rubin (1987), Multiple Imputation for Nonresponse in Surveys; Barnard and Rubin (1999),
         Biometrika 86, 948-955.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     if std_errors is None:
         estimates, std_errors = _of_fits(estimates)
     Q, names = _table(estimates, "estimates")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["Wanted"]
@@ -44,5 +45,4 @@ class Wanted:
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
         if self.draws < 1:
             raise ValueError(f"draws is a number of draws, at least 1, not {self.draws!r}")
-        if not 0 < self.level < 1:
-            raise ValueError(f"level is a probability between 0 and 1, not {self.level!r}")
+        check_level(self.level)

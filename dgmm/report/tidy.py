@@ -20,6 +20,7 @@ from dgmm.prediction.predict import fitted, predict
 from dgmm.prediction.same_frame import is_frame_of
 from dgmm.record import Fitted, parameter_information
 from dgmm.runtime.native import as_given, with_numbers
+from dgmm.runtime.probability import check_level
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["augment", "tidy", "tidy_table"]
@@ -77,8 +78,7 @@ def tidy_table(
     for word in wanted:
         if word not in EFFECTS:
             raise ValueError(f"effects are {', '.join(map(repr, EFFECTS))}, not {word!r}")
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     fixed, random = _of_draws(fit, level) if fit.sampled else _of_maximum(fit, level, df)
     parts = []
     if "fixed" in wanted:

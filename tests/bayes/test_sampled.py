@@ -362,6 +362,9 @@ def test_intervals_are_quantiles_and_the_shortest(sleep: Fit) -> None:
     assert high - low <= np.diff(quantile.loc["sd_Days|Subject"])[0] + 1e-9
     with pytest.raises(ValueError, match="'quantile', 'hdi'"):
         sleep.confint(method="profile")
+    for method in ("quantile", "hdi"):
+        with pytest.raises(ValueError, match="level is a probability between 0 and 1, not 1.5"):
+            sleep.confint(1.5, method=method)
 
 
 def test_functions_of_the_fixed_part_are_functions_of_the_draws(sleep: Fit) -> None:
