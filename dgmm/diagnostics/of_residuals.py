@@ -6,6 +6,7 @@ import numpy as np
 
 from dgmm.diagnostics.evidence import Evidence
 from dgmm.diagnostics.finding import LOOK, Check, Finding
+from dgmm.families import Family
 from dgmm.inference.influential import influence
 
 __all__ = ["RESIDUALS", "SUBJECTS"]
@@ -14,6 +15,9 @@ FAR = 0.05
 """Expected number of residuals as far out as those that are named."""
 
 NAMED = 5
+
+COUNTED = ("counts", "trials")
+"""Kinds of outcomes that are counted, for which there are families with more dispersion."""
 
 COOK = 1.0
 """Cook's distance of a subject without whom the coefficients leave the region of probability 1/2.
@@ -41,15 +45,26 @@ def _tested(
     )
 
 
+def _wider(family: Family) -> str:
+    """Where outcomes of such a kind are more spread out than a family has them."""
+    if family.support == "real":
+        return "student_t for heavy tails"
+    return "negative_binomial, beta_binomial" if family.support in COUNTED else "another link"
+
+
 def uniformity(evidence: Evidence) -> Finding | None:
     """Residuals given the random effects are uniform."""
+    family = evidence.done.model.family
     return _tested(
         evidence,
         "uniformity",
         "distribution of y given b",
         "quantile residuals given random effects, smooth test",
         "outcomes are not distributed as the family says",
-        "another family or link, dispersion= or zi=; plot_residuals() shows where",
+        "another family or link"
+        + (", dispersion=" if family.dispersion is not None else "")
+        + (", zi=" if family.support in COUNTED else "")
+        + "; plot_residuals() shows where",
     )
 
 
@@ -81,13 +96,16 @@ def level(evidence: Evidence) -> Finding | None:
 
 def spread(evidence: Evidence) -> Finding | None:
     """The spread of residuals is the same everywhere."""
+    family = evidence.done.model.family
     return _tested(
         evidence,
         "spread",
         "constant spread",
         "squared residuals against the mean and time",
         "the spread depends on the mean or on time: standard errors are off",
-        "dispersion='~ time', a family whose variance follows the mean, a random slope",
+        "dispersion='~ time', a family whose variance follows the mean, a random slope"
+        if family.dispersion is not None
+        else f"{_wider(family)}, a random slope",
     )
 
 
@@ -124,7 +142,7 @@ def zeros(evidence: Evidence) -> Finding | None:
 
 def outliers(evidence: Evidence) -> Finding | None:
     """The outer hundredth of residuals holds a hundredth; those far out are named."""
-    seen, memory = evidence.seen, evidence.fit.memory
+    seen, memory, family = evidence.seen, evidence.fit.memory, evidence.done.model.family
     outer = 2 * np.minimum(seen.u, 1 - seen.u)
     count, size = int((outer < 0.01).sum()), int(seen.observed.sum())
     said = f"{count} of {size} residuals in the outer 1 %"
@@ -138,7 +156,7 @@ def outliers(evidence: Evidence) -> Finding | None:
         "outliers",
         said,
         "tails are heavier (or lighter) than the family's",
-        "look at the rows named; student_t for heavy tails",
+        f"look at the rows named; {_wider(family)}",
     )
 
 

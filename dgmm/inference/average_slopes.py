@@ -90,11 +90,17 @@ def _link_of(mean: MeanPart, compare: str) -> Any:
     if mean.quantity.whole:
         return LINKS[wanted]
     if wanted != own:
-        raise ValueError(
-            f"compare={compare!r} of linear predictors needs the {wanted} link, and this fit has "
-            f"{own!r}: give scale='response', which compares means"
-        )
+        raise ValueError(f"{needs_link(compare, own)}give scale='response', which compares means")
     return None
+
+
+def needs_link(compare: str, own: str) -> str:
+    """What a comparison of linear predictors lacks under the link of a fit, as far as a colon."""
+    there = [word for word, link in COMPARE.items() if link == own and link != "identity"]
+    return (
+        f"compare={compare!r} of linear predictors needs the {COMPARE[compare]} link, and this fit "
+        f"has {own!r}: {f'take compare={there[0]!r}, or ' if there else ''}"
+    )
 
 
 def _of_covariate(mean: MeanPart, name: str, offset: float | None) -> dict[str, MeanFunction]:

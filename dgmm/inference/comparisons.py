@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from dgmm.families.links import LINKS, Link
-from dgmm.inference.average_slopes import COMPARE
+from dgmm.inference.average_slopes import COMPARE, needs_link
 from dgmm.inference.letters import compact_letters
 from dgmm.inference.mean_part import MeanFunction, MeanPart
 from dgmm.inference.multiplicity import ADJUSTMENTS, Family, adjusted, critical
@@ -221,10 +221,7 @@ class Means:
         if compare == "difference" or self.predictor == wanted:
             return self
         if self.predictor is not None:
-            raise ValueError(
-                f"compare={compare!r} of linear predictors needs the {wanted} link, and this fit "
-                f"has {self.predictor!r}: take means on scale='response'"
-            )
+            raise ValueError(f"{needs_link(compare, self.predictor)}take means on scale='response'")
         link = LINKS[wanted]
         slope = 1 / link.derivative(link.forward(self.spread.value))
         return replace(self, spread=self.spread.mapped(link.forward, slope))

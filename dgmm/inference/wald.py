@@ -35,8 +35,7 @@ def spread_table(
 
     ratios: the functions are logarithms, and the table is about what they are logarithms of.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
+    check_level(level)
     if spread.posterior:
         shown = spread.mapped(torch.exp, spread.value.exp()) if ratios else spread
         ends = shown.interval(level).numpy()

@@ -19,7 +19,7 @@ from dgmm.diagnostics.draws import draws
 from dgmm.diagnostics.evidence import Evidence
 from dgmm.diagnostics.finding import Finding
 from dgmm.diagnostics.of_estimate import boundary, monte_carlo
-from dgmm.diagnostics.of_residuals import influential
+from dgmm.diagnostics.of_residuals import influential, outliers, spread, uniformity
 from dgmm.mcmc.diagnostics import pareto_k
 
 
@@ -47,6 +47,29 @@ def test_the_page_in_words_and_as_html(sleepstudy: Fit) -> None:
     assert page.to_html().count("<tr>") == len(page.table) + 1
     assert "<html>" in page.to_html()
     assert str(dgmm.check(sleepstudy)) == text
+
+
+def test_advice_is_for_the_kind_of_outcome(sleepstudy: Fit, epil: Fit, toenail: Fit) -> None:
+    """No dispersion= where a family has no dispersion, no t distribution of counts."""
+    said = {}
+    for fit in (sleepstudy, epil, toenail):
+        evidence = Evidence(fit, 1, draws=1)
+        said[fit] = [find(evidence).advice for find in (uniformity, spread, outliers)]
+    assert said[sleepstudy] == [
+        "another family or link, dispersion=; plot_residuals() shows where",
+        "dispersion='~ time', a family whose variance follows the mean, a random slope",
+        "look at the rows named; student_t for heavy tails",
+    ]
+    assert said[epil] == [
+        "another family or link, zi=; plot_residuals() shows where",
+        "negative_binomial, beta_binomial, a random slope",
+        "look at the rows named; negative_binomial, beta_binomial",
+    ]
+    assert said[toenail] == [
+        "another family or link; plot_residuals() shows where",
+        "another link, a random slope",
+        "look at the rows named; another link",
+    ]
 
 
 def test_verdicts_follow_holm() -> None:

@@ -147,6 +147,8 @@ def test_ratios_of_subjects_are_exponentials_of_coefficients(cbpp: Fit, epil: Fi
     np.testing.assert_allclose(odds[["lower", "upper"]].to_numpy(float), ends, rtol=1e-7)
     with pytest.raises(ValueError, match="compare='ratio' of linear predictors needs the log link"):
         cbpp.contrast({"period": "2"}, {"period": "1"}, compare="ratio")
+    with pytest.raises(ValueError, match="has 'logit': take compare='odds_ratio', or"):
+        cbpp.emmeans("period").pairs(compare="ratio")
     rate = epil.contrast({"trt": "progabide"}, {"trt": "placebo"}, compare="ratio").iloc[0]
     assert rate["Estimate"] > 0
 
