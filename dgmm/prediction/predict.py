@@ -77,7 +77,8 @@ def predict(
         where eta and y given eta are normal. ``seed`` makes them again.
 
     newdata and history are frames of any library or dicts of columns; ids are matched by value,
-    whatever type they are written in.
+    whatever type they are written in. Times before or after all outcomes of the fit are named in a
+    warning.
 
     Returns a frame with ``fit`` and, with an interval, ``se, lower, upper``: se is the standard
     deviation on the scale asked for at the estimated variances, the ends are those of the link
