@@ -41,6 +41,11 @@ def average_slopes(
     found: dict[str, MeanFunction] = {}
     for name in chosen:
         found |= _of_covariate(mean, name, offset)
+    if not found:
+        raise ValueError(
+            "slopes() has no covariate of the fixed part with more than one value, and there are "
+            f"no slopes of {', '.join(map(repr, chosen)) or 'an intercept'}"
+        )
     return _table(mean, found, level, stated(mean, "Average slopes", offset))
 
 

@@ -62,6 +62,9 @@ def test_only_observed_rows_count() -> None:
 
 def test_all_covariates_by_default_and_errors(curved: Fit) -> None:
     assert list(curved.slopes().index) == ["x", "g: b - a", "z"]
+    none = mixed_model("Reaction ~ 1 + (1 | Subject)", data("sleepstudy"), verbose=0)
+    with pytest.raises(ValueError, match="there are no slopes of an intercept"):
+        none.slopes()
     with pytest.raises(ValueError, match="'id' is no covariate"):
         curved.slopes("id")
     with pytest.raises(TypeError, match="is a dict, not"):
