@@ -13,7 +13,7 @@ from test_elbo import linear_case
 from toys import generator, linear_gaussian
 
 from dgmm import Fit, mixed_model
-from dgmm.report.notes import collapse_messages
+from dgmm.report.collapse_notes import collapse_messages
 from dgmm.variational.collapse import Activity, latent_activity, posterior_means
 from dgmm.variational.elbo import evaluate
 
@@ -72,7 +72,7 @@ def test_a_dimension_that_the_data_do_not_have(one_dimension: Fit) -> None:
     assert "uses 1 of its 2 latent directions" in message
     assert "Nothing is wrong with the fit; latent=1 gives the same model" in message
     assert message in one_dimension.messages
-    assert "Variance of posterior means by direction" in str(one_dimension.summary())
+    assert "Variance of posterior means by direction" in str(one_dimension.summary(verbose=True))
 
 
 def test_a_fit_that_uses_all_directions_has_no_message(two_dimensions: Fit) -> None:

@@ -79,7 +79,7 @@ def test_gaussian_likelihood_is_exact_and_said_to_be(deep) -> None:
     assert (done.method, done.likelihood.word, done.mc_error) == ("ml", "exact", 0.0)
     each = per_subject(done.model, done.theta, done.observed)
     assert done.log_likelihood == pytest.approx(float(each.sum()), abs=1e-8)
-    text = str(deep.summary())
+    text = str(deep.summary(verbose=True))
     assert "fitted by penalised maximum likelihood" in text
     assert "Marginal likelihood: exact" in text
     assert "Monte Carlo" not in text
@@ -112,7 +112,7 @@ def test_starts_agree_and_are_reported(deep) -> None:
     spread = deep.estimate.start_spread
     assert len(spread) == 2
     assert abs(spread[0] - spread[1]) < 3.0
-    assert "Log evidence reached from each start" in str(deep.summary())
+    assert "Log evidence reached from each start" in str(deep.summary(verbose=True))
 
 
 def test_held_out_subjects_prefer_the_curve(deep) -> None:

@@ -86,7 +86,7 @@ def test_held_out_score_and_starts_are_reported(deep):
     assert (held.subjects, held.folds) == (36, 4)
     assert held.standard_error > 0
     assert len(deep.estimate.start_spread) == 2
-    text = str(deep.summary())
+    text = str(deep.summary(verbose=True))
     assert "Held out in 4 folds (36 subjects)" in " ".join(text.split())
     assert "reached from each start" in text
 
@@ -138,7 +138,7 @@ def test_starts_are_compared_by_their_curves(deep):
     best = int(np.argmax(done.start_spread))
     assert done.start_distance[best] == 0.0
     assert 0.0 < max(done.start_distance) < 0.5  # residual standard deviations
-    assert "RMS distance of mu1 from that of the start kept" in str(deep.summary())
+    assert "RMS distance of mu1 from that of the start kept" in str(deep.summary(verbose=True))
 
 
 def test_distances_are_root_mean_squares_in_units_of_sigma(sleep):
@@ -169,7 +169,7 @@ def test_options_of_q_reach_the_fit(sleep):
     options = {"verbose": 0, "se": None, "starts": 1}
     fit = dgmm.mixed_model(text, sleep, control=control, **options)
     assert fit.estimate.encoder.covariance == "diagonal"
-    summary = str(fit.summary())
+    summary = str(fit.summary(verbose=True))
     assert "sites, diagonal covariance" in summary
     assert "refined by 3 Newton steps" in summary
     plain = dgmm.mixed_model(text, sleep, control={**control, "refine": 0}, **options)
@@ -184,4 +184,4 @@ def test_patience_reaches_the_fit(sleep):
     trace = fit.estimate.trace
     assert trace.epochs < 40
     assert trace.kept > 0
-    assert f"the iterate after {trace.kept} kept" in str(fit.summary())
+    assert f"the iterate after {trace.kept} kept" in str(fit.summary(verbose=True))

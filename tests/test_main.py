@@ -26,9 +26,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fit_prints_the_summary_and_saves(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["summary", str(saved)]) == 0
     data = dgmm.datasets.load("sleepstudy")
-    assert capsys.readouterr().out == f"{dgmm.mixed_model(SLEEP, data).summary()}\n"
+    fit = dgmm.mixed_model(SLEEP, data)
+    for words, verbose in (([], False), (["--verbose"], True)):
+        assert main(["summary", str(saved), *words]) == 0
+        assert capsys.readouterr().out == f"{fit.summary(verbose=verbose)}\n"
 
 
 def test_options_are_those_of_mixed_model(

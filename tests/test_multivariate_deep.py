@@ -242,7 +242,7 @@ def test_it_is_above_the_model_within_and_says_so(fit) -> None:
     assert done.nested is not None
     assert done.converged
     assert done.log_likelihood > done.nested.log_likelihood + 20  # the curves are there
-    text = str(fit.summary())
+    text = str(fit.summary(verbose=True))
     assert "Deep mixed model of 2 outcomes" in text
     assert "neural random effects of dimension 1" in text
     assert "1-6-4" in text

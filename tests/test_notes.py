@@ -12,8 +12,8 @@ from toys import build, frame
 
 from dgmm import Fit, mixed_model
 from dgmm.information import boundary_reasons
+from dgmm.report.collapse_notes import collapse_messages
 from dgmm.report.notes import (
-    collapse_messages,
     of_boundary,
     of_encoder,
     of_nested_boundary,

@@ -395,7 +395,7 @@ def fit() -> dgmm.Fit:
 
 
 def test_a_report_calls_bounds_bounds(fit: dgmm.Fit) -> None:
-    said = str(fit.summary())
+    said = str(fit.summary(verbose=True))
     for words in (
         "fitted by maximising the ELBO, a lower bound",
         "importance-weighted lower bound, 32 draws of q per subject",

@@ -20,7 +20,7 @@ from dgmm.report.layout import number
 from dgmm.report.network_part import encoder_part, network_part
 from dgmm.report.notes import CHECKS, of_boundary
 from dgmm.report.random_part import random_lines
-from dgmm.report.summary import SECTIONS
+from dgmm.report.summary import sections_of
 from dgmm.report.tables import tables_of
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,9 +89,88 @@ def test_what_the_formula_does_not_say_is_printed() -> None:
     assert "   With: weights = w, offset = one value per row" in str(fit.summary())
 
 
+def test_outcomes_at_the_ends_are_counted() -> None:
+    random = np.random.default_rng(3)
+    group = np.repeat(np.arange(30), 5)
+    y = 1 + random.normal(size=30)[group] + random.normal(size=150)
+    frame = pd.DataFrame({"y": np.clip(y, 0, 2.5), "g": group})
+    frame.loc[:2, "y"] = np.nan
+    low, high = int((frame["y"] == 0).sum()), int((frame["y"] == 2.5).sum())
+    lines = {}
+    for family, bounds in (("censored_gaussian", (0, None)), ("ordered_beta", (0, 2.5))):
+        options = {"family": family, "bounds": bounds, "se": None, "verbose": 0}
+        text = str(mixed_model("y ~ 1 + (1 | g)", frame, **options).summary())
+        lines[family] = [line.strip() for line in text.splitlines()[3:5]]
+    assert lines == {
+        "censored_gaussian": ["With: bounds = (0, none)", f"Outcomes: {low} censored at 0, of 147"],
+        "ordered_beta": ["With: bounds = (0, 2.5)", f"Outcomes: {low} at 0, {high} at 2.5, of 147"],
+    }
+    options = {"family": "zero_inflated_poisson", "se": None, "verbose": 0}
+    counts = data("epil")
+    text = str(mixed_model("y ~ trt + (1 | subject)", counts, **options).summary())
+    assert f"   Outcomes: {(counts['y'] == 0).sum()} at 0, of 236" in text
+
+
+def test_the_report_of_a_network_has_twenty_lines_and_no_words_of_its_search(deep: Fit) -> None:
+    quiet = replace(deep, messages=())
+    text = str(quiet.summary())
+    assert len(text.splitlines()) == 20
+    for word in ("encoder", "ELBO", "KL", "start", "Newton", "ridge", "quasi-random", "weights"):
+        assert word not in text
+        if word != "start":
+            assert word in str(deep.summary(verbose=True))
+    values = re.search(r"logLik (\S+) \(df (\S+), effective\), AIC (\S+), BIC (\S+)", text)
+    assert values is not None
+    expected = [float(deep.loglik()), deep.df(), deep.aic(), deep.bic()]
+    np.testing.assert_allclose([float(one) for one in values.groups()], expected, atol=0.051)
+    profile = deep.random_profile([0, 9])
+    rows = {one[one.index("Days") :].split()[2]: one for one in text.splitlines() if "curve" in one}
+    assert list(rows) == ["0", "4", "9"]
+    for time, sd in zip(("0", "9"), profile.table["sd"], strict=True):
+        assert float(rows[time].split("= ")[1].split()[1]) == pytest.approx(sd, rel=0.02)
+
+
+def test_short_notes_end_at_a_stop_and_those_of_the_search_are_counted(deep: Fit) -> None:
+    text = str(deep.summary()).split("\n\n")[-1]
+    head, *notes = text.splitlines()
+    assert head == "Notes (with advice by summary(fit, verbose=True); 1 more about the search):"
+    whole = str(deep.summary(verbose=True))
+    for note in notes:
+        assert len(note) <= 80
+        assert note[2:] in " ".join(whole.split())
+    assert len(notes) == len(deep.messages) - 1
+    assert "the encoder is" in whole
+    assert "the encoder is" not in text
+
+
+def test_groups_are_subjects_with_an_outcome_in_every_report(deep: Fit) -> None:
+    frame = data("sleepstudy")
+    frame.loc[frame["Subject"] == "308", "Reaction"] = np.nan
+    said = "groups: Subject, 17 (1 more without an outcome)"
+    fits = [
+        mixed_model("Reaction ~ Days + (1 | Subject)", frame, verbose=0),
+        mixed_model(
+            "Reaction ~ 1 + (1 | Subject)", frame, method="gibbs", draws=400, warmup=100, verbose=0
+        ),
+    ]
+    for fit in fits:
+        assert said in " ".join(str(fit.summary()).split())
+    panel = deep.estimate.panel
+    gone = panel.subject == 0
+    blank = panel.rows.data.y.masked_fill(gone, float("nan"))
+    rows = replace(panel.rows, data=panel.rows.data._replace(y=blank))
+    likelihood = replace(
+        deep.estimate.likelihood, panel=replace(panel, rows=rows, observed=panel.observed & ~gone)
+    )
+    assert deep.estimate.panel.n == 18
+    short = replace(deep, estimate=replace(deep.estimate, likelihood=likelihood))
+    for verbose in (False, True):
+        assert said in " ".join(str(short.summary(verbose=verbose)).split())
+
+
 def test_only_fits_that_could_have_t_tests_are_told_so(deep: Fit, cbpp: Fit) -> None:
     for fit in (deep, cbpp):
-        text = str(fit.summary())
+        text = str(fit.summary(verbose=True))
         assert "has t tests" not in text
         assert "Tests: z, the normal distribution of large samples" in text
 
@@ -119,7 +198,7 @@ def test_no_trailing_blanks_and_no_machine_words(fit: Fit) -> None:
 
 
 def test_only_linear_coefficients_are_tested(fit: Fit) -> None:
-    text = str(fit.summary())
+    text = str(fit.summary(verbose=True))
     table = text.split("Fixed effects:")[1].split("---")[0].splitlines()[2:]
     tested = [line.split("  ")[0].strip() for line in table if line]
     assert len(tested) == len(fit.fixef())
@@ -151,8 +230,8 @@ def test_html_is_escaped() -> None:
     assert "Days &lt; 3" in page
 
 
-def test_the_deep_report(deep: Fit) -> None:
-    text = str(deep.summary())
+def test_the_deep_report_says_all_when_asked(deep: Fit) -> None:
+    text = str(deep.summary(verbose=True))
     assert "Deep mixed model fitted by penalised maximum likelihood" in text
     assert "importance sampling" in text
     assert "logLik by Monte Carlo: standard error" in text
@@ -171,21 +250,22 @@ def test_the_report_names_the_bound_and_counts_all_its_epochs(deep: Fit) -> None
         ("vae", 24 + 6, "variational auto-encoder"),
     ):
         fit = mixed_model(formula, data("sleepstudy"), method=method, se=None, **options)
-        trace, text = fit.estimate.trace, str(fit.summary())
+        trace, text = fit.estimate.trace, str(fit.summary(verbose=True))
         assert trace is not None
         assert trace.epochs == len(trace.elbo) == epochs
         assert f"\n{epochs} epochs\n" in text
         assert f"Deep mixed model fitted by {words}" in text
-    assert re.search(r"^\d+ epochs", str(deep.summary()), flags=re.MULTILINE) is None
+    assert re.search(r"^\d+ epochs", str(deep.summary(verbose=True)), flags=re.MULTILINE) is None
 
 
 def test_the_ridge_is_printed_with_few_digits(deep: Fit) -> None:
-    line = next(part for part in str(deep.summary()).splitlines() if part.startswith(" (dnn("))
+    lines = str(deep.summary(verbose=True)).splitlines()
+    line = next(part for part in lines if part.startswith(" (dnn("))
     assert len(line.split()[-1].replace(".", "").lstrip("0")) <= 4
 
 
 def test_a_bound_is_not_printed_above_its_log_likelihood(fit: Fit) -> None:
-    found = re.search(r"a bound: (-?[0-9.]+) nats", str(fit.summary()))
+    found = re.search(r"a bound: (-?[0-9.]+) nats", str(fit.summary(verbose=True)))
     assert found is None or float(found.group(1)) >= 0
 
 
@@ -305,10 +385,12 @@ def test_numbers(value: float, text: str) -> None:
 
 def test_a_report_is_its_sections_in_their_order(fit: Fit) -> None:
     tables = tables_of(fit, "auto")
-    written = [section(fit, tables) for section in SECTIONS]
-    assert "\n\n".join(text for text in written if text is not None) == str(fit.summary())
-    assert (written[SECTIONS.index(network_part)] is None) == fit.estimate.model.linear
-    assert (written[SECTIONS.index(encoder_part)] is None) == (fit.estimate.encoder is None)
+    for verbose in (False, True):
+        written = {section: section(fit, tables) for section in sections_of(fit, verbose)}
+        text = "\n\n".join(one for one in written.values() if one is not None)
+        assert text == str(fit.summary(verbose=verbose))
+    assert (written[network_part] is None) == fit.estimate.model.linear
+    assert (written[encoder_part] is None) == (fit.estimate.encoder is None)
 
 
 def test_notes_are_those_of_the_checks_in_their_order(singular: Fit, deep: Fit) -> None:

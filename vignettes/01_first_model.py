@@ -116,10 +116,10 @@ deep = dgmm.mixed_model(
     seed=1,
     control=control if FAST else None,
 )
-print(deep.summary())
+print(deep.summary(verbose=True))
 
 # %% [markdown]
-# What is new in this report.
+# What is new in this report, of which `deep.summary()` prints the twenty lines about the model.
 #
 # - *logLik by Monte Carlo: standard error.* The likelihood is an integral over b, here by
 #   importance sampling. Differences of a few times that standard error mean nothing.

@@ -29,7 +29,7 @@ pd.set_option("display.width", 100)
 FORMULA = "protein ~ Diet + dnn(Time) + (1 | Cow)"
 spline = dgmm.mixed_model("protein ~ Diet + ns(Time, 6) + (1 | Cow)", milk)
 network = dgmm.mixed_model(FORMULA, milk, seed=5, control={"holdout": 0.0})
-print(network.summary())
+print(network.summary(verbose=True))
 
 # %% [markdown]
 # The network has 1,153 weights and spends about eight degrees of freedom. The ridge decides how

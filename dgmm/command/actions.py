@@ -56,7 +56,7 @@ def fit(options: argparse.Namespace) -> int:
 
 def summary(options: argparse.Namespace) -> int:
     """Print the summary of a saved fit."""
-    return _shown(load(options.fit), options.json)
+    return _shown(load(options.fit), options.json, options.verbose)
 
 
 def predict(options: argparse.Namespace) -> int:
@@ -157,9 +157,9 @@ def _each(found: Fit | MultivariateFit) -> dict[str, Fit]:
     return {found.formula.split("~")[0].strip(): found}
 
 
-def _shown(found: Fit | MultivariateFit, as_json: bool) -> int:
+def _shown(found: Fit | MultivariateFit, as_json: bool, verbose: bool = False) -> int:
     if not as_json:
-        _say(found.summary())
+        _say(found.summary(verbose=verbose))
     else:
         outcomes = {
             name: {"glance": _records(one.glance())[0], "terms": _records(one.tidy())}

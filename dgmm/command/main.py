@@ -100,6 +100,7 @@ def _fit(commands: Any) -> None:
 def _summary(commands: Any) -> None:
     one = _of_a_fit(commands, "summary", "print the summary of a saved fit")
     one.add_argument("--json", action="store_true", help="print tables as JSON")
+    one.add_argument("--verbose", action="store_true", help="also how the maximum was found")
     one.set_defaults(run=actions.summary)
 
 

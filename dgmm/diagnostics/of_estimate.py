@@ -11,8 +11,9 @@ from dgmm.inference.posterior import posterior_table
 from dgmm.information import boundary_reasons
 from dgmm.likelihood import choose
 from dgmm.mcmc.diagnostics import pareto_k
+from dgmm.report.collapse_notes import collapse_messages
 from dgmm.report.likelihood_notes import of_approximation, of_quadrature
-from dgmm.report.notes import collapse_messages, of_encoder
+from dgmm.report.notes import of_encoder
 
 __all__ = ["ESTIMATE"]
 

@@ -86,6 +86,7 @@ class Family(ABC):
     repeats: ClassVar[bool] = True  # one outcome per subject can show more variance than F has
     threshold: ClassVar[bool] = False  # y says whether a latent variable exceeds a threshold
     bounded: ClassVar[bool] = False  # takes bounds=(a, b)
+    censors: ClassVar[bool] = False  # an outcome at a bound lies there or beyond it
     wraps: ClassVar[bool] = False  # takes base=, another family, and bears its name too
     intercept: ClassVar[bool] = True  # False: thresholds take the place of the fixed intercept
     location: ClassVar[int | None] = None  # the entry of ``extra`` that moves along with eta

@@ -35,6 +35,7 @@ class CensoredGaussian(Family):
     extra = ("log_sigma",)
     dispersion = "log_sigma"
     bounded = True
+    censors = True
 
     def __init__(self, link: str | None = None, bounds: Bounds | None = None) -> None:
         super().__init__(link)

@@ -22,8 +22,9 @@ from dgmm.multivariate.tables import (
     var_corr,
 )
 from dgmm.multivariate.views import view
+from dgmm.report.deep_part import network_words
 from dgmm.report.fixed_part import family_lines, fixed_lines
-from dgmm.report.header import error_lines
+from dgmm.report.header import arguments, error_lines
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.network_part import network_lines
 from dgmm.report.tables import network_table
@@ -50,13 +51,17 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(fit: FittedOutcomes) -> Summary:
-    """The report; ``print`` it, or read its tables."""
+def summary(fit: FittedOutcomes, *, verbose: bool = False) -> Summary:
+    """The report; ``print`` it, or read its tables.
+
+    verbose: of networks also their sizes and penalties, and how the maximum was found.
+    """
     random = var_corr(fit)
     sections = [_title(fit), _statistics(fit), _random(fit, random)]
     if not fit.estimate.model.linear:
         first = view(fit, 0)
-        sections.append(network_lines(first, network_table(first)))
+        of_networks = network_lines if verbose else network_words
+        sections.append(of_networks(first, network_table(first)))
     sections += [_outcome(fit, o) for o in range(len(fit.names))]
     form = "not asked for" if fit.information is None else fit.information.form
     sections.append(
@@ -80,11 +85,17 @@ def _title(fit: FittedOutcomes) -> str:
         kind = "Deep mixed model" if gaussian else "Deep generalized mixed model"
         how = f"penalised {how}"
     lines = [f"{kind} of {len(fit.names)} outcomes fitted by {how}"]
-    for name, text, one in zip(
-        fit.names, fit.several.formulas, fit.estimate.model.outcomes, strict=True
+    for name, text, call, one, panel in zip(
+        fit.names,
+        fit.several.formulas,
+        fit.calls,
+        fit.estimate.model.outcomes,
+        fit.estimate.panel.panels,
+        strict=True,
     ):
         head = f" {name} ({one.family.name}, {one.family.link.name}): "
         lines.append(wrap(f"{head}{text}", "    "))
+        lines += arguments(call, one.family, panel)
     if fit.several.shared:
         told = (f"{t} ({', '.join(given)})" if given else t for t, given in fit.several.shared)
         lines.append(wrap(f"Coefficients in common: {', '.join(told)}", "   "))

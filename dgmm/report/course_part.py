@@ -6,8 +6,8 @@ import torch
 
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, count
+from dgmm.report.network_part import used_directions
 from dgmm.report.tables import Tables
-from dgmm.variational.collapse import ACTIVE
 
 __all__ = ["course_part"]
 
@@ -21,11 +21,10 @@ def course_part(fit: Fitted, tables: Tables) -> str | None:
     if course is None or done.encoder is None or done.trace is None:
         return None
     kept = f", the iterate after {done.trace.kept} kept" if done.trace.kept else ""
-    active = int((course.active > ACTIVE).sum())
     size = count(done.encoder.shapes())
     lines = [
         f"Posterior q, step by step: {size} weights, {done.trace.epochs} epochs{kept}",
-        f"Active latent variables: {active} of {len(course.active)}",
+        *used_directions(done),
     ]
     if not len(course.active):
         return "\n".join(lines)

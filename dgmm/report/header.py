@@ -3,39 +3,63 @@
 from __future__ import annotations
 
 from dgmm.estimate import Course, Estimate
+from dgmm.families import Family
 from dgmm.inference.criteria import nobs
+from dgmm.panel import Panel
+from dgmm.plan import Call
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
 from dgmm.report.tables import Tables
 
-__all__ = ["error_lines", "kind_of", "method_of", "sampling_of", "statistics", "title"]
+__all__ = [
+    "arguments",
+    "error_lines",
+    "kind_of",
+    "method_of",
+    "model_lines",
+    "sampling_of",
+    "statistics",
+    "title",
+]
 
 PENALISED = "fitted by penalised maximum likelihood"
 
 
 def title(fit: Fitted, tables: Tables) -> str:
-    """The model in words: its kind, family, formula and likelihood."""
+    """The model in words, and which likelihood is maximised."""
+    likelihood = f"Marginal likelihood: {fit.estimate.likelihood.describe()}"
+    return "\n".join([*model_lines(fit), wrap(likelihood, "   ")])
+
+
+def model_lines(fit: Fitted) -> list[str]:
+    """The model in words: its kind, family and formula, and what is given beside the formula."""
     family = fit.estimate.model.family
-    lines = [
+    return [
         f"{kind_of(fit)} {method_of(fit)}",
         f" Family: {family.name} ({family.link.name})" + _noiseless(fit),
         wrap(f"Formula: {fit.formula}", "         "),
-        *_arguments(fit),
-        wrap(f"Marginal likelihood: {fit.estimate.likelihood.describe()}", "   "),
+        *arguments(fit.call, family, fit.estimate.panel),
     ]
-    return "\n".join(lines)
 
 
-def _arguments(fit: Fitted) -> list[str]:
-    """The arguments of the call that change the model and are not in its formula."""
-    call, given = fit.call, []
+def arguments(call: Call, family: Family, panel: Panel) -> list[str]:
+    """What changes the model and is not in its formula; the outcomes at the ends of their range."""
+    given, bounds = [], family.options().get("bounds")
     for name in ("weights", "offset"):
         value = getattr(call, name)
         if value is not None:
             given.append(f"{name} = {value if isinstance(value, str) else 'one value per row'}")
-    if call.bounds is not None:
-        given.append(f"bounds = {call.bounds}")
-    return [wrap(f"   With: {', '.join(given)}", "         ")] if given else []
+    if bounds is not None:
+        ends = ("none" if end is None else f"{end:g}" for end in bounds)
+        given.append(f"bounds = ({', '.join(ends)})")
+    lines = [wrap(f"   With: {', '.join(given)}", "         ")] if given else []
+    values = family.atoms or ((0.0,) if family.zi is not None else ())
+    if values:
+        y = family.response(panel.rows.data)[panel.observed]
+        word = "censored at" if family.censors else "at"
+        counts = (f"{int((y == value).sum())} {word} {value:g}" for value in values)
+        lines.append(f"   Outcomes: {', '.join(counts)}, of {len(y)}")
+    return lines
 
 
 def kind_of(fit: Fitted) -> str:

@@ -15,8 +15,16 @@ from dgmm.parameters import part
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, count, wrap
 from dgmm.report.tables import Tables
+from dgmm.variational.collapse import ACTIVE
 
-__all__ = ["encoder_part", "network_lines", "network_part"]
+__all__ = [
+    "against_nested",
+    "encoder_part",
+    "network_lines",
+    "network_part",
+    "remarks",
+    "used_directions",
+]
 
 INPUTS = 24
 """Longest list of inputs of a network that is printed in full."""
@@ -39,14 +47,30 @@ def network_lines(fit: Fitted, table: pd.DataFrame) -> str:
     lines += [" " + line for line in columns(rows, left=(0, 1, 2, 3))]
     note = f"edf are effective degrees of freedom; they take the ridge{_chosen(fit)} as known"
     lines.append(wrap(note, "   "))
-    for i, latent in enumerate(fit.estimate.model.latents, 1):
-        remark = latent.remark(part(fit.estimate.theta, f"latent{i}."))
-        lines += [wrap(remark, "   ")] if remark else []
-    done = fit.estimate
-    if done.likelihood.bound:
-        return "\n".join(lines)
-    lines += [*_form(done), *_held_out(done), *_nested(done), *_starts(fit), *_maximum(fit)]
+    lines += remarks(fit)
+    if not fit.estimate.likelihood.bound:
+        lines += [*against_nested(fit.estimate), *_starts(fit), *_maximum(fit)]
     return "\n".join(lines)
+
+
+def remarks(fit: Fitted) -> list[str]:
+    """What the networks left of a bar say of themselves."""
+    latents = fit.estimate.model.latents
+    said = (one.remark(part(fit.estimate.theta, f"latent{i}.")) for i, one in enumerate(latents, 1))
+    return [wrap(remark, "   ") for remark in said if remark]
+
+
+def against_nested(done: Estimate) -> list[str]:
+    """How the network does beside the classical model, in all and on subjects held out."""
+    return [*_form(done), *_held_out(done), *_nested(done)]
+
+
+def used_directions(done: Estimate) -> list[str]:
+    """Latent variables of a recursion that q makes use of; nothing of other models."""
+    if done.course is None:
+        return []
+    active = int((done.course.active > ACTIVE).sum())
+    return [f"Active latent variables: {active} of {len(done.course.active)}"]
 
 
 def _maximum(fit: Fitted) -> list[str]:

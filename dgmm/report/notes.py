@@ -10,6 +10,7 @@ from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
 from dgmm.information import Information, boundary_reasons, find_boundary
+from dgmm.report.collapse_notes import collapse_messages, idle_encoders
 from dgmm.report.likelihood_notes import of_approximation, of_monte_carlo, of_quadrature
 from dgmm.report.network_notes import (
     of_effective_parameters,
@@ -18,9 +19,14 @@ from dgmm.report.network_notes import (
     of_silent_effects,
     of_silent_networks,
 )
-from dgmm.variational.collapse import ACTIVE, Activity, posterior_means
+from dgmm.variational.collapse import ACTIVE
 
-__all__ = ["CHECKS", "collapse_messages", "separation_messages", "statistical_messages"]
+__all__ = [
+    "CHECKS",
+    "of_search",
+    "separation_messages",
+    "statistical_messages",
+]
 
 SUSPICIOUS = 5.0
 """Standard deviations of a column times its coefficient, on the scale of a logit or log link."""
@@ -40,9 +46,6 @@ LOOSE = 0.1
 
 FELL = 2.0
 """Nats per subject: the first epochs may be about some of the subjects, the last about all."""
-
-WEAK = 0.5
-"""Variance of posterior means, 1 where data determine b, below which it may be that of noise."""
 
 Check = Callable[[Estimate, Information | None], tuple[str, ...]]
 """Finds messages about an estimate and what is known of it; none where nothing is to be said."""
@@ -109,7 +112,7 @@ def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
     if gap <= OFF + 2 * (done.elbo_error + done.mc_error) / n:
         return ()
     said = f"the encoder is {gap:.2f} nats per subject off p(b | y) (log-likelihood less ELBO)"
-    if any(_idle_encoder(done, term) for term in range(len(done.model.latents))):
+    if idle_encoders(done):
         return (said,)  # the rest is in that note
     return (
         f"{said}: its q(b | y) does not stand for the posterior. Log-likelihood, standard errors "
@@ -201,96 +204,9 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-# -- collapse ------------------------------------------------------------------------------------
-
-
-def collapse_messages(done: Estimate) -> tuple[str, ...]:
-    """Latent directions that the encoder, or the decoder, makes no use of.
-
-    Of linear latents the second is a variance at its boundary, which has a message of its own.
-    """
-    if done.activity is None:
-        return ()
-    terms = range(len(done.model.latents))
-    return tuple(
-        note
-        for term in terms
-        for note in (_idle_encoder(done, term), _idle_latent(done, term))
-        if note
-    )
-
-
-def _idle_encoder(done: Estimate, term: int) -> str:
-    assert done.activity is not None
-    of_encoder, of_posterior = done.activity.counts(term)
-    if of_encoder >= of_posterior:
-        return ""
-    return (
-        f"the encoder of {done.model.latents[term].label} has collapsed: its posterior means vary "
-        f"between subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
-        "Log-likelihood, predictions and linear coefficients do not use the encoder; "
-        "network weights were trained with it only under method='vae'. For a better "
-        "one refit with encoder='sites' or more epochs, for better weights then also with "
-        "kl_anneal= or free_bits="
-    )
-
-
-def _idle_latent(done: Estimate, term: int) -> str:
-    assert done.activity is not None
-    latent, (_, of_posterior) = done.model.latents[term], done.activity.counts(term)
-    if of_posterior >= latent.dim:
-        return ""
-    if latent.neural:
-        return _unused(done, term, of_posterior)
-    if latent.serial or find_boundary(done)[0]:  # the steps of a path may be small, and it large
-        return ""
-    return (
-        f"nearly at the boundary: the random effects of {latent.label} differ between "
-        f"subjects in {of_posterior} of {latent.dim} directions (variance of the posterior means "
-        f"above {ACTIVE:g}), so that a variance, or that of a combination, is small beside what "
-        "the outcomes of a subject say of it. The fixed effects are usable; a simpler random "
-        "part may fit as well"
-    )
-
-
-def _unused(done: Estimate, term: int, active: int) -> str:
-    """A neural latent has directions in which subjects do not differ: a collapse, or none."""
-    latent = done.model.latents[term]
-    start = (
-        f"{latent.label} uses {active} of its {latent.dim} latent directions (variance of the "
-        f"posterior means above {ACTIVE:g}); "
-    )
-    below = done.nested
-    if below is not None:
-        means = posterior_means(below.model, below.theta, below.observed, 0)
-        nested = Activity.of(below.model, means, means).counts(term)[1]
-        if min(nested, latent.dim) > active:
-            return start + (
-                f"the nested classical model tells subjects apart in {nested}: the decoder has "
-                "collapsed. Refit with starts=3 or a smaller ridge=, or by method='vae' "
-                "with kl_anneal= or free_bits="
-            )
-        if active and not nested:
-            return start + (
-                "the nested classical model finds no differences between subjects: what the "
-                "network found may be noise. Leave the term out, unless held-out subjects are "
-                "predicted better with it"
-            )
-    if not active:
-        return start + "subjects do not differ beyond the residual: leave the term out"
-    assert done.activity is not None
-    strongest = float(torch.split(done.activity.posterior, list(done.activity.dims))[term].max())
-    if strongest < WEAK and below is not None and find_boundary(below)[0]:
-        return start + (
-            "subjects do not differ in more, and the nested classical model is singular too: ask "
-            "there, by anova() of models with fewer random effects, whether they differ at all "
-            f"(largest variance {strongest:.2f} of 1); latent={active} gives the same model with "
-            "fewer weights"
-        )
-    return start + (
-        f"subjects do not differ in more. Nothing is wrong with the fit; latent={active} gives "
-        "the same model with fewer weights"
-    )
+def of_search(done: Estimate) -> tuple[str, ...]:
+    """Messages about the encoder, which a maximum of the likelihood does not depend on."""
+    return (*of_encoder(done, None), *idle_encoders(done))
 
 
 # -- separation ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pandas as pd
 
 from dgmm.inference.within_between import drawn_within_between
 from dgmm.record import Fitted, chains_of
-from dgmm.report.header import kind_of, method_of
+from dgmm.report.header import model_lines
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.random_part import sizes
 from dgmm.report.tables import Tables
@@ -25,14 +25,8 @@ __all__ = [
 
 def posterior_title(fit: Fitted, tables: Tables) -> str:
     """The model in words, and above all else whether its draws can be used."""
-    model = fit.estimate.model
-    lines = [wrap(f"NOTE: {message}", "      ") for message in fit.estimate.messages]
-    lines += [
-        f"{kind_of(fit)} {method_of(fit)}",
-        f" Family: {model.family.name} ({model.family.link.name})",
-        wrap(f"Formula: {fit.formula}", "         "),
-    ]
-    return "\n".join(lines)
+    mixing = [wrap(f"NOTE: {message}", "      ") for message in fit.estimate.messages]
+    return "\n".join([*mixing, *model_lines(fit)])
 
 
 def chains_part(fit: Fitted, tables: Tables) -> str:

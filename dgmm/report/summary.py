@@ -10,6 +10,7 @@ import pandas as pd
 
 from dgmm.record import Fitted
 from dgmm.report.course_part import course_part
+from dgmm.report.deep_part import deep_fixed, deep_notes, deep_random, deep_title, deep_words
 from dgmm.report.fixed_part import family_part, fixed_part, modelled_parts
 from dgmm.report.given_part import given_part
 from dgmm.report.header import statistics, title
@@ -28,7 +29,7 @@ from dgmm.report.posterior_part import (
 from dgmm.report.random_part import random_part
 from dgmm.report.tables import Tables, tables_of
 
-__all__ = ["SECTIONS", "Summary", "summary"]
+__all__ = ["Summary", "sections_of", "summary"]
 
 Section = Callable[[Fitted, Tables], str | None]
 """Some lines of a report; None where the fit has nothing of the kind."""
@@ -76,7 +77,7 @@ def notes(fit: Fitted, tables: Tables) -> str | None:
     return "Notes:\n" + "\n".join(wrap(f"* {message}", "  ") for message in said)
 
 
-SECTIONS: tuple[Section, ...] = (
+VERBOSE: tuple[Section, ...] = (
     title,
     statistics,
     random_part,
@@ -91,7 +92,26 @@ SECTIONS: tuple[Section, ...] = (
     pattern_part,
     notes,
 )
-"""The report of a maximum, in this order."""
+"""Everything there is to say about a maximum, in this order."""
+
+SEARCH: tuple[Section, ...] = (network_part, encoder_part, course_part)
+"""How a maximum was found."""
+
+LINEAR = tuple(section for section in VERBOSE if section not in SEARCH)
+"""The report of a model without networks."""
+
+DEEP: tuple[Section, ...] = (
+    deep_title,
+    deep_random,
+    deep_fixed,
+    given_part,
+    family_part,
+    modelled_parts,
+    deep_words,
+    pattern_part,
+    deep_notes,
+)
+"""The report of a model with networks, in words of mixed models."""
 
 OF_DRAWS: tuple[Section, ...] = (
     posterior_title,
@@ -106,14 +126,15 @@ OF_DRAWS: tuple[Section, ...] = (
 """The report of a sampled posterior."""
 
 
-def summary(fit: Fitted, df: str | None = "auto") -> Summary:
+def summary(fit: Fitted, df: str | None = "auto", *, verbose: bool = False) -> Summary:
     """The report; ``print`` it, or read its tables.
 
     df: of the tests of the coefficients, see :meth:`coefficients`.
+    verbose: also how a maximum was found: the numerical likelihood, sizes and penalties of
+        networks, starts, encoder, Monte Carlo errors, and what the notes advise.
     """
     tables = tables_of(fit, df)
-    sections_of = OF_DRAWS if fit.sampled else SECTIONS
-    written = [section(fit, tables) for section in sections_of]
+    written = [section(fit, tables) for section in sections_of(fit, verbose)]
     head, *sections = [text for text in written if text is not None]
     return Summary(
         head,
@@ -125,3 +146,12 @@ def summary(fit: Fitted, df: str | None = "auto") -> Summary:
         tables.networks,
         fit.messages,
     )
+
+
+def sections_of(fit: Fitted, verbose: bool) -> tuple[Section, ...]:
+    """The sections of the report of a fit, in their order."""
+    if fit.sampled:
+        return OF_DRAWS
+    if verbose:
+        return VERBOSE
+    return LINEAR if fit.estimate.model.linear else DEEP
