@@ -163,9 +163,10 @@ def _linear(mean: MeanPart, theta: Theta, chosen: list[int], wide: Rows) -> Tens
     """J J', summed over the parts, (G, G); T D T' where mu2 = T Lambda b."""
     blocks, G = [], wide.X.shape[1]
     for i in chosen:
-        latent = mean.done.model.latents[i].sized(wide.of_term(i), G)
+        rows = wide.of_term(i, mean.done.model.outcome.name)
+        latent = mean.done.model.latents[i].sized(rows, G)
         zero = torch.zeros(1, latent.dim, dtype=torch.float64)
-        J = latent.jacobian(part(theta, f"latent{i + 1}."), zero, wide.of_term(i))[0]
+        J = latent.jacobian(part(theta, f"latent{i + 1}."), zero, rows)[0]
         blocks.append(J @ J.T)
     return torch.stack(blocks).sum(0)
 

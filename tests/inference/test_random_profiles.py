@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import data
+from toys import frame
 
-from dgmm import Fit, mixed_model
+from dgmm import Fit, mixed_model, mv
 from dgmm.inference.reported import covariance
 from dgmm.parameters import part
 
@@ -85,3 +86,13 @@ def test_what_cannot_be_asked(sleepstudy: Fit, cbpp: Fit) -> None:
         sleepstudy.random_profile([np.nan])
     bare = mixed_model("Reaction ~ Days + (1 | Subject)", data("sleepstudy"), se=None, verbose=0)
     assert bare.random_profile().table["se_log_sd"].isna().all()
+
+
+def test_one_of_two_outcomes_has_the_effects_that_enter_it() -> None:
+    both = mv("y ~ t + (t |p| id)", "hits ~ t + (1 |p| id)")
+    joint = mixed_model(both, frame(20, 5), se=None, verbose=0)
+    level, slope, other, correlation = joint.var_corr()["sdcor"].iloc[:4]
+    assert float(joint["hits"].random_profile().table["sd"].iloc[0]) == pytest.approx(other)
+    found = joint["y"].random_profile([0.0, 1.0]).table["sd"]
+    at_one = level**2 + slope**2 + 2 * correlation * level * slope
+    np.testing.assert_allclose(found**2, [level**2, at_one], rtol=1e-8)
