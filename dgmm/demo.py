@@ -54,6 +54,7 @@ def run(folder: Path, verbose: int = 1) -> None:
     print(f"{rule}\n{classical.summary()}\n{rule}\n{deep.summary()}\n{rule}")
     print(compare(deep, held_out))
     path = folder / "dgmm_demo.png"
-    plot_profiles(deep, train, against={"LMM": classical}, label="deep").savefig(path, dpi=130)
+    axes = plot_profiles(deep, train, against={"LMM": classical}, label="deep")
+    axes[0].figure.savefig(path, dpi=130)
     print(f"{rule}\nProfiles of six patients: {path}")
     print(f"{time.perf_counter() - started:.0f} seconds in all")

@@ -168,9 +168,9 @@ print(side)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    figure = plot_profiles(deep, train, against={"LMM": classical}, label="deep")
-    figure.savefig(Path(folder) / "profiles.png", dpi=130)
-    plot_trace(deep).savefig(Path(folder) / "trace.png", dpi=130)
+    axes = plot_profiles(deep, train, against={"LMM": classical}, label="deep")
+    axes[0].figure.savefig(Path(folder) / "profiles.png", dpi=130)
+    plot_trace(deep).figure.savefig(Path(folder) / "trace.png", dpi=130)
     print("pictures:", sorted(path.name for path in Path(folder).iterdir()))
 
 # %% [markdown]

@@ -170,8 +170,9 @@ print(pd.concat(ahead).round(2))
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    plot_effects(network, "Time").savefig(Path(folder) / "curve.png", dpi=130)
-    plot_effects(network, ("Time", "Diet")).savefig(Path(folder) / "diets.png", dpi=130)
+    plot_effects(network, "Time").figure.savefig(Path(folder) / "curve.png", dpi=130)
+    axes = plot_effects(network, ("Time", "Diet"))
+    axes.figure.savefig(Path(folder) / "diets.png", dpi=130)
     print("pictures:", sorted(path.name for path in Path(folder).iterdir()))
 
 # %% [markdown]

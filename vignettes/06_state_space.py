@@ -142,7 +142,8 @@ print(f"error one day ahead: {rmse['path']:.2f} with the path, {rmse['intercept'
 with tempfile.TemporaryDirectory() as folder:
     grid = pd.DataFrame({"Mare": name, "Time": np.linspace(known_until, 1.1, 40)})
     grid["wave"], grid["rise"] = np.sin(2 * np.pi * grid["Time"]), np.cos(2 * np.pi * grid["Time"])
-    plot_fan(fitted, grid, history=past, seed=1).savefig(Path(folder) / "fan.png", dpi=130)
+    axes = plot_fan(fitted, grid, history=past, seed=1)
+    axes[0].figure.savefig(Path(folder) / "fan.png", dpi=130)
     print("pictures:", sorted(picture.name for picture in Path(folder).iterdir()))
 
 # %% [markdown]

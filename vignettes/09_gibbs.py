@@ -46,8 +46,8 @@ print(fit.summary())
 # slope is not (it hardly tells its slope): the sampler looked before it began.
 
 # %%
-figure = plot_trace(fit, ["(Intercept)", "ses", "sd_ses|School"])
-figure = plot_ranks(fit, ["sd_ses|School", "cor_ses.(Intercept)|School", "sigma"])
+axes = plot_trace(fit, ["(Intercept)", "ses", "sd_ses|School"])
+axes = plot_ranks(fit, ["sd_ses|School", "cor_ses.(Intercept)|School", "sigma"])
 
 # %% [markdown]
 # ## 2. REML, Gibbs, NUTS

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 import dgmm
 from dgmm import plots
 from dgmm.fit import Fit
@@ -70,10 +72,13 @@ def _of_outcome(fit: Fit) -> Iterator[str]:
             yield _figure(draw(fit), caption)
 
 
-def _figure(figure: Any, caption: str) -> str:
-    """A picture inside the page."""
-    buffer = io.BytesIO()
+def _figure(axes: Any, caption: str) -> str:
+    """The picture of some axes inside the page."""
+    from matplotlib import pyplot
+
+    figure, buffer = np.ravel(axes)[0].figure, io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    pyplot.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     alt = html.escape(caption)
     return (

@@ -8,29 +8,41 @@ import numpy as np
 from scipy import special
 
 from dgmm.fit import Fit
-from dgmm.plots.axes import COLOURS, panels
-from dgmm.runtime.gate import gate
+from dgmm.plots.axes import COLOURS, picture, sheet
+from dgmm.plots.words import mean_words, outcome_words
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 __all__ = ["plot_calibration", "plot_pp_check", "plot_residuals"]
 
 
-@gate
+@picture
 def plot_pp_check(
-    fit: Fit, kind: str = "density", *, nsim: int = 200, seed: int | None = None
-) -> Figure:
+    fit: Fit,
+    kind: str = "density",
+    *,
+    nsim: int = 200,
+    seed: int | None = None,
+    ax: Any = None,
+) -> Axes:
     """The outcomes beside data drawn from the fit; the numbers are those of ``fit.pp_check()``.
 
     The band holds 95 % of the data sets drawn, point by point.
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        kind: as :meth:`dgmm.Fit.pp_check`.
+        nsim: data sets drawn.
+        seed: of the draws.
+        ax: axes to draw into.
 
     Raises:
         ValueError: as :meth:`dgmm.Fit.pp_check`.
     """
     table = fit.pp_check(kind, nsim=nsim, seed=seed)
-    figure, axes = panels(1, 5.4, height=3.4)
-    axis, outcome, time = axes[0], _outcome(fit), fit.memory.spec.time_name
+    drawn = sheet(ax, "plot_pp_check()", height=3.4)
+    axis, outcome, time = drawn.one, outcome_words(fit), fit.memory.spec.time_name
     band = {"color": COLOURS[0], "alpha": 0.25, "lw": 0}
     name = f"95 % of {nsim} data sets from the fit"
     if kind == "rootogram":
@@ -49,16 +61,17 @@ def plot_pp_check(
         "variogram": (f"distance in {time}", "half mean squared difference"),
         "spread": (str(time), f"SD of {outcome} over subjects"),
     }
-    axis.set_xlabel(labels[kind][0])
-    axis.set_ylabel(labels[kind][1])
+    drawn.label(*labels[kind])
     if kind in ("variogram", "spread", "density"):
         axis.set_ylim(bottom=0)
-    _legend(figure, axis)
-    return figure
+    drawn.legend()
+    return axis
 
 
-@gate
-def plot_residuals(fit: Fit, *, conditional: bool = True, seed: int | None = None) -> Figure:
+@picture
+def plot_residuals(
+    fit: Fit, *, conditional: bool = True, seed: int | None = None, ax: Any = None
+) -> np.ndarray:
     """Quantile residuals: normal quantiles, against the mean and against time, and their histogram.
 
     Of a right model the points of the first panel lie on the line, the second and third have no
@@ -69,6 +82,10 @@ def plot_residuals(fit: Fit, *, conditional: bool = True, seed: int | None = Non
         conditional: given a draw of the random effects, or over the population, missing outcomes
             completed from the model.
         seed: as :meth:`dgmm.Fit.residuals`.
+        ax: four axes to draw into, three of a model without time.
+
+    Returns:
+        An array of axes, one for every panel.
     """
     found = fit.residuals("quantile", conditional=conditional, seed=seed)
     mean = fit.predict(type="mean_subject")["fit"].to_numpy()
@@ -76,17 +93,18 @@ def plot_residuals(fit: Fit, *, conditional: bool = True, seed: int | None = Non
     u, time = found.to_numpy()[known], fit.estimate.panel.rows.time.numpy()[fit.memory.back][known]
     z = special.ndtri(u)
     timed = fit.memory.spec.time_name is not None
-    figure, axes = panels(4 if timed else 3, 3.4, height=2.8, beside=0.3)
+    drawn = sheet(ax, "plot_residuals()", 3 + timed, width=3.4, height=2.8, columns=2 + (not timed))
+    axes = drawn.axes
     count = len(z)
     expected = special.ndtri((np.arange(1, count + 1) - 0.375) / (count + 0.25))
     axes[0].plot(expected, np.sort(z), "o", ms=2.5, color=COLOURS[0])
     axes[0].plot(expected[[0, -1]], expected[[0, -1]], color="0.5", lw=1)
     axes[0].set_xlabel("normal quantiles")
     axes[0].set_ylabel("residuals, as normal scores")
-    sides = [(mean[known], f"mean of {_outcome(fit)}, random effects zero")]
+    sides = [(mean[known], f"{mean_words(fit)}, b = 0")]
     if timed:
         sides.append((time, str(fit.memory.spec.time_name)))
-    for axis, (x, label) in zip(axes[1:], sides, strict=False):
+    for axis, (x, label) in zip(axes[1:-1], sides, strict=True):
         axis.plot(x, u, "o", ms=2, color=COLOURS[0], alpha=0.5)
         for at, values in _quartiles(x, u):
             axis.plot(at, values, color=COLOURS[1], lw=1.4)
@@ -95,13 +113,16 @@ def plot_residuals(fit: Fit, *, conditional: bool = True, seed: int | None = Non
         axis.set_xlabel(label)
         axis.set_ylabel("quantile residuals")
         axis.set_ylim(0, 1)
-    last = axes[3 if timed else 2]
+    last = axes[-1]
     last.hist(u, bins=np.linspace(0, 1, 11), color=COLOURS[0], alpha=0.6)
     last.axhline(count / 10, color="0.5", lw=1)
     last.set_xlabel("quantile residuals")
     last.set_ylabel("outcomes")
-    figure.suptitle(str(found.name), fontsize=10)
-    return figure
+    if drawn.own:
+        axes[0].figure.suptitle(str(found.name), fontsize=10)
+    else:
+        axes[0].set_title(str(found.name), fontsize=9)
+    return axes
 
 
 def _quartiles(x: np.ndarray, u: np.ndarray, bins: int = 8) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -114,7 +135,7 @@ def _quartiles(x: np.ndarray, u: np.ndarray, bins: int = 8) -> list[tuple[np.nda
     return [(at, np.array([np.quantile(u[one], q) for one in own])) for q in (0.25, 0.5, 0.75)]
 
 
-@gate
+@picture
 def plot_calibration(
     fit: Fit,
     newdata: Any = None,
@@ -123,28 +144,27 @@ def plot_calibration(
     outcome: Any = None,
     bins: int = 10,
     seed: int | None = None,
-) -> Figure:
+    ax: Any = None,
+) -> Axes:
     """Means of outcomes against their predictions; the numbers are those of ``fit.calibration()``.
 
     Points on the line: what is predicted happens. Bars are 95 % limits of the observed mean.
+
+    Args:
+        fit: a fit of :func:`dgmm.mixed_model`.
+        newdata: as the others of :meth:`dgmm.Fit.calibration`.
+        history: likewise.
+        outcome: likewise.
+        bins: likewise.
+        seed: likewise.
+        ax: axes to draw into.
     """
     table = fit.calibration(newdata, history=history, outcome=outcome, bins=bins, seed=seed)
-    figure, axes = panels(1, 4.2, height=3.8)
-    axis = axes[0]
+    drawn = sheet(ax, "plot_calibration()", width=4.2, height=3.8)
+    axis = drawn.one
     ends = [float(f(table[["predicted", "observed"]].to_numpy())) for f in (np.min, np.max)]
     axis.plot(ends, ends, color="0.6", lw=1)
     axis.vlines(table["predicted"], table["lower"], table["upper"], color=COLOURS[0], lw=1.4)
     axis.plot(table["predicted"], table["observed"], "o", color=COLOURS[0], ms=4)
-    axis.set_xlabel(f"predicted mean of {_outcome(fit)}")
-    axis.set_ylabel(f"observed mean of {_outcome(fit)}")
-    return figure
-
-
-def _outcome(fit: Fit) -> str:
-    return fit.formula.split("~")[0].strip()
-
-
-def _legend(figure: Figure, axis: Any) -> None:
-    """A legend above, where it covers no data."""
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    drawn.label(f"predicted {mean_words(fit)}", f"observed {mean_words(fit)}")
+    return axis

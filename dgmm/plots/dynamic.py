@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Table, label_key
+from dgmm.design import label_key
 from dgmm.fit import Fit
-from dgmm.plots.axes import COLOURS, labelled, panels, short
+from dgmm.plots.axes import COLOURS, picture, sheet, short
 from dgmm.plots.forecasts import draw_fan, fan
-from dgmm.prediction.moments import outcomes_seen
-from dgmm.runtime.gate import gate
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from dgmm.plots.rows import Raw, between, raw_of
+from dgmm.plots.words import outcome_words
 
 __all__ = ["plot_dynamic"]
 
+ASKED = "plot_dynamic()"
 POINTS = 40
 
 
-@gate
+@picture
 def plot_dynamic(
     fit: Fit,
     who: Any,
@@ -32,7 +31,9 @@ def plot_dynamic(
     until: float | None = None,
     levels: Sequence[float] = (0.5, 0.8, 0.95),
     seed: int | None = None,
-) -> Figure:
+    x: str | None = None,
+    ax: Any = None,
+) -> np.ndarray:
     """Forecasts of a subject from what was seen of it up to each of several times.
 
     Filled points are the history, the fan holds the prediction intervals of new outcomes given it,
@@ -46,72 +47,87 @@ def plot_dynamic(
         until: end of the forecasts; by default the last time in the rows.
         levels: of the intervals.
         seed: of the draws where the intervals need any.
+        x: the time; by default that of the model, else the first number of the formula that
+            varies within subjects.
+        ax: as many axes as landmarks times subjects, to draw into.
 
-    Covariates of a forecast are those of the last visit before the landmark.
+    Returns:
+        An array of axes, by subject and landmark. Covariates of a forecast are those of the last
+        visit before the landmark.
 
     Raises:
-        ValueError: a model without time; an id that is not in the fit; a subject without a visit
-            up to a landmark.
+        ValueError: nothing varies within subjects; an id that is not in the fit; a subject without
+            a visit up to a landmark.
     """
-    time, group = fit.memory.spec.time_name, fit.memory.groups[0]
-    rows = _rows(fit, who, group)
-    if time is None or time not in rows.columns or group not in rows.columns:
-        raise ValueError(
-            "plot_dynamic() needs a time variable left of the bar and the subject's column"
-        )
-    keys = np.array([label_key(one) for one in rows[group]])
-    ids = list(dict.fromkeys(keys))
-    moments = _moments(rows.loc[keys == ids[0], time].to_numpy(dtype=float), at)
-    columns = len(moments) if len(moments) <= 3 else 3
-    figure, axes = panels(len(ids) * len(moments), 3.4, sharex=True, sharey=True, columns=columns)
+    raw = _rows(fit, who)
+    time, ids = raw.course(x, ASKED), list(dict.fromkeys(raw.keys))
+    moments = _moments(raw.frame[time].iloc[raw.of(ids[0])].to_numpy(dtype=float), at)
     places = [(one, moment) for one in ids for moment in moments]
-    for axis, (one, moment) in zip(axes, places, strict=False):
-        own = rows[keys == one].sort_values(time, kind="stable")
-        _panel(axis, fit, own, time, moment, until, levels, seed)
-        axis.set_title(f"{group} {one}, seen up to {time} {short(moment)}", fontsize=9)
-    return labelled(figure, fit)
+    forecasts = [
+        _forecast(fit, _of_subject(raw, one, time), time, moment, until, levels, seed)
+        for one, moment in places
+    ]
+    layout: dict[str, Any] = {"width": 3.4, "height": 2.8, "columns": min(len(moments), 3)}
+    drawn = sheet(ax, ASKED, len(places), **layout, sharex=True, sharey=True)
+    for axis, (one, moment), forecast in zip(drawn.axes, places, forecasts, strict=True):
+        draw_fan(axis, forecast.index.to_numpy(), forecast, levels)
+        own = _of_subject(raw, one, time)
+        when, y = own.frame[time].to_numpy(dtype=float), own.y
+        seen = when <= moment
+        axis.plot(when[seen], y[seen], "o", color="black", ms=3.5, label="seen")
+        style = {"mfc": "white", "mec": "black", "ms": 4, "label": "what followed"}
+        axis.plot(when[~seen], y[~seen], "o", **style)
+        axis.axvline(moment, color=COLOURS[4], lw=0.8, ls=":")
+        axis.set_title(f"{raw.group} {one}, seen up to {time} {short(moment)}", fontsize=9)
+    drawn.label(time, outcome_words(fit))
+    drawn.legend()
+    return drawn.axes
 
 
-def _panel(
-    axis: Any,
+def _forecast(
     fit: Fit,
-    own: pd.DataFrame,
+    own: Raw,
     time: str,
     moment: float,
     until: float | None,
     levels: Sequence[float],
     seed: int | None,
-) -> None:
-    when = own[time].to_numpy(dtype=float)
-    past = own[when <= moment]
+) -> pd.DataFrame:
+    """The fan of a subject from a landmark on, by time."""
+    when = own.frame[time].to_numpy(dtype=float)
+    past = own.frame[when <= moment]
     if not len(past):
         raise ValueError(f"at={moment:g}: the subject has no visit up to then")
     last = float(when.max()) if until is None else float(until)
-    grid = pd.concat([past.iloc[[-1]]] * POINTS, ignore_index=True)
-    grid[time] = np.linspace(moment, max(last, moment), POINTS + 1)[1:]
-    table = fan(fit, grid, history=past, levels=levels, seed=seed)
-    draw_fan(axis, grid[time].to_numpy(dtype=float), table, levels)
-    y = _outcomes(fit, own)
-    seen = when <= moment
-    axis.plot(when[seen], y[seen], "o", color="black", ms=3.5, label="seen")
-    axis.plot(when[~seen], y[~seen], "o", mfc="white", mec="black", ms=4, label="what followed")
-    axis.axvline(moment, color=COLOURS[4], lw=0.8, ls=":")
+    ahead = between(fit, time, when, moment, max(last, moment), POINTS + 1)[1:]
+    grid = pd.concat([past.iloc[[-1]]] * len(ahead), ignore_index=True)
+    grid[time] = ahead
+    return fan(fit, grid, history=past, levels=levels, seed=seed).set_axis(pd.Index(ahead))
 
 
-def _rows(fit: Fit, who: Any, group: str) -> pd.DataFrame:
+def _of_subject(raw: Raw, key: str, time: str) -> Raw:
+    """The rows of a subject in the order of time."""
+    rows = raw.of(key)
+    rows = rows[np.argsort(raw.frame[time].to_numpy(dtype=float)[rows], kind="stable")]
+    frame = raw.frame.iloc[rows].reset_index(drop=True)
+    return replace(raw, frame=frame, y=raw.y[rows], keys=raw.keys[rows])
+
+
+def _rows(fit: Fit, who: Any) -> Raw:
     """The rows of an id of the fit, or those given."""
     if hasattr(who, "columns") or isinstance(who, dict):
-        return Table(who).frame()
+        return raw_of(fit, who, ASKED)
     if fit.memory.frame is None:
         raise ValueError(
-            "plot_dynamic() of an id needs the frame of the fit, which a fit read from a file does "
+            f"{ASKED} of an id needs the frame of the fit, which a fit read from a file does "
             "not hold; give the rows of the subject"
         )
-    frame = Table(fit.memory.frame).frame()
-    own = [label_key(one) == label_key(who) for one in frame[group]]
-    if not any(own):
+    known = raw_of(fit, None, ASKED)
+    own = known.of(label_key(who))
+    if not len(own):
         raise ValueError(f"subject {who!r} is not in the fit; give its rows as a frame")
-    return frame[own]
+    frame = known.frame.iloc[own].reset_index(drop=True)
+    return replace(known, frame=frame, y=known.y[own], keys=known.keys[own])
 
 
 def _moments(when: np.ndarray, at: Any) -> list[float]:
@@ -121,15 +137,3 @@ def _moments(when: np.ndarray, at: Any) -> list[float]:
     count = len(visits)
     places = sorted({max((share * count) // 3 - 1, 0) for share in (1, 2)})
     return [float(visits[j]) for j in places]
-
-
-def _outcomes(fit: Fit, own: pd.DataFrame) -> np.ndarray:
-    """Outcomes of rows as the family counts them, missing where there are none."""
-    panel = outcomes_seen(fit.estimate, fit.memory.spec, own)
-    found = np.full(len(own), np.nan)
-    y = fit.estimate.model.family.response(panel.rows.data).numpy()[panel.observed.numpy()]
-    when = panel.rows.time.numpy()[panel.observed.numpy()]
-    place = {float(one): j for j, one in enumerate(own[str(fit.memory.spec.time_name)])}
-    for moment, value in zip(when, y, strict=True):
-        found[place[float(moment)]] = value
-    return found

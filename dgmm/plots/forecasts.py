@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dgmm.design import Table, label_key
 from dgmm.fit import Fit
-from dgmm.plots.axes import COLOURS, labelled, panels
-from dgmm.prediction.moments import outcomes_seen
-from dgmm.runtime.gate import gate
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from dgmm.plots.axes import COLOURS, mixed, picture, sheet
+from dgmm.plots.rows import raw_of, theta_word
+from dgmm.plots.words import outcome_words
 
 __all__ = ["draw_fan", "fan", "plot_fan"]
 
 
-@gate
+@picture
 def fan(
     fit: Fit,
     data: Any,
@@ -39,7 +36,8 @@ def fan(
         seed: of the draws where the intervals need any.
 
     Returns:
-        A frame in the order of ``data``: ``fit``, then ``lower_50``, ``upper_50`` and so on.
+        A frame in the order of ``data``: ``fit``, then ``lower_50``, ``upper_50`` and so on. Of a
+        fit without standard errors the intervals take the parameters as known.
 
     Raises:
         ValueError: a level that is no probability.
@@ -59,6 +57,7 @@ def fan(
             f"levels are probabilities between 0 and 1, as in (0.5, 0.95); not {shown}"
         )
     options: dict[str, Any] = {"history": history, "interval": "prediction", "seed": seed}
+    options["theta"] = theta_word(fit)
     found = {level: fit.predict(data, level=level, **options) for level in sorted(levels)}
     columns = {"fit": next(iter(found.values()))["fit"]}
     for level, table in found.items():
@@ -67,7 +66,7 @@ def fan(
     return pd.DataFrame(columns)
 
 
-@gate
+@picture
 def plot_fan(
     fit: Fit,
     data: Any,
@@ -75,57 +74,52 @@ def plot_fan(
     history: Any = None,
     levels: Sequence[float] = (0.5, 0.8, 0.95),
     seed: int | None = None,
-) -> Figure:
+    x: str | None = None,
+    ax: Any = None,
+) -> np.ndarray:
     """The forecast of every subject: prediction intervals at several levels over time.
 
     Points are the outcomes that the forecast knows, ``history`` or those of the fit; the arguments
     and the numbers are those of :func:`fan`.
 
+    x: the time; by default that of the model, else the first number of the formula that varies
+        within subjects.
+    ax: as many axes as subjects in ``data``, to draw into.
+
+    Returns:
+        An array of axes, one for every subject.
+
     Raises:
-        ValueError: as :func:`fan`; the model has no time variable, or ``data`` lacks it.
+        ValueError: as :func:`fan`; nothing varies within subjects, or ``data`` lacks that column.
     """
-    time, group = fit.memory.spec.time_name, fit.memory.groups[0]
-    rows = Table(data).frame()
-    if time is None or time not in rows.columns or group not in rows.columns:
-        raise ValueError(
-            "plot_fan() needs a time variable left of the bar and the subject's column"
-        )
+    rows, known = Table(data).frame(), raw_of(fit, history, "plot_fan()")
+    time, group = known.course(x, "plot_fan()"), fit.memory.groups[0]
+    for column in (time, group):
+        if column not in rows.columns:
+            raise ValueError(f"plot_fan() needs the column `{column}` in the rows to predict")
     table = fan(fit, rows, history=history, levels=levels, seed=seed)
-    ids = [label_key(one) for one in rows[group]]
+    ids = np.array([label_key(one) for one in rows[group]], dtype=object)
     chosen = list(dict.fromkeys(ids))
-    known = _outcomes(fit, history)
-    figure, axes = panels(len(chosen), 3.8, sharey=True)
-    for axis, one in zip(axes, chosen, strict=False):
-        here = np.array([id == one for id in ids])
-        order = np.argsort(rows.loc[here, time].to_numpy(dtype=float), kind="stable")
-        x, own = rows.loc[here, time].to_numpy(dtype=float)[order], table[here].iloc[order]
-        draw_fan(axis, x, own, levels)
-        seen = known[known["id"] == one]
-        axis.plot(seen["time"], seen["y"], "o", color="black", ms=3)
-        axis.set_title(f"{group} {one}", fontsize=9)
-    return labelled(figure, fit)
+    drawn = sheet(ax, "plot_fan()", len(chosen), width=3.8, height=2.8, sharey=True)
+    for axis, key in zip(drawn.axes, chosen, strict=True):
+        here = np.flatnonzero(ids == key)
+        when = rows[time].to_numpy(dtype=float)[here]
+        order = np.argsort(when, kind="stable")
+        draw_fan(axis, when[order], table.iloc[here[order]], levels)
+        past = known.of(key)
+        axis.plot(
+            known.frame[time].iloc[past], known.y[past], "o", color="black", ms=3, label="observed"
+        )
+        axis.set_title(f"{group} {key}", fontsize=9)
+    drawn.label(time, outcome_words(fit))
+    drawn.legend()
+    return drawn.axes
 
 
 def draw_fan(axis: Any, x: np.ndarray, table: pd.DataFrame, levels: Sequence[float]) -> None:
     """Bands of :func:`fan`, the widest first, and the line of expected values."""
     for level in sorted(levels, reverse=True):
         low, high = (table[f"{end}_{100 * level:g}"] for end in ("lower", "upper"))
-        shade, name = _mixed(COLOURS[0], 0.15 + 0.5 * (1 - level)), f"{100 * level:g} %"
+        shade, name = mixed(COLOURS[0], 0.15 + 0.5 * (1 - level)), f"{100 * level:g} %"
         axis.fill_between(x, low, high, color=shade, lw=0, label=name)
-    axis.plot(x, table["fit"], color=COLOURS[0], lw=1.6)
-
-
-def _mixed(colour: str, share: float) -> tuple[float, ...]:
-    """A colour (#rrggbb) with white, opaque, so that a legend shows what a picture does."""
-    parts = (int(colour[j : j + 2], 16) / 255 for j in (1, 3, 5))
-    return tuple(1 - share * (1 - part) for part in parts)
-
-
-def _outcomes(fit: Fit, history: Any) -> pd.DataFrame:
-    """id, time and y of the outcomes that a forecast knows."""
-    panel = fit.estimate.panel
-    if history is not None:
-        panel = outcomes_seen(fit.estimate, fit.memory.spec, history)
-    ids = [label_key(panel.ids[j]) for j in panel.subject.tolist()]
-    values = fit.estimate.model.family.response(panel.rows.data).numpy()
-    return pd.DataFrame({"id": ids, "time": panel.rows.time.numpy(), "y": values})
+    axis.plot(x, table["fit"], color=COLOURS[0], lw=1.6, label="expected")
