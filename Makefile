@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test pages figures check slow vignettes bench clean
+.PHONY: help demo test pages figures pictures check slow vignettes bench clean
 
 help: ## show this text
 	@echo "dgmm: deep generalized mixed models. Targets of this Makefile:"
@@ -30,6 +30,9 @@ pages: $(VENV)/.ok ## run the documents and the short vignettes (five minutes)
 
 figures: $(VENV)/.ok ## write the figures of the documents from the stored tables
 	$(PY) benchmarks/figures.py
+
+pictures: $(VENV)/.ok ## draw the pictures of docs/plots.md (a minute)
+	$(PY) benchmarks/pictures.py
 
 check: $(VENV)/.ok-dev ## lint, format, types, import layers
 	$(PY) -m ruff check

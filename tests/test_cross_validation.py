@@ -148,7 +148,7 @@ def test_candidates_that_fail_are_named(small: Fit, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_picture_of_the_candidates(tuned: Tuning) -> None:
-    (axis,) = plot_tuning(tuned).axes
+    axis = plot_tuning(tuned)
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels == list(tuned.table.index[::-1])
     shown = [float(line.get_xdata()[0]) for line in axis.lines if line.get_marker() == "o"]

@@ -80,6 +80,8 @@ def test_gaussian_likelihood_is_exact_and_said_to_be(deep) -> None:
     each = per_subject(done.model, done.theta, done.observed)
     assert done.log_likelihood == pytest.approx(float(each.sum()), abs=1e-8)
     text = str(deep.summary(verbose=True))
+    for told in (text, str(deep.summary())):
+        assert "Each fixed dnn() has mean zero over the sample" in told
     assert "fitted by penalised maximum likelihood" in text
     assert "Marginal likelihood: exact" in text
     assert "Monte Carlo" not in text

@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import special, stats
+from toys import frame
 
 import dgmm
 from dgmm import mv
@@ -244,6 +245,20 @@ def test_a_file_holds_the_fit(fit, tmp_path: Path) -> None:
     new = pd.DataFrame({"id": ["s05"], "time": [4.0]})
     pd.testing.assert_frame_equal(read.predict(new, outcome="y2"), fit.predict(new, outcome="y2"))
     pd.testing.assert_series_equal(dgmm.fixef(read), fit.fixef())
+
+
+def test_the_summary_says_what_is_given_of_every_outcome_and_counts_its_ends() -> None:
+    data = frame(12, 5).assign(z=lambda d: np.clip(d["y"], 0, 3))
+    both = mv("y ~ t + (1 | id)", "z ~ t + (1 | id)")
+    options = {"bounds": [None, (0, 3)], "weights": "w", "se": None, "verbose": 0}
+    fit = dgmm.mixed_model(both, data, family=["gaussian", "censored_gaussian"], **options)
+    low, high = int((data["z"] == 0).sum()), int((data["z"] == 3).sum())
+    assert str(fit.summary()).splitlines()[2:6] == [
+        "   With: weights = w",
+        " z (censored_gaussian, identity): z ~ t + (1 | id)",
+        "   With: weights = w, bounds = (0, 3)",
+        f"   Outcomes: {low} censored at 0, {high} censored at 3, of 60",
+    ]
 
 
 def test_the_summary_has_a_section_by_outcome_and_one_correlation_matrix(fit) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import benchmark
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from toys import crossed_frame, frame, visits_frame
@@ -18,6 +21,7 @@ from dgmm import Fit, plots
 
 TINY = {"epochs": 2, "holdout": 0.0, "draws": 32, "hessian_draws": 32, "polish": False}
 SUBJECT = 3
+DOCS = Path(__file__).parent.parent / "docs"
 DATA = frame(10, 5).assign(
     visit=np.tile(np.arange(5), 10),
     grade=lambda d: pd.qcut(d["y"], 3, labels=["poor", "fair", "good"]),
@@ -141,6 +145,45 @@ def fit_of_kind(kind: str) -> Fit:
     if kind not in made:
         made[kind] = KINDS[kind]()
     return made[kind]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", PICTURES)
+def test_legends_cover_no_data_and_labels_are_apart(name: str) -> None:
+    kind = next(
+        one
+        for one in ("slopes", "ordinal", "network", "sampled")
+        if one not in REFUSED.get(name, {})
+    )
+    axes = np.ravel(PICTURES[name](fit_of_kind(kind), None))
+    figure = axes[0].figure
+    figure.canvas.draw()
+    for legend in figure.legends:
+        for axis in axes:
+            assert not legend.get_window_extent().overlaps(axis.get_window_extent())
+    for axis in axes:
+        for side, place in ((axis.xaxis, "x"), (axis.yaxis, "y")):
+            texts = [one for one in side.get_ticklabels() if one.get_text() and one.get_visible()]
+            ends = [one.get_window_extent() for one in texts if not one.get_rotation()]
+            ends = sorted((getattr(one, f"{place}0"), getattr(one, f"{place}1")) for one in ends)
+            assert all(before[1] <= after[0] for before, after in pairwise(ends))
+    inside, drawn = figure.bbox_inches.padded(0.02), figure.get_tightbbox()
+    assert inside.contains(drawn.x0, drawn.y0)  # no text is cut
+    assert inside.contains(drawn.x1, drawn.y1)
+
+
+def test_every_function_has_a_picture_in_the_page_that_is_small() -> None:
+    drawn = {name: [] for name in PICTURES.keys() | {"plot_tuning"}}
+    for one in benchmark("pictures").pictures():
+        if one.file is None:
+            continue
+        name = one.code.rstrip().splitlines()[-1].split("plots.")[1].split("(")[0]
+        size = (DOCS / one.file).stat().st_size
+        assert 5_000 < size < 90_000, one.file
+        drawn[name].append(one.file)
+    assert all(drawn.values())
+    files = {path.relative_to(DOCS).as_posix() for path in (DOCS / "plots").iterdir()}
+    assert files == {file for one in drawn.values() for file in one}
 
 
 def test_every_function_is_here() -> None:

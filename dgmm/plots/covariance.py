@@ -81,10 +81,11 @@ def _matrix(axis: Any, when: np.ndarray, matrix: np.ndarray, kind: str) -> None:
     correlation = kind == "correlation"
     largest = 1.0 if correlation else float(np.nanmax(np.abs(matrix)))
     signed = bool(np.nanmin(matrix) < 0)
-    colours: dict[str, Any] = {"cmap": "RdBu_r" if signed else "Blues", "vmax": largest}
     few = len(when) <= WRITTEN
-    edges = np.arange(len(when) + 1) - 0.5 if few else _edges(when)
-    shown = axis.pcolormesh(edges, edges, matrix, vmin=-largest if signed else 0.0, **colours)
+    places = np.arange(len(when), dtype=float) if few else when
+    style: dict[str, Any] = {"shading": "nearest" if few else "gouraud", "vmax": largest}
+    style |= {"vmin": -largest if signed else 0.0, "cmap": "RdBu_r" if signed else "Blues"}
+    shown = axis.pcolormesh(places, places, matrix, **style)
     if few:
         labels = [f"{one:.4g}" for one in when]
         axis.set_xticks(np.arange(len(when)), labels)
@@ -99,12 +100,6 @@ def _matrix(axis: Any, when: np.ndarray, matrix: np.ndarray, kind: str) -> None:
     axis.set_aspect("equal")
     bar = axis.figure.colorbar(shown, ax=axis, shrink=0.85)
     bar.set_label(kind)
-
-
-def _edges(when: np.ndarray) -> np.ndarray:
-    """The ends of cells around some values."""
-    middle = (when[1:] + when[:-1]) / 2
-    return np.concatenate([[2 * when[0] - middle[0]], middle, [2 * when[-1] - middle[-1]]])
 
 
 def _times(fit: Fit) -> np.ndarray:

@@ -77,5 +77,6 @@ def plot_tuning(tuning: Tuning, *, ax: Any = None) -> Axes:
         face = colour if name == tuning.chosen else "white"
         axis.plot(value, at, "o", ms=6, markerfacecolor=face, markeredgecolor=colour)
     axis.set_yticks(height, table.index)
+    axis.set_ylim(-0.6, len(table) - 0.4)
     drawn.label("log score per subject, difference to the best (± 1 s.e.)")
     return axis

@@ -74,7 +74,7 @@ def plot_ranef(
     count = len(found.mean)
     tall = 0.6 + 0.16 * count if count <= MOST_NAMES else 4.2
     drawn = sheet(ax, asked, len(names), width=3.0, height=max(tall, 2.4))
-    for j, (axis, name) in enumerate(zip(drawn.axes, names, strict=True)):
+    for axis, name in zip(drawn.axes, names, strict=True):
         mean, sd = found.mean[name], found.sd[name]
         order = np.argsort(mean.to_numpy(), kind="stable")
         height, middle, half = np.arange(count), mean.iloc[order], z * sd.iloc[order]
@@ -87,9 +87,9 @@ def plot_ranef(
             axis.set_yticks(height, [str(one) for one in middle.index], fontsize=7)
         else:
             axis.set_yticks([])
-        axis.set_ylabel(found.group if j == 0 else "")
-        said = f"deviation, {predictor_words(fit)}" if titles is None else "effect"
-        axis.set_xlabel(f"{said} ({100 * level:g} %)")
+    percent = f"{100 * level:g} %"
+    said = f"{predictor_words(fit)}, less that of the mean subject" if titles is None else "effect"
+    drawn.label(f"{said} ({percent} intervals)", found.group)
     return drawn.axes
 
 

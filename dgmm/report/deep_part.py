@@ -8,7 +8,7 @@ import pandas as pd
 from dgmm.inference.reported import Profile, time_profile
 from dgmm.parameters import part
 from dgmm.record import Fitted
-from dgmm.report.fixed_part import fixed_lines
+from dgmm.report.fixed_part import AT_AVERAGE, fixed_lines
 from dgmm.report.header import model_lines, statistics
 from dgmm.report.layout import WIDTH, wrap
 from dgmm.report.network_part import against_nested, remarks, used_directions
@@ -69,6 +69,8 @@ def deep_fixed(fit: Fitted, tables: Tables) -> str:
     if not len(table):
         return "Fixed effects: none"
     lines = ["Fixed effects:", *fixed_lines(table)]
+    if fit.estimate.model.networks:
+        lines.append(AT_AVERAGE)
     if fit.information is None:
         none = "a bound has no information" if fit.estimate.likelihood.bound else "se=None"
         lines.append(f"Standard errors: none, {none}")

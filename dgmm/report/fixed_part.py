@@ -13,7 +13,17 @@ from dgmm.report.layout import columns, decimals, number, wrap
 from dgmm.report.tables import Tables
 from dgmm.runtime.result_table import format_p
 
-__all__ = ["family_lines", "family_part", "fixed_lines", "fixed_part", "modelled_parts"]
+__all__ = [
+    "AT_AVERAGE",
+    "family_lines",
+    "family_part",
+    "fixed_lines",
+    "fixed_part",
+    "modelled_parts",
+]
+
+
+AT_AVERAGE = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
 
 
 def fixed_part(fit: Fitted, tables: Tables) -> str:
@@ -37,8 +47,7 @@ def fixed_part(fit: Fitted, tables: Tables) -> str:
     if len(table):
         lines.append(wrap(tests(fit, tables), "   "))
     if fit.estimate.model.networks:
-        note = "Each fixed dnn() has mean zero over the sample: (Intercept) is at its average"
-        lines.append(wrap(note, "   "))
+        lines.append(AT_AVERAGE)
     return "\n".join(lines)
 
 
