@@ -106,7 +106,7 @@ def test_the_report_is_one_page_without_links(
     text = out.read_text(encoding="utf-8")
     assert "Linear mixed model fitted by maximum likelihood" in text
     assert "autocorrelation" in text
-    assert text.count("data:image/png;base64,") == 2  # an exact fit has no trace
+    assert text.count("data:image/png;base64,") == 5  # an exact fit has no trace
     assert "http" not in text
     assert main(["check", str(saved)]) == 0
     assert capsys.readouterr().out.strip() == str(dgmm.load(saved).check())

@@ -172,6 +172,16 @@ def test_legends_cover_no_data_and_labels_are_apart(name: str) -> None:
     assert inside.contains(drawn.x1, drawn.y1)
 
 
+def test_categories_are_named_where_their_numbers_are() -> None:
+    fit = fit_of_kind("ordinal")
+    named = dict(zip((1, 2, 3), ("poor", "fair", "good"), strict=True))
+    (profile,) = plots.plot_profiles(fit, subjects=[SUBJECT])
+    for axis in (profile, plots.plot_spaghetti(fit), plots.plot_calibration(fit, bins=3)):
+        names = [one.get_text() for one in axis.get_yticklabels()]
+        assert names == [named[place] for place in axis.get_yticks()]
+    assert profile.get_ylabel() == "grade"
+
+
 def test_every_function_has_a_picture_in_the_page_that_is_small() -> None:
     drawn = {name: [] for name in PICTURES.keys() | {"plot_tuning"}}
     for one in benchmark("pictures").pictures():

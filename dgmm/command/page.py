@@ -29,6 +29,9 @@ tr:nth-child(even) { background: #f6f6f6 } img { max-width: 100% } figcaption { 
 Drawn = tuple[str, Callable[[Fit], Any]]
 
 PICTURES: tuple[Drawn, ...] = (
+    ("The data, and their mean", plots.plot_spaghetti),
+    ("Six subjects: outcomes and predictions", plots.plot_profiles),
+    ("Predicted random effects", plots.plot_ranef),
     ("Quantile residuals: uniform where the model is right", plots.plot_residuals),
     ("Outcomes beside data drawn from the fit", plots.plot_pp_check),
     ("Search, or chains", plots.plot_trace),

@@ -9,7 +9,7 @@ from scipy import special
 
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, picture, sheet
-from dgmm.plots.words import mean_words, outcome_words
+from dgmm.plots.words import mean_words, name_categories, outcome_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def plot_pp_check(
     drawn = sheet(ax, "plot_pp_check()", height=3.4)
     axis, outcome, time = drawn.one, outcome_words(fit), fit.memory.spec.time_name
     band = {"color": COLOURS[0], "alpha": 0.25, "lw": 0}
-    name = f"95 % of {nsim} data sets from the fit"
+    name = "drawn from the fit, 95 %"
     if kind == "rootogram":
         axis.bar(table["x"], table["observed"], color="0.75", width=0.8, label="observed")
         axis.vlines(table["x"], table["lower"], table["upper"], color=COLOURS[0], lw=2, label=name)
@@ -166,5 +166,7 @@ def plot_calibration(
     axis.plot(ends, ends, color="0.6", lw=1)
     axis.vlines(table["predicted"], table["lower"], table["upper"], color=COLOURS[0], lw=1.4)
     axis.plot(table["predicted"], table["observed"], "o", color=COLOURS[0], ms=4)
+    for side in (axis.xaxis, axis.yaxis):
+        name_categories(side, fit)
     drawn.label(f"predicted {mean_words(fit)}", f"observed {mean_words(fit)}")
     return axis

@@ -11,7 +11,7 @@ import pandas as pd
 
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, categories, picture, shades, sheet, short
-from dgmm.plots.words import mean_words, predictor_words
+from dgmm.plots.words import mean_words, name_categories, predictor_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,6 +85,8 @@ def plot_effects(
     width = int(LETTERS * axis.figure.get_figwidth()) if drawn.own else 60
     title = "\n".join(textwrap.fill(line, width) for line in lines)
     axis.set_title(title, fontsize=8, loc="left")
+    if scale == "response":
+        name_categories(axis.yaxis, fit)
     drawn.label(first, term or _in_words(fit, scale, type))
     drawn.legend()
     return axis

@@ -12,7 +12,7 @@ from dgmm.design import Table, label_key
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, mixed, picture, sheet
 from dgmm.plots.rows import raw_of, theta_word
-from dgmm.plots.words import outcome_words
+from dgmm.plots.words import name_categories, outcome_words
 
 __all__ = ["draw_fan", "fan", "plot_fan"]
 
@@ -111,6 +111,7 @@ def plot_fan(
             known.frame[time].iloc[past], known.y[past], "o", color="black", ms=3, label="observed"
         )
         axis.set_title(f"{group} {key}", fontsize=9)
+        name_categories(axis.yaxis, fit)
     drawn.label(time, outcome_words(fit))
     drawn.legend()
     return drawn.axes

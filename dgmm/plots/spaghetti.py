@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design import Specification
+from dgmm.design import first_category
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, check_fit, sheet
 from dgmm.plots.rows import find_subjects, raw_of, read_raw
-from dgmm.plots.words import response_words
+from dgmm.plots.words import name_ticks, response_words
 from dgmm.runtime.gate import gate
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def plot_spaghetti(
         style = {"color": COLOURS[(j + 1) % len(COLOURS)], "lw": 1.6, "marker": "o", "ms": 3.5}
         axis.plot(when[here], raw.y[here], label=f"{raw.group} {key}", **style)
     drawn.label(name, response_words(spec))
-    _name_categories(axis, spec, raw.y)
+    if spec.response_levels and spec.ordered_response:
+        name_ticks(axis.yaxis, spec.response_levels, first_category(spec.response_levels))
     drawn.legend()
     return axis
 
@@ -116,11 +117,3 @@ def means_by_time(when: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarr
         group = pd.Series(pd.qcut(when, BINS, labels=False, duplicates="drop"))
     table = pd.DataFrame({"when": when, "y": y}).groupby(group.to_numpy()).mean()
     return table["when"].to_numpy(), table["y"].to_numpy()
-
-
-def _name_categories(axis: Any, spec: Specification, y: np.ndarray) -> None:
-    """Names of categories in place of their numbers."""
-    levels = spec.response_levels
-    if levels and spec.ordered_response:
-        first = int(np.nanmin(y))
-        axis.set_yticks(np.arange(first, first + len(levels)), [str(one) for one in levels])

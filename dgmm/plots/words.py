@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from dgmm.design import Specification
 from dgmm.families import Family
 from dgmm.fit import Fit
 
-__all__ = ["mean_words", "outcome_words", "predictor_words", "response_words"]
+__all__ = [
+    "mean_words",
+    "name_categories",
+    "name_ticks",
+    "outcome_words",
+    "predictor_words",
+    "response_words",
+]
 
 
 def response_words(spec: Specification) -> str:
@@ -33,7 +45,7 @@ def mean_words(fit: Fit) -> str:
     if _binary(family):
         return f"probability of {name}" if " = " in name else f"probability of {name} = 1"
     if family.category_names:
-        return f"mean category of {name} ({_numbers(family)})"
+        return f"mean category of {name}"
     return f"mean of {name}"
 
 
@@ -49,8 +61,15 @@ def _binary(family: Family) -> bool:
     return family.support == "binary"
 
 
-def _numbers(family: Family) -> str:
-    """The categories and their numbers, where these are not the names."""
-    names = family.category_names
-    first = int(family.options().get("first", 1))
-    return f"{first} = {names[0]}, ..., {first + len(names) - 1} = {names[-1]}"
+def name_ticks(axis: Any, names: Sequence[Any], first: int) -> None:
+    """Names of ordered categories at their numbers on the x or y axis of a picture."""
+    low, high = axis.get_view_interval()
+    axis.set_ticks(np.arange(first, first + len(names)), [str(one) for one in names])
+    axis.set_view_interval(low, high, ignore=True)
+
+
+def name_categories(axis: Any, fit: Fit) -> None:
+    """:func:`name_ticks` where the outcome of a fit has ordered categories."""
+    family = fit.estimate.model.family
+    if family.category_names:
+        name_ticks(axis, family.category_names, int(str(family.options()["first"])))
