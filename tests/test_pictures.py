@@ -14,6 +14,7 @@ import pytest
 from conftest import benchmark
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from scipy import stats
 from toys import crossed_frame, frame, visits_frame
 
 import dgmm
@@ -53,7 +54,7 @@ KINDS: dict[str, Callable[[], Fit]] = {
     "recursion": lambda: fitted(
         "y ~ x + (vrnn(visit, latent=1, hidden=3) | id)", control={"epochs": 3, "holdout": 0.0}
     ),
-    "sampled": lambda: fitted("y ~ t + x + (t | id)", method="gibbs", draws=200, warmup=100),
+    "sampled": lambda: fitted("y ~ t + x + (t | id)", method="gibbs", draws=100, warmup=50),
     "crossed": lambda: fitted("y ~ t + x + (1 | a) + (1 | b)", crossed_frame()),
 }
 
@@ -170,6 +171,31 @@ def test_legends_cover_no_data_and_labels_are_apart(name: str) -> None:
     inside, drawn = figure.bbox_inches.padded(0.02), figure.get_tightbbox()
     assert inside.contains(drawn.x0, drawn.y0)  # no text is cut
     assert inside.contains(drawn.x1, drawn.y1)
+
+
+def test_a_caterpillar_of_a_network_is_of_its_curves() -> None:
+    fit = fit_of_kind("network")
+    (axis,) = plots.plot_ranef(fit, at=[0.3], level=0.9)
+    rows = DATA.sort_values("t").groupby("id").tail(1).assign(t=0.3)
+    own = fit.predict(rows, scale="link", interval="confidence", theta="held")
+    away = own["fit"] - fit.predict(rows, scale="link", type="mean_subject")["fit"]
+    order = np.argsort(away.to_numpy())
+    np.testing.assert_allclose(axis.lines[-1].get_xdata(), away.iloc[order], atol=1e-8)
+    ends = np.array(axis.collections[0].get_segments())[:, :, 0]
+    half = stats.norm.ppf(0.95) * own["se"].iloc[order]
+    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * half, rtol=1e-8)
+    assert axis.get_title() == "t = 0.3"
+
+
+def test_the_trace_has_the_scale_of_the_summary() -> None:
+    fit = fit_of_kind("network")
+    axis = plots.plot_trace(fit)
+    by_epoch, at_estimates, height = axis.lines
+    assert fit.estimate.trace is not None
+    np.testing.assert_allclose(by_epoch.get_ydata(), 10 * np.array(fit.estimate.trace.elbo))
+    assert f"ELBO {at_estimates.get_ydata()[0]:.2f} (s.e." in str(fit.summary(verbose=True))
+    assert height.get_ydata()[0] == float(fit.loglik())
+    assert axis.get_ylabel() == "ELBO of all subjects"
 
 
 def test_categories_are_named_where_their_numbers_are() -> None:

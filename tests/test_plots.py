@@ -443,19 +443,6 @@ def test_a_caterpillar_is_ranef_in_order(fit: Fit) -> None:
         plot_ranef(fit, group="School")
 
 
-def test_a_caterpillar_of_a_network_is_of_its_curves(deep: Fit, sleep: pd.DataFrame) -> None:
-    (axis,) = plot_ranef(deep, at=[3])
-    rows = sleep[sleep["Days"] == 3]
-    own = deep.predict(rows, scale="link", interval="confidence", theta="held")
-    away = own["fit"] - deep.predict(rows, scale="link", type="mean_subject")["fit"]
-    order = np.argsort(away.to_numpy())
-    np.testing.assert_allclose(axis.lines[-1].get_xdata(), away.iloc[order], atol=1e-8)
-    ends = np.array(axis.collections[0].get_segments())[:, :, 0]
-    half = stats.norm.ppf(0.975) * own["se"].iloc[order]
-    np.testing.assert_allclose(ends[:, 1] - ends[:, 0], 2 * half, rtol=1e-8)
-    assert axis.get_title() == "Days = 3"
-
-
 def test_standardised_effects_are_those_of_balanced_data(level: Fit, sleep: pd.DataFrame) -> None:
     """b-hat = D / (D + s2 / J) (mean of residuals), whose variance is D^2 / (D + s2 / J)."""
     (axis,) = plot_qq(level)
@@ -535,16 +522,6 @@ def test_what_has_no_coefficients_to_draw(level: Fit, sleep: pd.DataFrame) -> No
     flat = dgmm.mixed_model("Reaction ~ 1 + (1 | Subject)", sleep, verbose=0)
     with pytest.raises(ValueError, match="no term but the intercept"):
         plot_coefficients(flat)
-
-
-def test_the_trace_has_the_scale_of_the_summary(deep: Fit) -> None:
-    axis = plot_trace(deep)
-    by_epoch, at_estimates, height = axis.lines
-    assert deep.estimate.trace is not None
-    np.testing.assert_allclose(by_epoch.get_ydata(), 18 * np.array(deep.estimate.trace.elbo))
-    assert f"ELBO {at_estimates.get_ydata()[0]:.2f} (s.e." in str(deep.summary(verbose=True))
-    assert height.get_ydata()[0] == float(deep.loglik())
-    assert axis.get_ylabel() == "ELBO of all subjects"
 
 
 @pytest.fixture(scope="module")
