@@ -13,7 +13,7 @@ from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, picture, sheet, short
 from dgmm.plots.rows import raw_of
 from dgmm.plots.words import predictor_words
-from dgmm.prediction.random_effects import effect_matrix
+from dgmm.prediction.at_estimate import effect_matrix
 
 __all__ = ["plot_qq", "plot_ranef"]
 

@@ -23,7 +23,7 @@ from dgmm.prediction.moments import given_history, random_effects
 from dgmm.prediction.options import Wanted
 from dgmm.prediction.source import Rows, Source
 
-__all__ = ["AtEstimate"]
+__all__ = ["AtEstimate", "effect_matrix"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AtEstimate(Source):
         done, tables = self.done, {}
         found = random_effects(done, done.kept, seed)
         for f, factor in enumerate(done.panel.factors(len(done.model.latents))):
-            matrix, names = _effect_matrix(done, factor.terms)
+            matrix, names = effect_matrix(done, factor.terms)
             tables[factor.name] = _effect_table(
                 found.mean[f], found.covariance[f], matrix, names, factor.labels, cond_var
             )
@@ -102,7 +102,7 @@ def _effect_table(
     return frame
 
 
-def _effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[str]]:
+def effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[str]]:
     """b of some terms -> what is shown: Lambda b of columns, b itself of neural latents.
 
     The states of a path are at its rows and belong in no table of subjects.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from dgmm.design import Design
 from dgmm.estimate import Estimate
 from dgmm.inference.separation import find_separation
