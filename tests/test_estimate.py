@@ -10,6 +10,7 @@ from conftest import benchmark
 
 import dgmm
 from dgmm.design import build_design
+from dgmm.estimate import amortised
 from dgmm.estimate.pilot import pilot, start_theta
 from dgmm.estimate.starts import distances
 from dgmm.estimate.tied import tied_decoder
@@ -185,3 +186,31 @@ def test_patience_reaches_the_fit(sleep):
     assert trace.epochs < 40
     assert trace.kept > 0
     assert f"the iterate after {trace.kept} kept" in str(fit.summary(verbose=True))
+
+
+@pytest.mark.parametrize("failing", [("single",), ("single", "double")])
+def test_an_encoder_that_cannot_be_trained_costs_no_fit(sleep, monkeypatch, failing) -> None:
+    """In single precision e^eta has no number beyond eta = 88."""
+    asked = []
+
+    def learn(*given, **how):
+        asked.append(given[5].precision)
+        if asked[-1] in failing:
+            raise FloatingPointError("the gradient of the ELBO is not finite")
+        return real(*given, **how)
+
+    real = amortised.learn
+    monkeypatch.setattr(amortised, "learn", learn)
+    control = {"ridge": 1.0, "holdout": 0, "epochs": 5}
+    fit = dgmm.mixed_model(
+        "Reaction ~ Days + (dnn(Days, latent=1, hidden=(4,)) | Subject)",
+        sleep,
+        control=control,
+        starts=1,
+        seed=1,
+        se=None,
+        verbose=0,
+    )
+    assert asked == ["single", "double"]
+    assert np.isfinite(fit.estimate.elbo)
+    assert any("could not be trained" in one for one in fit.messages) == (len(failing) == 2)

@@ -26,6 +26,12 @@ from dgmm.variational.training import Trace
 
 __all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
+UNTRAINED = (
+    "the encoder could not be trained, as the bound has no finite slope where it begins: its "
+    "q(b | y) is that of the linear part. Log-likelihood, standard errors and predictions do not "
+    "use it"
+)
+
 
 def fit_amortised(
     likelihood: Likelihood, theta: Theta, request: Request, generator: torch.Generator
@@ -102,26 +108,35 @@ def with_encoder(
     phi = {**phi, "W": skip, "c": torch.zeros(2, dtype=torch.float64)}
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
-    control = request.control
+    control, told = request.control, list[str]()
     if request.missing == "saem":
         phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
         return _attached(done, model, theta, (encoder, phi, trace), bound, request)
     schedule = schedule_for(control, done.panel.n, max(1, control.epochs // 5))
-    precision = "single" if control.precision == "auto" else control.precision
-    schedule = replace(schedule, kl_anneal=0, patience=0, precision=precision)
-    _, phi, _ = learn(
-        model,
-        encoder,
-        theta,
-        phi,
-        observed,
-        schedule,
-        generator,
-        request,
-        label="encoder",
-        fixed_theta=True,
-    )
+    given = "single" if control.precision == "auto" else control.precision
+    schedule = replace(schedule, kl_anneal=0, patience=0)
+    for precision in dict.fromkeys((given, "double")):  # e^eta of a wide q overflows in single
+        state = generator.get_state()
+        try:
+            _, phi, _ = learn(
+                model,
+                encoder,
+                theta,
+                phi,
+                observed,
+                replace(schedule, precision=precision),
+                generator,
+                request,
+                label="encoder",
+                fixed_theta=True,
+            )
+            break
+        except (FloatingPointError, torch.linalg.LinAlgError):
+            generator.set_state(state)
+    else:
+        told.append(UNTRAINED)
     bound = evaluate(model, encoder, theta, phi, observed, request.seed, newton=control.refine)
+    done = replace(done, messages=(*done.messages, *told))
     return _attached(done, model, theta, (encoder, phi, trace), bound, request)
 
 
