@@ -176,8 +176,12 @@ def test_random_slopes_and_networks_need_variation_where_an_outcome_was_seen() -
         assert fit.predict(new).isna().all(axis=None)
     with pytest.raises(ValueError, match=r"dnn\(w\): no input varies where `y` was observed"):
         fitted("y ~ x + dnn(w) + (1 | id)", data)
-    with pytest.raises(ValueError, match=r"outcomes given say nothing about `\(Intercept\)`, `x`"):
+    with pytest.raises(ValueError, match="in every observed row: there is nothing to explain"):
         plain.refit(data.y.where(data.x == data.x[0]))
+    two = data.assign(g=np.where(np.arange(len(data)) % 2, "a", "b"))
+    grouped = dgmm.mixed_model("y ~ g + (1 | id)", two)
+    with pytest.raises(ValueError, match="outcomes given say nothing about `gb`"):
+        grouped.refit(two.y.where(two.g == "a"))
 
 
 def test_outcomes_of_new_data_without_an_estimate_do_not_count(tmp_path: Path) -> None:

@@ -159,9 +159,11 @@ def test_a_fit_reports_its_dynamics(tmp_path: Any) -> None:
     assert course is not None
     assert course.mixing is not None
     assert float(course.mixing.sum()) == pytest.approx(1)
-    assert "Mean weights of the 2 dynamics" in str(fit.summary())
+    assert "Mean weights of the 2 dynamics" in str(fit.summary(verbose=True))
     fit.save(tmp_path / "fit.dgmm")
-    assert str(dgmm.load(tmp_path / "fit.dgmm").summary()) == str(fit.summary())
+    assert str(dgmm.load(tmp_path / "fit.dgmm").summary(verbose=True)) == str(
+        fit.summary(verbose=True)
+    )
 
 
 def test_a_code_stands_alone() -> None:

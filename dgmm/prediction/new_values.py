@@ -17,9 +17,12 @@ from dgmm.runtime.warned import warn_user
 
 __all__ = ["calculable", "tell_times_beyond"]
 
+NEAR = 0.01
+"""Share of the range of times by which a new one may be beyond it without a word."""
+
 
 def tell_times_beyond(name: str | None, new: Tensor, known: Tensor, what: str) -> None:
-    """Warn where times of new rows lie before or after all outcomes of the fit.
+    """Warn where times of new rows lie before or after all outcomes of the fit, and not near them.
 
     Args:
         name: the time variable; None where the model has none.
@@ -30,7 +33,8 @@ def tell_times_beyond(name: str | None, new: Tensor, known: Tensor, what: str) -
     if name is None or not len(known) or not len(new):
         return
     low, high = float(known.min()), float(known.max())
-    beyond = new[(new < low) | (new > high)]
+    near = NEAR * (high - low)
+    beyond = new[(new < low - near) | (new > high + near)]
     if len(beyond):
         ends = sorted({f"{float(end):g}" for end in (beyond.min(), beyond.max())}, key=float)
         warn_user(
