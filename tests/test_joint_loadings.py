@@ -93,3 +93,12 @@ def test_the_maximum_is_one_of_the_dense_density(kind: str) -> None:
     information = -ours.information(found.theta, model.packing).matrix
     assert float(np.linalg.eigvalsh(information)[0]) > 0
     assert float(slope @ np.linalg.solve(information, slope)) < 1e-8
+
+
+def test_outcomes_without_coefficients_have_a_likelihood_too() -> None:
+    fit = dgmm.mixed_model(mv("y0 ~ 0 + (1 |p| id)", "y1 ~ 0 + load(p)"), frame(), se=None)
+    done = fit.estimate
+    assert isinstance(done.likelihood, JointLoadings)
+    assert done.converged
+    dense = LinearGaussian(done.model, done.panel)
+    assert done.log_likelihood == pytest.approx(dense.value(done.theta), abs=1e-8)

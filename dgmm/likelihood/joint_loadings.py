@@ -120,6 +120,7 @@ class JointLoadings(Numerical):
         return Free(self.statistics, places)
 
     def _taken(self, theta: Theta) -> _At:
+        """Lambda row by row as the sums have the columns, outcome by outcome, and v."""
         model, stats = self.model, self.statistics
         log_u = stats.unit.log() - torch.stack([theta[f"{o.key}extra"][0] for o in model.outcomes])
         u = log_u.exp()
@@ -162,7 +163,6 @@ class JointLoadings(Numerical):
             name: torch.zeros_like(leaf) if leaf.grad is None else -0.5 * leaf.grad
             for name, leaf in wanted.items()
         }
-        # v'S v is of the u in v as they stand: log u enters beside it alone
         return -0.5 * value_of(found, v, False), gradient
 
     def each(self, theta: Theta) -> Each:
@@ -190,7 +190,7 @@ class JointLoadings(Numerical):
         return bounded(self, next(one for one in reached if one.log_likelihood > top - TIE), first)
 
     def _profiled(self, theta: Theta) -> Theta:
-        """The best coefficients beside the other parameters."""
+        """The best coefficients, which come first in theta, beside the other parameters."""
         packing = self.model.packing
         with torch.no_grad():
             at, found = self._reduced(theta)

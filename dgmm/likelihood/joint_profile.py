@@ -42,7 +42,8 @@ class Free:
     @cached_property
     def C(self) -> Tensor:
         """(Rx, F)."""
-        return torch.nn.functional.one_hot(self.place).double()
+        size = int(self.place.max()) + 1 if len(self.place) else 0
+        return (self.place[:, None] == torch.arange(size)).double()
 
     @cached_property
     def origin(self) -> Tensor:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
 from dgmm.fit import Fit
 from dgmm.multivariate.fit import MultivariateFit
 from dgmm.runtime.gate import gate
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["COLOURS", "Sheet", "categories", "mixed", "picture", "shades", "sheet", "short"]
 
