@@ -10,16 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.answers import Observed
 from dgmm.likelihood.base import Integration, Likelihood, Maximum
-from dgmm.likelihood.gaussian import GLS_FORM, per_subject
+from dgmm.likelihood.gaussian import GLS_FORM
 from dgmm.likelihood.joint_profile import Free, profiled, value_of
 from dgmm.likelihood.joint_rows import Together, together
-from dgmm.likelihood.joint_statistics import JointPieces, JointStatistics, joint_statistics
-from dgmm.likelihood.numerical import Numerical
-from dgmm.likelihood.posterior import NormalPosterior, Posterior
+from dgmm.likelihood.joint_statistics import (
+    JointPieces,
+    JointStatistics,
+    joint_statistics,
+    no_sums,
+)
+from dgmm.likelihood.numerical import LinearGaussian
 from dgmm.likelihood.profiling import near_zero
-from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
 from dgmm.numerics.hessian import curvature_of
 from dgmm.panel import Panel
@@ -58,18 +61,10 @@ class _At(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class JointGaussian(Numerical):
+class JointGaussian(LinearGaussian):
     """The (restricted) log-likelihood of a linear mixed model of several outcomes."""
 
     restricted: bool = False
-
-    word = "exact"
-    exact = True
-    normal = True
-
-    @property
-    def rule(self) -> NodeRule:
-        return Laplace()
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
@@ -77,12 +72,8 @@ class JointGaussian(Numerical):
             return reason
         if len(model.outcomes) < 2:
             return "it is for several outcomes"
-        for one in model.outcomes:
-            if not one.family.conjugate or one.parts or one.networks:
-                return (
-                    "it is for Gaussian outcomes with identity link and one residual variance "
-                    f"each, and `{one.name}` is of family {one.family.name!r}"
-                )
+        if reason := no_sums(model):
+            return reason
         if not all(latent.by_columns and latent.wider() is latent for latent in model.latents):
             return "it is for random effects T Lambda b with free covariances and without dnn()"
         return None
@@ -255,13 +246,6 @@ class JointGaussian(Numerical):
         form = GLS_FORM if self.restricted else "observed information in closed form"
         return Observed(curvature, form).among(whole, packing)
 
-    def each(self, theta: Theta) -> Each:
-        value = per_subject(self.model, theta, self.observed)
-        return Each(value, torch.zeros_like(value), 0.0)
-
-    def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
-
     # -- the search --------------------------------------------------------------------------------
 
     def maximise(self, start: Callable[[], Theta], verbose: int = 0) -> Maximum:
@@ -395,6 +379,3 @@ class JointGaussian(Numerical):
 
     def choice(self) -> dict[str, Any]:
         return {**super().choice(), "restricted": self.restricted}
-
-    def describe(self) -> str:
-        return "exact"

@@ -21,16 +21,13 @@ from scipy import optimize
 from torch import Tensor
 
 from dgmm.latent import columns_of
-from dgmm.likelihood.answers import Each, Observed
+from dgmm.likelihood.answers import Observed
 from dgmm.likelihood.base import Maximum, unreached
-from dgmm.likelihood.gaussian import per_subject
 from dgmm.likelihood.joint_profile import Free, value_of
-from dgmm.likelihood.joint_statistics import JointPieces, JointStatistics, stacked
+from dgmm.likelihood.joint_statistics import JointPieces, JointStatistics, no_sums, stacked
 from dgmm.likelihood.limits import TIE, bounded
-from dgmm.likelihood.numerical import Numerical
+from dgmm.likelihood.numerical import LinearGaussian
 from dgmm.likelihood.polish import damping
-from dgmm.likelihood.posterior import NormalPosterior, Posterior
-from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.likelihood.statistics import statistics
 from dgmm.model import Model, alone, alone_panel
 from dgmm.numerics.hessian import central_jacobian
@@ -54,16 +51,8 @@ class _At(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class JointLoadings(Numerical):
+class JointLoadings(LinearGaussian):
     """The log-likelihood of linear mixed models of several outcomes, mu2 = T Lambda b."""
-
-    word = "exact"
-    exact = True
-    normal = True
-
-    @property
-    def rule(self) -> NodeRule:
-        return Laplace()
 
     @classmethod
     def cannot(cls, model: Model, panel: Panel) -> str | None:
@@ -71,12 +60,8 @@ class JointLoadings(Numerical):
             return reason
         if len(model.outcomes) < 2 or model.residual is not None:
             return "it is for several outcomes whose residuals are not correlated"
-        for one in model.outcomes:
-            if not one.family.conjugate or one.parts or one.networks:
-                return (
-                    "it is for Gaussian outcomes with identity link and one residual variance "
-                    f"each, and `{one.name}` is of family {one.family.name!r}"
-                )
+        if reason := no_sums(model):
+            return reason
         if not all(latent.columnwise for latent in model.latents):
             return "it is for random effects that are linear by columns"
         return None
@@ -165,13 +150,6 @@ class JointLoadings(Numerical):
         }
         return -0.5 * value_of(found, v, False), gradient
 
-    def each(self, theta: Theta) -> Each:
-        value = per_subject(self.model, theta, self.observed)
-        return Each(value, torch.zeros_like(value), 0.0)
-
-    def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
-
     def information(self, theta: Theta, packing: Packing) -> Observed:
         def gradient(vector: np.ndarray) -> np.ndarray:
             moved = {**theta, **packing.unpack(torch.from_numpy(vector))}
@@ -228,6 +206,3 @@ class JointLoadings(Numerical):
         value, done = self.value(theta), left < self.integration.tolerance
         told = unreached(left, self.integration.tolerance)
         return Maximum(self, theta, value, 0.0, left, used, done, told)
-
-    def describe(self) -> str:
-        return "exact"

@@ -37,6 +37,7 @@ __all__ = [
     "JointStatistics",
     "columns_of_outcomes",
     "joint_statistics",
+    "no_sums",
     "stacked",
 ]
 
@@ -215,6 +216,17 @@ def stacked(
         C[columns[:, None], columns] = torch.from_numpy(one.C)
     outcome = torch.repeat_interleave(torch.arange(len(each)), torch.tensor(sizes))
     return JointStatistics(A, B, C, tuple(each), row_outcome, outcome, Pattern.of(model.latents))
+
+
+def no_sums(model: Model) -> str | None:
+    """Why the log-likelihood of some outcome is not one of these sums; None when all are."""
+    for one in model.outcomes:
+        if not one.family.conjugate or one.parts or one.networks:
+            return (
+                "it is for Gaussian outcomes with identity link and one residual variance "
+                f"each, and `{one.name}` is of family {one.family.name!r}"
+            )
+    return None
 
 
 def columns_of_outcomes(model: Model) -> list[Tensor]:
