@@ -279,6 +279,29 @@ def test_information_times_working_residual_is_the_score(
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("weight", [1.0, 2.5])
+def test_the_score_is_the_slope_of_the_log_density(case: tuple[str, str], weight: float) -> None:
+    """In eta, and where it is itself differentiated, in eta and in the extra parameters."""
+    family, eta = family_of(case), etas(case).requires_grad_()
+    extra, data = extra_of(family).clone().requires_grad_(), some(family, weight)
+    value = family.log_density(data, eta, extra).sum()
+    (slope,) = torch.autograd.grad(value, eta, create_graph=True)
+    score = family.score(data, eta, extra)
+    torch.testing.assert_close(score, slope, rtol=1e-8, atol=1e-10)
+
+    def further(first: torch.Tensor) -> list[torch.Tensor]:
+        given = (eta, extra)
+        if not first.requires_grad:
+            return [torch.zeros_like(one) for one in given]
+        found = torch.autograd.grad(first.sum(), given, allow_unused=True, retain_graph=True)
+        pairs = zip(given, found, strict=True)
+        return [torch.zeros_like(one) if its is None else its for one, its in pairs]
+
+    for found, known in zip(further(score), further(slope), strict=True):
+        torch.testing.assert_close(found, known, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_prior_weights_multiply_the_log_density(case: tuple[str, str]) -> None:
     family, eta = family_of(case), etas(case)
     y = some(family).y

@@ -167,3 +167,46 @@ def test_networks_of_steady_inputs_are_calculated_once_per_subject(steady: bool)
     by_row = model.mu1(ready, panel.rows)
     in_block = model.mu1(ready, block.rows)
     torch.testing.assert_close(in_block[block.mask], by_row[block.index[block.mask]])
+
+
+RANDOM = (
+    "(t | id)",
+    "(dnn(t, hidden=(3,), latent=2) | id)",
+    "(dnn(ns(t, 3), hidden=(3,), latent=2, basis=ns(t, 4)) | id)",
+    "(dnn(ns(t, 3), hidden=(3,), latent=2, form='warped') | id)",
+    "(dnn(t, hidden=(3,), latent=2, form='dense') | id)",
+    "(ar1(visit) | id)",
+)
+
+
+@pytest.mark.parametrize("terms", RANDOM)
+def test_slope_and_precision_are_those_of_the_joint_density(terms: str) -> None:
+    """The slope by autograd; of normal outcomes and linear parts P is the curvature."""
+    data = frame(6, 5, seed=1, missing=0.2)
+    data["visit"] = data.groupby("id").cumcount()
+    model, panel = build(f"y ~ x + {terms}", data)
+    panel = panel.observed_rows()
+    model, theta = model.sized(panel), random_theta(model)
+    block, ready = whole(panel), model.prepare(theta)
+    b = torch.randn(6, model.k, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    slope, P = model.slope_and_precision(ready, b, block)
+    point = b.clone().requires_grad_()
+    (known,) = torch.autograd.grad(model.log_joint(ready, point, block).sum(), point)
+    torch.testing.assert_close(slope, known, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(P, model.precision(ready, b, block))
+    if all(latent.linear for latent in model.latents):
+        H = torch.autograd.functional.hessian(lambda at: model.log_joint(ready, at, block).sum(), b)
+        own = torch.stack([-H[i, :, i] for i in range(6)])
+        torch.testing.assert_close(P, own, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("terms", RANDOM[1:3])
+@pytest.mark.parametrize("visits", [6, 20])
+def test_many_draws_have_the_density_of_each(terms: str, visits: int) -> None:
+    """Of many rows by sums, of few row by row, of single draws always so."""
+    model, panel = build(f"y ~ x + {terms}", frame(6, visits, seed=1, missing=0.2))
+    panel, theta = panel.observed_rows(), random_theta(model)
+    block, ready = whole(panel), model.prepare(theta)
+    b = torch.randn(7, 6, model.k, generator=torch.Generator().manual_seed(1)).double()
+    single = torch.stack([model.log_likelihood(ready, one, block) for one in b])
+    torch.testing.assert_close(model.log_likelihood(ready, b, block), single, rtol=1e-10, atol=1e-9)

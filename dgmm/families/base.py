@@ -259,7 +259,10 @@ class Family(ABC):
         return (self.response(data) - self.mean(eta, extra)) / safe
 
     def score(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
-        """d log p / d eta, elementwise, by autograd."""
+        """d log p / d eta, elementwise, closed or by autograd; differentiable."""
+        closed = self.derivatives(data, eta, extra, order=1)
+        if closed is not None:
+            return closed.first
         return slope_of(lambda point: self.log_density(data, point, extra), eta, extra)
 
     def constant(self, data: Observations) -> Tensor:

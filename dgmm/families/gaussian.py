@@ -70,6 +70,11 @@ class Gaussian(Family):
         constant = 0.5 * (torch.log(data.weights) - math.log(2 * math.pi)) - extra[0]
         return constant - 0.5 * data.weights * scaled.square()
 
+    def score(self, data: Observations, eta: Tensor, extra: Extra) -> Tensor:
+        if not (self.noise and self.conjugate):
+            return super().score(data, eta, extra)
+        return data.weights * torch.exp(-2 * extra[0]) * (self.response(data) - eta)
+
     def distribution(
         self, data: Observations, eta: Tensor, extra: Extra
     ) -> tuple[Tensor, Tensor] | None:

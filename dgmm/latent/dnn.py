@@ -59,6 +59,7 @@ class Neural(Latent):
     other: Neural | None = None  # of the warped form, where the formula names none
     places: Places = ()  # of several outcomes, which share b and the hidden layers
     basis_places: Places = ()
+    own_basis: bool = True  # phi has columns of its own; else it is T
 
     name = "dnn"
     syntax = NETWORK
@@ -98,6 +99,7 @@ class Neural(Latent):
             shape,
             sobol_normal(k, draws, seed=20),
             Warp.build(block, k, unit) if form == WARPED else None,
+            own_basis=block.basis is not None,
         )
 
     @classmethod
@@ -123,6 +125,7 @@ class Neural(Latent):
             shape=torch.block_diag(*(one.shape for one in found)),
             places=placed(parts, (len(one.names) for one in found)),
             basis_places=placed(parts, outputs),
+            own_basis=any(one.own_basis for one in found),
         )
 
     def beneath(self, name: str, parts: Mapping[str, Latent]) -> Latent:
@@ -212,7 +215,7 @@ class Neural(Latent):
         if self.form == "dense":
             return {}
         moved = {} if self.warp is None else self.warp.prepare(weights, self.centre)
-        return {"centre": self.network(weights, self.centre).mean(0), **moved}
+        return {"centre": self._shaped(weights, self.centre).mean(0), **moved}
 
     def candidate_modes(self, weights: Weights) -> Tensor:
         return (
@@ -225,12 +228,12 @@ class Neural(Latent):
         if self.form == "dense" or not self.basis_places:
             return {}
         names, sizes = zip(*((n, end - first) for n, first, end in self.basis_places), strict=True)
-        centred = self.network(weights, b) - weights["centre"]
+        centred = self._shaped(weights, b) - weights["centre"]
         parts = zip(names, centred.split(sizes, dim=-1), strict=True)
         return {f"centred.{name}": own for name, own in parts}
 
     def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
-        return {} if self.form == "dense" else {"slopes": self.network.jacobian(weights, b)}
+        return {} if self.form == "dense" else {"slopes": self._slopes(weights, b)}
 
     def loadings(self, weights: Weights) -> Tensor:
         return self.frame @ weights["Lambda"]
@@ -240,30 +243,57 @@ class Neural(Latent):
         return skip if self.warp is None else skip + self.warp.tangent(weights, self.centre)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
-        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        linear = torch.einsum("njq,...nq->...nj", rows.T, b @ Lambda.T)
         if self.form == "dense":
+            linear = torch.einsum("njq,...nq->...nj", rows.T, self._linear(weights, b, rows))
             return linear + self._dense(weights, b, rows.T)
-        coefficient = self._coefficient(weights, b, rows.outcome)
-        total = linear + torch.einsum("njr,...nr->...nj", rows.basis, coefficient)
+        first, *rest = [
+            torch.einsum("njq,...nq->...nj", columns, coefficients)
+            for columns, coefficients in self._columns(weights, b, rows)
+        ]
+        total: Tensor = sum(rest, first)
         return total if self.warp is None else total + self.warp.effect(weights, b, rows.T)
 
-    def _coefficient(self, weights: Weights, b: Tensor, outcome: str) -> Tensor:
+    def _linear(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        """Lambda b of an outcome, (..., n, q)."""
+        return b @ self.loadings(weights)[columns_of(self.places, rows.outcome)].T
+
+    def _columns(
+        self, weights: Weights, b: Tensor, rows: LatentRows
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Columns (n, J, .) and their coefficients (..., n, .), whose products sum to the curve
+        that is no warp.
+        """
+        linear, curved = self._linear(weights, b, rows), self._curved(weights, b, rows.outcome)
+        if self.own_basis:
+            return [(rows.T, linear), (rows.basis, curved)]
+        return [(rows.T, linear + curved)]
+
+    def _curved(self, weights: Weights, b: Tensor, outcome: str) -> Tensor:
         """S (c(b) - E c) of an outcome, (..., n, r)."""
-        own = columns_of(self.basis_places, outcome)
         if (known := weights.get(f"centred.{outcome}")) is None:
-            known = (self.network(weights, b) - weights["centre"])[..., own]
-        found: Tensor = known @ self.shape[own, own].T
-        return found
+            own = columns_of(self.basis_places, outcome)
+            known = (self._shaped(weights, b) - weights["centre"])[..., own]
+        return known
+
+    def _shaped(self, weights: Weights, b: Tensor) -> Tensor:
+        """S c(b), (..., r): the last layer gives it at once."""
+        return self.network(self._with_shape(weights), b)
+
+    def _slopes(self, weights: Weights, b: Tensor) -> Tensor:
+        """d S c / d b, (..., r, k)."""
+        return self.network.jacobian(self._with_shape(weights), b)
+
+    def _with_shape(self, weights: Weights) -> Weights:
+        last = f"A{len(self.network.sizes) - 1}"
+        return {**weights, last: self.shape @ weights[last]}
 
     def as_columns(
         self, weights: Weights, b: Tensor, rows: LatentRows
     ) -> tuple[Tensor, Tensor] | None:
         if self.form != GENERAL:
             return None
-        Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        both = b @ Lambda.T, self._coefficient(weights, b, rows.outcome)
-        return torch.cat([rows.T, rows.basis], dim=-1), torch.cat(both, dim=-1)
+        columns, coefficients = zip(*self._columns(weights, b, rows), strict=True)
+        return torch.cat(columns, dim=-1), torch.cat(coefficients, dim=-1)
 
     def _dense(self, weights: Weights, b: Tensor, T: Tensor) -> Tensor:
         unit, rows = self.shape[0, 0], self._standard(T)
@@ -283,8 +313,9 @@ class Neural(Latent):
             return rows.T @ self.loadings(weights) + self.shape[0, 0] * slopes
         own = columns_of(self.basis_places, rows.outcome)
         Lambda = self.loadings(weights)[columns_of(self.places, rows.outcome)]
-        slopes = weights["slopes"] if "slopes" in weights else self.network.jacobian(weights, b)
-        J = rows.T @ Lambda + rows.basis @ (self.shape[own, own] @ slopes[..., own, :])
+        slopes = weights["slopes"] if "slopes" in weights else self._slopes(weights, b)
+        slopes = slopes[..., own, :]
+        J = rows.T @ Lambda + rows.basis @ slopes if self.own_basis else rows.T @ (Lambda + slopes)
         return J if self.warp is None else J + self.warp.jacobian(weights, b, rows.T)
 
 

@@ -12,13 +12,14 @@ names that they give them).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dgmm.families import Extra
+from dgmm.families import Extra, Family
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
 from dgmm.outcomes.longitudinal import REFERENCE_ROWS
@@ -29,6 +30,27 @@ __all__ = ["Entry", "Fixed", "Model", "log_prior"]
 
 Fixed = tuple[Tensor, ...]
 """mu1 of the rows of a block, (n, J) for every outcome."""
+
+
+class _Expanded(NamedTuple):
+    """An outcome at some b."""
+
+    family: Family
+    block: Block
+    J: Tensor  # d eta / d b, (..., n, J, k)
+    eta: Tensor  # (..., n, J)
+    extra: Extra
+
+    def slope(self) -> Tensor:
+        """J' d log p / d eta, (..., n, k)."""
+        score = self.family.score(self.block.rows.data, self.eta, self.extra)
+        score = torch.where(self.block.mask, score, 0.0)
+        return (score[..., None, :] @ self.J)[..., 0, :]
+
+    def precision(self) -> Tensor:
+        """J'W J, (..., n, k, k)."""
+        W = self.family.information(self.block.rows.data, self.eta, self.extra)
+        return self.J.mT @ (torch.where(self.block.mask, W, 0.0)[..., None] * self.J)
 
 
 @dataclass(frozen=True)
@@ -245,20 +267,52 @@ class Model(Structure):
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
         ready, P = self._once(ready, b, slopes=True), torch.eye(self.k, dtype=b.dtype)
-        together = self._together()
-        for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
-            if o in together:
-                continue
-            J = self.jacobian(ready, b, own.rows, o)
-            eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
-            extra = self.extra(ready, own.rows, b, o)
-            W = outcome.family.information(own.rows.data, eta, extra)
-            P = P + J.mT @ (torch.where(own.mask, W, 0.0)[..., None] * J)
+        for at in self._expanded(ready, b, block, fixed):
+            P = P + at.precision()
         if self.residual is not None:
+            together = self._together()
             rows = [self._standardised(ready, b, block, fixed, o) for o in together]
             slopes = [self.jacobian(ready, b, block.blocks[o].rows, o) for o in together]
             P = P + self.residual.precision(ready, rows, slopes)
         return P
+
+    def slope_and_precision(
+        self, ready: Theta, b: Tensor, block: Block, fixed: Fixed | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """d log p(y_i, b_i) / d b_i, (..., n, k), and P."""
+        fixed = self.fixed(ready, block) if fixed is None else fixed
+        if not self._by_predictors:
+            slope = self._slope_by_autograd(ready, b, block, fixed)
+            return slope, self.precision(ready, b, block, fixed)
+        ready = self._once(ready, b, slopes=True)
+        slope, P = -b, torch.eye(self.k, dtype=b.dtype)
+        for at in self._expanded(ready, b, block, fixed):
+            slope, P = slope + at.slope(), P + at.precision()
+        return slope, P
+
+    @property
+    def _by_predictors(self) -> bool:
+        """b enters the linear predictors of independent outcomes, and nothing else."""
+        elsewhere = any(entry.predictor for own in self.entries for entry in own)
+        return not (elsewhere or self.reads or self.residual is not None)
+
+    def _slope_by_autograd(self, ready: Theta, b: Tensor, block: Block, fixed: Fixed) -> Tensor:
+        """Differentiable where a graph is kept."""
+        graph, point = torch.is_grad_enabled(), b.detach().requires_grad_()
+        with torch.enable_grad():
+            value = self.log_joint(ready, point, block, fixed).sum()
+        found: Tensor = torch.autograd.grad(value, point, create_graph=graph)[0]
+        return found
+
+    def _expanded(self, ready: Theta, b: Tensor, block: Block, fixed: Fixed) -> Iterator[_Expanded]:
+        """Every outcome whose residuals are its own, expanded in b."""
+        together = self._together()
+        for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
+            if o not in together:
+                J = self.jacobian(ready, b, own.rows, o)
+                eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
+                extra = self.extra(ready, own.rows, b, o)
+                yield _Expanded(outcome.family, own, J, eta, extra)
 
     def log_likelihood(
         self, ready: Theta, b: Tensor, block: Block, fixed: Fixed | None = None
@@ -286,9 +340,11 @@ class Model(Structure):
         return total
 
     def _by_sums(self, ready: Theta, b: Tensor, block: Block, mu1: Tensor, o: int) -> Tensor | None:
-        """log p(y_i | b_i) of one of several outcomes by sums, None where it is not quadratic."""
+        """log p(y_i | b_i) of an outcome by sums, None where it is not quadratic or where draws are
+        so few that rows come cheaper.
+        """
         outcome, parts, rows = self.outcomes[o], self._split(b), block.rows
-        if len(self.outcomes) == 1 or not outcome.quadratic:
+        if b.ndim < 3 or not outcome.quadratic:
             return None
         every = [
             self.latents[i].as_columns(
@@ -300,6 +356,8 @@ class Model(Structure):
         if len(found := [one for one in every if one is not None]) < max(1, len(every)):
             return None
         Z, c = (torch.cat(some, dim=-1) for some in zip(*found, strict=True))
+        if 2 * Z.shape[-1] > Z.shape[-2]:
+            return None
         return outcome.log_density_of(mu1, Z, c, self.extra(ready, rows, outcome=o), block)
 
     def _together(self) -> list[int]:

@@ -163,20 +163,23 @@ class Longitudinal:
     ) -> Tensor:
         """log p(y_i | b_i), (..., n), at eta = mu1 + Z c where it is quadratic in eta,
 
-            log p(y_i; mu1) + c' sum_j z_j w_j r_j - c' (sum_j w_j z_j z_j') c / 2,
+            log p(y_i; mu) + d' sum_j z_j w_j r_j - d' (sum_j w_j z_j z_j') d / 2,
 
-        r the residuals at mu1 and w the information: draws of c cost nothing per row.
+        d = c - c0 from the mean c0 of the draws, mu = mu1 + Z c0, r the residuals at mu and w the
+        information: draws of c cost nothing per row, and sums about c0 keep their digits.
 
         mu1: (n, J); columns: Z (n, J, c); coefficients: (..., n, c).
         """
         data, family = block.rows.data, self.family
-        weight = torch.where(block.mask, family.information(data, mu1, extra), 0.0)[..., None]
-        residual = family.working_residual(data, mu1, extra)[..., None]
-        weighted = weight * columns
+        centre = coefficients.detach().mean(tuple(range(coefficients.ndim - 2)))
+        mu = mu1 + (columns @ centre[..., None])[..., 0]
+        weight = torch.where(block.mask, family.information(data, mu, extra), 0.0)[..., None]
+        residual = family.working_residual(data, mu, extra)[..., None]
+        weighted, away = weight * columns, coefficients - centre
         first = (weighted * residual).sum(1)
         half = 0.5 * torch.einsum("njc,njd->ncd", weighted, columns)
-        slope = first - torch.einsum("...nc,ncd->...nd", coefficients, half)
-        return self.log_density(mu1, extra, block) + (slope * coefficients).sum(-1)
+        slope = first - torch.einsum("...nc,ncd->...nd", away, half)
+        return self.log_density(mu, extra, block) + (slope * away).sum(-1)
 
     # -- extra parameters ------------------------------------------------------------------------
 

@@ -21,7 +21,6 @@ __all__ = [
     "factor_root",
     "find_modes",
     "moments",
-    "score",
     "tracked",
     "trials",
 ]
@@ -69,16 +68,6 @@ class Moments(NamedTuple):
     effective: Tensor  # (n,)
 
 
-def score(
-    model: Model, ready: Theta, b: Tensor, block: Block, fixed: Fixed, graph: bool = False
-) -> Tensor:
-    """d log p(y, b) / d b at b (..., n, k)."""
-    point = b.detach().requires_grad_()
-    with torch.enable_grad():
-        value = model.log_joint(ready, point, block, fixed).sum()
-    return torch.autograd.grad(value, point, create_graph=graph)[0]
-
-
 def find_modes(
     model: Model,
     theta: Theta,
@@ -123,9 +112,9 @@ def climb(
         if not len(at):
             break
         here = b[at]
-        gradient = score(model, ready, here, part, fixed, graph=False)
         with torch.no_grad():
-            factor, failed = torch.linalg.cholesky_ex(model.precision(ready, here, part, fixed))
+            gradient, P = model.slope_and_precision(ready, here, part, fixed)
+            factor, failed = torch.linalg.cholesky_ex(P)
             step = torch.cholesky_solve(gradient[..., None], factor)[..., 0]
             left = (gradient * step).sum(-1)
             lost = (failed > 0) | ~torch.isfinite(left)
@@ -210,8 +199,8 @@ def tracked(
     theta, so the marginal likelihood has an exact gradient whatever the nodes.
     """
     fixed = model.fixed(ready, block) if fixed is None else fixed
-    gradient = score(model, ready, anchor.mode, block, fixed, graph=torch.is_grad_enabled())
-    root, log_det = factor_root(model.precision(ready, anchor.mode, block, fixed))
+    gradient, P = model.slope_and_precision(ready, anchor.mode, block, fixed)
+    root, log_det = factor_root(P)
     step = torch.einsum("...ab,...cb,...c->...a", root, root, gradient)
     return anchor.mode + step, root, log_det
 
