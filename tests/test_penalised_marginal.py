@@ -12,11 +12,20 @@ from toys import build, frame, generator, random_theta
 
 from dgmm.likelihood import Importance, NodeRule, Quadrature, Spherical, freeze
 from dgmm.likelihood.gaussian import profile_theta
-from dgmm.likelihood.polish import kappa_vector
+from dgmm.likelihood.polish import Surface, kappa_vector
 from dgmm.likelihood.profiling import maximise
 from dgmm.likelihood.statistics import statistics
 from dgmm.numerics.hessian import central_jacobian
-from dgmm.penalised.marginal import LEAST, Climb, Metric, Top, climb, search_rule, simulated_scores
+from dgmm.penalised.marginal import (
+    LEAST,
+    Climb,
+    Metric,
+    Top,
+    climb,
+    search_rule,
+    simulated_scores,
+    without,
+)
 
 LINE = "y ~ x + t + (t | id)"
 NEURAL = "y ~ x + (dnn(t, hidden=(3,), ridge=4, latent=2) | id)"
@@ -178,6 +187,61 @@ def test_a_neural_model_climbs_to_where_no_step_leads_up() -> None:
     assert value[0] > -1e-3 * value[-1]
     newton = math.sqrt(float(((vector.T @ slope)[kept] ** 2 / value[kept]).sum()))
     assert newton < 0.1
+
+
+def test_without_a_fold_is_the_maximum_of_the_others() -> None:
+    """Of a linear model that of the closed form without these subjects."""
+    model, panel = build(LINE, frame(60, 6, seed=1, missing=0.2), unit=1.5)
+    panel = panel.observed_rows()
+    how = Climb(rounds=6, evaluations=60, tolerance=0.003)
+    top = climb(model, random_theta(model, 3), panel, 1, how, rule=Quadrature(5))
+    left = torch.tensor([0, 3, 7, 8, 20, 31, 32, 33, 50, 59])
+    theta = without(top, left, Climb(evaluations=60, tolerance=0.003))
+    kept = np.setdiff1d(np.arange(60), left.numpy())
+    profile = maximise(statistics(model, panel.select(kept)))
+    known = model.packing.pack(profile_theta(model, profile)).numpy()
+    gap = model.packing.pack(theta).numpy() - known
+    assert math.sqrt(gap @ curvature(top) @ gap) < 0.02
+    moved = known - model.packing.pack(top.theta).numpy()
+    assert math.sqrt(moved @ curvature(top) @ moved) > 0.3  # they did count
+
+
+def test_the_sum_without_some_subjects_is_that_of_the_others() -> None:
+    model, panel = build(NEURAL, frame(12, 5, seed=1), unit=1.5)
+    theta = random_theta(model, 1)
+    rng = np.random.default_rng(0)
+    frozen = freeze(model, theta, panel.observed_rows(), search_rule(model.k, 64), rng)
+    left, each = torch.tensor([2, 5, 11]), frozen.per_subject(theta)
+    kept = torch.ones(12, dtype=torch.bool)
+    kept[left] = False
+    assert frozen.without(left).value(theta) == pytest.approx(float(each[kept].sum()), abs=1e-10)
+
+
+def test_a_surface_in_single_precision_is_near_that_in_double() -> None:
+    model, panel = build(NEURAL, frame(30, 5, seed=1), unit=1.5)
+    theta, packing = random_theta(model, 1), model.packing
+    nodes = search_rule(model.k, 64)
+    frozen = freeze(model, theta, panel.observed_rows(), nodes, np.random.default_rng(0))
+    surface = Surface(frozen, theta, packing, kappa_vector(model, packing).numpy())
+    x = packing.pack(theta).numpy()
+    (value, slope), (rounded, turned) = surface(x), surface.single()(x)
+    assert slope.dtype == turned.dtype == np.float64
+    assert 0 < abs(rounded - value) < 1e-3
+    assert np.linalg.norm(turned - slope) < 1e-4 * np.linalg.norm(slope)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e25])
+def test_single_precision_is_left_where_it_is_not_enough(unit: float) -> None:
+    """An outcome whose square overflows in it has the maximum of the one in its own unit."""
+    data = frame(80, 6, seed=1, missing=0.2)
+    model, panel = build(LINE, data.assign(y=unit * data["y"]), unit=1.5 * unit)
+    theta = random_theta(model, 3)
+    theta = {**theta, "extra": theta["extra"] + math.log(unit)}
+    how = Climb(rounds=6, evaluations=60, tolerance=0.003)
+    top = climb(model, theta, panel.observed_rows(), 1, how, rule=Quadrature(5))
+    assert top.converged
+    profile = maximise(statistics(model, panel.observed_rows()))
+    assert top.frozen.value(top.theta) == pytest.approx(profile.log_likelihood, abs=1e-4)
 
 
 def test_no_round_leaves_theta_where_it_is() -> None:

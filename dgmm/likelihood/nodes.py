@@ -51,6 +51,11 @@ class Piece(NamedTuple):
         """The nodes do not follow theta."""
         return not bool(self.around.follows.any())
 
+    def some(self, which: Tensor) -> Piece:
+        """Those of some of its subjects, ``which`` (n,) bool."""
+        at = torch.nonzero(which)[:, 0]
+        return Piece(self.block.some(which), self.around.at(at), self.nodes.rows(at))
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -73,6 +78,11 @@ class Frozen:
             for piece in self.pieces
         ]
         return replace(self, pieces=tuple(pieces))
+
+    def without(self, subjects: Tensor) -> Frozen:
+        """The sum over all subjects but some, at the same nodes."""
+        kept = [piece.some(~torch.isin(piece.block.subjects, subjects)) for piece in self.pieces]
+        return replace(self, pieces=tuple(piece for piece in kept if len(piece.block.subjects)))
 
     def _terms(self, ready: Theta, piece: Piece, few: int | None = None) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""
@@ -143,7 +153,7 @@ class Frozen:
         names, total = [n for n, value in held.items() if value.requires_grad], 0.0
         slopes = {name: torch.zeros_like(held[name]) for name in names}
         for _, _, terms in self.log_terms(held):
-            value = torch.logsumexp(terms, 0).sum()
+            value = torch.logsumexp(terms, 0).double().sum()
             parts = torch.autograd.grad(value, [held[n] for n in names], allow_unused=True)
             for name, part in zip(names, parts, strict=True):
                 if part is not None:
@@ -276,12 +286,26 @@ def derived_jacobian(
     if not derived:
         return {}
 
-    def small(vector: Tensor) -> Theta:
-        ready = model.prepare({**theta, **packing.unpack(vector)})
-        return {name: ready[name].reshape(-1) for name in derived}
+    leaves = {name: theta[name].detach().clone().requires_grad_() for name in packing.shapes}
+    with torch.enable_grad():
+        ready = model.prepare({**theta, **leaves})
+        outputs = {name: ready[name].reshape(-1) for name in derived}
 
-    jacobian: dict[str, Tensor] = torch.func.jacrev(small)(packing.pack(theta))
-    return jacobian
+    def slope(output: Tensor) -> Tensor:
+        if not output.requires_grad:
+            return torch.zeros(packing.size, dtype=torch.float64)
+        found = torch.autograd.grad(
+            output, list(leaves.values()), retain_graph=True, allow_unused=True
+        )
+        pairs = zip(leaves.items(), found, strict=True)
+        return packing.pack(
+            {name: torch.zeros_like(leaf) if g is None else g for (name, leaf), g in pairs}
+        )
+
+    return {
+        name: torch.stack([slope(output) for output in values]).reshape(-1, packing.size)
+        for name, values in outputs.items()
+    }
 
 
 def _lane_gradients(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,6 +27,7 @@ from dgmm.numerics.walled import Walled
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
+from dgmm.runtime.devices import to
 from dgmm.runtime.progress import Progress
 
 PROBE = 0.1
@@ -70,9 +71,15 @@ class Surface:
     theta: Theta
     packing: Packing
     kappa: np.ndarray
+    dtype: torch.dtype = torch.float64  # of the calculations; what is given and returned is double
+
+    def single(self) -> Surface:
+        """The surface calculated in single precision."""
+        return replace(self, frozen=to(self.frozen, "cpu", torch.float32), dtype=torch.float32)
 
     def __call__(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         theta = {**self.theta, **self.packing.unpack(torch.from_numpy(vector))}
+        theta = {name: value.to(self.dtype) for name, value in theta.items()}
         nowhere = math.inf, np.zeros_like(vector)
         if not np.isfinite(vector).all():
             return nowhere
@@ -80,7 +87,7 @@ class Surface:
             value, gradient = self.frozen.value_and_gradient(theta, self.packing.shapes)
         except torch.linalg.LinAlgError:  # a step too far: P is no longer finite
             return nowhere
-        slope = self.packing.pack(gradient).numpy() - self.kappa * vector
+        slope = self.packing.pack(gradient).double().numpy() - self.kappa * vector
         total = value - 0.5 * float(self.kappa @ vector**2)
         return (-total, -slope) if np.isfinite(total) else nowhere
 

@@ -35,7 +35,16 @@ from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 
-__all__ = ["Climb", "Metric", "Top", "climb", "node_error", "search_rule", "simulated_scores"]
+__all__ = [
+    "Climb",
+    "Metric",
+    "Top",
+    "climb",
+    "node_error",
+    "search_rule",
+    "simulated_scores",
+    "without",
+]
 
 LEAST = 1e-3
 """Share of its own information that a parameter without a penalty has for one: rotations of b
@@ -54,6 +63,10 @@ PRODUCT, MOST_POINTS = 3, 25
 
 MEMORY = 40
 """Steps that L-BFGS remembers."""
+
+ROUNDED = 0.1
+"""Share of the decrement at the end that the rounding of single precision may be, as may be that of
+the value in nats."""
 
 OPTIMISM = 0.5
 """Nats by which moving the anchors may lower the value before the next round takes more draws: what
@@ -162,13 +175,14 @@ def climb(
         if simulated is not None:
             scores = torch.cat([scores, simulated]) / math.sqrt(2)
         metric = Metric.of(scores, kappa, weak)
-        decrement = float(metric.slope(torch.from_numpy(slope)).norm())
+        begun = value, metric.slope(torch.from_numpy(slope))
+        decrement = float(begun[1].norm())
         if progress is not None:
             progress.update(number, elbo=None, gradient=decrement)
         if decrement < how.tolerance or number == how.rounds:
             break
         number += 1
-        x, reached, decrement, more = _round(surface, x, metric, how)
+        x, reached, decrement, more = _risen(surface, x, begun, metric, how)
         used += more
         theta = {**theta, **packing.unpack(x)}
         if number == how.rounds:  # the maximum of this surface is the result
@@ -177,6 +191,25 @@ def climb(
     done = decrement < how.tolerance
     path = [*path, reached] if used else path
     return Top(theta, frozen, decrement, number, used, tuple(path), done, metric)
+
+
+def without(top: Top, subjects: Tensor, how: Climb) -> Theta:
+    """theta at the maximum without some subjects (positions), near that of all.
+
+    From theta + M_-^-1 (minus the scores of these), M_- the metric without them, along the surface
+    of the others at the nodes there are: nothing is anchored anew.
+    """
+    packing = top.frozen.model.packing
+    metric, total = top.metric.without(subjects, top.frozen.n)
+    frozen = top.frozen.without(subjects)
+    surface = Surface(frozen, top.theta, packing, metric.kappa.numpy())
+    x = packing.pack(top.theta)
+    guess = x - metric.solve(total)
+    begun = _at(surface, guess, metric)
+    if not float(begun[1].norm()) < float(metric.slope(total).norm()):  # too far
+        guess, begun = x, _at(surface, x, metric)
+    there, *_ = _risen(surface, guess, begun, metric, how)
+    return {**top.theta, **packing.unpack(there)}
 
 
 def search_rule(k: int, draws: int) -> NodeRule:
@@ -213,8 +246,36 @@ def node_error(model: Model, top: Top, panel: Panel, seed: int, draws: int) -> T
     return (follow.T @ slope) / (back.T @ follow).diagonal().sqrt()
 
 
+def _at(surface: Surface, x: Tensor, metric: Metric) -> tuple[float, Tensor]:
+    """The value of a surface, and its slope in z."""
+    value, slope = surface(x.numpy())
+    return value, metric.slope(torch.from_numpy(slope))
+
+
+def _risen(
+    surface: Surface, x: Tensor, begun: tuple[float, Tensor], metric: Metric, how: Climb
+) -> tuple[Tensor, float, float, int]:
+    """:func:`_round` in single precision where that is enough, its end in double.
+
+    begun: value and slope at x.
+    """
+    single = surface.single()
+    rounded = _at(single, x, metric)
+    off = max(abs(begun[0] - rounded[0]), float((begun[1] - rounded[1]).norm()))
+    if not off < ROUNDED * how.tolerance:
+        return _round(surface, x, begun, metric, how)
+    x, *_, used = _round(single, x, rounded, metric, how)
+    begun = _at(surface, x, metric)
+    decrement, left = float(begun[1].norm()), how.evaluations - used
+    if decrement < how.tolerance or left <= 0:
+        return x, -begun[0], decrement, used
+    how = replace(how, evaluations=left)
+    x, reached, decrement, more = _round(surface, x, begun, metric, how)
+    return x, reached, decrement, used + more
+
+
 def _round(
-    surface: Surface, x: Tensor, metric: Metric, how: Climb
+    surface: Surface, x: Tensor, begun: tuple[float, Tensor], metric: Metric, how: Climb
 ) -> tuple[Tensor, float, float, int]:
     """The end of L-BFGS on a surface: theta, its value, the decrement there, evaluations."""
     best: tuple[float, Tensor, float] = (-math.inf, x, math.inf)
@@ -223,12 +284,11 @@ def _round(
     def whitened(z: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal best, last
         there = x + metric.back(torch.from_numpy(z))
-        value, slope = surface(there.numpy())
-        turned = metric.slope(torch.from_numpy(slope))
-        last = float(turned.norm())
+        value, slope = _at(surface, there, metric) if z.any() else begun
+        last = float(slope.norm())
         if -value > best[0]:
             best = (-value, there, last)
-        return value, turned.numpy()
+        return value, slope.numpy()
 
     def near(_: np.ndarray) -> None:
         if last < how.tolerance:
