@@ -64,14 +64,16 @@ class Sampled(NamedTuple):
     kl: Tensor  # (n,), over the draws where it has no closed form
     kl_by_direction: Tensor  # (n, k)
     mean: Tensor  # (n, k)
-    mu2: Tensor | None = None  # of the first outcome, (M, n, J), where drawing took it
+    mu2: tuple[Tensor, ...] = ()  # of every outcome, (M, n, J), where drawing took it
 
     def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
         """log p(y_i | b_i), (M, n)."""
-        if self.mu2 is None:
+        if not self.mu2:
             return model.log_likelihood(ready, self.b, block)
-        eta = model.mu1(ready, block.rows) + self.mu2
-        return model.log_density(ready, eta, self.b, block)
+        fixed, total = model.fixed(ready, block), torch.zeros(self.b.shape[:-1], dtype=self.b.dtype)
+        for o, (own, mu1, mu2) in enumerate(zip(block.blocks, fixed, self.mu2, strict=True)):
+            total = total + model.log_density(ready, mu1 + mu2, self.b, own, o)
+        return total
 
 
 class Approximation(Protocol):

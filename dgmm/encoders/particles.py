@@ -84,21 +84,21 @@ class Cloud:
         ratio = 0.5 * (self.static.square() - e.square()).sum(-1)
         self.of_static = ratio - others.log_sd.sum(-1)
         self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
-        self.base = q.model.mu1(q.ready, block.rows) + self._beside(self.static)
+        b = self._wide(self.static)
+        fixed = q.model.fixed(q.ready, block)
+        self.base = [
+            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape) for o, mu1 in enumerate(fixed)
+        ]
 
     def _noise(self, *size: int) -> Tensor:
         return torch.randn(self.draws, *size, generator=self.generator, dtype=torch.float64)
 
-    def _beside(self, static: Tensor) -> Tensor:
-        """mu2 of the random effects beside the recursion."""
-        q, latents = self.q, self.q.model.latents
-        terms = [i for i in range(len(latents)) if i != q.term]
-        if not terms:
-            return torch.zeros(self.draws, *q.block.mask.shape, dtype=torch.float64)
-        before = sum(one.dim for one in latents[: q.term])
+    def _wide(self, static: Tensor) -> Tensor:
+        """b with zeros in the place of the recursion."""
+        q = self.q
+        before = sum(one.dim for one in q.model.latents[: q.term])
         wide = static.new_zeros(*static.shape[:-1], q.latent.dim)
-        b = torch.cat([static[..., :before], wide, static[..., before:]], dim=-1)
-        return q.model.mu2(q.ready, b, q.block.rows, terms)
+        return torch.cat([static[..., :before], wide, static[..., before:]], dim=-1)
 
     def bound(self) -> Tensor:
         """The sum over steps of the log mean weights, (n,)."""
@@ -118,22 +118,32 @@ class Cloud:
         return e
 
     def _after(self, t: int, mu: Tensor, state: Tensor) -> Tensor:
-        q, block = self.q, self.q.block
-        at = torch.nonzero((q.steps.place == t).any(0))[:, 0]  # columns with rows of this step
-        here = (q.steps.place == t)[:, at]
-        eta = self.base[..., at] + q.latent.frame[0, 0] * mu[..., None]
+        found = [self._seen_of(o, t, mu) for o in range(len(self.base))]
+        self.log_weight = self.log_weight + sum(found) - self.ratio
+        return self._resampled(state)
+
+    def _seen_of(self, o: int, t: int, mu: Tensor) -> Tensor:
+        """log p of what was seen of an outcome at a step, (M, n)."""
+        q, block = self.q, self.q.block.blocks[o]
+        k, family = q.positions[o], q.model.outcomes[o].family
+        place = q.steps.places[k]
+        at = torch.nonzero((place == t).any(0))[:, 0]  # columns with rows of this step
+        here = (place == t)[:, at]
+        eta = self.base[o][..., at] + q.latent.frame[k, k] * mu[..., k, None]
         rows = block.rows.at_columns(at)
-        extra = q.model.extra(q.ready, rows)
+        extra = q.model.extra(q.ready, rows, outcome=o)
+        if o == 0:
+            self._note(at, here, family.mean(eta, extra) if self.scale == "response" else eta)
+        density = family.log_density(rows.data, eta, extra)
+        return torch.where(here & block.mask[:, at], density, 0.0).sum(-1)
+
+    def _note(self, at: Tensor, here: Tensor, value: Tensor) -> None:
+        """Moments of the first outcome at rows of a step, before its outcomes are told."""
         weight = torch.softmax(self.log_weight, 0)
-        value = q.model.family.mean(eta, extra) if self.scale == "response" else eta
         first = torch.einsum("mn,mnj->nj", weight, value)
         second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
         self.mean[:, at] = torch.where(here, first, self.mean[:, at])
         self.variance[:, at] = torch.where(here, second, self.variance[:, at])
-        density = q.model.family.log_density(rows.data, eta, extra)
-        seen = torch.where(here & block.mask[:, at], density, 0.0).sum(-1)
-        self.log_weight = self.log_weight + seen - self.ratio
-        return self._resampled(state)
 
     def _resampled(self, state: Tensor) -> Tensor:
         """Equal weights for the subjects whose effective number of particles has become small."""
@@ -151,5 +161,5 @@ class Cloud:
         chosen = torch.where(few, chosen.T, same)  # (M, n)
         self.total = torch.where(few, self.total + level, self.total)
         self.log_weight = torch.where(few, -math.log(self.draws), self.log_weight)
-        self.base = self.base.gather(0, chosen[..., None].expand_as(self.base))
+        self.base = [one.gather(0, chosen[..., None].expand_as(one)) for one in self.base]
         return state.gather(0, chosen[..., None].expand_as(state))

@@ -2,12 +2,12 @@
 
     psi_t(a) = exp(eta_t'a - a' Lambda_t a / 2),   q(a, z) proportional to p(a, z) prod_t psi_t(a_t)
 
-    eta_t = e^{omega_t} J' r_t / s_t^2 + delta_t,
-    Lambda_t = e^{omega_t} J'J / s_t^2 + diag(rho_t^2)
+    eta_t = sum_k e^{omega_tk} J_k r_tk / s_tk^2 + delta_t,
+    Lambda_t = sum_k e^{omega_tk} J_k J_k' / s_tk^2 + diag(rho_t^2),   k the outcomes seen
 
-J is the slope of the decoder at a = 0 and s_t the standard deviation of an outcome, so that with a
-linear decoder and a silent network (omega, delta, rho) psi_t is the density of the outcome and q
-the posterior. An outcome that was not seen has no potential.
+J_k is the slope of the decoder of an outcome at a = 0 and s_tk the standard deviation of the
+outcome, so that with a linear decoder and a silent network (omega, delta, rho) psi_t is the density
+of the outcomes and q the posterior. A step without an outcome that was seen has no potential.
 
 The potentials to come say of z_t a message exp(nu_t'z - z' Omega_t z / 2), by the filter run
 backwards; then q(a_t | a_1..a_{t-1}) is normal with closed moments, and draws go forwards. Weights
@@ -47,12 +47,13 @@ class _Message(NamedTuple):
 
 @dataclass(frozen=True)
 class Potentials(Sequential):
-    """Sizes: p of the code, c inputs."""
+    """Sizes: p of the code, c inputs, K outcomes."""
 
     size: int
     inputs: int
     hidden: int
     smooth: bool
+    outcomes: int = 1
 
     @classmethod
     def of(cls, model: Model) -> Potentials:
@@ -60,12 +61,19 @@ class Potentials(Sequential):
         one = recursion_of(model)
         if len(model.latents) > 1:
             raise ValueError(f"{one.label} stands alone left of its bar: leave out the other terms")
-        return cls(one.size, one.width, one.hidden, one.posterior == "smooth")
+        smooth = one.posterior == "smooth"
+        return cls(one.size, one.width, one.hidden, smooth, one.outcomes)
 
     @property
     def head(self) -> Dense:
-        """(r, x) -> omega, delta, rho."""
-        return Dense((1 + self.inputs, self.hidden, 1 + 2 * self.size))
+        """(r, seen, x) -> omega, delta, rho."""
+        K = self.outcomes
+        return Dense((K + self.flags + self.inputs, self.hidden, K + 2 * self.size))
+
+    @property
+    def flags(self) -> int:
+        """Numbers that say which outcomes were seen: of one alone that is known."""
+        return self.outcomes if self.outcomes > 1 else 0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {f"head.{name}": s for name, s in self.head.shapes().items()}
@@ -91,16 +99,23 @@ class _Carried(Path):
     @cached_property
     def potentials(self) -> tuple[Tensor, Tensor]:
         """eta (n, G, p) and Lambda (n, G, p, p)."""
-        steps, p = self.steps, self.encoder.size
-        known = torch.cat([steps.residual[..., None], steps.x], dim=-1)
+        steps, p, K = self.steps, self.encoder.size, self.encoder.outcomes
+        flags = steps.seen[..., : self.encoder.flags].to(steps.x)
+        known = torch.cat([steps.residual, flags, steps.x], dim=-1)
         change = self.encoder.head(part(self.phi, "head."), known)
-        omega, delta, rho = change.split([1, p, p], dim=-1)
+        omega, delta, rho = change.split([K, p, p], dim=-1)
         J = self.code.slope(self.weights)
-        weight = omega.clamp(-5, 5).exp() / steps.spread[..., None].square()
-        eta = weight * steps.residual[..., None] * J + delta
-        Lambda = weight[..., None] * torch.outer(J, J) + torch.diag_embed(rho.square())
-        seen = steps.seen[..., None]
+        weight = omega.clamp(-5, 5).exp() / steps.spread.square()
+        weight = torch.where(steps.seen, weight, 0.0)
+        eta = (weight * steps.residual) @ J + delta
+        Lambda = torch.einsum("...k,kp,kq->...pq", weight, J, J) + torch.diag_embed(rho.square())
+        seen = self.seen[..., None]
         return torch.where(seen, eta, 0.0), torch.where(seen[..., None], Lambda, 0.0)
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Steps with an outcome that was seen, (n, G)."""
+        return self.steps.seen.any(-1)
 
     def mixing(self) -> Tensor:
         code, w = self.code, self.weights
@@ -171,7 +186,7 @@ class _Carried(Path):
         if not self.encoder.smooth:
             eta, Lambda = (one[:, t] for one in self.potentials)
             V = torch.linalg.inv(torch.eye(eta.shape[-1], dtype=eta.dtype) + Lambda)
-            return self._whitened((V @ eta[..., None])[..., 0], V, law, self.steps.seen[:, t])
+            return self._whitened((V @ eta[..., None])[..., 0], V, law, self.seen[:, t])
         code, w = self.code, self.weights
         by = code.dynamics(w, code.unpacked(state)[2])
         m, P = code.predicted(w, state, self.steps.x[:, t], t == 0, by)

@@ -73,9 +73,8 @@ class Path:
     @cached_property
     def steps(self) -> Steps:
         """The rows as steps, with the outcomes that count."""
-        block = self.block
-        rows = self.model.latent_rows(self.ready, block.rows, self.term, 0, block.mask)
-        return self.latent.as_steps(rows)
+        seen = [own.mask for own in self.block.blocks]
+        return self.latent.as_steps(self.model.rows_of(self.ready, self.block, self.term, seen))
 
     def sample(self, e: Tensor) -> Sampled:
         """Draws by white noise e (M, n, k), step after step."""
@@ -98,10 +97,7 @@ class Path:
         b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
         scale = sum(one.log_sd.sum(-1) for one in laws) + static.log_sd.sum(-1)
         ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
-        mu2 = latent.at_rows(mu, self.steps)
-        terms = [i for i in range(len(self.model.latents)) if i != self.term]
-        if terms:
-            mu2 = mu2 + self.model.mu2(self.ready, b, self.block.rows, terms)
+        mu2 = (latent.at_rows(mu, self.steps.places[k], k) for k in self.positions)
         kl = torch.stack([one.kl().mean(0) for one in laws], dim=-2)  # (n, G, d)
         mean = torch.stack([one.mean.mean(0) for one in laws], dim=-2)
         of_others = static.kl()
@@ -111,8 +107,20 @@ class Path:
             kl.sum((-2, -1)) + of_others.sum(-1),
             self._placed(kl, of_others, before),
             self._placed(mean, static.mean, before),
-            mu2,
+            tuple(one + self.beside(b, o) for o, one in enumerate(mu2)),
         )
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """The place of every outcome of the model among those of the recursion."""
+        return [self.latent.position(one.name) for one in self.model.outcomes]
+
+    def beside(self, b: Tensor, o: int) -> Tensor | float:
+        """mu2 of other random effects at the rows of an outcome, (M, n, J)."""
+        terms = [i for i in range(len(self.model.latents)) if i != self.term]
+        if not terms:
+            return 0.0
+        return self.model.mu2(self.ready, b, self.block.blocks[o].rows, terms, outcome=o)
 
     def _placed(self, steps: Tensor, others: Tensor, before: int) -> Tensor:
         """Numbers of steps (n, G, d) and of other effects in the order of b, (n, k)."""
@@ -135,7 +143,16 @@ def term_of(model: Model) -> int:
         raise ValueError(
             f"a model has one recursion, alone or beside linear random effects; here are {labels}"
         )
-    return own[0]
+    (term,) = own
+    entered = {entry.outcome for entry in model.entries[term]}
+    left = [one.name for o, one in enumerate(model.outcomes) if o not in entered]
+    if left:
+        label = model.latents[term].label
+        raise ValueError(
+            f"all outcomes of a model share its recursion, and `{left[0]}` is without {label}: "
+            f"write it in every formula under one name, ({label} |p| group)"
+        )
+    return term
 
 
 def recursion_of(model: Model) -> Recursion:

@@ -44,7 +44,7 @@ LEAKS = 8
 
 @dataclass(frozen=True)
 class Stepwise(Sequential):
-    """Sizes: d latent variables, S numbers of a state, c inputs, other random effects."""
+    """Sizes: d latent variables, S numbers of a state, c inputs, other random effects, K outcomes."""
 
     size: int
     state: int
@@ -52,18 +52,20 @@ class Stepwise(Sequential):
     beside: int
     hidden: int
     smooth: bool
+    outcomes: int = 1
 
     @classmethod
     def of(cls, model: Model) -> Stepwise:
         """The encoder of a model with one recursion."""
         one = recursion_of(model)
         smooth = one.posterior == "smooth"
-        return cls(one.size, one.state_size, one.width, model.k - one.dim, one.hidden, smooth)
+        sizes = one.size, one.state_size, one.width, model.k - one.dim, one.hidden
+        return cls(*sizes, smooth, one.outcomes)
 
     @property
     def reader(self) -> Gated:
         """(r, seen, x) backwards -> what is still to come."""
-        return Gated(2 + self.inputs, self.hidden)
+        return Gated(2 * self.outcomes + self.inputs, self.hidden)
 
     @property
     def head(self) -> Dense:
@@ -76,7 +78,8 @@ class Stepwise(Sequential):
 
     @property
     def _entering(self) -> int:
-        return self.state + 2 * self.size + self.inputs + 2 + self._read
+        known = 2 * self.outcomes + self._read
+        return self.state + 2 * self.size + self.inputs + known
 
     @property
     def reads(self) -> bool:
@@ -89,7 +92,7 @@ class Stepwise(Sequential):
         )
         found |= {f"head.{name}": s for name, s in self.head.shapes().items()}
         if self.reads:
-            found |= {"leak": (LEAKS,), "into": (LEAKS, 3 + self.inputs)}
+            found |= {"leak": (LEAKS,), "into": (LEAKS, 1 + 2 * self.outcomes + self.inputs)}
             found |= {f"reader.{name}": s for name, s in self.reader.shapes().items()}
         if self.beside:
             found["beside"] = (2 * self.beside, self.hidden + LEAKS)
@@ -120,8 +123,7 @@ class Stepwise(Sequential):
     def read(self, phi: Weights, steps: Steps) -> Tensor:
         """g of every step, (n, G, hidden + leaks): what is known from there on."""
         there = steps.real[..., None]
-        known = torch.stack([steps.residual, steps.seen.to(steps.x)], dim=-1)
-        known = torch.cat([known, steps.x], dim=-1)
+        known = torch.cat([steps.residual, steps.seen.to(steps.x), steps.x], dim=-1)
         drive = self.reader.drive(part(phi, "reader."), known)
         one = torch.ones_like(known[..., :1])
         added = linear(torch.cat([known, one], dim=-1), phi["into"])
@@ -149,7 +151,7 @@ class _Told(Path):
     def entering(self) -> Tensor:
         """What q sees of every step beside the state, (n, G, .)."""
         steps = self.steps
-        known = [steps.x, steps.residual[..., None], steps.seen.to(steps.x)[..., None]]
+        known = [steps.x, steps.residual, steps.seen.to(steps.x)]
         if self.encoder.smooth:
             assert self.reading is not None
             known.append(self.reading)
@@ -161,7 +163,7 @@ class _Told(Path):
         entering = torch.cat(known, dim=-1)
         slope = phi["linear"] if t else phi["first"]  # the law of z is another one there
         change = linear(entering, slope) + encoder.head(part(phi, "head."), entering)
-        told = self.steps.real[:, t] if encoder.smooth else self.steps.seen[:, t]
+        told = self.steps.real[:, t] if encoder.smooth else self.steps.seen[:, t].any(-1)
         m, spread = torch.where(told[:, None], change, 0.0).split([encoder.size] * 2, -1)
         return Law(m, spread.clamp(-7, 2))
 

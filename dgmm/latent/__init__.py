@@ -8,7 +8,8 @@ from dgmm.latent.kvae import KalmanCode
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
 from dgmm.latent.records import BOUNDARY, Boundary, Chain, Component, Places, columns_of
-from dgmm.latent.recursion import Law, Recursion, Steps
+from dgmm.latent.recursion import Law, Recursion
+from dgmm.latent.steps import Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures
 from dgmm.latent.warp import Warp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
@@ -249,8 +249,11 @@ class Latent(ABC):
     def prepare(self, weights: Weights) -> Weights:
         """Small quantities that follow from the weights alone (centres), computed once."""
 
-    def at(self, weights: Weights, b: Tensor) -> Weights:
-        """What :meth:`effect` at b is made of whatever the outcome, for one call with each."""
+    def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
+        """What :meth:`effect` at b is made of whatever the outcome, for one call with each.
+
+        rows: of every outcome that it enters.
+        """
         return {}
 
     def slopes_at(self, weights: Weights, b: Tensor) -> Weights:

@@ -58,7 +58,7 @@ class DeepMarkov(Recursion):
     @property
     def decoder(self) -> Dense:
         """z -> d."""
-        return Dense((self.size, self.hidden, 1))
+        return Dense((self.size, self.hidden, self.outcomes))
 
     def layers(self) -> str:
         return "; ".join("-".join(map(str, n.sizes)) for n in (self.transition, self.decoder))
@@ -71,7 +71,7 @@ class DeepMarkov(Recursion):
             "A": (d, d),
             "B": (d, self.width),
             "l": (d,),
-            "c": (d,),
+            "c": (self.outcomes * d,),
             **{f"transition.{name}": s for name, s in self.transition.shapes().items()},
             **{f"decoder.{name}": s for name, s in self.decoder.shapes().items()},
         }
@@ -79,7 +79,7 @@ class DeepMarkov(Recursion):
     def initial(self, generator: torch.Generator) -> Weights:
         d = self.size
         zero = torch.zeros(d, dtype=torch.float64)
-        c = torch.randn(d, generator=generator, dtype=torch.float64) / d**0.5
+        c = self.drawn_loadings(generator)
         transition = self.transition.initial(generator, last=0.1)
         decoder = self.decoder.initial(generator, last=0.1)
         return {
@@ -108,7 +108,7 @@ class DeepMarkov(Recursion):
         return Law(mean, (weights["l"] + g).clamp(min=FLOOR))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
-        return z @ weights["c"] + self.decoder(part(weights, "decoder."), z)[..., 0]
+        return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), z)
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool

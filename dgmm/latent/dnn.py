@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -224,7 +224,7 @@ class Neural(Latent):
             else self.warp.candidate_modes(weights)
         )
 
-    def at(self, weights: Weights, b: Tensor) -> Weights:
+    def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
         if self.form == "dense" or not self.basis_places:
             return {}
         names, sizes = zip(*((n, end - first) for n, first, end in self.basis_places), strict=True)

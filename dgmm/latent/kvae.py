@@ -85,7 +85,7 @@ class KalmanCode(Recursion):
     @property
     def decoder(self) -> Dense:
         """a -> d."""
-        return Dense((self.size, self.hidden, 1))
+        return Dense((self.size, self.hidden, self.outcomes))
 
     def layers(self) -> str:
         sizes = [self.decoder.sizes]
@@ -106,7 +106,7 @@ class KalmanCode(Recursion):
             "C": (K, p, d),
             "lq": (d,),
             "lr": (p,),
-            "c": (p,),
+            "c": (self.outcomes * p,),
             **mixing,
             **{f"decoder.{name}": s for name, s in self.decoder.shapes().items()},
         }
@@ -214,12 +214,13 @@ class KalmanCode(Recursion):
         return Law(mean, root.diagonal(dim1=-2, dim2=-1).log(), root)
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
-        return z @ weights["c"] + self.decoder(part(weights, "decoder."), z)[..., 0]
+        return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), z)
 
     def slope(self, weights: Weights) -> Tensor:
-        """d mu2 / d a at a = 0, in units of the linear predictor, (p,)."""
+        """d mu2 / d a at a = 0, in units of the linear predictors, (K, p)."""
         zero = weights["c"].new_zeros(self.size)
-        return weights["c"] + self.decoder.jacobian(part(weights, "decoder."), zero)[0]
+        c = weights["c"].reshape(self.outcomes, self.size)
+        return c + self.decoder.jacobian(part(weights, "decoder."), zero)
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool

@@ -4,12 +4,12 @@
     s_t = f(s_{t-1}, z_t, x_t, r_t),
 
 with e = b white noise, x_t inputs and r_t the outcome of the step, as its residual from the fixed
-part. Given white noise and the outcomes before a row its predictor is known, so that
+part; of K outcomes that share a recursion mu2_t and r_t are vectors. Given white noise and the outcomes before a row its predictor is known, so that
 
     p(y, b) = p(b) prod_t p(y_t | b_1..b_t, y_1..y_{t-1})
 
-as of every latent structure, b of one step after the other. Words that read outcomes have one more
-element of b a step, by which an outcome that was not seen is drawn, r_t = mu2_t + spread e: the
+as of every latent structure, b of one step after the other. Words that read outcomes have K more
+elements of b a step, by which outcomes that were not seen are drawn, r_t = mu2_t + spread e: the
 distribution of the outcomes seen is then, exactly for Gaussian ones, that of all with the others
 integrated out, and rows after the last outcome run freely.
 """
@@ -17,7 +17,7 @@ integrated out, and rows after the last outcome run freely.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -28,32 +28,18 @@ from torch import Tensor
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.path import Visits, read_visits, rows_of_visits
+from dgmm.latent.records import Places, placed
+from dgmm.latent.steps import Steps, steps_of
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["FLOOR", "Law", "Recursion", "Steps"]
+__all__ = ["FLOOR", "Law", "Recursion"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
 
 SPARSE = 0.5
 """Largest share of steps of a grid that may have no row."""
-
-
-class Steps(NamedTuple):
-    """The rows of a block as steps of a recursion."""
-
-    x: Tensor  # (n, G, c) inputs
-    residual: Tensor  # (n, G), zero where not seen
-    spread: Tensor  # (n, G)
-    seen: Tensor  # (n, G) bool
-    real: Tensor  # (n, G) bool: the subject has this step
-    place: Tensor  # (n, J) the step of every row
-
-    @property
-    def number(self) -> int:
-        """G."""
-        return self.real.shape[1]
 
 
 class Law(NamedTuple):
@@ -79,7 +65,7 @@ Noise = Callable[[int, Tensor, Law], Tensor]
 """e of a step, (..., n, d), from its number, the state before it and the law of its z."""
 
 After = Callable[[int, Tensor, Tensor], Tensor]
-"""The state that goes on, from the number of a step, its predictor (..., n) and its state."""
+"""The state that goes on, from the number of a step, its predictors (..., n, K) and its state."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +76,7 @@ class Recursion(Latent):
 
     label: str
     names: tuple[str, ...]  # the time
-    frame: Tensor  # (1, 1) unit of mu2
+    frame: Tensor  # (K, K), diagonal: the unit of mu2 in every outcome
     dim: int  # elements of b
     size: int  # d
     hidden: int  # units of every hidden layer
@@ -101,6 +87,7 @@ class Recursion(Latent):
     centre: tuple[float, ...] = ()  # of the inputs
     spread: tuple[float, ...] = ()
     posterior: str = "smooth"  # how an encoder goes through the steps, or "filter"
+    places: Places = ()  # of several outcomes
 
     linear = False
     recursive = True
@@ -156,7 +143,7 @@ class Recursion(Latent):
     @property
     def per_step(self) -> int:
         """Elements of b a step."""
-        return self.size + int(self.reads)
+        return self.size + self.outcomes * int(self.reads)
 
     @property
     def width(self) -> int:
@@ -192,7 +179,17 @@ class Recursion(Latent):
 
     @abstractmethod
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
-        """mu2 of a step in units of the linear predictor, (...)."""
+        """mu2 of a step in units of the linear predictors, (..., K)."""
+
+    def loaded(self, weights: Weights, z: Tensor) -> Tensor:
+        """c'z of every outcome, (..., K)."""
+        return z @ weights["c"].reshape(self.outcomes, self.size).T
+
+    def drawn_loadings(self, generator: torch.Generator) -> Tensor:
+        """c by which c'z of white noise has variance one on average, (K d,)."""
+        number = self.outcomes * self.size
+        draws = torch.randn(number, generator=generator, dtype=torch.float64)
+        return draws / max(self.size, 1) ** 0.5
 
     @abstractmethod
     def advanced(
@@ -200,51 +197,53 @@ class Recursion(Latent):
     ) -> Tensor:
         """The state after a step, (..., S)."""
 
-    # -- rows as steps ---------------------------------------------------------------------------
+    # -- several outcomes --------------------------------------------------------------------------
 
-    def as_steps(self, rows: LatentRows) -> Steps:
-        """The steps of the rows of a block. A row at the time of the one before is of its step."""
-        time = torch.cummax(rows.T[..., 0], dim=-1).values
-        before = torch.cat([time[:, :1], time[:, :-1]], dim=1)
-        first = torch.arange(time.shape[1]) == 0
-        real = first | (rows.T[..., 0] > before)
-        if self.on_grid:
-            place = (rows.T[..., 0] - time[:, :1]).round().long()
-        else:
-            place = real.long().cumsum(1) - 1
-            place = torch.where(rows.T[..., 0] < time, 0, place)  # padding
-        size = int(place.max()) + 1
-        slot = torch.where(real, place, size)
-        row = torch.arange(time.shape[1]).expand_as(slot)
-        source = torch.zeros(len(slot), size + 1, dtype=torch.long).scatter(1, slot, row)
-        source = torch.cummax(source[:, :size], dim=1).values  # between rows inputs stay
-        held = torch.zeros(len(slot), size + 1, dtype=torch.bool).scatter(1, slot, real)[:, :size]
-        last = place.max(1, keepdim=True).values
-        there = torch.arange(size) <= last
-        x = self._inputs(rows, source, time, before)
-        if rows.past is None:
-            nothing = torch.zeros(source.shape, dtype=x.dtype)
-            return Steps(x, nothing, nothing, torch.zeros_like(held), there, place)
-        seen = self._seen(rows.past.seen, real, slot, size)
-        residual = torch.where(seen, rows.past.residual.gather(1, source), 0.0)
-        return Steps(x, residual, rows.past.spread.gather(1, source), seen, there, place)
+    @classmethod
+    def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
+        """One recursion of several outcomes, with a predictor for each of them.
 
-    def _seen(self, seen: Tensor, real: Tensor, slot: Tensor, size: int) -> Tensor:
-        empty = torch.zeros(len(slot), size + 1, dtype=torch.bool)
-        return empty.scatter(1, slot, seen & real)[:, :size]
+        Raises:
+            ValueError: the terms of the outcomes are not the same.
+        """
+        found = [one for one in parts.values() if isinstance(one, cls)]
+        first = found[0]
+        if len(parts) == 1:
+            return first
+        other = [(key, one) for key, one in parts.items() if one.label != first.label]
+        if other:
+            (own, *_), (key, one) = parts, other[0]
+            raise ValueError(
+                f"outcomes share one recursion, written alike in every formula: {first.label} of "
+                f"`{own}` and {one.label} of `{key}`"
+            )
+        joined = replace(
+            first,
+            names=tuple(f"{key}:{one.names[0]}" for key, one in parts.items()),
+            frame=torch.block_diag(*(one.frame for one in found)),
+            usual=min(one.usual for one in found),
+            added=min(one.added for one in found),
+            places=placed(parts, [1] * len(parts)),
+        )
+        return joined._with_room(max(one.steps for one in found))
 
-    def _inputs(self, rows: LatentRows, source: Tensor, time: Tensor, before: Tensor) -> Tensor:
-        columns = []
-        if not self.on_grid:  # zero at a usual gap, and where there is none
-            gap = (time - before).gather(1, source) / self.usual
-            gap[:, 0] = 1.0
-            columns.append(gap[..., None] - 1)
-        if self.inputs:
-            centre, spread = (torch.tensor(v, dtype=time.dtype) for v in (self.centre, self.spread))
-            u = (rows.basis - centre) / spread
-            columns.append(u.gather(1, source[..., None].expand(-1, -1, u.shape[-1])))
-        empty = time.new_zeros(*source.shape, 0)
-        return torch.cat(columns, dim=-1) if columns else empty
+    @property
+    def outcomes(self) -> int:
+        """K."""
+        return max(1, len(self.places))
+
+    def position(self, outcome: str) -> int:
+        """The place of an outcome among the K."""
+        return next((k for k, one in enumerate(self.places) if one[0] == outcome), 0)
+
+    def as_steps(self, rows: Sequence[LatentRows]) -> Steps:
+        """The steps of the rows of all outcomes that it enters, in any order."""
+        if len(rows) != self.outcomes:
+            raise ValueError(f"{self.label} is made of the rows of {self.outcomes} outcomes at once")
+        ordered = sorted(rows, key=lambda one: self.position(one.outcome))
+        dtype = rows[0].T.dtype
+        inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
+        return steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
 
     # -- mu2 -------------------------------------------------------------------------------------
 
@@ -265,9 +264,9 @@ class Recursion(Latent):
         unseen: Tensor,
         after: After | None = None,
     ) -> Tensor:
-        """mu2 of every step in units of the linear predictor, (..., n, G).
+        """mu2 of every step in units of the linear predictors, (..., n, G, K).
 
-        unseen: white noise (..., n, G, 0 or 1) of outcomes that were not seen.
+        unseen: white noise (..., n, G, 0 or K) of outcomes that were not seen.
         """
         state = self.start(weights).expand(*unseen.shape[:-2], self.state_size)
         found = []
@@ -282,22 +281,31 @@ class Recursion(Latent):
             if after is not None:
                 state = after(t, mu, state)
             found.append(mu)
-        return torch.stack(found, dim=-1)
+        return torch.stack(found, dim=-2)
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
-        drawn = mu + steps.spread[:, t] * unseen[..., t, 0]
+        drawn = mu + steps.spread[:, t] * unseen[..., t, :]
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
 
-    def at_rows(self, mu: Tensor, steps: Steps) -> Tensor:
-        """mu2 of the rows, (..., n, J), from that of the steps."""
-        place = steps.place.expand(*mu.shape[:-1], -1)
-        return self.frame[0, 0] * mu.gather(-1, place)
+    def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:
+        """mu2 of rows of the k-th outcome, (..., n, J), whose steps are ``place`` (n, J)."""
+        own = mu[..., k]
+        return self.frame[k, k] * own.gather(-1, place.expand(*own.shape[:-1], -1))
 
-    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+    def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
+        """mu2 of all steps, and which of them the rows of every outcome are."""
         steps = self.as_steps(rows)
         e, unseen = self.split(b, steps.number)
         mu = self.run(weights, steps, lambda t, *_: e[..., t, :], unseen)
-        return self.at_rows(mu, steps)
+        names = (name for name, _, _ in self.places) if self.places else ("",)
+        places = zip(names, steps.places, strict=True)
+        return {"mu": mu, **{f"place.{name}": place for name, place in places}}
+
+    def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
+        if "mu" not in weights:
+            weights = self.at(weights, b, (rows,))
+        place = weights[f"place.{rows.outcome}"]
+        return self.at_rows(weights["mu"], place, self.position(rows.outcome))
 
     def jacobian(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         with torch.enable_grad():
@@ -330,7 +338,7 @@ class Recursion(Latent):
     @property
     def effect_name(self) -> str:
         """vrnn(time)."""
-        return f"{self.name}({self.names[0]})"
+        return f"{self.name}({self.names[0].rpartition(':')[2]})"
 
 
 def _grid(text: str, visits: Visits) -> tuple[int, int]:

@@ -65,12 +65,12 @@ class VariationalRecurrent(Recursion):
     @property
     def decoder(self) -> Dense:
         """(z, h, x) -> d."""
-        return Dense((self.size + self.hidden + self.width, self.hidden, 1))
+        return Dense((self.size + self.hidden + self.width, self.hidden, self.outcomes))
 
     @property
     def memory(self) -> Gated:
         """(r, z, x) and h -> h."""
-        return Gated(1 + self.size + self.width, self.hidden)
+        return Gated(self.outcomes + self.size + self.width, self.hidden)
 
     def layers(self) -> str:
         sizes = [self.decoder.sizes, (self.memory.inputs, self.hidden)]
@@ -86,7 +86,7 @@ class VariationalRecurrent(Recursion):
             moving |= {f"law.{name}": s for name, s in self.law.shapes().items()}
         return {
             "h0": (self.hidden,),
-            "c": (d,),
+            "c": (self.outcomes * d,),
             **moving,
             **{f"decoder.{name}": s for name, s in self.decoder.shapes().items()},
             **{f"memory.{name}": s for name, s in self.memory.shapes().items()},
@@ -96,7 +96,7 @@ class VariationalRecurrent(Recursion):
         d = self.size
         found = {
             "h0": torch.zeros(self.hidden, dtype=torch.float64),
-            "c": torch.randn(d, generator=generator, dtype=torch.float64) / max(d, 1) ** 0.5,
+            "c": self.drawn_loadings(generator),
         }
         if self.form == "rnn" and d:
             law = self.law.initial(generator, last=0.1)
@@ -119,11 +119,11 @@ class VariationalRecurrent(Recursion):
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         entering = torch.cat([z, state[..., : self.hidden], x], dim=-1)
-        return z @ weights["c"] + self.decoder(part(weights, "decoder."), entering)[..., 0]
+        return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), entering)
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
     ) -> Tensor:
         h, memory = state[..., : self.hidden], part(weights, "memory.")
-        drive = self.memory.drive(memory, torch.cat([r[..., None], z, x], dim=-1))
+        drive = self.memory.drive(memory, torch.cat([r, z, x], dim=-1))
         return torch.cat([self.memory.step(memory, drive, h), z], dim=-1)

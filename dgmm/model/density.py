@@ -93,9 +93,13 @@ class Model(Structure):
         """The model where the subjects of a panel have room: paths have a step for every row."""
         if not self.serial:
             return self
-        longest, rows = int(panel.count.max()), panel.rows
-        sized = (latent.sized(rows.of_term(i), longest) for i, latent in enumerate(self.latents))
-        return replace(self, latents=tuple(sized))
+        longest, found = panel.longest, []
+        for i, (latent, entries) in enumerate(zip(self.latents, self.entries, strict=True)):
+            for entry in entries:
+                rows = panel.panels[entry.outcome].rows
+                latent = latent.sized(rows.of_term(i, self.outcomes[entry.outcome].name), longest)
+            found.append(latent)
+        return replace(self, latents=tuple(found))
 
     def history(self, panel: Panel) -> Panel:
         """The rows whose states follow from the outcomes seen: of a path every planned one."""
@@ -224,16 +228,41 @@ class Model(Structure):
             return None
         return torch.stack(effects).sum(0) if len(effects) > 1 else effects[0]
 
-    def _once(self, ready: Theta, b: Tensor, slopes: bool = False) -> Theta:
-        """``ready`` with what all of several outcomes take from b."""
+    def at(
+        self,
+        ready: Theta,
+        b: Tensor,
+        block: Block,
+        seen: Sequence[Tensor] | None = None,
+        *,
+        slopes: bool = False,
+    ) -> Theta:
+        """``ready`` with what all of several outcomes take from b (..., n, k) at the rows of a
+        block.
+
+        seen: per outcome (n, J) bool, rows whose outcome is read, as in :meth:`mu2`.
+        """
         if len(self.outcomes) == 1:
             return ready
         found, parts = dict(ready), self._split(b)
-        for i, (latent, own) in enumerate(zip(self.latents, parts, strict=True), 1):
-            weights = part(ready, f"latent{i}.")
-            more = latent.at(weights, own) | (latent.slopes_at(weights, own) if slopes else {})
-            found |= {f"latent{i}.{name}": value for name, value in more.items()}
+        told = seen if self.reads else None
+        for i, (latent, own) in enumerate(zip(self.latents, parts, strict=True)):
+            weights = part(ready, f"latent{i + 1}.")
+            more = latent.at(weights, own, self.rows_of(ready, block, i, told))
+            more |= latent.slopes_at(weights, own) if slopes else {}
+            found |= {f"latent{i + 1}.{name}": value for name, value in more.items()}
         return found
+
+    def rows_of(
+        self, ready: Theta, block: Block, i: int, seen: Sequence[Tensor] | None
+    ) -> tuple[LatentRows, ...]:
+        """What the i-th (0, 1, ...) latent structure sees of the outcomes that it enters."""
+        found = []
+        for entry in self.entries[i]:
+            o, own = entry.outcome, block.blocks[entry.outcome]
+            rows = self.latent_rows(ready, own.rows, i, o, None if seen is None else seen[o])
+            found.append(rows._replace(there=own.there))
+        return tuple(found)
 
     def latent_rows(
         self, ready: Theta, rows: Rows, i: int, outcome: int = 0, seen: Tensor | None = None
@@ -266,7 +295,7 @@ class Model(Structure):
     ) -> Tensor:
         """P = I + J'W J with the expected information W in eta at b (..., n, k), (..., n, k, k)."""
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        ready, P = self._once(ready, b, slopes=True), torch.eye(self.k, dtype=b.dtype)
+        ready, P = self.at(ready, b, block, slopes=True), torch.eye(self.k, dtype=b.dtype)
         for at in self._expanded(ready, b, block, fixed):
             P = P + at.precision()
         if self.residual is not None:
@@ -284,7 +313,7 @@ class Model(Structure):
         if not self._by_predictors:
             slope = self._slope_by_autograd(ready, b, block, fixed)
             return slope, self.precision(ready, b, block, fixed)
-        ready = self._once(ready, b, slopes=True)
+        ready = self.at(ready, b, block, slopes=True)
         slope, P = -b, torch.eye(self.k, dtype=b.dtype)
         for at in self._expanded(ready, b, block, fixed):
             slope, P = slope + at.slope(), P + at.precision()
@@ -322,7 +351,8 @@ class Model(Structure):
         fixed: mu1 of the rows, where it is known already.
         """
         fixed = self.fixed(ready, block) if fixed is None else fixed
-        ready, together = self._once(ready, b), self._together()
+        told = [own.mask for own in block.blocks]
+        ready, together = self.at(ready, b, block, told), self._together()
         total: Tensor | None = None
         for o, own in enumerate(block.blocks):
             if o in together:

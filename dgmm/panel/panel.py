@@ -80,6 +80,16 @@ class Panel:
         """Number of measurements, planned ones with a missing outcome included."""
         return len(self.subject)
 
+    @property
+    def longest(self) -> int:
+        """The most rows of a subject; of several outcomes rows at one time are one."""
+        if not self.beside:
+            return int(self.count.max())
+        who = torch.cat([one.subject for one in self.panels])
+        when = torch.cat([one.rows.time[: one.n_rows] for one in self.panels])
+        pairs = np.unique(torch.stack([who.double(), when], 1).numpy(), axis=0)
+        return int(np.bincount(pairs[:, 0].astype(int), minlength=1).max())
+
     @cached_property
     def whole(self) -> tuple[Block, ...]:
         """Blocks of all rows, of a masked panel those too that were not seen."""
@@ -162,14 +172,15 @@ class Panel:
 
         Both panels have the same subjects in the same order. The panel is a masked one, in which
         the outcomes of ``target`` count as not seen: its rows are there for the states of paths.
+        Of several outcomes it is the first that has rows in ``target``.
 
         stand_in: some outcomes (R,) of the family, of which the first takes their place.
 
         Raises:
-            ValueError: there are several outcomes or grouping factors.
+            ValueError: there are several grouping factors.
         """
-        if self.beside or self.several:
-            raise ValueError("rows are joined by time for one outcome and one grouping factor")
+        if self.several:
+            raise ValueError("rows are joined by time for one grouping factor")
         data = Observations(*(column[:1].expand(target.n_rows) for column in stand_in))
         there = replace(target.rows.take(torch.arange(target.n_rows)), data=data)
         rows = self.rows.take(torch.arange(self.n_rows)).followed_by(there)
@@ -184,6 +195,7 @@ class Panel:
             torch.cat([self.observed, unseen])[order],
             rows.take(order),
             masked=True,
+            beside=self.beside,
         )
         place = torch.empty_like(order)
         place[order] = torch.arange(len(order))
@@ -290,7 +302,7 @@ class Panel:
         index = torch.where(mask, first + occasion, first)
         counted = mask & self.observed[index] if self.masked else mask
         beside = tuple(one.block(subjects) for one in self.beside)
-        return Block(subjects, counted, index, self.rows.take(index), beside)
+        return Block(subjects, counted, index, self.rows.take(index), count > 0, beside)
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:
         """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries."""

@@ -35,6 +35,7 @@ class LatentRows(NamedTuple):
     time: Tensor  # (n, J), NaN when the random part has no time
     outcome: str = ""  # by name, where there are several
     past: Past | None = None  # of structures that read the outcomes
+    there: Tensor | None = None  # (n,) bool: the subject has rows of this outcome; None all have
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ class Block:
     mask: Tensor  # (n, J) bool
     index: Tensor  # (n, J) long rows of the panel, padding repeats the first row of the subject
     rows: Rows
+    there: Tensor  # (n,) bool: the subject has rows, seen or not
     beside: tuple[Block, ...] = ()  # the rows of further outcomes, of the same subjects
 
     @property
@@ -132,7 +134,8 @@ class Block:
         """The block of some of its subjects, ``which`` (n,) bool."""
         at = torch.nonzero(which)[:, 0]
         beside = tuple(one.some(which) for one in self.beside)
-        return Block(self.subjects[at], self.mask[at], self.index[at], self.rows.take(at), beside)
+        own = (one[at] for one in (self.subjects, self.mask, self.index))
+        return Block(*own, self.rows.take(at), self.there[at], beside)
 
     def columns(self) -> tuple[Tensor, ...]:
         """Masks and rows of all outcomes in one flat tuple, for functions mapped over subjects."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -149,8 +149,8 @@ class Joined(Latent):
         first, end = next((a, b) for name, a, b in self.plain.places if name == outcome)
         return self._plain(weights)[first:end]
 
-    def at(self, weights: Weights, b: Tensor) -> Weights:
-        return self.curved.at(weights, b[..., : self.curved.dim])
+    def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
+        return self.curved.at(weights, b[..., : self.curved.dim], rows)
 
     def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
         return self.curved.slopes_at(weights, b[..., : self.curved.dim])

@@ -1,0 +1,143 @@
+"""Rows as steps: those of a subject, of all outcomes that a recursion enters, on one line of time.
+
+A step is a visit of a grid, with a row or without, or else a time at which some outcome has a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dgmm.panel import LatentRows
+
+__all__ = ["Steps", "steps_of"]
+
+
+class Steps(NamedTuple):
+    """The rows of a block as steps of a recursion that enters K outcomes."""
+
+    x: Tensor  # (n, G, c) inputs
+    residual: Tensor  # (n, G, K), zero where not seen
+    spread: Tensor  # (n, G, K)
+    seen: Tensor  # (n, G, K) bool
+    real: Tensor  # (n, G) bool: the subject has this step
+    places: tuple[Tensor, ...]  # of every outcome the step of every row, (n, J)
+
+    @property
+    def number(self) -> int:
+        """G."""
+        return self.real.shape[1]
+
+
+def steps_of(
+    rows: Sequence[LatentRows], grid: bool, usual: float, inputs: tuple[Tensor, Tensor]
+) -> Steps:
+    """The steps of the rows of every outcome; of rows at one time the first counts.
+
+    grid: steps are visits 1, 2, ..., with a row or without, and have no gaps to be told.
+    usual: the gap that is told as zero.
+    inputs: means and spreads (c,) of the inputs in the basis of the rows, none without.
+    """
+    there = [one.there if one.there is not None else _true(one.T[:, 0, 0]) for one in rows]
+    time = _times(rows, there)
+    places = _visits(time) if grid else _ranks(time)
+    size = max(int(one.max()) for one in places) + 1
+    sources, held = [], []
+    for place, here in zip(places, there, strict=True):
+        real = _first_of_step(place) & here[:, None]
+        slot = torch.where(real, place, size)
+        row = torch.arange(place.shape[1]).expand_as(slot)
+        source = torch.zeros(len(slot), size + 1, dtype=torch.long).scatter(1, slot, row)
+        sources.append(torch.cummax(source[:, :size], dim=1).values)
+        empty = torch.zeros(len(slot), size + 1, dtype=torch.bool)
+        held.append(empty.scatter(1, slot, real)[:, :size])
+    last = torch.stack([place.max(1).values for place in places]).amax(0)
+    centre, spread = inputs
+    columns = [] if grid else [_gaps(time, sources, held, usual)]
+    if len(centre):
+        u = [(one.basis - centre) / spread for one in rows]
+        columns.append(_at_steps(u, sources, held))
+    x = torch.cat(columns, dim=-1) if columns else time[0].new_zeros(*held[0].shape, 0)
+    told = [_told(*one) for one in zip(rows, sources, held, strict=True)]
+    residual, sd, seen = (torch.stack(some, dim=-1) for some in zip(*told, strict=True))
+    return Steps(x, residual, sd, seen, torch.arange(size) <= last[:, None], tuple(places))
+
+
+def _told(rows: LatentRows, source: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual, spread and whether it was seen of one outcome at every step, (n, G) each."""
+    if rows.past is None:
+        nothing = torch.zeros(source.shape, dtype=rows.T.dtype)
+        return nothing, nothing, torch.zeros_like(held)
+    seen = rows.past.seen.gather(1, source) & held
+    residual = torch.where(seen, rows.past.residual.gather(1, source), 0.0)
+    return residual, rows.past.spread.gather(1, source), seen
+
+
+def _true(like: Tensor) -> Tensor:
+    return torch.ones(len(like), dtype=torch.bool)
+
+
+def _times(rows: Sequence[LatentRows], there: Sequence[Tensor]) -> list[Tensor]:
+    """The times of all rows, (n, J) each; rows that stand in for none are at the first of all."""
+    time = [one.T[..., 0] for one in rows]
+    if len(time) == 1:
+        return time
+    far = torch.tensor(torch.inf, dtype=time[0].dtype)
+    pairs = zip(time, there, strict=True)
+    first = torch.stack([torch.where(here, one.amin(1), far) for one, here in pairs]).amin(0)
+    first = torch.where(first < far, first, 0.0)[:, None]
+    return [torch.where(h[:, None], one, first) for one, h in zip(time, there, strict=True)]
+
+
+def _visits(time: Sequence[Tensor]) -> list[Tensor]:
+    """The visit of every row, counted from the first of its subject."""
+    first = torch.stack([one.amin(1) for one in time]).amin(0)[:, None]
+    return [(one - first).round().long() for one in time]
+
+
+def _ranks(time: Sequence[Tensor]) -> list[Tensor]:
+    """The place of the time of every row among those of its subject."""
+    ordered, order = torch.sort(torch.cat(list(time), dim=1), dim=1, stable=True)
+    later = torch.zeros_like(order)
+    later[:, 1:] = ordered[:, 1:] > ordered[:, :-1]
+    rank = torch.zeros_like(order).scatter(1, order, later.cumsum(1))
+    return list(rank.split([one.shape[1] for one in time], dim=1))
+
+
+def _first_of_step(place: Tensor) -> Tensor:
+    """Rows that are the first of their outcome at their step; padding never is."""
+    before = torch.cummax(place, dim=1).values[:, :-1]
+    later = place[:, 1:] > before
+    return torch.cat([torch.ones_like(place[:, :1], dtype=torch.bool), later], dim=1)
+
+
+def _at_steps(
+    values: Sequence[Tensor], sources: Sequence[Tensor], held: Sequence[Tensor]
+) -> Tensor:
+    """Columns (n, J, c) of every outcome at the steps, (n, G, c): those of the first outcome with
+    a row there; between rows they stay.
+    """
+    every, first = torch.cat(list(values), dim=1), [0]
+    for one in values:
+        first.append(first[-1] + one.shape[1])
+    chosen = sources[0]
+    for o in reversed(range(len(values))):
+        chosen = torch.where(held[o], first[o] + sources[o], chosen)
+    some = torch.stack(list(held)).any(0)
+    step = torch.arange(some.shape[1]).expand_as(chosen)
+    kept = torch.cummax(torch.where(some, step, 0), dim=1).values
+    source = chosen.gather(1, kept)
+    return every.gather(1, source[..., None].expand(-1, -1, every.shape[-1]))
+
+
+def _gaps(
+    time: Sequence[Tensor], sources: Sequence[Tensor], held: Sequence[Tensor], usual: float
+) -> Tensor:
+    """Gaps before every step in usual ones, less one, (n, G, 1): zero where there is none."""
+    at = _at_steps([one[..., None] for one in time], sources, held)[..., 0]
+    gap = torch.ones_like(at)
+    gap[:, 1:] = (at[:, 1:] - at[:, :-1]) / usual
+    return gap[..., None] - 1
