@@ -96,7 +96,7 @@ def at_effects(model: Model, theta: Theta, panel: Panel, b: Tensor) -> tuple[Ten
     extra = torch.zeros(len(model.family.extra), panel.n_rows, dtype=torch.float64)
     for block in panel.blocks():
         own, rows = b[block.subjects], block.rows
-        value = model.mu1(ready, rows) + model.mu2(ready, own, rows)
+        value = model.mu1(ready, rows) + model.mu2(model.at(ready, own, block), own, rows)
         eta[block.index[block.mask]] = value[block.mask]
         for r, one in enumerate(model.extra(ready, rows, own)):
             extra[r, block.index[block.mask]] = one.expand(value.shape)[block.mask]

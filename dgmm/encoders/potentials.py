@@ -108,7 +108,8 @@ class _Carried(Path):
         weight = omega.clamp(-5, 5).exp() / steps.spread.square()
         weight = torch.where(steps.seen, weight, 0.0)
         eta = (weight * steps.residual) @ J + delta
-        Lambda = torch.einsum("...k,kp,kq->...pq", weight, J, J) + torch.diag_embed(rho.square())
+        squares = (J[:, :, None] * J[:, None]).flatten(1)
+        Lambda = (weight @ squares).unflatten(-1, (p, p)) + torch.diag_embed(rho.square())
         seen = self.seen[..., None]
         return torch.where(seen, eta, 0.0), torch.where(seen[..., None], Lambda, 0.0)
 

@@ -85,17 +85,24 @@ def _least_squares(X: Tensor, basis: Tensor, weight: Tensor, target: Tensor) -> 
 
 
 def start_theta(model: Model, panel: Panel, eta: Tensor, generator: torch.Generator) -> Theta:
-    """theta of the independence model with modest random effects."""
-    observed = panel.observed_rows()
-    beta = _least_squares(observed.rows.X, model.basis, torch.ones_like(eta), eta)
-    theta: Theta = {"beta": beta}
-    for i, network in enumerate(model.networks, 1):
-        weights = network.network.initial(generator, last=0.02)
-        weights["skip"] = torch.zeros(len(network.linear), dtype=torch.float64)
-        theta |= {f"dnn{i}.{name}": value for name, value in weights.items()}
+    """theta of the independence model with modest random effects.
+
+    eta: of the independence model at the observed rows, of several outcomes one after the other.
+    """
+    theta: Theta = {}
+    panels = panel.observed_rows().panels
+    each = eta.split([int(one.observed.sum()) for one in panels])
+    for outcome, own, mean in zip(model.outcomes, panels, each, strict=True):
+        X = own.rows.X[: len(mean)]
+        theta[f"{outcome.key}beta"] = _least_squares(X, outcome.basis, torch.ones_like(mean), mean)
+        for i, network in enumerate(outcome.networks, 1):
+            weights = network.network.initial(generator, last=0.02)
+            weights["skip"] = torch.zeros(len(network.linear), dtype=torch.float64)
+            theta |= {f"{outcome.key}dnn{i}.{name}": value for name, value in weights.items()}
     for i, latent in enumerate(model.latents, 1):
         theta |= {f"latent{i}.{n}": v for n, v in latent.initial(generator).items()}
-    mu = model.family.link.inverse(eta + observed.rows.offset)
-    start = model.family.start_extra(observed.rows.data, mu)
-    theta["extra"] = model.outcome.spread_extra(start, observed.rows)
+    for outcome, own, mean in zip(model.outcomes, panels, each, strict=True):
+        mu = outcome.family.link.inverse(mean + own.rows.offset)
+        start = outcome.family.start_extra(own.rows.data, mu)
+        theta[f"{outcome.key}extra"] = outcome.spread_extra(start, own.rows)
     return theta

@@ -59,7 +59,8 @@ def cannot(model: Model, request: Request) -> str | None:
 def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Estimate:
     """Learn a model with a recursion.
 
-    eta: of the independence model at the observed rows, (N_obs,).
+    eta: of the independence model at the observed rows, (N_obs,), of several outcomes one after
+        the other.
 
     Raises:
         ValueError: a method or a likelihood that the model does not have.
@@ -67,16 +68,17 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
     if request.method not in ("ml", "vae") or not isinstance(likelihood, ImportanceBound):
         given = "method" if request.method not in ("ml", "vae") else "likelihood"
         raise ValueError(
-            f"{given}={getattr(request, given)!r} is not for vrnn() and dmm(), of which a bound is "
+            f"{given}={getattr(request, given)!r} is not for {recursion_of(model).effect_name}, of which a bound is "
             "known and no likelihood: leave it out"
         )
     model, panel, seen = likelihood.model, likelihood.panel, likelihood.kept
     generator = torch.Generator().manual_seed(request.seed)
     encoder = of_recursion(model)
     theta, phi = start_theta(model, panel, eta, generator), encoder.initial(generator)
-    at = model.outcome.one_number("log_sigma")
-    if at is not None:
-        theta["extra"][at] += math.log(NARROW)
+    for outcome in model.outcomes:
+        at = outcome.one_number("log_sigma")
+        if at is not None:
+            theta[f"{outcome.key}extra"][at] += math.log(NARROW)
     trace: Trace | None = None
     for stage, held in _stages(model, request, seen.n):
         theta, phi, own = learn(

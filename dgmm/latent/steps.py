@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dgmm.panel import LatentRows
+from dgmm.panel import LatentRows, ranks, together
 
 __all__ = ["Steps", "steps_of"]
 
@@ -42,8 +42,8 @@ def steps_of(
     inputs: means and spreads (c,) of the inputs in the basis of the rows, none without.
     """
     there = [one.there if one.there is not None else _true(one.T[:, 0, 0]) for one in rows]
-    time = _times(rows, there)
-    places = _visits(time) if grid else _ranks(time)
+    time = together([one.T[..., 0] for one in rows], there)
+    places = _visits(time) if grid else ranks(time)
     size = max(int(one.max()) for one in places) + 1
     sources, held = [], []
     for place, here in zip(places, there, strict=True):
@@ -80,31 +80,10 @@ def _true(like: Tensor) -> Tensor:
     return torch.ones(len(like), dtype=torch.bool)
 
 
-def _times(rows: Sequence[LatentRows], there: Sequence[Tensor]) -> list[Tensor]:
-    """The times of all rows, (n, J) each; rows that stand in for none are at the first of all."""
-    time = [one.T[..., 0] for one in rows]
-    if len(time) == 1:
-        return time
-    far = torch.tensor(torch.inf, dtype=time[0].dtype)
-    pairs = zip(time, there, strict=True)
-    first = torch.stack([torch.where(here, one.amin(1), far) for one, here in pairs]).amin(0)
-    first = torch.where(first < far, first, 0.0)[:, None]
-    return [torch.where(h[:, None], one, first) for one, h in zip(time, there, strict=True)]
-
-
 def _visits(time: Sequence[Tensor]) -> list[Tensor]:
     """The visit of every row, counted from the first of its subject."""
     first = torch.stack([one.amin(1) for one in time]).amin(0)[:, None]
     return [(one - first).round().long() for one in time]
-
-
-def _ranks(time: Sequence[Tensor]) -> list[Tensor]:
-    """The place of the time of every row among those of its subject."""
-    ordered, order = torch.sort(torch.cat(list(time), dim=1), dim=1, stable=True)
-    later = torch.zeros_like(order)
-    later[:, 1:] = ordered[:, 1:] > ordered[:, :-1]
-    rank = torch.zeros_like(order).scatter(1, order, later.cumsum(1))
-    return list(rank.split([one.shape[1] for one in time], dim=1))
 
 
 def _first_of_step(place: Tensor) -> Tensor:

@@ -193,8 +193,11 @@ class WeightedPosterior(OverNodes):
 
     def _random(self, b: Tensor, rows: Block, history: Block) -> Tensor:
         """Rows of the history know which of its outcomes were seen."""
-        told = history.mask if history.mask.shape == rows.mask.shape else None
-        return self.model.mu2(self._ready, b, rows.rows, seen=told)
+        if history.mask.shape != rows.mask.shape:
+            return super()._random(b, rows, history)
+        told = [own.mask for own in history.blocks]
+        ready = self.model.at(self._ready, b, rows, told)
+        return self.model.mu2(ready, b, rows.rows, seen=history.mask)
 
     def one_step(self, target: Panel, scale: str) -> Predictive:
         return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)

@@ -201,7 +201,7 @@ class OverNodes(Posterior):
 
     def _random(self, b: Tensor, rows: Block, history: Block) -> Tensor:
         """mu2 at some rows of the subjects of a block, (M, n, J)."""
-        return self.model.mu2(self._ready, b, rows.rows)
+        return self.model.mu2(self.model.at(self._ready, b, rows), b, rows.rows)
 
     def _at(self, target: Panel) -> Iterator[tuple[Block, Tensor, Tensor, Tensor]]:
         """Per block of ``target``: nodes b (M, n, k), their log weights (M, n), eta (M, n, J)."""

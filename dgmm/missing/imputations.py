@@ -72,8 +72,10 @@ def _of_draws(done: Estimate, chains: Chains, m: int, seed: int) -> Iterator[Ten
 def _completed(
     done: Estimate, theta: Theta, generator: torch.Generator, start: Places | None
 ) -> tuple[Tensor, Places | None]:
-    """Outcomes of every planned row: b | y is drawn at once where it is normal, else by a chain."""
-    if not done.likelihood.normal:
+    """Outcomes of every planned row: b | y is drawn at once where it is normal or a proposal is
+    learnt, else by a chain.
+    """
+    if not done.likelihood.normal and not done.likelihood.bound:
         return complete(done.model, theta, done.panel, generator, start)
     panel, model = done.panel, done.model
     posterior = done.likelihood.on(model.history(panel)).posterior(theta)

@@ -11,7 +11,7 @@ from torch import Tensor
 from dgmm.model.density import Model
 from dgmm.model.joint import led_by, led_panel, led_theta
 from dgmm.outcomes import Residual
-from dgmm.panel import Panel, common_rows, effects_of_rows
+from dgmm.panel import Block, Panel, common_rows, effects_of_rows, ranks, together
 from dgmm.parameters import Theta
 
 __all__ = [
@@ -56,40 +56,63 @@ def simulate_panel(
     panel: Panel,
     generator: torch.Generator,
     effects: Tensor | None = None,
+    *,
+    given: bool = False,
 ) -> Tensor:
-    """The first outcome at every row, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k)."""
+    """The first outcome at every row, (N,): new b_i ~ N(0, I), or given ``effects`` (n, k).
+
+    given: random parts that read outcomes read those of the panel, where they were seen, and not
+    those drawn.
+    """
     ready = model.prepare(theta)
     y = torch.zeros(panel.n_rows, dtype=torch.float64)
     if effects is None:
         check_population(model)
         effects = torch.randn(panel.n, model.k, generator=generator, dtype=torch.float64)
-    if model.reads:
-        return _one_after_another(model, ready, panel, generator, effects)
+    if model.reads and not given:
+        return _one_after_another(model, ready, panel, generator, effects)[0]
     with torch.no_grad():
         for block in panel.blocks():
             b, rows = effects[block.subjects], block.rows
-            eta = model.mu1(ready, rows) + model.mu2(ready, b, rows)
+            told = _seen(panel, block)
+            at = model.at(ready, b, block, told)
+            eta = model.mu1(ready, rows) + model.mu2(at, b, rows, seen=told[0])
             draw = model.family.simulate(eta, rows.data, model.extra(ready, rows, b), generator)
             y[block.index[block.mask]] = draw[block.mask]
     return y
 
 
+def _seen(panel: Panel, block: Block) -> list[Tensor]:
+    """Rows of a block whose outcome was seen, (n, J) bool for every outcome."""
+    pairs = zip(panel.panels, block.blocks, strict=True)
+    return [own.mask & one.observed[own.index] for one, own in pairs]
+
+
 def _one_after_another(
     model: Model, ready: Theta, panel: Panel, generator: torch.Generator, effects: Tensor
-) -> Tensor:
-    """Every row after those before it, whose outcomes its random part reads; effects (n, k)."""
-    y = torch.zeros(panel.n_rows, dtype=torch.float64)
+) -> list[Tensor]:
+    """Rows of all outcomes after those before them, which their random part reads, (N_k,) each."""
+    y = [torch.zeros(one.n_rows, dtype=torch.float64) for one in panel.panels]
+    beside = tuple(replace(one, masked=False) for one in panel.beside)
     with torch.no_grad():
-        for block in replace(panel, masked=False).blocks():
-            b, rows = effects[block.subjects], block.rows
-            drawn, fixed = torch.zeros_like(rows.data.y), model.mu1(ready, rows)
-            for j in range(drawn.shape[1]):
-                told = replace(rows, data=rows.data._replace(y=drawn.clone()))
-                before = block.mask & (torch.arange(drawn.shape[1]) < j)
-                eta = fixed + model.mu2(ready, b, told, seen=before)
-                extra = model.extra(ready, rows, b)
-                drawn[:, j] = model.family.simulate(eta, rows.data, extra, generator)[:, j]
-            y[block.index[block.mask]] = drawn[block.mask]
+        for block in replace(panel, masked=False, beside=beside).blocks():
+            b, fixed = effects[block.subjects], model.fixed(ready, block)
+            own = list(block.blocks)
+            time = together([one.rows.time for one in own], [one.there for one in own])
+            turns = ranks(time)
+            for turn in range(1 + max(int(one.max()) for one in turns)):
+                before = [one.mask & (at < turn) for one, at in zip(own, turns, strict=True)]
+                now = replace(own[0], beside=tuple(own[1:]))
+                told = model.at(ready, b, now, before)
+                for o, (one, at) in enumerate(zip(list(own), turns, strict=True)):
+                    outcome, rows = model.outcomes[o], one.rows
+                    mu2 = model.mu2(told, b, rows, outcome=o, seen=before[o])
+                    extra = model.extra(ready, rows, b, o)
+                    drawn = outcome.family.simulate(fixed[o] + mu2, rows.data, extra, generator)
+                    values = torch.where(at == turn, drawn, rows.data.y)
+                    own[o] = replace(one, rows=replace(rows, data=rows.data._replace(y=values)))
+            for found, one in zip(y, own, strict=True):
+                found[one.index[one.mask]] = one.rows.data.y[one.mask]
     return y
 
 
@@ -128,12 +151,15 @@ def simulate_every(
 ) -> list[Tensor]:
     """All outcomes at every row, (N_k,) each, given ``effects`` (n, k).
 
-    given: correlated residuals are drawn given those of outcomes seen on the same row.
+    given: correlated residuals are drawn given those of outcomes seen on the same row, and random
+    parts that read outcomes read those that were seen.
     """
+    if model.reads and not given:
+        return _one_after_another(model, model.prepare(theta), panel, generator, effects)
     found = []
     for o in range(len(model.outcomes)):
         own, known, rows = led_by(model, o), led_theta(model, theta, o), led_panel(panel, o)
-        found.append(simulate_panel(own, known, rows, generator, effects))
+        found.append(simulate_panel(own, known, rows, generator, effects, given=given))
     if model.residual is None:
         return found
     together = _simulate_together(model, model.residual, theta, panel, generator, effects, given)

@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dgmm.estimate import Estimate
 from dgmm.estimate.deep import fit_deep
 from dgmm.estimate.nested import Nested
 from dgmm.estimate.pilot import pilot
+from dgmm.estimate.recursive import fit_recursive
 from dgmm.fit import Fit
 from dgmm.formula import nested_formula
 from dgmm.likelihood import Integration, choose
@@ -57,9 +61,11 @@ def fit_networks(
         word = "shared=" if reading.several.shared else "rescor="
         raise ValueError(f"mv({word}) is for models without dnn(); leave it out")
     models, panels, memories = list[Model](), list[Panel](), list[Memory]()
+    means = list[Tensor]()
     for own, frame in zip(reading.calls, frames, strict=True):
         design, nested, family = read_designs(own, parse_call(own), read_family(own), frame)
-        unit, _ = pilot(design, family)
+        unit, eta = pilot(design, family)
+        means.append(eta)
         models.append(build_model(design, family, unit, own.control.ridge))
         panels.append(Panel.from_design(design))
         memories.append(Memory.of(design, nested, frame))
@@ -75,6 +81,9 @@ def fit_networks(
         request.integration,
         sampled=method == "vae",
     )
+    if model.recursive:
+        done = fit_recursive(likelihood, torch.cat(means), request)
+        return done, list(zip(memories, panels, strict=True))
     below = _classical(reading, model, separate, request.integration)
     return fit_deep(likelihood, below, request), list(zip(memories, panels, strict=True))
 

@@ -24,7 +24,8 @@ from dgmm.multivariate.tables import (
 from dgmm.multivariate.views import view
 from dgmm.report.deep_part import network_words
 from dgmm.report.fixed_part import family_lines, fixed_lines
-from dgmm.report.header import arguments, error_lines
+from dgmm.report.course_part import course_lines
+from dgmm.report.header import arguments, bounds_of, error_lines, method_of
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.network_part import network_lines
 from dgmm.report.tables import network_table
@@ -62,8 +63,12 @@ def summary(fit: FittedOutcomes, *, verbose: bool = False) -> Summary:
         first = view(fit, 0)
         of_networks = network_lines if verbose else network_words
         sections.append(of_networks(first, network_table(first)))
+        if verbose and (course := course_lines(first)):
+            sections.append(course)
     sections += [_outcome(fit, o) for o in range(len(fit.names))]
     form = "not asked for" if fit.information is None else fit.information.form
+    if fit.estimate.likelihood.bound:
+        form = "none, a bound has no information"
     sections.append(
         "Signif. codes:  0 '***' 0.001 '**' 0.01 '*' 0.05 '.' 0.1 ' ' 1\n"
         + wrap(f"Standard errors: {form}", "   ")
@@ -84,7 +89,10 @@ def _title(fit: FittedOutcomes) -> str:
     if not fit.estimate.model.linear:
         kind = "Deep mixed model" if gaussian else "Deep generalized mixed model"
         how = f"penalised {how}"
-    lines = [f"{kind} of {len(fit.names)} outcomes fitted by {how}"]
+    fitted = f"fitted by {how}"
+    if fit.estimate.likelihood.bound:
+        fitted = method_of(view(fit, 0))
+    lines = [f"{kind} of {len(fit.names)} outcomes {fitted}"]
     for name, text, call, one, panel in zip(
         fit.names,
         fit.several.formulas,
@@ -105,6 +113,8 @@ def _title(fit: FittedOutcomes) -> str:
 
 def _statistics(fit: FittedOutcomes) -> str:
     done = fit.estimate
+    if done.course is not None:
+        return bounds_of(view(fit, 0))
     name = "logLik" if done.method != "reml" else "REML logLik"
     values = {
         "AIC": aic(fit), "BIC": bic(fit), name: done.log_likelihood, "deviance": deviance(fit),
@@ -131,7 +141,8 @@ def _random(fit: FittedOutcomes, table: pd.DataFrame) -> str:
     other = own[~own["kind"].isin(["sd", "cor"])]
     for _, line in other.iterrows():
         lines.append(f" {line['kind']} of {line['name1']}: {number(line['sdcor'])}")
-    if any(latent.neural for latent in fit.estimate.model.latents):
+    neural = any(latent.neural for latent in fit.estimate.model.latents)
+    if neural and not fit.estimate.model.recursive:
         lines += _implied(fit)
     between = table[(table["group"] == "Residual") & (table["kind"] == "cor")]
     for _, line in between.iterrows():

@@ -197,7 +197,7 @@ def _completed(fit: FittedOutcomes, m: int, seed: int) -> Iterator[list[Tensor]]
     done = fit.estimate
     known = None if fit.information is None else uncertainty(done, fit.information)
     likelihood = done.likelihood
-    if not likelihood.normal:  # any posterior by weighted draws
+    if not likelihood.normal and not likelihood.bound:  # any posterior by weighted draws
         likelihood = choose(done.model, done.panel, "importance", likelihood.integration)
     for number in range(m):
         generator = torch.Generator().manual_seed(seed + 7919 * number)

@@ -10,7 +10,7 @@ import torch
 
 from dgmm.families.links import ATANH
 from dgmm.inference import fixed_effects, variance_parameters
-from dgmm.inference.criteria import LogLik
+from dgmm.inference.criteria import COMPARE, LogLik
 from dgmm.inference.wald import intervals
 from dgmm.information import reported_packing, uncertainty
 from dgmm.latent import columns_of
@@ -19,6 +19,7 @@ from dgmm.multivariate.views import view
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.parameters import Theta, part
 from dgmm.prediction import ranef as of_subjects
+from dgmm.record import check_maximum
 
 __all__ = [
     "aic",
@@ -282,8 +283,10 @@ def df(fit: FittedOutcomes) -> float:
 def loglik(fit: FittedOutcomes) -> LogLik:
     """Marginal log-likelihood of all outcomes with its numerical error."""
     done = fit.estimate
-    word, sampled = done.likelihood.word, done.likelihood.sampled
-    return LogLik(done.log_likelihood, done.mc_error, df(fit), nobs(fit), word, sampled)
+    of = done.likelihood
+    return LogLik(
+        done.log_likelihood, done.mc_error, df(fit), nobs(fit), of.word, of.sampled, of.bound
+    )
 
 
 def deviance(fit: FittedOutcomes) -> float:
@@ -293,9 +296,11 @@ def deviance(fit: FittedOutcomes) -> float:
 
 def aic(fit: FittedOutcomes) -> float:
     """-2 l + 2 df."""
+    check_maximum(view(fit, 0), "aic()", COMPARE)
     return deviance(fit) + 2 * df(fit)
 
 
 def bic(fit: FittedOutcomes) -> float:
     """-2 l + log(n) df, n the number of observed outcomes."""
+    check_maximum(view(fit, 0), "bic()", COMPARE)
     return deviance(fit) + float(np.log(nobs(fit))) * df(fit)

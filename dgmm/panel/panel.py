@@ -162,9 +162,11 @@ class Panel:
 
         Outcomes that were not seen are replaced by one that was, so that nothing becomes NaN.
         """
+        beside = tuple(one.masked_rows() for one in self.beside)
+        if not self.n_rows:
+            return replace(self, beside=beside)
         seen, data = self.observed.int().argmax(), self.rows.data
         filled = Observations(*(torch.where(self.observed, v, v[seen]) for v in data))
-        beside = tuple(one.masked_rows() for one in self.beside)
         return replace(self, rows=replace(self.rows, data=filled), masked=True, beside=beside)
 
     def joined(self, target: Panel, stand_in: Observations) -> tuple[Panel, Tensor]:

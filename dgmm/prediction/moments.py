@@ -255,7 +255,8 @@ def _marginal_of_start(one: Point, target: Panel, scale: str, draws: int) -> Pre
         ready = model.prepare(theta)
         for block in target.blocks(cells=CELLS // draws):
             wide = b.expand(draws, len(block.subjects), model.k)
-            value = model.mu1(ready, block.rows) + model.mu2(ready, wide, block.rows)
+            at = model.at(ready, wide, block)
+            value = model.mu1(ready, block.rows) + model.mu2(at, wide, block.rows)
             if scale == "response":
                 value = model.family.mean(value, model.extra(ready, block.rows, wide))
             mean[block.index[block.mask]] = value.mean(0)[block.mask]

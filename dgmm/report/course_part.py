@@ -9,7 +9,7 @@ from dgmm.report.layout import columns, count
 from dgmm.report.network_part import used_directions
 from dgmm.report.tables import Tables
 
-__all__ = ["course_part"]
+__all__ = ["course_lines", "course_part"]
 
 SHOWN = 6
 """Groups of steps in the table."""
@@ -17,6 +17,11 @@ SHOWN = 6
 
 def course_part(fit: Fitted, tables: Tables) -> str | None:
     """KL per step and active units; None of a model without a recursion."""
+    return course_lines(fit)
+
+
+def course_lines(fit: Fitted) -> str | None:
+    """The section of :func:`course_part`."""
     done, course = fit.estimate, fit.estimate.course
     if course is None or done.encoder is None or done.trace is None:
         return None

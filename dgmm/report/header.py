@@ -9,10 +9,11 @@ from dgmm.panel import Panel
 from dgmm.plan import Call
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, wrap
-from dgmm.report.tables import Tables
+from dgmm.report.tables import Tables, fit_statistics
 
 __all__ = [
     "arguments",
+    "bounds_of",
     "error_lines",
     "kind_of",
     "method_of",
@@ -97,6 +98,14 @@ def _bounds(fit: Fitted, course: Course) -> list[str]:
     ]
 
 
+def bounds_of(fit: Fitted) -> str:
+    """The bounds of the log-likelihood of a recursion."""
+    course, values = fit.estimate.course, fit_statistics(fit)
+    assert course is not None
+    lines = columns([list(values.index), [f"{value:.1f}" for value in values]])
+    return "\n".join([*lines, *_bounds(fit, course)])
+
+
 def sampling_of(fit: Fitted) -> str:
     """How a posterior was sampled."""
     exact = fit.estimate.model.family.conjugate
@@ -117,10 +126,10 @@ def _variational(fit: Fitted, how: str) -> str:
 def statistics(fit: Fitted, tables: Tables) -> str:
     """AIC, BIC, log-likelihood, and how exact the last of them is."""
     done, values = fit.estimate, tables.statistics
+    if done.course is not None:
+        return bounds_of(fit)
     shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in values.items()]
     lines = [*columns([list(values.index), shown])]
-    if done.course is not None:
-        return "\n".join([*lines, *_bounds(fit, done.course)])
     lines.append(f"BIC with n = {nobs(fit)} observations")
     lines += error_lines(done)
     if not done.model.linear:

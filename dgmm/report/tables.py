@@ -22,7 +22,7 @@ from dgmm.report.layout import count
 from dgmm.runtime.native import as_given
 from dgmm.runtime.result_table import ResultTable
 
-__all__ = ["Tables", "glance", "tables_of"]
+__all__ = ["Tables", "fit_statistics", "glance", "tables_of"]
 
 
 @dataclass(frozen=True)
