@@ -108,8 +108,8 @@ def _averaged(model: Model, theta: Theta, panel: Panel) -> Shares | None:
     below, up_to = torch.zeros(2, panel.n_rows, dtype=torch.float64)
     for block in panel.blocks(cells=3_000_000 // POPULATION):
         wide = b.expand(POPULATION, len(block.subjects), model.k)
-        at = model.at(ready, wide, block)
-        eta = model.mu1(ready, block.rows) + model.mu2(at, wide, block.rows)
+        given = model.at(ready, wide, block)
+        eta = model.mu1(ready, block.rows) + model.mu2(given, wide, block.rows)
         extra = model.extra(ready, block.rows, wide)
         found = model.family.distribution(block.rows.data, eta, extra)
         if found is None:

@@ -44,7 +44,7 @@ LEAKS = 8
 
 @dataclass(frozen=True)
 class Stepwise(Sequential):
-    """Sizes: d latent variables, S numbers of a state, c inputs, other random effects, K outcomes."""
+    """Sizes: d latent variables, S numbers of a state, c inputs, other effects, K outcomes."""
 
     size: int
     state: int

@@ -65,13 +65,14 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
     Raises:
         ValueError: a method or a likelihood that the model does not have.
     """
+    model, panel = likelihood.model, likelihood.panel
     if request.method not in ("ml", "vae") or not isinstance(likelihood, ImportanceBound):
         given = "method" if request.method not in ("ml", "vae") else "likelihood"
         raise ValueError(
-            f"{given}={getattr(request, given)!r} is not for {recursion_of(model).effect_name}, of which a bound is "
-            "known and no likelihood: leave it out"
+            f"{given}={getattr(request, given)!r} is not for {recursion_of(model).effect_name}, of "
+            "which a bound is known and no likelihood: leave it out"
         )
-    model, panel, seen = likelihood.model, likelihood.panel, likelihood.kept
+    seen = likelihood.kept
     generator = torch.Generator().manual_seed(request.seed)
     encoder = of_recursion(model)
     theta, phi = start_theta(model, panel, eta, generator), encoder.initial(generator)

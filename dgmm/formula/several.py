@@ -67,6 +67,8 @@ def mv(*formulas: Any, shared: Any = None, rescor: Any = False) -> Several:
             another outcome times a loading that is estimated. Outcomes with ``(dnn(time, latent=k)
             |p| id)`` share the k effects b_i and the hidden layers of one network, each with
             loadings and a last layer of its own; linear parts of that name are correlated with b_i.
+            A recursion of one name, ``(kvae(time, code=2) |p| id)``, stands in all formulas: its
+            decoder has an output for each outcome.
         shared: terms with the same coefficients in all outcomes whose formulas have them, such as
             ``"age + sex"``; ``1`` is the intercept. A mapping ``{"age": ("y", "z")}`` names the
             outcomes. On stacked rows it is ``trait + age`` in place of ``trait + trait:age``

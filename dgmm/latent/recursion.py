@@ -4,7 +4,8 @@
     s_t = f(s_{t-1}, z_t, x_t, r_t),
 
 with e = b white noise, x_t inputs and r_t the outcome of the step, as its residual from the fixed
-part; of K outcomes that share a recursion mu2_t and r_t are vectors. Given white noise and the outcomes before a row its predictor is known, so that
+part; of K outcomes that share a recursion mu2_t and r_t are vectors. Given white noise and the
+outcomes before a row its predictor is known, so that
 
     p(y, b) = p(b) prod_t p(y_t | b_1..b_t, y_1..y_{t-1})
 
@@ -239,7 +240,7 @@ class Recursion(Latent):
     def as_steps(self, rows: Sequence[LatentRows]) -> Steps:
         """The steps of the rows of all outcomes that it enters, in any order."""
         if len(rows) != self.outcomes:
-            raise ValueError(f"{self.label} is made of the rows of {self.outcomes} outcomes at once")
+            raise ValueError(f"{self.label} is made of the rows of all its outcomes at once")
         ordered = sorted(rows, key=lambda one: self.position(one.outcome))
         dtype = rows[0].T.dtype
         inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
@@ -297,7 +298,7 @@ class Recursion(Latent):
         steps = self.as_steps(rows)
         e, unseen = self.split(b, steps.number)
         mu = self.run(weights, steps, lambda t, *_: e[..., t, :], unseen)
-        names = (name for name, _, _ in self.places) if self.places else ("",)
+        names = sorted((one.outcome for one in rows), key=self.position)
         places = zip(names, steps.places, strict=True)
         return {"mu": mu, **{f"place.{name}": place for name, place in places}}
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from dgmm.families import Extra, Family
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
-from dgmm.outcomes.longitudinal import REFERENCE_ROWS
 from dgmm.panel import Block, LatentRows, Panel, Past, Rows
 from dgmm.parameters import Packing, Theta, part
 
@@ -258,8 +257,8 @@ class Model(Structure):
     ) -> tuple[LatentRows, ...]:
         """What the i-th (0, 1, ...) latent structure sees of the outcomes that it enters."""
         found = []
-        for entry in self.entries[i]:
-            o, own = entry.outcome, block.blocks[entry.outcome]
+        for o in (e.outcome for e in self.entries[i] if e.outcome < len(block.blocks)):
+            own = block.blocks[o]
             rows = self.latent_rows(ready, own.rows, i, o, None if seen is None else seen[o])
             found.append(rows._replace(there=own.there))
         return tuple(found)
@@ -451,21 +450,6 @@ class Model(Structure):
 
     def _split(self, b: Tensor) -> tuple[Tensor, ...]:
         return torch.split(b, [latent.dim for latent in self.latents], dim=-1)
-
-    # -- reparametrisation -----------------------------------------------------------------------
-
-    def with_reference(self, panel: Panel, rows: int = REFERENCE_ROWS) -> Model:
-        """Centre the networks over (at most ``rows`` evenly spaced rows of) a panel."""
-        pairs = zip(self.outcomes, panel.panels, strict=True)
-        return replace(
-            self, outcomes=tuple(outcome.with_reference(own, rows) for outcome, own in pairs)
-        )
-
-    def absorb(self, theta: Theta, other: Model) -> Theta:
-        """theta of ``other``, which centres over another sample, for the same function of x."""
-        for outcome, old in zip(self.outcomes, other.outcomes, strict=True):
-            theta = outcome.absorb(theta, old)
-        return theta
 
 
 def log_prior(b: Tensor) -> Tensor:

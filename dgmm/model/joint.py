@@ -106,6 +106,13 @@ def across(name: str, parts: Mapping[str, Latent]) -> Latent:
     """The structure ``name`` of several outcomes, from one of each; neural ones come first."""
     curved = {key: one for key, one in parts.items() if one.neural}
     plain = {key: one for key, one in parts.items() if not one.neural}
+    paths = [key for key, one in parts.items() if one.serial]
+    if paths and curved and plain:
+        other = next(key for key in plain if key not in paths)
+        raise ValueError(
+            f"{parts[paths[0]].label} of `{paths[0]}` shares a name with {parts[other].label} of "
+            f"`{other}`: a path is shared by outcomes that all have it"
+        )
     found = [type(next(iter(own.values()))).across(name, own) for own in (curved, plain) if own]
     return found[0] if len(found) == 1 else Joined(name, *found)
 

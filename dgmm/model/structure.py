@@ -14,7 +14,8 @@ from dgmm.families import Family
 from dgmm.latent import Latent, columns_of
 from dgmm.networks import FixedNetwork, Reference
 from dgmm.outcomes import Longitudinal, PartPredictor, Residual
-from dgmm.panel import Rows
+from dgmm.outcomes.longitudinal import REFERENCE_ROWS
+from dgmm.panel import Panel, Rows
 from dgmm.parameters import Theta
 
 __all__ = ["Entry", "Structure"]
@@ -181,3 +182,18 @@ class Structure:
         """The columns of all T frame, (N, q)."""
         pairs = zip(rows.T, self.latents, strict=True)
         return torch.cat([T @ latent.frame for T, latent in pairs], dim=1)
+
+    # -- reparametrisation -----------------------------------------------------------------------
+
+    def with_reference(self, panel: Panel, rows: int = REFERENCE_ROWS) -> Self:
+        """Centre the networks over (at most ``rows`` evenly spaced rows of) a panel."""
+        pairs = zip(self.outcomes, panel.panels, strict=True)
+        return replace(
+            self, outcomes=tuple(outcome.with_reference(own, rows) for outcome, own in pairs)
+        )
+
+    def absorb(self, theta: Theta, other: Structure) -> Theta:
+        """theta of ``other``, which centres over another sample, for the same function of x."""
+        for outcome, old in zip(self.outcomes, other.outcomes, strict=True):
+            theta = outcome.absorb(theta, old)
+        return theta

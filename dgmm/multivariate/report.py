@@ -22,9 +22,9 @@ from dgmm.multivariate.tables import (
     var_corr,
 )
 from dgmm.multivariate.views import view
+from dgmm.report.course_part import course_lines
 from dgmm.report.deep_part import network_words
 from dgmm.report.fixed_part import family_lines, fixed_lines
-from dgmm.report.course_part import course_lines
 from dgmm.report.header import arguments, bounds_of, error_lines, method_of
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.network_part import network_lines

@@ -134,8 +134,8 @@ class Block:
         """The block of some of its subjects, ``which`` (n,) bool."""
         at = torch.nonzero(which)[:, 0]
         beside = tuple(one.some(which) for one in self.beside)
-        own = (one[at] for one in (self.subjects, self.mask, self.index))
-        return Block(*own, self.rows.take(at), self.there[at], beside)
+        subjects, mask, index = self.subjects[at], self.mask[at], self.index[at]
+        return Block(subjects, mask, index, self.rows.take(at), self.there[at], beside)
 
     def columns(self) -> tuple[Tensor, ...]:
         """Masks and rows of all outcomes in one flat tuple, for functions mapped over subjects."""
