@@ -454,6 +454,49 @@ def test_predictions_are_told_the_outcomes_that_they_name(fit: dgmm.Fit) -> None
         fit.predict(type="one_step", interval="confidence")
 
 
+def test_states_are_filtered_and_smoothed() -> None:
+    """With a linear decoder those of the Kalman filter, in all outcomes to come and in none."""
+    data = frame(3, 5)
+    text = "y ~ 1 + (kvae(t, code=1, state=1, K=1) | id)"
+    found = dgmm.mixed_model(text, data, control=QUICK | {"batch": 3}, verbose=0)
+    assert isinstance(found, dgmm.Fit)
+    done = found.estimate
+    theta = {n: v * 0 if "decoder" in n else v for n, v in done.theta.items()}
+    phi = {n: torch.zeros_like(v) for n, v in done.phi.items()}
+    assert isinstance(done.likelihood, ImportanceBound)
+    assert isinstance(done.likelihood.proposal, Learnt)
+    silent = replace(done.likelihood, proposal=replace(done.likelihood.proposal, phi=phi))
+    silent = silent.by(draws=20_000)
+    fit = replace(found, estimate=replace(done, theta=theta, phi=phi, likelihood=silent))
+    w, one = part(theta, "latent1."), done.model.latents[0]
+    a, q, r, c, first = (
+        float(x)
+        for x in (w["A"], w["lq"].exp() ** 2, w["lr"].exp() ** 2, w["C"], w["l1"].exp() ** 2)
+    )
+    load, sd = float(w["c"] * one.frame), float(theta["extra"].exp())
+    V = np.zeros((5, 5))
+    spread = first
+    for t in range(5):
+        V[t, t:] = c**2 * spread * a ** np.arange(5 - t)
+        spread = a**2 * spread + q
+    V = np.triu(V) + np.triu(V, 1).T + r * np.eye(5)
+    y = data.y.to_numpy().reshape(3, 5) - float(done.model.beta(theta))
+    for kind in ("smoothed", "filtered"):
+        table = fit.states(type=kind)
+        for t in range(5):
+            known = slice(0, 5 if kind == "smoothed" else t + 1)
+            gain = load * np.linalg.solve(
+                load**2 * V[known, known] + sd**2 * np.eye(5)[known, known], V[known, t]
+            )
+            mean, own = y[:, known] @ gain, V[t, t] - load * gain @ V[known, t]
+            rows = table[data.t == t + 1]
+            error = 5 * np.sqrt(own / 20_000) * (1 if kind == "smoothed" else 8)
+            assert np.abs(rows["kvae(t):z1"] - mean).max() < error
+            assert np.allclose(rows["sd(kvae(t):z1)"], np.sqrt(own), rtol=0.1)
+    with pytest.raises(ValueError, match="smoothed, filtered"):
+        fit.states(type="past")
+
+
 def test_simulated_outcomes_have_the_law_of_the_model() -> None:
     """Residuals of a recurrent network from its one-step means are white noise."""
     data = frame(400, 5)

@@ -56,6 +56,34 @@ class Learnt:
         cloud.bound()
         return cloud.mean, cloud.variance
 
+    def filtered(
+        self, model: Model, ready: Theta, block: Block, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of z at the rows of the first outcome given the outcomes so far.
+
+        (n, J, d) each.
+        """
+        q = self.encoder.posterior(self.phi, model, ready, block)
+        cloud = Cloud(q, size, generator, bootstrap=True)
+        cloud.bound()
+        mean, variance = (torch.stack(some, 1) for some in zip(*cloud.filtered, strict=True))
+        return q.at_rows(mean), q.at_rows(variance)
+
+    def smoothed(
+        self, model: Model, ready: Theta, block: Block, b: Tensor, log_weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Those given all outcomes, of weighted draws b (M, n, k)."""
+        q = self.encoder.posterior(self.phi, model, ready, block)
+        mean, variance = weighted_moments(q.walked(b).z, log_weight)
+        return q.at_rows(mean), q.at_rows(variance)
+
+
+def weighted_moments(value: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (n, ...) of draws (M, n, ...) with log weights (M, n)."""
+    weight = torch.softmax(log_weight, 0)
+    first = torch.einsum("mn,mn...->n...", weight, value)
+    return first, torch.einsum("mn,mn...->n...", weight, (value - first).square())
+
 
 class Cloud:
     """Particles of the subjects of a block on their way through the steps."""
@@ -78,6 +106,7 @@ class Cloud:
         self.log_weight = torch.full((draws, n), -math.log(draws), dtype=torch.float64)
         self.total = torch.zeros(n, dtype=torch.float64)
         self.mean, self.variance = torch.zeros(2, n, J, dtype=torch.float64)
+        self.filtered = list[tuple[Tensor, Tensor]]()  # moments of z of every step, (n, d) each
         others = q.others()
         e = self._noise(n, others.mean.shape[-1])
         self.static = others.at(e)
@@ -117,9 +146,10 @@ class Cloud:
         self.ratio = 0.5 * (e.square() - noise.square()).sum(-1) - own.log_sd.sum(-1)
         return e
 
-    def _after(self, t: int, mu: Tensor, state: Tensor) -> Tensor:
+    def _after(self, t: int, z: Tensor, mu: Tensor, state: Tensor) -> Tensor:
         found = [self._seen_of(o, t, mu) for o in range(len(self.base))]
         self.log_weight = self.log_weight + sum(found) - self.ratio
+        self.filtered.append(weighted_moments(z, self.log_weight))
         return self._resampled(state)
 
     def _seen_of(self, o: int, t: int, mu: Tensor) -> Tensor:
@@ -139,9 +169,7 @@ class Cloud:
 
     def _note(self, at: Tensor, here: Tensor, value: Tensor) -> None:
         """Moments of the first outcome at rows of a step, before its outcomes are told."""
-        weight = torch.softmax(self.log_weight, 0)
-        first = torch.einsum("mn,mnj->nj", weight, value)
-        second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+        first, second = weighted_moments(value, self.log_weight)
         self.mean[:, at] = torch.where(here, first, self.mean[:, at])
         self.variance[:, at] = torch.where(here, second, self.variance[:, at])
 

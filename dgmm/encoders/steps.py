@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dgmm.encoders.base import Amortised, Sampled
-from dgmm.latent import Law, Recursion, Steps
+from dgmm.latent import Law, Recursion, Steps, Walk
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
@@ -76,10 +76,25 @@ class Path:
         seen = [own.mask for own in self.block.blocks]
         return self.latent.as_steps(self.model.rows_of(self.ready, self.block, self.term, seen))
 
+    @cached_property
+    def own(self) -> slice:
+        """The elements of b that are those of the recursion."""
+        before = sum(one.dim for one in self.model.latents[: self.term])
+        return slice(before, before + self.latent.dim)
+
+    def walked(self, b: Tensor) -> Walk:
+        """Where b (M, n, k) leads, with the outcomes that count."""
+        return self.latent.walked(self.weights, b[..., self.own], self.steps)
+
+    def at_rows(self, values: Tensor) -> Tensor:
+        """Numbers of steps (n, G, d) at the rows of the first outcome, (n, J, d)."""
+        place = self.steps.places[self.positions[0]]
+        return values.gather(1, place[..., None].expand(-1, -1, values.shape[-1]))
+
     def sample(self, e: Tensor) -> Sampled:
         """Draws by white noise e (M, n, k), step after step."""
-        before = sum(one.dim for one in self.model.latents[: self.term])
-        own, latent = slice(before, before + self.latent.dim), self.latent
+        own, latent = self.own, self.latent
+        before = own.start
         noise, unseen = latent.split(e[..., own], self.steps.number)
         drawn: list[Tensor] = []
         laws: list[Law] = []
@@ -89,7 +104,7 @@ class Path:
             drawn.append(laws[-1].at(noise[..., t, :]))
             return drawn[-1]
 
-        mu = latent.run(self.weights, self.steps, next_noise, unseen)
+        mu = latent.run(self.weights, self.steps, next_noise, unseen).mu
         z = torch.cat([torch.stack(drawn, dim=-2), unseen], dim=-1).flatten(-2)
         b = torch.cat([z, e[..., own][..., z.shape[-1] :]], dim=-1)
         static = self.others()

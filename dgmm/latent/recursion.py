@@ -34,7 +34,7 @@ from dgmm.latent.steps import Steps, steps_of
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["FLOOR", "Law", "Recursion"]
+__all__ = ["FLOOR", "Law", "Recursion", "Walk"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
@@ -65,8 +65,16 @@ class Law(NamedTuple):
 Noise = Callable[[int, Tensor, Law], Tensor]
 """e of a step, (..., n, d), from its number, the state before it and the law of its z."""
 
-After = Callable[[int, Tensor, Tensor], Tensor]
-"""The state that goes on, from the number of a step, its predictors (..., n, K) and its state."""
+After = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""The state that goes on, from the number of a step, its z, its predictors (..., n, K) and its
+state."""
+
+
+class Walk(NamedTuple):
+    """Where white noise leads, step by step."""
+
+    z: Tensor  # (..., n, G, d)
+    mu: Tensor  # mu2 in units of the linear predictors, (..., n, G, K)
 
 
 @dataclass(frozen=True)
@@ -264,13 +272,13 @@ class Recursion(Latent):
         noise: Noise,
         unseen: Tensor,
         after: After | None = None,
-    ) -> Tensor:
-        """mu2 of every step in units of the linear predictors, (..., n, G, K).
+    ) -> Walk:
+        """The latent variables and predictors of every step.
 
         unseen: white noise (..., n, G, 0 or K) of outcomes that were not seen.
         """
         state = self.start(weights).expand(*unseen.shape[:-2], self.state_size)
-        found = []
+        found, latent = [], []
         for t in range(steps.number):
             x = steps.x[:, t].expand(*unseen.shape[:-2], self.width)
             law = self.prior(weights, state, x, t == 0)
@@ -280,9 +288,10 @@ class Recursion(Latent):
             moved = self.advanced(weights, state, z, x, r, t == 0)
             state = torch.where(steps.real[:, t, None], moved, state)
             if after is not None:
-                state = after(t, mu, state)
+                state = after(t, z, mu, state)
             found.append(mu)
-        return torch.stack(found, dim=-2)
+            latent.append(z)
+        return Walk(torch.stack(latent, dim=-2), torch.stack(found, dim=-2))
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
@@ -296,11 +305,15 @@ class Recursion(Latent):
     def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
         """mu2 of all steps, and which of them the rows of every outcome are."""
         steps = self.as_steps(rows)
-        e, unseen = self.split(b, steps.number)
-        mu = self.run(weights, steps, lambda t, *_: e[..., t, :], unseen)
+        mu = self.walked(weights, b, steps).mu
         names = sorted((one.outcome for one in rows), key=self.position)
         places = zip(names, steps.places, strict=True)
         return {"mu": mu, **{f"place.{name}": place for name, place in places}}
+
+    def walked(self, weights: Weights, b: Tensor, steps: Steps) -> Walk:
+        """Where b (..., n, k) leads."""
+        e, unseen = self.split(b, steps.number)
+        return self.run(weights, steps, lambda t, *_: e[..., t, :], unseen)
 
     def effect(self, weights: Weights, b: Tensor, rows: LatentRows) -> Tensor:
         if "mu" not in weights:
@@ -335,6 +348,9 @@ class Recursion(Latent):
                 f"{self.added} visits without a row were inserted: their outcomes count as missing."
             )
         return " ".join(said)
+
+    def state_names(self) -> tuple[tuple[str, float], ...]:
+        return tuple((f"{self.effect_name}:z{j + 1}", 1.0) for j in range(self.size))
 
     @property
     def effect_name(self) -> str:

@@ -75,6 +75,21 @@ class Proposal(Protocol):
         """Mean and variance of eta or g^-1(eta) of every row given the outcomes before, (n, J)."""
         ...
 
+    def filtered(
+        self, model: Model, ready: Theta, block: Block, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the latent variables of every row given the outcomes so far,
+
+        (n, J, d) each.
+        """
+        ...
+
+    def smoothed(
+        self, model: Model, ready: Theta, block: Block, b: Tensor, log_weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Those given all outcomes, of weighted draws b (M, n, k)."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ImportanceBound(Likelihood):
@@ -104,10 +119,16 @@ class ImportanceBound(Likelihood):
             error[block.subjects] = (terms - mean).exp().std(0) / math.sqrt(K)
         return Each(value, error, float(error.square().sum().sqrt()))
 
-    def _generator(self, stream: int) -> torch.Generator:
-        return torch.Generator().manual_seed(1_000_003 * self.integration.seed + stream)
+    def stream(self, number: int) -> torch.Generator:
+        """Random numbers of one use."""
+        return torch.Generator().manual_seed(1_000_003 * self.integration.seed + number)
 
-    def _learnt(self) -> Proposal:
+    def learnt(self) -> Proposal:
+        """Where draws come from.
+
+        Raises:
+            ValueError: nothing has been learnt.
+        """
         if self.proposal is None:
             raise ValueError("the bound of a recursion has draws of a posterior that is learnt")
         return self.proposal
@@ -115,7 +136,7 @@ class ImportanceBound(Likelihood):
     def one_step(self, theta: Theta, panel: Panel, scale: str) -> Predictive:
         """Moments of eta or g^-1(eta) of every row given the outcomes of the rows before, (N,)."""
         mean, variance = torch.zeros(2, panel.n_rows, dtype=torch.float64)
-        draws, generator, proposal = self.integration.draws, self._generator(97), self._learnt()
+        draws, generator, proposal = self.integration.draws, self.stream(97), self.learnt()
         with torch.no_grad():
             ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
             for block in panel.blocks(cells=max(1, CELLS // draws)):
@@ -132,7 +153,7 @@ class ImportanceBound(Likelihood):
 
         A set of draws is made again by its number ``stream``.
         """
-        generator, proposal = self._generator(83 + stream), self._learnt()
+        generator, proposal = self.stream(83 + stream), self.learnt()
         with torch.no_grad():
             ready = self.model.prepare({n: v.detach() for n, v in theta.items()})
             for block in panel.blocks(cells=max(1, CELLS // draws)):
@@ -201,6 +222,23 @@ class WeightedPosterior(OverNodes):
 
     def one_step(self, target: Panel, scale: str) -> Predictive:
         return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)
+
+    def states(self, filtered: bool = False) -> Predictive:
+        likelihood, panel = self.likelihood, self.likelihood.kept
+        proposal, draws = likelihood.learnt(), likelihood.integration.draws
+        generator = likelihood.stream(101)
+        found = list[tuple[Tensor, Tensor, Tensor]]()
+        with torch.no_grad():
+            for block, b, terms in self._nodes():
+                if filtered:
+                    own = proposal.filtered(self.model, self._ready, block, draws, generator)
+                else:
+                    own = proposal.smoothed(self.model, self._ready, block, b, terms)
+                rows = replace(panel, masked=False).block(block.subjects)
+                found.append((rows.index[rows.mask], *(one[rows.mask] for one in own)))
+        at, mean, variance = (torch.cat(some) for some in zip(*found, strict=True))
+        order = torch.argsort(at)
+        return Predictive(mean[order].T, variance[order].T)
 
     def effects(self) -> Effects:
         if self.model.k > MOST_EFFECTS:

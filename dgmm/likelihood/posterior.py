@@ -84,8 +84,11 @@ class Posterior(ABC):
         """One draw of b for every subject, (n, k)."""
         raise ValueError("random effects of several grouping factors have no draws by subject")
 
-    def states(self) -> Predictive:
-        """Moments of the states of all paths at every row, (d, N) each, term after term."""
+    def states(self, filtered: bool = False) -> Predictive:
+        """Moments of the states of all paths at every row, (d, N) each, term after term.
+
+        filtered: given the outcomes up to the row alone.
+        """
         raise ValueError(
             "states() is for models with paths that are fitted by the filter, likelihood='filter' "
             "or 'laplace'"

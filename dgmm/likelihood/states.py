@@ -246,7 +246,12 @@ class StatePosterior(Posterior):
                 found[block.subjects] = torch.eye(k, dtype=torch.float64) - along.mT @ along
         return found
 
-    def states(self) -> Predictive:
+    def states(self, filtered: bool = False) -> Predictive:
+        if filtered:
+            raise ValueError(
+                "type='filtered' is for recursions; the states of a linear path are 'smoothed', "
+                "given all outcomes: for those before a time take the rows up to it as data"
+            )
         system, packed = self._system, self._packed
         series, f = packed.steps.series, len(packed.flat)
         own, back = self._of_own(self._residual)
