@@ -3,8 +3,8 @@
     python benchmarks/bouncing_ball.py [SEED ...]
 
 A ball moves in [0.1, 0.9] at a speed of 0.06 to 0.12 a step and bounces off the ends. Sixteen
-sensors at 0, 1/15, ..., 1 each read exp{-(x - c)^2 / (2 0.08^2)} + N(0, 0.05^2); 500 sequences of 20
-steps, 200 others in which the readings of steps 6 to 13 are taken away. Given are root mean square
+sensors at 0, 1/15, ..., 1 each read exp{-(x - c)^2 / (2 0.08^2)} + N(0, 0.05^2); 500 sequences of
+20 steps, 200 others in which the readings of steps 7 to 14 are taken away. Given are root mean square
 errors of the readings without noise in the gap, from both sides (smoothed) and from the steps
 before it alone (filtered), of three dynamics that mix and of one, and of the same task with three
 tenths of the frames missing in training. A row for each goes to
@@ -28,17 +28,17 @@ STEPS, SENSORS = 20, 16
 GAP = range(7, 15)  # steps count from one
 NAMES = [f"s{k + 1}" for k in range(SENSORS)]
 CONTROL: dict[str, Any] = {
-    "epochs": 100,
-    "batch": 50,
+    "epochs": 60,
+    "batch": 100,
     "pairs": 1,
-    "draws": 100,
+    "draws": 50,
     "learning_rate": 0.01,
     "precision": "single",
 }
 
 
 def ball(n: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Sequences as a frame with a column per sensor, and their readings without noise (rows, 16)."""
+    """Sequences as a frame with a column per sensor, and readings without noise (rows, 16)."""
     rng = np.random.default_rng(seed)
     x, v = rng.uniform(0.1, 0.9, n), rng.uniform(0.06, 0.12, n) * rng.choice([-1.0, 1.0], n)
     places = []

@@ -138,9 +138,8 @@ class _Carried(Path):
         found = []
         for t in range(steps.number):
             found.append(code.unpacked(state)[2])
-            by = code.dynamics(w, found[-1])
-            m, P = code.predicted(w, state, steps.x[:, t], t == 0, by)
             law = code.prior(w, state, steps.x[:, t], t == 0)
+            m, P, by = law.made
             mean, V = self._updated(law, t)
             assert law.root is not None
             gain = torch.cholesky_solve(by.C @ P, law.root).mT
@@ -189,8 +188,7 @@ class _Carried(Path):
             V = torch.linalg.inv(torch.eye(eta.shape[-1], dtype=eta.dtype) + Lambda)
             return self._whitened((V @ eta[..., None])[..., 0], V, law, self.seen[:, t])
         code, w = self.code, self.weights
-        by = code.dynamics(w, code.unpacked(state)[2])
-        m, P = code.predicted(w, state, self.steps.x[:, t], t == 0, by)
+        m, P, by = law.made
         Omega, nu = self.messages[t]
         P = torch.linalg.solve(torch.eye(code.dynamic, dtype=P.dtype) + P @ Omega, P)
         less = nu - (Omega @ m[..., None])[..., 0]

@@ -111,6 +111,6 @@ class DeepMarkov(Recursion):
         return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), z)
 
     def advanced(
-        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
     ) -> Tensor:
         return z

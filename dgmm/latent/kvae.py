@@ -39,6 +39,14 @@ class Dynamics(NamedTuple):
     C: Tensor
 
 
+class Predicted(NamedTuple):
+    """z of a step before its code: N(m, P), m (..., d), and the dynamics of the step."""
+
+    m: Tensor
+    P: Tensor
+    by: Dynamics
+
+
 @dataclass(frozen=True)
 class KalmanCode(Recursion):
     """The state is (m, P, h) after a step; ``size`` is that of the code."""
@@ -179,13 +187,13 @@ class KalmanCode(Recursion):
         Q, _ = self.noise(weights)
         return moved + (by.A @ m[..., None])[..., 0], by.A @ P @ by.A.mT + Q
 
-    def told(self, weights: Weights, state: Tensor, a: Tensor, pred: Any, by: Dynamics) -> Tensor:
-        """The state once the code a of a step is known, given the predictions before it."""
-        m, P = pred
+    def told(self, weights: Weights, state: Tensor, a: Tensor, law: Law) -> Tensor:
+        """The state once the code a of a step is known, which had some law before."""
+        m, P, by = law.made
         _, R = self.noise(weights)
-        S = by.C @ P @ by.C.mT + R
-        K = torch.cholesky_solve(by.C @ P, torch.linalg.cholesky(S)).mT
-        m = m + (K @ (a - (by.C @ m[..., None])[..., 0])[..., None])[..., 0]
+        assert law.root is not None
+        K = torch.cholesky_solve(by.C @ P, law.root).mT
+        m = m + (K @ (a - law.mean)[..., None])[..., 0]
         left = torch.eye(self.dynamic, dtype=K.dtype) - K @ by.C
         P = left @ P @ left.mT + K @ R @ K.mT
         return self.packed(m, P, self.remembered(weights, state, a))
@@ -211,7 +219,7 @@ class KalmanCode(Recursion):
         _, R = self.noise(weights)
         root = torch.linalg.cholesky(by.C @ P @ by.C.mT + R)
         mean = (by.C @ m[..., None])[..., 0]
-        return Law(mean, root.diagonal(dim1=-2, dim2=-1).log(), root)
+        return Law(mean, root.diagonal(dim1=-2, dim2=-1).log(), root, Predicted(m, P, by))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), z)
@@ -223,7 +231,6 @@ class KalmanCode(Recursion):
         return c + self.decoder.jacobian(part(weights, "decoder."), zero)
 
     def advanced(
-        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
     ) -> Tensor:
-        by = self.dynamics(weights, self.unpacked(state)[2])
-        return self.told(weights, state, z, self.predicted(weights, state, x, first, by), by)
+        return self.told(weights, state, z, law)

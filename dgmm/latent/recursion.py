@@ -49,6 +49,7 @@ class Law(NamedTuple):
     mean: Tensor  # (..., d)
     log_sd: Tensor  # (..., d)
     root: Tensor | None = None  # (..., d, d), lower triangular, with exp(log_sd) on its diagonal
+    made: Any = None  # what a word has made on the way, for the same step
 
     def at(self, e: Tensor) -> Tensor:
         """z of white noise e (..., d)."""
@@ -202,9 +203,9 @@ class Recursion(Latent):
 
     @abstractmethod
     def advanced(
-        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
     ) -> Tensor:
-        """The state after a step, (..., S)."""
+        """The state after a step, (..., S), in which z had the ``law``."""
 
     # -- several outcomes --------------------------------------------------------------------------
 
@@ -285,7 +286,7 @@ class Recursion(Latent):
             z = law.at(noise(t, state, law))
             mu = self.emitted(weights, z, state, x)
             r = mu.detach() if not self.reads else self._read(steps, t, mu, unseen)
-            moved = self.advanced(weights, state, z, x, r, t == 0)
+            moved = self.advanced(weights, state, z, x, r, law)
             state = torch.where(steps.real[:, t, None], moved, state)
             if after is not None:
                 state = after(t, z, mu, state)

@@ -122,7 +122,7 @@ class VariationalRecurrent(Recursion):
         return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), entering)
 
     def advanced(
-        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, first: bool
+        self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
     ) -> Tensor:
         h, memory = state[..., : self.hidden], part(weights, "memory.")
         drive = self.memory.drive(memory, torch.cat([r, z, x], dim=-1))

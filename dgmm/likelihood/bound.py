@@ -235,8 +235,9 @@ class WeightedPosterior(OverNodes):
                 else:
                     own = proposal.smoothed(self.model, self._ready, block, b, terms)
                 rows = replace(panel, masked=False).block(block.subjects)
-                found.append((rows.index[rows.mask], *(one[rows.mask] for one in own)))
-        at, mean, variance = (torch.cat(some) for some in zip(*found, strict=True))
+                mean, variance = (one[rows.mask] for one in own)
+                found.append((rows.index[rows.mask], mean, variance))
+        at, mean, variance = (torch.cat(list(some)) for some in zip(*found, strict=True))
         order = torch.argsort(at)
         return Predictive(mean[order].T, variance[order].T)
 
