@@ -4,10 +4,10 @@
 
 A ball moves in [0.1, 0.9] at a speed of 0.06 to 0.12 a step and bounces off the ends. Sixteen
 sensors at 0, 1/15, ..., 1 each read exp{-(x - c)^2 / (2 0.08^2)} + N(0, 0.05^2); 500 sequences of
-20 steps, 200 others in which the readings of steps 7 to 14 are taken away. Given are root mean square
-errors of the readings without noise in the gap, from both sides (smoothed) and from the steps
-before it alone (filtered), of three dynamics that mix and of one, and of the same task with three
-tenths of the frames missing in training. A row for each goes to
+20 steps, 200 others in which the readings of steps 7 to 14 are taken away. Given are root mean
+square errors of the readings without noise in the gap, from both sides (smoothed) and from the
+steps before it alone (filtered), of three dynamics that mix and of one, and of the same task with
+three tenths of the frames missing in training. A row for each goes to
 benchmarks/results/bouncing_ball.csv.
 """
 

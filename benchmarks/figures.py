@@ -588,6 +588,74 @@ def gibbs_speed() -> str:
     )
 
 
+def bouncing_ball() -> str:
+    """Errors in the gap of sixteen sensors: the median over seeds, and every seed."""
+    file = RESULTS / "bouncing_ball.csv"
+    if not file.exists():
+        return PENDING.format("bouncing_ball")
+    table = pd.read_csv(file)
+    cells = table.groupby(["K", "missing"], sort=False)
+    rows = cells[["smoothed", "filtered", "mean_frame", "entropy", "seconds"]].median()
+    each = cells["smoothed"].agg(lambda one: ", ".join(f"{value:.3f}" for value in one))
+    rows = rows.assign(each=each).reset_index()
+    rows["model"] = rows["K"].map(lambda K: f"K = {K}") + rows["missing"].map(
+        lambda share: f", {share:.0%} of the frames missing in training" if share else ""
+    )
+    return markdown(
+        rows,
+        {
+            "model": ("dynamics", "{}"),
+            "smoothed": ("smoothed", "{:.3f}"),
+            "each": ("of every seed", "{}"),
+            "filtered": ("filtered", "{:.3f}"),
+            "mean_frame": ("mean frame", "{:.3f}"),
+            "entropy": ("entropy of the mean weights / log K", "{:.2f}"),
+            "seconds": ("seconds", "{:.0f}"),
+        },
+    )
+
+
+def labs() -> str:
+    """Errors in gaps of two laboratory series, mean over choices of people."""
+    file = RESULTS / "labs.csv"
+    if not file.exists():
+        return PENDING.format("labs")
+    table = pd.read_csv(file).groupby("method", sort=False)
+    rows = table[["hdl", "hdl_se", "sbp", "sbp_se"]].mean().reset_index()
+    return markdown(
+        rows.assign(seeds=table.size().to_numpy()),
+        {
+            "method": ("", "{}"),
+            "hdl": ("HDL cholesterol", "{:.3f}"),
+            "hdl_se": ("s.e.", "{:.3f}"),
+            "sbp": ("systolic pressure", "{:.3f}"),
+            "sbp_se": ("s.e.", "{:.3f}"),
+            "seeds": ("choices of people", "{}"),
+        },
+    )
+
+
+def recursion(name: str) -> str:
+    """The table of a study of vrnn()."""
+    file = RESULTS / f"recursion_{name}.csv"
+    if not file.exists():
+        return PENDING.format("recursion")
+    table = pd.read_csv(file)
+    forms = {
+        "latent": ("latent variables", "{:.0f}"),
+        "n": ("N", "{:.0f}"),
+        "seed": ("seed", "{:.0f}"),
+        "epochs": ("epochs", "{:.0f}"),
+        "elbo": ("ELBO", "{:.3f}"),
+        "iwae200": ("IWAE(200)", "{:.3f}"),
+        "kl": ("KL", "{:.2f}"),
+        "middle": ("share of draws between the modes", "{:.2f}"),
+        "rmse": ("RMSE", "{:.3f}"),
+        "seconds": ("seconds", "{:.0f}"),
+    }
+    return markdown(table, forms)
+
+
 SOURCES: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
@@ -596,7 +664,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_powers, check_share, dynamic_table, posterior_of_deviation, posterior_gap,
-        posterior_off, calibration, gibbs_speed,
+        posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
     )
 }  # fmt: skip
 

@@ -17,10 +17,11 @@ from dgmm.fit import Fit
 from dgmm.information import uncertainty
 from dgmm.likelihood import choose
 from dgmm.missing.imputations import frames
-from dgmm.model import alone_panel
+from dgmm.model import alone_panel, led_panel
 from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import alone_history, history_of, view
+from dgmm.panel import Panel
 from dgmm.prediction.landmarks import at_landmarks
 from dgmm.prediction.new_values import calculable
 
@@ -66,13 +67,17 @@ def predict(
         ValueError: no such outcome, or a history without any of them.
     """
     if outcome is None:
+        told = history
+        if history is not None and at is None:  # read once for all
+            told = history_of(fit, view(fit, 0), 0, history)
         each = {
             name: predict(
-                fit, newdata, outcome=name, type=type, scale=scale, history=history,
+                fit, newdata, outcome=name, type=type, scale=scale,
+                history=led_panel(told, o) if isinstance(told, Panel) else told,
                 at=at, interval=interval, level=level, new_groups=new_groups, draws=draws,
                 seed=seed,
             )
-            for name in fit.names
+            for o, name in enumerate(fit.names)
         }  # fmt: skip
         return pd.concat(each, axis=1)
     o = fit.position(outcome)
@@ -90,7 +95,9 @@ def predict(
                 interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,
             ),
         )  # fmt: skip
-    past = None if history is None else history_of(fit, one, o, history)
+    past = history
+    if history is not None and not isinstance(history, Panel):
+        past = history_of(fit, one, o, history)
     rows = newdata
     if newdata is not None and fit.layout.item in Table.of(newdata).names:
         rows = fit.layout.present(newdata, fit.names)[o]
