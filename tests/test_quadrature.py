@@ -195,3 +195,11 @@ def test_a_wide_rule_has_the_means_of_families_at_any_spread(spread: float, cent
     fine = (density * torch.sigmoid(centre + spread * grid)).sum()
     logit = (weight * torch.sigmoid(centre + spread * z)).sum()
     assert float(logit) == pytest.approx(float(fine), abs=near)
+
+
+def test_a_long_path_has_more_dimensions_than_a_sobol_set() -> None:
+    e = sobol_normal(21_401, 64, seed=20)
+    assert e.shape == (64, 21_401)
+    assert float(e.mean(0).abs().max()) < 1e-12
+    beyond = e[:, 21_201:]
+    assert float(beyond.square().mean()) == pytest.approx(1, abs=4 * (2 / (32 * 200)) ** 0.5)

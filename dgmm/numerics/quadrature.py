@@ -164,13 +164,17 @@ def _shifted_sobol(
     """One Sobol set, digitally shifted for each subject: uniforms of shape (draws, n, dimensions).
 
     A set shared by all subjects makes their errors add up; the digital shift (exclusive or of the
-    binary digits) keeps the net structure and makes subjects independent.
+    binary digits) keeps the net structure and makes subjects independent. Dimensions beyond the
+    21201 of a Sobol set, the white noise of a long path, are plain random numbers.
     """
     bits = 30
     from scipy.stats import qmc  # heavy: loaded when something is sampled
 
-    engine = qmc.Sobol(dimensions, scramble=True, bits=bits, rng=rng)
+    engine = qmc.Sobol(min(dimensions, qmc.Sobol.MAXDIM), scramble=True, bits=bits, rng=rng)
     base = (engine.random(draws) * 2**bits).astype(np.int64)
+    if dimensions > qmc.Sobol.MAXDIM:
+        more = (draws, dimensions - qmc.Sobol.MAXDIM)
+        base = np.concatenate([base, rng.integers(0, 2**bits, more, dtype=np.int64)], axis=1)
     if keys is None:
         shift = rng.integers(0, 2**bits, size=(n, dimensions), dtype=np.int64)
     else:  # the draws of a subject do not depend on who else is there
