@@ -2,12 +2,13 @@
 
     psi_t(a) = exp(eta_t'a - a' Lambda_t a / 2),   q(a, z) proportional to p(a, z) prod_t psi_t(a_t)
 
-    eta_t = sum_k e^{omega_tk} J_k r_tk / s_tk^2 + delta_t,
-    Lambda_t = sum_k e^{omega_tk} J_k J_k' / s_tk^2 + diag(rho_t^2),   k the outcomes seen
+    eta_t = sum_k e^{omega_tk} J_k r_tk / s_tk^2 + delta_tk,
+    Lambda_t = sum_k e^{omega_tk} J_k J_k' / s_tk^2 + diag(rho_tk^2),   k the outcomes seen
 
 J_k is the slope of the decoder of an outcome at a = 0 and s_tk the standard deviation of the
-outcome, so that with a linear decoder and a silent network (omega, delta, rho) psi_t is the density
-of the outcomes and q the posterior. A step without an outcome that was seen has no potential.
+outcome, so that with a linear decoder and silent networks (omega, delta, rho) psi_t is the density
+of the outcomes and q the posterior. As that density psi_t is a product over outcomes, each with a
+network of its own: one that was not seen is left out, and the others stay what they are.
 
 The potentials to come say of z_t a message exp(nu_t'z - z' Omega_t z / 2), by the filter run
 backwards; then q(a_t | a_1..a_{t-1}) is normal with closed moments, and draws go forwards. Weights
@@ -66,21 +67,24 @@ class Potentials(Sequential):
 
     @property
     def head(self) -> Dense:
-        """(r, seen, x) -> omega, delta, rho."""
-        K = self.outcomes
-        return Dense((K + self.flags + self.inputs, self.hidden, K + 2 * self.size))
+        """(r, x) -> omega, delta, rho, of one outcome."""
+        return Dense((1 + self.inputs, self.hidden, 1 + 2 * self.size))
 
     @property
-    def flags(self) -> int:
-        """Numbers that say which outcomes were seen: of one alone that is known."""
-        return self.outcomes if self.outcomes > 1 else 0
+    def heads(self) -> list[str]:
+        """What the names of the weights of every outcome begin with."""
+        return [f"head{k or ''}." for k in range(self.outcomes)]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {f"head.{name}": s for name, s in self.head.shapes().items()}
+        shapes = self.head.shapes()
+        return {f"{head}{name}": s for head in self.heads for name, s in shapes.items()}
 
     def initial(self, generator: torch.Generator) -> Weights:
-        found = self.head.initial(generator, last=0.05)
-        return {f"head.{name}": w for name, w in found.items()}
+        found: Weights = {}
+        for head in self.heads:
+            own = self.head.initial(generator, last=0.05)
+            found |= {f"{head}{name}": w for name, w in own.items()}
+        return found
 
     def posterior(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Path:
         return _Carried(phi, model, ready, block, self)
@@ -99,19 +103,20 @@ class _Carried(Path):
     @cached_property
     def potentials(self) -> tuple[Tensor, Tensor]:
         """eta (n, G, p) and Lambda (n, G, p, p)."""
-        steps, p, K = self.steps, self.encoder.size, self.encoder.outcomes
-        flags = steps.seen[..., : self.encoder.flags].to(steps.x)
-        known = torch.cat([steps.residual, flags, steps.x], dim=-1)
-        change = self.encoder.head(part(self.phi, "head."), known)
-        omega, delta, rho = change.split([K, p, p], dim=-1)
+        steps, p = self.steps, self.encoder.size
+        changes = []
+        for k, head in enumerate(self.encoder.heads):
+            known = torch.cat([steps.residual[..., k, None], steps.x], dim=-1)
+            changes.append(self.encoder.head(part(self.phi, head), known))
+        change = torch.where(steps.seen[..., None], torch.stack(changes, dim=-2), 0.0)
+        omega, delta, rho = change.split([1, p, p], dim=-1)  # (n, G, K, .)
         J = self.code.slope(self.weights)
-        weight = omega.clamp(-5, 5).exp() / steps.spread.square()
+        weight = omega[..., 0].clamp(-5, 5).exp() / steps.spread.square()
         weight = torch.where(steps.seen, weight, 0.0)
-        eta = (weight * steps.residual) @ J + delta
         squares = (J[:, :, None] * J[:, None]).flatten(1)
-        Lambda = (weight @ squares).unflatten(-1, (p, p)) + torch.diag_embed(rho.square())
-        seen = self.seen[..., None]
-        return torch.where(seen, eta, 0.0), torch.where(seen[..., None], Lambda, 0.0)
+        eta = (weight * steps.residual) @ J + delta.sum(-2)
+        Lambda = (weight @ squares).unflatten(-1, (p, p))
+        return eta, Lambda + torch.diag_embed(rho.square().sum(-2))
 
     @cached_property
     def seen(self) -> Tensor:

@@ -123,6 +123,6 @@ def effect_matrix(done: Estimate, terms: Iterable[int]) -> tuple[Tensor, list[st
     if not names:
         raise ValueError(
             "ranef() has a row per subject, and a path has a state at every visit: read them from "
-            "fitted() or predict(type='subject')"
+            "states(), fitted() or predict(type='subject')"
         )
     return torch.block_diag(*blocks), names
