@@ -23,7 +23,7 @@ from dgmm.families import Extra, Family
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
 from dgmm.panel import Block, LatentRows, Panel, Past, Rows
-from dgmm.parameters import Packing, Theta, part
+from dgmm.parameters import Theta, part
 
 __all__ = ["Entry", "Fixed", "Model", "log_prior"]
 
@@ -103,70 +103,6 @@ class Model(Structure):
     def history(self, panel: Panel) -> Panel:
         """The rows whose states follow from the outcomes seen: of a path every planned one."""
         return panel.masked_rows() if self.serial else panel.observed_rows()
-
-    @property
-    def packing(self) -> Packing:
-        """Names and shapes of theta."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        for outcome in self.outcomes:
-            shapes |= outcome.shapes()
-        if self.in_common:
-            shapes["shared"] = (self.in_common,)
-        for i, latent in enumerate(self.latents, 1):
-            shapes |= {f"latent{i}.{name}": s for name, s in latent.shapes().items()}
-        for outcome in self.outcomes:
-            shapes |= outcome.extra_shape()
-        if self.residual is not None:
-            shapes |= self.residual.shapes()
-        return Packing(shapes)
-
-    def penalised(self) -> dict[str, list[str]]:
-        """Per network ("dnn1", "latent1") its penalised parameters: the layers, nothing else.
-
-        Intercepts of hidden units are penalised with the matrices: they place the units on
-        standardised inputs, and left free those of silent units would count as parameters.
-        """
-        found: dict[str, list[str]] = {}
-        for outcome in self.outcomes:
-            found |= outcome.penalised()
-        for i, latent in enumerate(self.latents, 1):
-            if latent.penalised:
-                found[f"latent{i}"] = [f"latent{i}.{name}" for name in sorted(latent.penalised)]
-        return found
-
-    def direct(self) -> list[str]:
-        """The linear coefficients of all outcomes, and the skips of networks on the fixed side."""
-        return [name for one in self.outcomes for name in one.direct()]
-
-    def coefficients(self, theta: Theta) -> Tensor:
-        """Coefficients of the columns as the user wrote them, of all outcomes."""
-        return torch.cat([one.beta(theta) for one in self.outcomes])
-
-    def head(self) -> list[str]:
-        """Linear parts and last layers: all but hidden layers, and curves of latent structures."""
-        hidden = {f"latent{i}.{n}" for i, one in enumerate(self.latents, 1) for n in one.weak}
-        for names in self.penalised().values():
-            last = max(int(name.rpartition(".")[2][1:]) for name in names)
-            hidden |= {name for name in names if int(name.rpartition(".")[2][1:]) < last}
-        return [name for name in self.packing.shapes if name not in hidden]
-
-    def ridge(self) -> dict[str, float]:
-        """Penalty kappa of every penalised parameter: layers, and curves of latent structures."""
-        kappa = {
-            name: self.ridge_of(network)
-            for network, names in self.penalised().items()
-            for name in names
-        }
-        for i, latent in enumerate(self.latents, 1):
-            kappa |= {f"latent{i}.{name}": value for name, value in latent.weak.items()}
-        return kappa
-
-    def penalty(self, theta: Theta) -> Tensor:
-        """1/2 sum kappa |w|^2 over the penalised weights."""
-        total = torch.zeros((), dtype=torch.float64)
-        for name, kappa in self.ridge().items():
-            total = total + 0.5 * kappa * theta[name].square().sum()
-        return total
 
     # -- the density -----------------------------------------------------------------------------
 
