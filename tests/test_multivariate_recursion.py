@@ -453,4 +453,3 @@ def test_what_has_no_meaning_is_refused() -> None:
     refused(mv(f"y ~ {kvae}", f"z ~ {kvae}", rescor=True), "rescor=")
     refused("mv(y, z) ~ 1 + (kvae(t) | id)", "never observed", frame().assign(z=np.nan))
     refused("mv(y, z) ~ 1 + (kvae(t) | id)", "whole numbers", frame().assign(t=frame().t / 3))
-    refused("mv(y, z) ~ 1 + (ssm(t) | id)", "not made for several outcomes")
