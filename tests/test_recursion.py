@@ -454,9 +454,8 @@ def test_predictions_are_told_the_outcomes_that_they_name(fit: dgmm.Fit) -> None
         fit.predict(type="one_step", interval="confidence")
 
 
-def test_states_are_filtered_and_smoothed() -> None:
-    """With a linear decoder those of the Kalman filter, in all outcomes to come and in none."""
-    data = frame(3, 5)
+def linear_fit(data: pd.DataFrame, draws: int) -> tuple[dgmm.Fit, np.ndarray, float, float]:
+    """A Kalman auto-encoder with a linear decoder and a silent encoder; cov(a), c and sigma."""
     text = "y ~ 1 + (kvae(t, code=1, state=1, K=1) | id)"
     found = dgmm.mixed_model(text, data, control=QUICK | {"batch": 3}, verbose=0)
     assert isinstance(found, dgmm.Fit)
@@ -466,35 +465,55 @@ def test_states_are_filtered_and_smoothed() -> None:
     assert isinstance(done.likelihood, ImportanceBound)
     assert isinstance(done.likelihood.proposal, Learnt)
     silent = replace(done.likelihood, proposal=replace(done.likelihood.proposal, phi=phi))
-    silent = silent.by(draws=20_000)
-    fit = replace(found, estimate=replace(done, theta=theta, phi=phi, likelihood=silent))
+    estimate = replace(done, theta=theta, phi=phi, likelihood=silent.by(draws=draws))
     w, one = part(theta, "latent1."), done.model.latents[0]
-    a, q, r, c, first = (
-        float(x)
-        for x in (w["A"], w["lq"].exp() ** 2, w["lr"].exp() ** 2, w["C"], w["l1"].exp() ** 2)
-    )
-    load, sd = float(w["c"] * one.frame), float(theta["extra"].exp())
+    a, c = float(w["A"]), float(w["C"])
+    q, r, spread = (float(w[n].exp().square()) for n in ("lq", "lr", "l1"))
     V = np.zeros((5, 5))
-    spread = first
     for t in range(5):
         V[t, t:] = c**2 * spread * a ** np.arange(5 - t)
         spread = a**2 * spread + q
     V = np.triu(V) + np.triu(V, 1).T + r * np.eye(5)
-    y = data.y.to_numpy().reshape(3, 5) - float(done.model.beta(theta))
-    for kind in ("smoothed", "filtered"):
+    fit = replace(found, estimate=estimate)
+    return fit, V, float(w["c"] * one.frame), float(theta["extra"].exp())
+
+
+def test_states_are_filtered_and_smoothed() -> None:
+    """With a linear decoder those of the Kalman filter, given all outcomes and those so far."""
+    data = frame(3, 5)
+    fit, V, load, sd = linear_fit(data, 5_000)
+    y = data.y.to_numpy().reshape(3, 5) - float(fit.fixef().iloc[0])
+    for kind, factor in {"smoothed": 4, "filtered": 16}.items():  # resampling adds to the error
         table = fit.states(type=kind)
         for t in range(5):
-            known = slice(0, 5 if kind == "smoothed" else t + 1)
-            gain = load * np.linalg.solve(
-                load**2 * V[known, known] + sd**2 * np.eye(5)[known, known], V[known, t]
-            )
-            mean, own = y[:, known] @ gain, V[t, t] - load * gain @ V[known, t]
+            own = np.arange(5 if kind == "smoothed" else t + 1)
+            S = load**2 * V[np.ix_(own, own)] + sd**2 * np.eye(len(own))
+            gain = load * np.linalg.solve(S, V[own, t])
+            variance = V[t, t] - load * gain @ V[own, t]
             rows = table[data.t == t + 1]
-            error = 5 * np.sqrt(own / 20_000) * (1 if kind == "smoothed" else 8)
-            assert np.abs(rows["kvae(t):z1"] - mean).max() < error
-            assert np.allclose(rows["sd(kvae(t):z1)"], np.sqrt(own), rtol=0.1)
+            away = np.abs(rows["kvae(t):z1"] - y[:, own] @ gain).max()
+            assert away < factor * np.sqrt(variance / 5_000)
+            assert np.allclose(rows["sd(kvae(t):z1)"], np.sqrt(variance), rtol=0.1)
     with pytest.raises(ValueError, match="smoothed, filtered"):
         fit.states(type="past")
+
+
+def test_imputed_outcomes_have_their_distribution_given_those_seen() -> None:
+    data = frame(3, 5)
+    data.loc[[2, 3, 9], "y"] = np.nan
+    fit, V, load, sd = linear_fit(data, 300)
+    beta, S = float(fit.fixef().iloc[0]), load**2 * V + sd**2 * np.eye(5)
+    drawn = np.stack([one["y"] for one in fit.impute(80, seed=4, data=data)])
+    for i, rows in data.groupby("id"):
+        gone, own = (np.flatnonzero(x) for x in (rows.y.isna(), rows.y.notna()))
+        y = drawn[:, rows.index]
+        assert np.array_equal(y[:, own], np.tile(rows.y.to_numpy()[own], (80, 1)))
+        if len(gone):
+            gain = np.linalg.solve(S[np.ix_(own, own)], S[np.ix_(own, gone)])
+            mean = beta + (rows.y.to_numpy()[own] - beta) @ gain
+            variance = np.diag(S[np.ix_(gone, gone)] - gain.T @ S[np.ix_(own, gone)])
+            assert (np.abs(y[:, gone].mean(0) - mean) < 4 * np.sqrt(variance / 80)).all(), i
+            assert np.allclose(y[:, gone].var(0), variance, rtol=4 * np.sqrt(2 / 80))
 
 
 def test_simulated_outcomes_have_the_law_of_the_model() -> None:
