@@ -113,7 +113,14 @@ def score_identification(n: int, seed: int, epochs: int) -> dict[str, float]:
         data,
         seed=seed,
         verbose=0,
-        control={"epochs": epochs, "pairs": 1, "batch": 16, "draws": 64, "learning_rate": 0.004},
+        control={
+            "epochs": epochs,
+            "pairs": 1,
+            "batch": 16,
+            "draws": 16,
+            "learning_rate": 0.004,
+            "precision": "single",
+        },
     )
     test = narendra_li(5000, None, 5000)
     assert isinstance(fit, dgmm.Fit)
