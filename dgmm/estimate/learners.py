@@ -35,7 +35,7 @@ from dgmm.variational.training import Trace
 
 __all__ = ["Learned", "follow", "kindle", "tied_start", "with_completed"]
 
-KINDLED = Climb(most_draws=32, rounds=2, evaluations=15)
+KINDLED = Climb(most_draws=32, rounds=3, evaluations=15)
 """From the nested model, under a small penalty, to where a maximum differs from it."""
 
 FOLLOWED = Climb(draws=64, most_draws=64, rounds=3, evaluations=30, tolerance=0.2, expected=True)

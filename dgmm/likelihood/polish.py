@@ -36,6 +36,9 @@ PROBE = 0.1
 FAITHFUL = 0.2
 """Curvature along the gradient, relative to the scores, below which these overstate it."""
 
+NOTHING = 1e-12
+"""Share of the largest information below which the scores say nothing of a parameter."""
+
 __all__ = ["Polished", "Surface", "damping", "kappa_vector", "metric", "polish"]
 
 
@@ -114,14 +117,17 @@ def metric(scores: Tensor, kappa: Tensor, floor: float) -> np.ndarray:
     raised to it: flat directions, such as rotations of b, would get unbounded steps.
     """
     information = (scores.T @ scores + torch.diag(kappa)).numpy()
-    root = np.sqrt(np.maximum(np.diag(information), 1e-12 * max(1.0, information.max())))
+    root = np.sqrt(np.maximum(np.diag(information), NOTHING * max(1.0, information.max())))
     value, vector = np.linalg.eigh(information / root / root[:, None])
     value = np.maximum(value, floor * value[-1])
     return root[:, None] * (vector * np.sqrt(value))
 
 
-def observed(surface: Surface, x: np.ndarray, slope: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """The factor of the curvature of ``surface`` at x where that of the scores overstates it.
+def observed(
+    surface: Surface, x: np.ndarray, slope: np.ndarray, factor: np.ndarray, blind: bool
+) -> np.ndarray:
+    """The factor of the curvature of ``surface`` at x where that of the scores overstates it, or
+    where they are blind to a parameter.
 
     slope: the gradient at x, (P,); factor: a square root of the information in the scores, (P, P).
     """
@@ -130,7 +136,7 @@ def observed(surface: Surface, x: np.ndarray, slope: np.ndarray, factor: np.ndar
     unit = z / max(float(np.linalg.norm(z)), 1e-300)
     there = surface(x + PROBE * (back @ unit))[1]
     along = float(unit @ (back.T @ (there - slope))) / PROBE
-    if along > FAITHFUL or not math.isfinite(along):
+    if not blind and (along > FAITHFUL or not math.isfinite(along)):
         return factor
     ahead, behind = (
         np.array([surface(x + step * column)[1] for column in back.T]) for step in (PROBE, -PROBE)
@@ -170,9 +176,12 @@ def polish(
         frozen = freeze(model, theta, panel, rule, np.random.default_rng(seed), start)
         x, surface = packing.pack(theta).numpy(), Surface(frozen, theta, packing, kappa.numpy())
         value, slope = surface(x)
-        factor = metric(frozen.scores(theta, packing), kappa + weak, floor)
+        scores = frozen.scores(theta, packing)
+        factor = metric(scores, kappa + weak, floor)
         if model.linear:
-            factor = observed(surface, x, slope, factor)
+            each = scores.square().sum(0) + kappa + weak
+            blind = bool((each < NOTHING * each.max()).any())
+            factor = observed(surface, x, slope, factor, blind)
         return _Place(surface, x, value, slope, factor)
 
     def moved(here: _Place, x: np.ndarray) -> _Place:

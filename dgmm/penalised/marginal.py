@@ -68,6 +68,10 @@ ROUNDED = 0.1
 """Share of the decrement at the end that the rounding of single precision may be, as may be that of
 the value in nats."""
 
+SINGLE = 0.05
+"""Tolerance below which a round is in double precision: near a flat maximum L-BFGS lives on
+differences of gradients that single precision does not have."""
+
 OPTIMISM = 0.5
 """Nats by which moving the anchors may lower the value before the next round takes more draws: what
 L-BFGS found there was in part the error of the nodes."""
@@ -259,6 +263,8 @@ def _risen(
 
     begun: value and slope at x.
     """
+    if how.tolerance < SINGLE:
+        return _round(surface, x, begun, metric, how)
     single = surface.single()
     rounded = _at(single, x, metric)
     off = max(abs(begun[0] - rounded[0]), float((begun[1] - rounded[1]).norm()))
