@@ -427,6 +427,19 @@ def test_columns_that_say_nothing_new_are_dropped(
     assert rebuild(found.spec, data.head(3), outcome=False).fixed.names == kept
 
 
+def test_the_default_basis_of_a_network_loses_columns_without_a_word() -> None:
+    """Six times bear five columns of a spline beside the constant; ns(t, 3) itself is whole."""
+    data = pd.DataFrame({"id": np.repeat(np.arange(9), 6), "t": np.tile(np.arange(6.0), 9)})
+    data["y"] = np.sin(np.arange(54.0))
+    found = design("y ~ ns(t, 3) + (dnn(ns(t, 3)) | id)", data)
+    (block,) = found.latents
+    assert found.messages == ()
+    assert block.columns.matrix.shape == (54, 4)
+    assert np.linalg.matrix_rank(block.basis.matrix) == block.basis.matrix.shape[1] == 6
+    with pytest.warns(UserWarning, match=r"dropped from the \(dnn\(.*: `ns\(t, 6\)6`"):
+        build_design(parse_formula("y ~ t + (dnn(t, basis=ns(t, 6)) | id)"), data)
+
+
 # --- new data --------------------------------------------------------------------------------
 
 

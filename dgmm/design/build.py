@@ -274,6 +274,8 @@ def _independent(
         equations = (constants if network else aliases)(block, observed)
         if equations:
             left_out[key] = equations
+            if _unwritten(formula, key):
+                continue
             varies = Departures.of(blocks, {key: equations}, len(observed)).needed
             where = f" where `{formula.response.text}` was observed"
             reasons = [
@@ -294,6 +296,12 @@ def _kept(
         gone |= {"(Intercept)"} if key == "fixed" and not intercept else set()
         kept[key] = tuple(name for name in block.names if name not in gone)
     return kept
+
+
+def _unwritten(formula: Formula, key: str) -> bool:
+    """Whether columns are of the default basis of a network: the terms of the formula are whole."""
+    kind, _, number = key.partition(" ")
+    return kind == "basis" and formula.latents[int(number)].usual
 
 
 def _block_text(formula: Formula, key: str) -> str:

@@ -285,11 +285,11 @@ def _called(
     check_algebra(text, piece)
     chosen = latent_options(options, piece, syntax)
     further = next((name for name, kind in syntax.options.items() if kind == "terms"), "")
-    basis = chosen.pop(further, None)
+    basis, usual = chosen.pop(further, None), False
     if basis is not None:
         basis = _basis_text(basis, keep)
     elif "basis" in syntax.options and chosen.get("form") != "dense":
-        basis = _richer(text)
+        basis, usual = _richer(text), True
     bare = keep or explicit is False or syntax.serial
     return LatentTerm(
         piece.text if bare else f"0 + {piece.text}",
@@ -297,6 +297,7 @@ def _called(
         text,
         "",
         basis=basis,
+        usual=usual,
         options=chosen,
         syntax=syntax,
     )
