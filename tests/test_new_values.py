@@ -14,7 +14,7 @@ from conftest import data
 
 import dgmm
 from dgmm import Fit
-from dgmm.prediction.new_values import tell_times_beyond
+from dgmm.prediction.new_values import tell_beyond
 
 
 def flags(ask: Callable[[], Any]) -> list[str]:
@@ -46,11 +46,25 @@ def test_times_before_and_beyond_the_fit_are_named(sleepstudy: Fit) -> None:
     assert flags(sleepstudy.predict) == []
 
 
+def test_settings_beyond_the_fit_are_named(sleepstudy: Fit) -> None:
+    rest = "lies outside of the 0 to 9 of the fit in 1 of"
+    told = [f"`Days` of at= {rest} 2 values (20): the model is extrapolated"]
+    assert flags(lambda: sleepstudy.emmeans("Days", at={"Days": [5, 20]})) == told
+    assert flags(lambda: sleepstudy.effects("Days", at={"Days": [5, 20]})) == told
+    told = [f"`Days` of the contrast {rest} 1 values (20): the model is extrapolated"]
+    assert flags(lambda: sleepstudy.contrast({"Days": 20}, {"Days": 5})) == told
+    inside = {"Days": [0, 9.05]}
+    assert flags(lambda: sleepstudy.emmeans("Days", at=inside)) == []
+    assert flags(lambda: sleepstudy.effects("Days", at=inside)) == []
+    assert flags(lambda: sleepstudy.contrast({"Days": 9}, {"Days": 0})) == []
+    assert flags(sleepstudy.slopes) == []
+
+
 def test_a_model_without_time_has_none_beyond() -> None:
     times = torch.tensor([5.0])
-    assert flags(lambda: tell_times_beyond(None, times, torch.tensor([1.0]), "newdata")) == []
-    assert flags(lambda: tell_times_beyond("t", times, torch.tensor([5.0]), "newdata")) == []
-    assert len(flags(lambda: tell_times_beyond("t", times, torch.tensor([6.0]), "x"))) == 1
+    assert flags(lambda: tell_beyond(None, times, torch.tensor([1.0]), "newdata")) == []
+    assert flags(lambda: tell_beyond("t", times, torch.tensor([5.0]), "newdata")) == []
+    assert len(flags(lambda: tell_beyond("t", times, torch.tensor([6.0]), "x"))) == 1
 
 
 def test_times_out_of_scale_are_named_and_no_number_is_made_up(sleepstudy: Fit) -> None:

@@ -61,7 +61,7 @@ def average_contrast(
     for setting in (one, other):
         if not isinstance(setting, Mapping) or not setting:
             raise TypeError(f"a setting is a dict of covariates and values, not {setting!r}")
-        mean.check(setting)
+        mean.check_values(setting, "the contrast")
         for name, value in setting.items():
             if np.ndim(value):
                 raise ValueError(f"`{name}` is set to one value in a contrast, not to {value!r}")

@@ -60,7 +60,7 @@ def curve_table(
         why = "a term alone has none" if term is not None else f"not {offset!r}"
         raise ValueError(f"offset is a number that the whole fixed part is held at: {why}")
     mean.check(focal)
-    mean.check(given, mean.of_offset)
+    mean.check_values(given, "at=", mean.of_offset)
     columns = _grid(mean, focal, given, grid)
     size = len(columns[focal[0]])
     frame = mean.frame({**given, **columns}, size)

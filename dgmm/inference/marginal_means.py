@@ -96,7 +96,7 @@ def _check(
     if not own:
         raise ValueError("emmeans() needs the name of at least one covariate")
     mean.check((*own, *groups))
-    mean.check(given, mean.of_offset)
+    mean.check_values(given, "at=", mean.of_offset)
     for name, values in given.items():
         if not len(np.atleast_1d(np.asarray(values, dtype=object))):
             raise ValueError(f"at= has no value of `{name}`")

@@ -47,6 +47,7 @@ from dgmm.information import (
 from dgmm.model import within
 from dgmm.panel import Panel, Rows
 from dgmm.parameters import Theta
+from dgmm.prediction.new_values import tell_beyond
 from dgmm.runtime.registry import suggestion
 
 __all__ = ["MeanFunction", "MeanPart"]
@@ -226,6 +227,16 @@ class MeanPart:
                     f"{name!r} is no covariate of the fixed part{hint} It has "
                     f"{', '.join(map(repr, self.own)) or 'none'}."
                 )
+
+    def check_values(
+        self, given: Mapping[str, Any], what: str, further: Sequence[str] = ()
+    ) -> None:
+        """The same of the names of a setting, with a word on numbers beyond those of the fit."""
+        self.check(given, further)
+        for name, value in given.items():
+            if name in self.own and self.covariates[name].variable.kind == "number":
+                new = pd.to_numeric(pd.Series(np.ravel(value), dtype=object), errors="coerce")
+                tell_beyond(name, new.to_numpy(float), self.sample[name].to_numpy(), what, "values")
 
     def frame(self, columns: Mapping[str, Any], size: int) -> pd.DataFrame:
         """A frame of ``size`` rows: the given columns, all others at their typical value."""

@@ -19,7 +19,7 @@ from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import sobol_normal, wide_rule
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.prediction.new_values import tell_times_beyond
+from dgmm.prediction.new_values import tell_beyond
 
 __all__ = [
     "Predictive",
@@ -52,7 +52,7 @@ def outcomes_seen(done: Point, spec: Specification, data: Any, what: str = "newd
     design = rebuild(spec, data, outcome=True)
     seen = design.observed
     times = torch.from_numpy(design.time[seen])
-    tell_times_beyond(spec.time_name, times, done.observed.rows.time, what)
+    tell_beyond(spec.time_name, times, done.observed.rows.time, what)
     every = np.stack([design.y, design.trials, design.weights])
     every[:, seen] = done.model.family.read(*every[:, seen])
     panel = within(done.model, Panel.from_design(design))

@@ -16,7 +16,7 @@ from dgmm.information import Information
 from dgmm.model import within
 from dgmm.panel import Factor, Panel
 from dgmm.prediction.moments import outcomes_seen
-from dgmm.prediction.new_values import tell_times_beyond
+from dgmm.prediction.new_values import tell_beyond
 from dgmm.prediction.options import Wanted
 from dgmm.prediction.source import Rows
 from dgmm.prediction.sources import source_of
@@ -52,7 +52,7 @@ def predict(
         design = rebuild(_knowing(spec, history), table, outcome=False)
         target = within(done.model, Panel.from_design(design))
         rows, departures = design.rows, design.departures
-        tell_times_beyond(spec.time_name, target.rows.time, done.observed.rows.time, "newdata")
+        tell_beyond(spec.time_name, target.rows.time, done.observed.rows.time, "newdata")
         if wanted.type == "subject":
             _name_rows_of_nobody(design, table, history)
     past = history_of(done, spec, target, history)

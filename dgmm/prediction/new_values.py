@@ -1,4 +1,4 @@
-"""New rows beside those of the fit: times beyond its own, and values out of all scale."""
+"""New rows beside those of the fit: numbers beyond its own, and values out of all scale."""
 
 from __future__ import annotations
 
@@ -15,20 +15,27 @@ from dgmm.design import Table, as_numbers
 from dgmm.record import Memory
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["calculable", "tell_times_beyond"]
+__all__ = ["calculable", "tell_beyond"]
 
 NEAR = 0.01
-"""Share of the range of times by which a new one may be beyond it without a word."""
+"""Share of the range of a variable by which a new value may be beyond it without a word."""
 
 
-def tell_times_beyond(name: str | None, new: Tensor, known: Tensor, what: str) -> None:
-    """Warn where times of new rows lie before or after all outcomes of the fit, and not near them.
+def tell_beyond(
+    name: str | None,
+    new: Tensor | np.ndarray,
+    known: Tensor | np.ndarray,
+    what: str,
+    of: str = "rows",
+) -> None:
+    """Warn where new values lie below or above all those of the fit, and not near them.
 
     Args:
-        name: the time variable; None where the model has none.
-        new: times of the new rows, (N,).
-        known: times of the outcomes of the fit, (M,).
+        name: the variable, such as the time; None where the model has none.
+        new: its values in the new rows, (N,).
+        known: those beside the outcomes of the fit, (M,).
         what: what the new rows are in the warning.
+        of: what is counted there.
     """
     if name is None or not len(known) or not len(new):
         return
@@ -39,7 +46,8 @@ def tell_times_beyond(name: str | None, new: Tensor, known: Tensor, what: str) -
         ends = sorted({f"{float(end):g}" for end in (beyond.min(), beyond.max())}, key=float)
         warn_user(
             f"`{name}` of {what} lies outside of the {low:g} to {high:g} of the fit in "
-            f"{len(beyond)} of {len(new)} rows ({' to '.join(ends)}): the model is extrapolated"
+            f"{len(beyond)} of {len(new)} {of} ({' to '.join(ends)}): the model is "
+            "extrapolated"
         )
 
 
