@@ -178,6 +178,23 @@ def test_prediction_intervals_of_gaussian_outcomes_are_in_closed_form(
             assert (size < 1.1 * stats.t.ppf(0.95, 17)).all()
 
 
+@pytest.mark.parametrize("interval", ["confidence", "prediction"])
+@pytest.mark.parametrize("theta", ["estimated", "held"])
+@pytest.mark.parametrize("name", ["sleepstudy", "epil"])
+def test_several_levels_are_those_of_one_each(
+    name: str, theta: str, interval: str, request: pytest.FixtureRequest
+) -> None:
+    fit = request.getfixturevalue(name)
+    options = {"interval": interval, "theta": theta, "draws": 200}
+    new = data(name).iloc[[0, 50]]
+    found = fit.predict(new, level=[0.95, 0.5], **options)
+    assert list(found) == ["fit", "se", "lower_50", "upper_50", "lower_95", "upper_95"]
+    for level in (0.5, 0.95):
+        own = fit.predict(new, level=level, **options)
+        several = found[["fit", "se", f"lower_{100 * level:g}", f"upper_{100 * level:g}"]]
+        np.testing.assert_array_equal(several, own)
+
+
 def test_a_new_outcome_of_a_new_subject_is_one_of_anyone(sleepstudy: Fit) -> None:
     new = pd.DataFrame({"Days": [0.0, 9.5], "Subject": "nobody"})
     own = sleepstudy.predict(new, interval="prediction")

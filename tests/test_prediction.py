@@ -328,6 +328,8 @@ def test_a_row_without_covariates_is_missing() -> None:
         ({"scale": "logit"}, "scale='logit'|response, link"),
         ({"interval": "conf"}, "interval='conf'|confidence, prediction"),
         ({"level": 95}, "level|between 0 and 1|95"),
+        ({"level": [0.5, 1.0]}, "level|between 0 and 1|1.0"),
+        ({"level": []}, "level has no probability"),
         ({"new_groups": "allow"}, "new_groups='allow'|population, error"),
         ({"new_groups": "error"}, "`Subject`|'nobody'|history=|'population'"),
         ({"interval": "prediction", "scale": "link"}, "scale='response'"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,7 +38,7 @@ def predict(
     history: Any = None,
     at: Any = None,
     interval: str | None = None,
-    level: float = 0.95,
+    level: float | Sequence[float] = 0.95,
     new_groups: str = "population",
     draws: int = 1000,
     seed: int | None = None,
@@ -58,7 +58,7 @@ def predict(
         at: landmarks: the rows after each are predicted from the history up to it, see
             :meth:`dgmm.Fit.predict`.
         interval: "confidence" or "prediction".
-        level: probability that an interval covers.
+        level: probability that an interval covers, or several.
         new_groups: "population" or "error" for subjects without an outcome.
         draws: behind a prediction interval.
         seed: of these draws.

@@ -50,20 +50,15 @@ def fan(
         >>> list(fan(fit, sleep.query("Subject == '308'"), levels=(0.8,)).columns)
         ['fit', 'lower_80', 'upper_80']
     """
-    wrong = [level for level in levels if not 0 < level < 1]
-    if wrong or not len(levels):
-        shown = wrong[0] if wrong else "none"
-        raise ValueError(
-            f"levels are probabilities between 0 and 1, as in (0.5, 0.95); not {shown}"
-        )
-    options: dict[str, Any] = {"history": history, "interval": "prediction", "seed": seed}
-    options["theta"] = theta_word(fit)
-    found = {level: fit.predict(data, level=level, **options) for level in sorted(levels)}
-    columns = {"fit": next(iter(found.values()))["fit"]}
-    for level, table in found.items():
-        for end in ("lower", "upper"):
-            columns[f"{end}_{100 * level:g}"] = table[end]
-    return pd.DataFrame(columns)
+    found = fit.predict(
+        data,
+        history=history,
+        interval="prediction",
+        level=sorted(levels),
+        theta=theta_word(fit),
+        seed=seed,
+    )
+    return found.drop(columns="se")
 
 
 @picture

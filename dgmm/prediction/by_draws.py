@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -190,14 +190,17 @@ def columns_of_draws(drawn: Drawn, wanted: Wanted) -> dict[str, Tensor]:
         own = {"fit": values.mean(0)}
         if wanted.interval is not None:
             spread = values if outcomes is None else outcomes
-            tail = (1 - wanted.level) / 2
-            ends = np.quantile(spread.numpy(), [tail, 1 - tail], axis=0)
-            own |= {"se": spread.std(0), "lower": torch.from_numpy(ends[0])}
-            own["upper"] = torch.from_numpy(ends[1])
+            own |= {"se": spread.std(0), **wanted.ends(partial(_ends, spread))}
         del panel
         for name, column in own.items():
             found.setdefault(name, []).append(column)
     return {name: torch.cat(columns) for name, columns in found.items()}
+
+
+def _ends(draws: Tensor, level: float) -> Tensor:
+    """The ends of an interval over draws (S, N), (N, 2)."""
+    tail = (1 - level) / 2
+    return torch.from_numpy(np.quantile(draws.numpy(), [tail, 1 - tail], axis=0)).T
 
 
 def _values(drawn: Drawn, wanted: Wanted) -> Iterator[tuple[Panel, Tensor, Tensor | None]]:

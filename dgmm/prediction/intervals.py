@@ -14,6 +14,7 @@ from each other by what is added to the variance:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -277,22 +278,24 @@ def _given_theta(target: Target, wanted: Wanted, point: Tensor) -> dict[str, Ten
             value = family.simulate(value, rows.data, extra, generator) / rows.data.trials
         elif wanted.scale == "response":
             value = family.mean(value, extra)
-        return {"se": value.std(0), **_ends(value, wanted.level)}
+        return {"se": value.std(0), **wanted.ends(_quantiles(value))}
     eta = target.predictor(wanted.type)
     if predicts:
         eta = Predictive(eta.mean, eta.variance + family.variance(eta.mean, rows.data, extra))
     elif wanted.type != "subject":
         eta = Predictive(point, target.between(wanted.type, wanted.scale))
     law = Mixture.of(eta.mean, eta.variance, Moves.none(len(eta.mean)))
-    ends = law.interval(wanted.level)
-    return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+    return {"se": law.sd, **wanted.ends(law.interval)}
 
 
-def _ends(values: Tensor, level: float) -> dict[str, Tensor]:
-    """Quantiles over draws (S, N)."""
-    tail = (1 - level) / 2
-    ends = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0)
-    return {"lower": ends[0], "upper": ends[1]}
+def _quantiles(values: Tensor) -> Callable[[float], Tensor]:
+    """The ends of an interval over draws (S, N), (N, 2)."""
+
+    def of(level: float) -> Tensor:
+        tail = (1 - level) / 2
+        return torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype), dim=0).T
+
+    return of
 
 
 def _shares(target: Target, wanted: Wanted) -> dict[str, Tensor]:
@@ -330,22 +333,21 @@ def _of_mean(
         variance = target.errors(known, type, scale).square() + target.between(type, scale)
         se = variance.sqrt()
         link = LINKS["identity"] if scale == "link" else family.mean_link
-        ends = Spread.independent(point, se).interval(wanted.level, link)
-        return {"se": se, "lower": ends[:, 0], "upper": ends[:, 1]}
+        spread = Spread.independent(point, se)
+        return {"se": se, **wanted.ends(lambda level: spread.interval(level, link))}
     eta = target.given_past("link")
     law = Mixture.of(eta.mean, eta.variance, target.moves(known, type, outcome=False))
     if scale == "link" or family.conjugate:
-        ends = law.interval(wanted.level)
-        return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+        return {"se": law.sd, **wanted.ends(law.interval)}
     extra, link = target.done.model.extra(target.done.theta, target.rows.rows), family.mean_link
     centre, slope = family.mean(eta.mean, extra), family.mean_slope(eta.mean, extra)
     of_centre, of_mean = target.errors_of_means(known, eta)
     at = link.forward(centre)
     steep = link.derivative(at)
-    ends = law.through(at, slope / steep, (of_centre / steep).square()).interval(wanted.level)
-    ends = link.inverse(ends).sort(dim=1).values
+    through = law.through(at, slope / steep, (of_centre / steep).square())
     se = (of_mean.square() + target.given_past("response").variance).sqrt()
-    return {"se": se, "lower": ends[:, 0], "upper": ends[:, 1]}
+    ends = wanted.ends(lambda level: link.inverse(through.interval(level)).sort(dim=1).values)
+    return {"se": se, **ends}
 
 
 def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str, Tensor]:
@@ -363,10 +365,9 @@ def _of_outcome(target: Target, known: Uncertainty, wanted: Wanted) -> dict[str,
             eta.mean, rows.data, done.model.extra(done.theta, rows)
         )
         law = Mixture.of(eta.mean, eta.variance + residual, moves)
-        ends = law.interval(wanted.level)
-        return {"se": law.sd, "lower": ends[:, 0], "upper": ends[:, 1]}
+        return {"se": law.sd, **wanted.ends(law.interval)}
     y = drawn(target, known, moves, eta.mean, wanted)
-    return {"se": y.std(0), **_ends(y, wanted.level)}
+    return {"se": y.std(0), **wanted.ends(_quantiles(y))}
 
 
 def drawn(

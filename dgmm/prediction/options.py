@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from dgmm.runtime.probability import check_level
 from dgmm.runtime.registry import suggestion
@@ -23,7 +26,7 @@ class Wanted:
     type: str
     scale: str
     interval: str | None
-    level: float
+    level: float | Sequence[float]
     new_groups: str
     draws: int
     theta: str = "estimated"
@@ -45,4 +48,26 @@ class Wanted:
                 raise ValueError(f"{name}={value!r} is not one of {', '.join(words)}{hint}")
         if self.draws < 1:
             raise ValueError(f"draws is a number of draws, at least 1, not {self.draws!r}")
-        check_level(self.level)
+        if not self.levels:
+            raise ValueError("level has no probability: give one, or several, as in [0.5, 0.95]")
+        for level in self.levels:
+            check_level(level)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels of intervals, from the narrowest to the widest."""
+        if isinstance(self.level, Iterable):
+            return tuple(sorted(map(float, set(self.level))))
+        return (self.level,)
+
+    def ends(self, of: Callable[[float], Tensor]) -> dict[str, Tensor]:
+        """The columns of the ends of intervals, which ``of`` gives for one level, (N, 2).
+
+        Of several levels their names end in the level in per cent.
+        """
+        found: dict[str, Tensor] = {}
+        for level in self.levels:
+            name = f"_{100 * level:g}" if isinstance(self.level, Iterable) else ""
+            lower, upper = of(level).unbind(1)
+            found |= {f"lower{name}": lower, f"upper{name}": upper}
+        return found

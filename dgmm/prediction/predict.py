@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def predict(
     history: Any = None,
     at: Any = None,
     interval: str | None = None,
-    level: float = 0.95,
+    level: float | Sequence[float] = 0.95,
     theta: str = "estimated",
     new_groups: str = "population",
     draws: int = 1000,
@@ -68,6 +69,8 @@ def predict(
         those of a t rather than a normal distribution. Held are parameters at a boundary, network
         weights in var(eta | y), and the penalty of networks. Several starts add their spread. The
         confidence of the mean subject and of the population is normal, as Wald tests are.
+    level: probability of the interval. Of several, ``[0.5, 0.95]``, the columns of the ends are
+        ``lower_50, upper_50`` and so on.
     at: landmarks, values of the time of the model: for each of them the rows after it are predicted
         from the history up to it, both by default rows of the frame of the fit. The result is
         indexed by landmark and row, and begins with the columns of subject and time.

@@ -413,6 +413,8 @@ def test_counts_are_predicted_on_their_scale(counts: tuple[Fit, Fit]) -> None:
     whole = sampled.predict(interval="prediction", level=0.9)
     y = sampled.fitted() + sampled.residuals()
     assert 0.88 < ((y >= whole["lower"]) & (y <= whole["upper"])).mean() < 1.0
+    several = sampled.predict(interval="prediction", level=[0.9, 0.5])
+    np.testing.assert_array_equal(several[["lower_90", "upper_90"]], whole[["lower", "upper"]])
 
 
 def test_comparisons_are_means_and_quantiles_of_draws_without_tests(
