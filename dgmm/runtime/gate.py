@@ -140,7 +140,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Sized) and _is_list(value) and all(map(is_number, value))
+    return isinstance(value, Sized) and _is_list(value) and all(is_number(one) for one in value)
 
 
 def _kinds(annotation: Any) -> tuple[str, ...]:
