@@ -14,7 +14,7 @@ from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, picture, sheet, short
 from dgmm.plots.forecasts import draw_fan, fan
 from dgmm.plots.rows import Raw, between, raw_of
-from dgmm.plots.words import name_categories, outcome_words
+from dgmm.plots.words import name_panels
 
 __all__ = ["plot_dynamic"]
 
@@ -78,11 +78,8 @@ def plot_dynamic(
         style = {"mfc": "white", "mec": "black", "ms": 4, "label": "what followed"}
         axis.plot(when[~seen], y[~seen], "o", **style)
         axis.axvline(moment, color=COLOURS[4], lw=0.8, ls=":")
-        axis.set_title(f"{raw.group} {one}, seen up to {time} {short(moment)}", fontsize=9)
-        name_categories(axis.yaxis, fit)
-    drawn.label(time, outcome_words(fit))
-    drawn.legend()
-    return drawn.axes
+    titles = [f"{raw.group} {one}, seen up to {time} {short(moment)}" for one, moment in places]
+    return name_panels(drawn, fit, titles, time)
 
 
 def _forecast(

@@ -12,7 +12,7 @@ from dgmm.design import Table, label_key
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, mixed, picture, sheet
 from dgmm.plots.rows import raw_of, theta_word
-from dgmm.plots.words import name_categories, outcome_words
+from dgmm.plots.words import name_panels
 
 __all__ = ["draw_fan", "fan", "plot_fan"]
 
@@ -105,11 +105,7 @@ def plot_fan(
         axis.plot(
             known.frame[time].iloc[past], known.y[past], "o", color="black", ms=3, label="observed"
         )
-        axis.set_title(f"{group} {key}", fontsize=9)
-        name_categories(axis.yaxis, fit)
-    drawn.label(time, outcome_words(fit))
-    drawn.legend()
-    return drawn.axes
+    return name_panels(drawn, fit, [f"{group} {key}" for key in chosen], time)
 
 
 def draw_fan(axis: Any, x: np.ndarray, table: pd.DataFrame, levels: Sequence[float]) -> None:

@@ -12,7 +12,7 @@ from dgmm.design import label_key
 from dgmm.fit import Fit
 from dgmm.plots.axes import COLOURS, picture, sheet
 from dgmm.plots.rows import Raw, between, find_subjects, raw_of, theta_word
-from dgmm.plots.words import name_categories, outcome_words
+from dgmm.plots.words import name_panels
 
 __all__ = ["plot_profiles"]
 
@@ -75,11 +75,7 @@ def plot_profiles(
         own = raw.of(key)
         when = raw.frame[name].iloc[own]
         axis.plot(when, raw.y[own], "o", color="black", ms=3.5, label="observed")
-        axis.set_title(f"{raw.group} {key}", fontsize=9)
-        name_categories(axis.yaxis, fit)
-    drawn.label(name, outcome_words(fit))
-    drawn.legend()
-    return drawn.axes
+    return name_panels(drawn, fit, [f"{raw.group} {key}" for key in chosen], name)
 
 
 def _predicted(

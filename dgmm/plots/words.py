@@ -10,10 +10,12 @@ import numpy as np
 from dgmm.design import Specification
 from dgmm.families import Family
 from dgmm.fit import Fit
+from dgmm.plots.axes import Sheet
 
 __all__ = [
     "mean_words",
     "name_categories",
+    "name_panels",
     "name_ticks",
     "outcome_words",
     "predictor_words",
@@ -73,3 +75,16 @@ def name_categories(axis: Any, fit: Fit) -> None:
     family = fit.estimate.model.family
     if family.category_names:
         name_ticks(axis, family.category_names, int(str(family.options()["first"])))
+
+
+def name_panels(drawn: Sheet, fit: Fit, titles: Sequence[str], x: str) -> np.ndarray:
+    """Say over panels of outcomes whose they are, at their axes what, and return the axes.
+
+    x: the variable of the horizontal axis.
+    """
+    for axis, title in zip(drawn.axes, titles, strict=True):
+        axis.set_title(title, fontsize=9)
+        name_categories(axis.yaxis, fit)
+    drawn.label(x, outcome_words(fit))
+    drawn.legend()
+    return drawn.axes
