@@ -10,6 +10,7 @@ from scipy import stats
 from toys import frame
 
 from dgmm import Fit, load, mixed_model, mv
+from dgmm.plots import plot_dynamic
 
 
 def test_gaussian_predictions_at_held_parameters_are_the_conditional_normal(
@@ -51,6 +52,31 @@ def test_landmarks_are_predictions_from_shorter_histories(sleepstudy: Fit) -> No
     assert np.allclose(single["fit"], both.loc[5].iloc[:4]["fit"])
 
 
+def test_without_time_in_a_bar_landmarks_are_of_the_number_within_subjects(epil: Fit) -> None:
+    """Given theta the mean of a subject shrinks by k tau^2 / (k tau^2 + sigma^2)."""
+    sleep = data("sleepstudy")
+    fit = mixed_model("Reaction ~ Days + (1 | Subject)", sleep, verbose=0)
+    found = fit.predict(at=[4])
+    tau2, sigma2 = fit.var_corr()["vcov"]
+    centre = fit.fixef()["(Intercept)"] + fit.fixef()["Days"] * sleep["Days"]
+    past = (sleep["Reaction"] - centre)[sleep["Days"] <= 4].groupby(sleep["Subject"]).mean()
+    shrunk = 5 * tau2 / (5 * tau2 + sigma2) * sleep["Subject"].map(past).astype(float)
+    assert np.allclose(found.loc[4]["fit"], (centre + shrunk)[sleep["Days"] > 4], atol=1e-8)
+    assert (plot_dynamic(fit, "308", at=[4])[0].lines[0].get_xdata() > 4).all()
+    epilepsy = data("epil")
+    named = epil.predict(at=[2], time="period").loc[2]
+    late = epilepsy["period"] > 2
+    own = epil.predict(epilepsy[late], history=epilepsy[~late])
+    assert np.allclose(named["fit"], own["fit"], rtol=1e-12)
+    assert named["period"].tolist() == epilepsy["period"][late].tolist()
+    with pytest.raises(ValueError, match="history has no column `visit`, which at= needs"):
+        epil.predict(at=[2], time="visit")
+    both = sleep.assign(x=np.sin(np.arange(180.0)))
+    fit = mixed_model("Reaction ~ Days + x + (1 | Subject)", both, verbose=0)
+    with pytest.raises(ValueError, match=r"has `Days`, `x`\. Name its column, as in time='vis"):
+        fit.predict(at=4)
+
+
 def test_held_parameters_of_other_families() -> None:
     """Quantiles of draws: of counts within the Monte Carlo error of the exact mixture."""
     wide = frame(60, 5, seed=1)
@@ -75,8 +101,8 @@ def test_what_cannot_be_a_landmark(sleepstudy: Fit, epil: Fit, tmp_path: object)
         sleepstudy.predict(at=-1)
     with pytest.raises(ValueError, match="a time or a list of times"):
         sleepstudy.predict(at=["early"])
-    with pytest.raises(ValueError, match="at= needs a model with time"):
-        epil.predict(at=2)
+    with pytest.raises(ValueError, match=r"only one that varies within `subject`, .* has none"):
+        mixed_model("y ~ trt + (1 | subject)", data("epil"), family="poisson").predict(at=2)
     with pytest.raises(ValueError, match="newdata has no column `Days`"):
         sleepstudy.predict(data("sleepstudy").drop(columns="Days"), at=2)
     with pytest.raises(ValueError, match=r"theta='hold' is not one of estimated, held"):

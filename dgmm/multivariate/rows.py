@@ -22,7 +22,7 @@ from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import alone_history, history_of, view
 from dgmm.panel import Panel
-from dgmm.prediction.landmarks import at_landmarks
+from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.new_values import calculable
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
@@ -37,6 +37,7 @@ def predict(
     scale: str = "response",
     history: Any = None,
     at: Any = None,
+    time: str | None = None,
     interval: str | None = None,
     level: float | Sequence[float] = 0.95,
     new_groups: str = "population",
@@ -57,6 +58,7 @@ def predict(
         history: past rows, which take the place of the data of the fit; any outcome will do.
         at: landmarks: the rows after each are predicted from the history up to it, see
             :meth:`dgmm.Fit.predict`.
+        time: the column that landmarks are values of.
         interval: "confidence" or "prediction".
         level: probability that an interval covers, or several.
         new_groups: "population" or "error" for subjects without an outcome.
@@ -74,8 +76,8 @@ def predict(
             name: predict(
                 fit, newdata, outcome=name, type=type, scale=scale,
                 history=led_panel(told, o) if isinstance(told, Panel) else told,
-                at=at, interval=interval, level=level, new_groups=new_groups, draws=draws,
-                seed=seed,
+                at=at, time=time, interval=interval, level=level, new_groups=new_groups,
+                draws=draws, seed=seed,
             )
             for o, name in enumerate(fit.names)
         }  # fmt: skip
@@ -89,7 +91,8 @@ def predict(
                 "at= needs history=: this fit was read from a file, and files do not hold the data"
             )
         return at_landmarks(
-            at, newdata, known, one.memory.spec.time_name, one.memory.groups[0],
+            at, newdata, known,
+            clock_of(time, one.memory, one.estimate.panel.subject.numpy()), one.memory.groups[0],
             lambda rows, past: predict(
                 fit, rows, outcome=outcome, type=type, scale=scale, history=past,
                 interval=interval, level=level, new_groups=new_groups, draws=draws, seed=seed,

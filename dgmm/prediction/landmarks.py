@@ -13,17 +13,53 @@ import numpy as np
 import pandas as pd
 
 from dgmm.design import Table, as_numbers
+from dgmm.record import Memory
+from dgmm.runtime.listing import listed
 from dgmm.runtime.result_table import ResultTable
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["at_landmarks"]
+__all__ = ["at_landmarks", "clock_of"]
+
+
+def clock_of(named: str | None, memory: Memory, subject: np.ndarray) -> str:
+    """The column that landmarks are values of: the one named, the time of the model, or else the
+    one number of the formula that varies within subjects.
+
+    subject: of the rows of the fit, (N,).
+
+    Raises:
+        ValueError: no such number, or several.
+    """
+    clock = named or memory.spec.time_name
+    if clock is not None:
+        return clock
+    numbers = [
+        name
+        for name, one in memory.covariates.items()
+        if one.variable.kind == "number"
+        and (np.ptp(_ranges(one.values, subject), axis=0) > 0).any()
+    ]
+    if len(numbers) == 1:
+        return numbers[0]
+    found = f"and the formula has {listed(f'`{one}`' for one in numbers) or 'none'}"
+    raise ValueError(
+        f"at= needs the time that landmarks are values of: a number left of a bar, as in (time | "
+        f"id), or the only one that varies within `{memory.groups[0]}`, {found}. Name its column, "
+        "as in time='visit'"
+    )
+
+
+def _ranges(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
+    """The smallest and the largest value of every subject, (2, n)."""
+    grouped = pd.Series(values).groupby(subject)
+    return np.stack([grouped.min().to_numpy(), grouped.max().to_numpy()])
 
 
 def at_landmarks(
     at: Sequence[float],
     rows: Any,
     history: Any,
-    clock: str | None,
+    clock: str,
     group: str,
     of: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame],
 ) -> pd.DataFrame:
@@ -33,7 +69,7 @@ def at_landmarks(
         at: the landmarks, in units of the time of the model.
         rows: to predict; None for those of ``history``.
         history: the frame that holds the past.
-        clock: the time variable of the model.
+        clock: the column of the time, see :func:`clock_of`.
         group: the column of the subjects.
         of: predictions of some rows given some past ones.
 
@@ -42,15 +78,10 @@ def at_landmarks(
         of the prediction. Its note says how long a subject took.
 
     Raises:
-        ValueError: no time in the model, or not in a frame; a landmark after which there is no row.
+        ValueError: no time in a frame; a landmark after which there is no row.
     """
     past = Table(history).frame()
     target = past if rows is None else Table(rows).frame()
-    if clock is None:
-        raise ValueError(
-            "at= needs a model with time, which stands left of a bar, as in (time | id): landmarks "
-            "are values of it"
-        )
     moments = _numbers(at)
     before = _times(past, clock, group, "history")
     when = before if rows is None else _times(target, clock, group, "newdata")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from dgmm.panel import Panel
 from dgmm.prediction import new_rows, of_fit
-from dgmm.prediction.landmarks import at_landmarks
+from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.new_values import calculable
 from dgmm.prediction.options import Wanted
@@ -37,6 +37,7 @@ def predict(
     scale: str = "response",
     history: Any = None,
     at: Any = None,
+    time: str | None = None,
     interval: str | None = None,
     level: float | Sequence[float] = 0.95,
     theta: str = "estimated",
@@ -71,9 +72,11 @@ def predict(
         confidence of the mean subject and of the population is normal, as Wald tests are.
     level: probability of the interval. Of several, ``[0.5, 0.95]``, the columns of the ends are
         ``lower_50, upper_50`` and so on.
-    at: landmarks, values of the time of the model: for each of them the rows after it are predicted
+    at: landmarks, values of a time: for each of them the rows after it are predicted
         from the history up to it, both by default rows of the frame of the fit. The result is
         indexed by landmark and row, and begins with the columns of subject and time.
+    time: the column of that time; by default the time of the model, (time | id), else the only
+        number of the formula that varies within subjects.
     theta: "held" takes the parameters as known, for intervals that are those of a known model.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
     draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
@@ -100,13 +103,14 @@ def predict(
     if at is not None:
         options: dict[str, Any] = {"type": type, "scale": scale, "interval": interval}
         options |= {"level": level, "theta": theta, "new_groups": new_groups}
-        spec, past = fit.memory.spec, fit.memory.frame if history is None else history
+        past = fit.memory.frame if history is None else history
         if past is None:
             raise ValueError(
                 "at= needs history=: this fit was read from a file, and files do not hold the data"
             )
         return at_landmarks(
-            at, newdata, past, spec.time_name, fit.memory.groups[0],
+            at, newdata, past,
+            clock_of(time, fit.memory, fit.estimate.panel.subject.numpy()), fit.memory.groups[0],
             lambda rows, known: predict(
                 fit, rows, history=known, draws=draws, seed=seed, **options
             ),
