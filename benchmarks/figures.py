@@ -246,6 +246,11 @@ def check_powers() -> str:
     return residual_checks.power_table()
 
 
+def check_left_out(scenario: str) -> str:
+    """Data sets of a scenario without shares, of how many."""
+    return residual_checks.left_out(scenario)
+
+
 def check_share(scenario: str, name: str, form: str) -> str:
     """The share of rejections by one of them."""
     return format(residual_checks.share(scenario, name)[0], form)
@@ -663,8 +668,8 @@ SOURCES: dict[str, Callable[..., str]] = {
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
         speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
-        check_powers, check_share, dynamic_table, posterior_of_deviation, posterior_gap,
-        posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
+        check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
+        posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
     )
 }  # fmt: skip
 

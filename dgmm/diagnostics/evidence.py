@@ -22,7 +22,7 @@ from dgmm.diagnostics.quantile import (
     unconditional_shares,
 )
 from dgmm.diagnostics.statistics import STATISTICS, Seen
-from dgmm.diagnostics.testing import Tested, Units, moment_test
+from dgmm.diagnostics.testing import Penalty, Tested, Units, moment_test
 from dgmm.estimate import Estimate
 from dgmm.information import find_boundary, reported_packing
 from dgmm.likelihood.polish import kappa_vector
@@ -73,7 +73,7 @@ class Evidence:
     # -- subjects ------------------------------------------------------------------------------
 
     def _of_subjects(self, generator: torch.Generator) -> dict[str, Tested]:
-        done, ridge = self.done, None
+        done, penalty = self.done, None
         own = self._contributions(done, generator)
         size = max(2, -(-SIMULATED // done.panel.n))
         others: dict[str, list[np.ndarray]] = {name: [] for name in own}
@@ -88,10 +88,11 @@ class Evidence:
             scores.append(self._scores(point))
         if not done.model.linear:
             ridge = kappa_vector(done.model, done.model.packing).numpy()
+            penalty = Penalty(ridge, self._scores(done).sum(0))
         S = np.concatenate(scores)
         return {
             name: moment_test(
-                value.sum(0), len(value), Units(np.concatenate(others[name]), S), ridge
+                value.sum(0), len(value), Units(np.concatenate(others[name]), S), penalty
             )
             for name, value in own.items()
             if len(others[name]) == size

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from dgmm.diagnostics.testing import Units, legendre, moment_test
+from dgmm.diagnostics.testing import Penalty, Units, legendre, moment_test
 
 
 def normal_points(size: int = 500_000) -> np.ndarray:
@@ -51,12 +51,29 @@ def test_a_direction_that_is_taken_up_whole_says_nothing() -> None:
     assert found.statistic == pytest.approx(49**2 / 2400, rel=0.01)
 
 
-def test_a_ridge_leaves_more() -> None:
+def test_a_ridge_leaves_more_and_draws_away() -> None:
     """With K = penalty the estimate takes up (I + K)^-1 of the score: less, and the rest is more.
 
     H = 2 s + e with unit s and e: B = 2 / (1 + K), var(H - B s) = (2 - B)^2 + 1, K = 1 as n = 100.
+    The slope g that the ridge leaves moves T by B g.
     """
     rng = np.random.default_rng(3)
     s, e = rng.normal(size=(2, 100_000, 1))
-    found = moment_test(np.array([10.0]), 100, Units(2 * s + e, s), np.array([100.0]))
+    known, ridge = Units(2 * s + e, s), np.array([100.0])
+    found = moment_test(np.array([10.0]), 100, known, Penalty(ridge, np.zeros(1)))
     assert found.statistic == pytest.approx(1.0 / 2.0, rel=0.03)
+    found = moment_test(np.array([10.0]), 100, known, Penalty(ridge, np.array([-20.0])))
+    assert found.statistic == pytest.approx(30.0**2 / 100 / 2, rel=0.03)
+
+
+def test_directions_that_a_ridge_holds_cost_no_degrees_of_freedom() -> None:
+    """F over n - tr{(S'S + K)^-1 S'S}: of orthonormal scores P / (1 + K)."""
+    rng = np.random.default_rng(5)
+    basis = np.linalg.qr(rng.normal(size=(40, 31)))[0]
+    scores, H = basis[:, :30], basis[:, 30:] * np.sqrt(40)
+    found = moment_test(
+        np.array([3.0]), 40, Units(H, scores), Penalty(np.full(30, 4.0), np.zeros(30))
+    )
+    free = 40 - 30 / 5
+    assert found.statistic == pytest.approx(9.0 / 40 * free / 40, rel=1e-10)
+    assert found.p == pytest.approx(stats.f.sf(9.0 / 40 * free / 40, 1, free), rel=1e-10)
