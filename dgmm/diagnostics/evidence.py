@@ -206,5 +206,7 @@ class Evidence:
 
 
 def _standard(column: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Zero where all that varies is rounding."""
     centred = column - column[seen].mean()
-    return np.asarray(centred / max(float(centred[seen].std()), 1e-300))
+    sd, size = float(centred[seen].std()), float(np.abs(column).max(initial=0.0))
+    return np.asarray(centred / sd if sd > 1e-12 * size else np.zeros_like(centred))

@@ -23,7 +23,7 @@ __all__ = ["at_landmarks", "clock_of"]
 
 def clock_of(named: str | None, memory: Memory, subject: np.ndarray) -> str:
     """The column that landmarks are values of: the one named, the time of the model, or else the
-    one number of the formula that varies within subjects.
+    one number of the formula that varies within subjects and takes more than two values.
 
     subject: of the rows of the fit, (N,).
 
@@ -36,23 +36,22 @@ def clock_of(named: str | None, memory: Memory, subject: np.ndarray) -> str:
     numbers = [
         name
         for name, one in memory.covariates.items()
-        if one.variable.kind == "number"
-        and (np.ptp(_ranges(one.values, subject), axis=0) > 0).any()
+        if one.variable.kind == "number" and _is_course(one.values, subject)
     ]
     if len(numbers) == 1:
         return numbers[0]
     found = f"and the formula has {listed(f'`{one}`' for one in numbers) or 'none'}"
     raise ValueError(
-        f"at= needs the time that landmarks are values of: a number left of a bar, as in (time | "
-        f"id), or the only one that varies within `{memory.groups[0]}`, {found}. Name its column, "
-        "as in time='visit'"
+        "at= needs the time that landmarks are values of: a number left of a bar, as in (time | "
+        f"id), or the only one that varies within `{memory.groups[0]}` and is no indicator, "
+        f"{found}. Name its column, as in time='visit'"
     )
 
 
-def _ranges(values: np.ndarray, subject: np.ndarray) -> np.ndarray:
-    """The smallest and the largest value of every subject, (2, n)."""
+def _is_course(values: np.ndarray, subject: np.ndarray) -> bool:
+    """Whether a number goes on within subjects; one of two values is an indicator."""
     grouped = pd.Series(values).groupby(subject)
-    return np.stack([grouped.min().to_numpy(), grouped.max().to_numpy()])
+    return len(np.unique(values)) > 2 and bool((grouped.max() > grouped.min()).any())
 
 
 def at_landmarks(
@@ -102,9 +101,10 @@ def at_landmarks(
         parts[moment] = pd.concat([ahead[own], pd.DataFrame(found)], axis=1)
         subjects += ahead[group].nunique()
     spent = (time.perf_counter() - begun) / max(subjects, 1)
+    marks = f"{len(moments)} landmarks" if len(moments) > 1 else "a landmark"
     return ResultTable(
         pd.concat(parts, names=["at"]),
-        title=f"Predictions of what follows {len(moments)} landmark(s) of `{clock}`",
+        title=f"Predictions of what follows {marks} of `{clock}`",
         notes=[f"{1000 * spent:.3g} ms for a subject at a landmark"],
     )
 

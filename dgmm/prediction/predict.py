@@ -76,7 +76,7 @@ def predict(
         from the history up to it, both by default rows of the frame of the fit. The result is
         indexed by landmark and row, and begins with the columns of subject and time.
     time: the column of that time; by default the time of the model, (time | id), else the only
-        number of the formula that varies within subjects.
+        number of the formula, indicators aside, that varies within subjects.
     theta: "held" takes the parameters as known, for intervals that are those of a known model.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
     draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
