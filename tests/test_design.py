@@ -427,15 +427,24 @@ def test_columns_that_say_nothing_new_are_dropped(
     assert rebuild(found.spec, data.head(3), outcome=False).fixed.names == kept
 
 
-def test_the_default_basis_of_a_network_loses_columns_without_a_word() -> None:
-    """Six times bear five columns of a spline beside the constant; ns(t, 3) itself is whole."""
+def test_the_default_basis_of_a_network_with_few_times() -> None:
+    """Six times bear five columns of a spline beside the constant: there is none between them."""
     data = pd.DataFrame({"id": np.repeat(np.arange(9), 6), "t": np.tile(np.arange(6.0), 9)})
     data["y"] = np.sin(np.arange(54.0))
-    found = design("y ~ ns(t, 3) + (dnn(ns(t, 3)) | id)", data)
+    told = r"curves of \(dnn\(ns\(t, 3\)\) .* at the values of `t` seen.*: basis=ns\(t, 5\) in dnn"
+    with pytest.warns(UserWarning, match=told) as caught:
+        found = build_design(parse_formula("y ~ ns(t, 3) + (dnn(ns(t, 3)) | id)"), data)
+    assert not any("merge" in str(one.message) for one in caught)
     (block,) = found.latents
-    assert found.messages == ()
     assert block.columns.matrix.shape == (54, 4)
     assert np.linalg.matrix_rank(block.basis.matrix) == block.basis.matrix.shape[1] == 6
+    between = rebuild(found.spec, pd.DataFrame({"id": 0, "t": [1.0, 1.5]}), outcome=False)
+    assert between.departures.estimable.tolist() == [True, False]
+    assert "known at the values seen in the fit, not between them" in between.departures.message
+    own = design("y ~ t + (dnn(ns(t, 3), basis=ns(t, 5)) | id)", data)
+    assert rebuild(
+        own.spec, pd.DataFrame({"id": 0, "t": [1.5]}), outcome=False
+    ).departures.estimable
     with pytest.warns(UserWarning, match=r"dropped from the \(dnn\(.*: `ns\(t, 6\)6`"):
         build_design(parse_formula("y ~ t + (dnn(t, basis=ns(t, 6)) | id)"), data)
 

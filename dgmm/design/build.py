@@ -24,7 +24,7 @@ from dgmm.design.frame import Frame, Request, read_frame
 from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.response import Outcome, first_category, read_outcome
-from dgmm.design.specification import Specification, block_texts
+from dgmm.design.specification import Specification, block_texts, left_out_words
 from dgmm.design.variables import Column, Table, read_column
 from dgmm.formula import (
     Formula,
@@ -274,8 +274,6 @@ def _independent(
         equations = (constants if network else aliases)(block, observed)
         if equations:
             left_out[key] = equations
-            if _unwritten(formula, key):
-                continue
             varies = Departures.of(blocks, {key: equations}, len(observed)).needed
             where = f" where `{formula.response.text}` was observed"
             reasons = [
@@ -283,7 +281,8 @@ def _independent(
                 for one, more in zip(equations, varies, strict=True)
             ]
             what = listed(reasons, separator="; ")
-            messages.append(f"dropped from the {_block_text(formula, key)}: {what}")
+            rank = sum(name != "(Intercept)" for name in block.names) - len(equations)
+            messages.append(left_out_words(formula, key, what, rank))
     return left_out, tuple(messages)
 
 
@@ -296,22 +295,6 @@ def _kept(
         gone |= {"(Intercept)"} if key == "fixed" and not intercept else set()
         kept[key] = tuple(name for name in block.names if name not in gone)
     return kept
-
-
-def _unwritten(formula: Formula, key: str) -> bool:
-    """Whether columns are of the default basis of a network: the terms of the formula are whole."""
-    kind, _, number = key.partition(" ")
-    return kind == "basis" and formula.latents[int(number)].usual
-
-
-def _block_text(formula: Formula, key: str) -> str:
-    if key == "fixed":
-        return "fixed terms"
-    kind, *number = key.split()
-    if not number:
-        return f"{kind}= formula"
-    terms = formula.networks if kind == "network" else formula.latents
-    return terms[int(number[0])].text
 
 
 def _outcome(

@@ -130,9 +130,16 @@ class Departures:
     @property
     def reason(self) -> str:
         """A sentence about the columns that some row needs; empty when none does."""
-        names = [one.name for one, need in zip(self.equations, self.needed, strict=True) if need]
-        effects = listed(f"`{name}`" for name in dict.fromkeys(names))
-        return effects and f"this needs the effect of {effects}, of which the outcomes say nothing"
+        needed = [
+            (key.split()[0] == "basis", f"`{one.name}`")
+            for key, one, need in zip(self.blocks, self.equations, self.needed, strict=True)
+            if need
+        ]
+        effects = listed(dict.fromkeys(name for basis, name in needed if not basis))
+        found = [f"this needs the effect of {effects}, of which the outcomes say nothing"]
+        curves = "the curves of a network are known at the values seen in the fit, not between them"
+        found = found * bool(effects) + [curves] * any(basis for basis, _ in needed)
+        return "; ".join(found)
 
     @property
     def message(self) -> str:

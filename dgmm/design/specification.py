@@ -232,3 +232,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} cannot be saved")
     return value
+
+
+def left_out_words(formula: Formula, key: str, what: str, rank: int) -> str:
+    """A sentence about the columns that a block loses because of others.
+
+    what: the columns and their reasons; of the default basis of a network, whose columns nobody
+        wrote, the sentence says what that means.
+    rank: number of columns kept, without a constant one.
+    """
+    kind, _, number = key.partition(" ")
+    if kind == "fixed":
+        return f"dropped from the fixed terms: {what}"
+    if not number:
+        return f"dropped from the {kind}= formula: {what}"
+    term = (formula.networks if kind == "network" else formula.latents)[int(number)]
+    if kind == "basis" and formula.latents[int(number)].usual:
+        time = formula.latents[int(number)].usual
+        return (
+            f"the curves of {term.text} are known at the values of `{time}` seen, and not between "
+            f"them, for these are few: basis=ns({time}, {rank}) in dnn() knows them there, too"
+        )
+    return f"dropped from the {term.text}: {what}"

@@ -285,11 +285,11 @@ def _called(
     check_algebra(text, piece)
     chosen = latent_options(options, piece, syntax)
     further = next((name for name, kind in syntax.options.items() if kind == "terms"), "")
-    basis, usual = chosen.pop(further, None), False
+    basis, usual = chosen.pop(further, None), ""
     if basis is not None:
         basis = _basis_text(basis, keep)
     elif "basis" in syntax.options and chosen.get("form") != "dense":
-        basis, usual = _richer(text), True
+        basis, usual = _richer(text)
     bare = keep or explicit is False or syntax.serial
     return LatentTerm(
         piece.text if bare else f"0 + {piece.text}",
@@ -311,8 +311,9 @@ def _check_one_variable(word: str, terms: Sequence[Summand], piece: Piece) -> No
         )
 
 
-def _richer(text: str) -> str | None:
-    """Double the degrees of freedom when T is one natural spline: the default coefficient basis.
+def _richer(text: str) -> tuple[str | None, str]:
+    """Double the degrees of freedom when T is one natural spline: the default coefficient basis,
+    and its variable.
 
     On simulated sigmoid profiles (800 subjects, 20 visits, ns(time, 4)) the error of the profiles
     was 0.82 of the linear mixed model's with it and 0.95 without, and where the linear mixed model
@@ -320,9 +321,9 @@ def _richer(text: str) -> str | None:
     """
     match = _ONE_SPLINE.fullmatch(text)
     if match is None:
-        return None
+        return None, ""
     lead, variable, df = match["lead"], match["variable"], 2 * int(match["df"])
-    return f"{lead}ns({variable}, {df}, ties='merge')"
+    return f"{lead}ns({variable}, {df}, ties='merge')", variable
 
 
 def _basis_text(basis: Piece, intercept: bool) -> str:

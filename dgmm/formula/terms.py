@@ -86,7 +86,7 @@ class LatentTerm:
     structure: Mapping[str, Any] = field(default_factory=dict)  # options of that word, as given
     own: Syntax = field(default_factory=Syntax)  # of that word
     basis: str | None = None  # of a network, or the inputs of a path
-    usual: bool = False  # that basis is the default one, which the formula does not write
+    usual: str = ""  # the variable of that basis where it is the default one, which nobody wrote
     options: Mapping[str, Any] = field(default_factory=dict)  # those of its word, as given
     syntax: Syntax = field(default_factory=Syntax)  # of its word
     target: str = ""  # "" the mean; else the part ("zi") whose predictor it enters
