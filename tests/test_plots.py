@@ -35,6 +35,7 @@ from dgmm.plots import (
     plot_thresholds,
     plot_trace,
 )
+from dgmm.plots.rows import read_raw
 
 
 @pytest.fixture(autouse=True)
@@ -295,6 +296,17 @@ def test_what_has_no_dynamic_prediction(fit: Fit) -> None:
         plot_dynamic(fit, "nobody")
     with pytest.raises(ValueError, match="has no visit up to then"):
         plot_dynamic(fit, "308", at=[-1])
+    with pytest.raises(ValueError, match="at=20: no visit is later, `Days` ends at 9"):
+        plot_dynamic(fit, "308", at=[2, 20])
+    assert len(plot_dynamic(fit, "308", at=[9], until=12)) == 1
+
+
+def test_an_indicator_is_the_last_choice_of_a_time() -> None:
+    epil = dgmm.datasets.load("epil")
+    formula = "y ~ V4 + period + (1 | subject)"
+    raw, _ = read_raw(formula, epil)
+    assert raw.course(None, "picture()") == "period"
+    assert read_raw("y ~ V4 + (1 | subject)", epil)[0].course(None, "picture()") == "V4"
 
 
 # -- profiles, effects, data ---------------------------------------------------------------------

@@ -57,11 +57,18 @@ def plot_dynamic(
 
     Raises:
         ValueError: nothing varies within subjects; an id that is not in the fit; a subject without
-            a visit up to a landmark.
+            a visit up to a landmark; a landmark at the end of the forecasts.
     """
     raw = _rows(fit, who)
     time, ids = raw.course(x, ASKED), list(dict.fromkeys(raw.keys))
     moments = _moments(raw.frame[time].iloc[raw.of(ids[0])].to_numpy(dtype=float), at)
+    last = float(np.nanmax(raw.frame[time].to_numpy(dtype=float))) if until is None else until
+    late = [moment for moment in moments if moment >= last]
+    if late:
+        raise ValueError(
+            f"at={late[0]:g}: no visit is later, `{time}` ends at {last:g}; until= takes forecasts "
+            "further"
+        )
     places = [(one, moment) for one in ids for moment in moments]
     forecasts = [
         _forecast(fit, _of_subject(raw, one, time), time, moment, until, levels, seed)

@@ -102,7 +102,9 @@ def _of_design(design: Design, frame: pd.DataFrame) -> Raw:
 
 
 def _numbers(time: str | None, covariates: dict[str, Column]) -> tuple[str, ...]:
+    """The time, then the other numbers, those of two values last."""
     found = [name for name, one in covariates.items() if one.variable.kind == "number"]
+    found.sort(key=lambda name: len(np.unique(covariates[name].values)) <= 2)
     return tuple(dict.fromkeys([*([time] if time else []), *found]))
 
 
