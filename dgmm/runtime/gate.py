@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import inspect
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -140,7 +140,8 @@ def _is_list(value: Any) -> bool:
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, Sized) and _is_list(value) and all(is_number(one) for one in value)
+    listed = isinstance(value, Collection) and _is_list(value)
+    return listed and all(is_number(one) for one in value)
 
 
 def _kinds(annotation: Any) -> tuple[str, ...]:
