@@ -39,7 +39,8 @@ def convergence(evidence: Evidence) -> Finding:
         f"not reached: {'; '.join(done.messages)}",
         POOR,
         "estimates may still move by the Newton decrement, in standard errors",
-        "scale covariates, drop terms that the data say little about, raise control iterations",
+        "scale covariates, drop terms that the data say little about"
+        + ("" if done.model.linear else "; a larger ridge=, more starts="),
     )
 
 

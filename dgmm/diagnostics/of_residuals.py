@@ -187,7 +187,8 @@ def effects(evidence: Evidence) -> Finding | None:
         "skewness and tails of draws of b given y",
         "subjects form groups, or some are far from all others: fixed effects of linear models are "
         "hardly touched, predictions of subjects and population averages are",
-        "a covariate that tells the groups apart, a neural random part dnn(...)",
+        "a covariate that tells the groups apart, "
+        + ("dnn(...) left of a bar" if evidence.done.model.linear else "another latent= or ridge="),
     )
 
 
