@@ -20,6 +20,7 @@ from dgmm.diagnostics.evidence import Evidence
 from dgmm.diagnostics.finding import Finding
 from dgmm.diagnostics.of_estimate import boundary, monte_carlo
 from dgmm.diagnostics.of_residuals import effects, influential, outliers, spread, uniformity
+from dgmm.diagnostics.testing import Tested
 from dgmm.mcmc.diagnostics import pareto_k
 
 
@@ -180,6 +181,7 @@ def test_a_deep_fit(deep: Fit) -> None:
     assert weights.shape[1] == 18
     assert f"{pareto_k(weights.numpy()).max():.2f}" in found.said
     assert influential(evidence) is None  # weights of a network have no one-step deletion
+    vars(evidence)["tested"] = {"effects": Tested(1.0, 1, 0.3)}
     of_b = effects(evidence)
     assert of_b is not None
     assert of_b.advice.endswith("another latent= or ridge=")  # it has a network already
