@@ -56,9 +56,11 @@ class Wanted:
     @property
     def levels(self) -> tuple[float, ...]:
         """The levels of intervals, from the narrowest to the widest."""
-        if isinstance(self.level, Iterable):
-            return tuple(sorted(map(float, set(self.level))))
-        return (self.level,)
+        if isinstance(self.level, str) or not isinstance(self.level, Iterable):
+            return (self.level,)
+        for level in self.level:
+            check_level(level)
+        return tuple(sorted(set(self.level)))
 
     def ends(self, of: Callable[[float], Tensor]) -> dict[str, Tensor]:
         """The columns of the ends of intervals, which ``of`` gives for one level, (N, 2).

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import inspect
 import sysconfig
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from numbers import Integral, Real
 from pathlib import Path
@@ -40,7 +40,6 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "float": (lambda value: is_number(value), "a number"),
     "bool": (lambda value: _is_truth(value), "True or False"),
     "Sequence[str]": (lambda value: _is_list(value), "a list of names"),
-    "Sequence[float]": (lambda value: _are_numbers(value), "a list of numbers"),
     "Mapping[str, Any]": (lambda value: isinstance(value, Mapping), "a dict"),
     "None": (lambda value: value is None, "None"),
 }
@@ -137,11 +136,6 @@ def _is_truth(value: Any) -> bool:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-
-
-def _are_numbers(value: Any) -> bool:
-    listed = isinstance(value, Collection) and _is_list(value)
-    return listed and all(is_number(one) for one in value)
 
 
 def _kinds(annotation: Any) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 __all__ = ["check_level"]
 
 
@@ -11,5 +13,5 @@ def check_level(level: float) -> None:
     Raises:
         ValueError: a level that is not between 0 and 1.
     """
-    if not 0 < level < 1:
+    if not isinstance(level, Real) or not 0 < level < 1:
         raise ValueError(f"level is a probability between 0 and 1, not {level!r}")
