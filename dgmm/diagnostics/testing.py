@@ -54,7 +54,7 @@ class Units(NamedTuple):
 
 
 class Penalty(NamedTuple):
-    """What a maximum is of, beside the log-likelihood: - sum_k ridge_k theta_k^2 / 2."""
+    """The penalty of a maximum, - sum_k ridge_k theta_k^2 / 2 beside the log-likelihood."""
 
     ridge: np.ndarray  # (P,)
     slope: np.ndarray  # (P,) that of the log-likelihood, which it leaves

@@ -72,7 +72,7 @@ class Potentials(Sequential):
 
     @property
     def heads(self) -> list[str]:
-        """What the names of the weights of every outcome begin with."""
+        """The beginning of the names of the weights of every outcome."""
         return [f"head{k or ''}." for k in range(self.outcomes)]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -231,7 +231,7 @@ class MeanPart:
     def check_values(
         self, given: Mapping[str, Any], what: str, further: Sequence[str] = ()
     ) -> None:
-        """The same of the names of a setting, with a word on numbers beyond those of the fit."""
+        """Check the names of a setting, and warn of numbers beyond those of the fit."""
         self.check(given, further)
         for name, value in given.items():
             if name in self.own and self.covariates[name].variable.kind == "number":

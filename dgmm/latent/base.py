@@ -250,7 +250,7 @@ class Latent(ABC):
         """Small quantities that follow from the weights alone (centres), computed once."""
 
     def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:
-        """What :meth:`effect` at b is made of whatever the outcome, for one call with each.
+        """Quantities that :meth:`effect` at b shares between outcomes, calculated once.
 
         rows: of every outcome that it enters.
         """

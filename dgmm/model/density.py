@@ -191,7 +191,7 @@ class Model(Structure):
     def rows_of(
         self, ready: Theta, block: Block, i: int, seen: Sequence[Tensor] | None
     ) -> tuple[LatentRows, ...]:
-        """What the i-th (0, 1, ...) latent structure sees of the outcomes that it enters."""
+        """The rows of the outcomes that the i-th (0, 1, ...) latent structure enters."""
         found = []
         for o in (e.outcome for e in self.entries[i] if e.outcome < len(block.blocks)):
             own = block.blocks[o]
