@@ -7,15 +7,13 @@ import torch
 from toys import build, frame, random_theta
 
 from dgmm.estimate.ladder import Ladder, _settled, _silent, _taken
+from dgmm.estimate.learners import Learned
+from dgmm.model import Model
+from dgmm.parameters import Theta
 from dgmm.penalised.silence import classical
 
 NOISE = torch.randn(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 NOISE = (NOISE - NOISE.mean()) / NOISE.std()  # s.e. of a mean of NOISE: 0.05
-
-
-def step(kappa: dict[str, float], scores: torch.Tensor) -> Ladder:
-    """A rung of which the choice reads nothing but the scores."""
-    return Ladder((kappa,), scores, False, state=None)  # type: ignore[arg-type]
 
 
 def found(*means: float) -> list[Ladder]:
@@ -23,8 +21,13 @@ def found(*means: float) -> list[Ladder]:
     times ten, so that a difference of any size is two standard errors.
     """
     return [
-        step({"latent1": 8.0 * 3**j}, mean + 10 * abs(mean) * NOISE) for j, mean in enumerate(means)
+        Ladder(({"latent1": 8.0 * 3**j},), mean + 10 * abs(mean) * NOISE, False)
+        for j, mean in enumerate(means)
     ]
+
+
+def learned(model: Model, theta: Theta) -> Learned:
+    return Learned(model, theta, encoder=None, phi={}, trace=None)  # type: ignore[arg-type]
 
 
 def near(scores: torch.Tensor) -> torch.Tensor:
@@ -45,7 +48,7 @@ def test_the_best_penalty_is_taken_where_all_others_are_clearly_worse() -> None:
 
 def test_of_penalties_that_are_equally_good_the_largest_is_taken() -> None:
     first, best, _ = found(-0.3, 0.0, -0.2)
-    last = step({"latent1": 72.0}, near(best.scores))
+    last = Ladder(({"latent1": 72.0},), near(best.scores), False)
     assert not _settled([first, best, last], worse(best.scores))
     assert _taken([first, best, last], worse(best.scores)) is last
 
@@ -63,11 +66,11 @@ def test_a_network_that_is_not_clearly_better_than_the_nested_model_is_silenced(
 def test_a_network_is_silent_where_its_weights_cost_nothing() -> None:
     model, _ = build("y ~ x + (dnn(t, hidden=(4,)) | id)", frame(15, 6))
     theta = random_theta(model, 1)
-    assert not _silent(model, [theta])
+    assert not _silent([learned(model, theta)])
     names = model.penalised()["latent1"]
     quiet = {**theta, **{name: 1e-3 * theta[name] for name in names}}
-    assert _silent(model, [quiet])
-    assert not _silent(model, [quiet, theta])
+    assert _silent([learned(model, quiet)])
+    assert not _silent([learned(model, quiet), learned(model, theta)])
 
 
 def test_silent_networks_leave_the_nested_model_unless_a_curve_is_left() -> None:
@@ -76,5 +79,5 @@ def test_silent_networks_leave_the_nested_model_unless_a_curve_is_left() -> None
         theta = random_theta(model, 1)
         assert not classical(model, theta)
         quiet = {name: 1e-3 * w if ".A" in name or ".a" in name else w for name, w in theta.items()}
-        assert _silent(model, [quiet])
+        assert _silent([learned(model, quiet)])
         assert classical(model, quiet) is plain

@@ -24,7 +24,6 @@ from dgmm.penalised.marginal import (
     climb,
     search_rule,
     simulated_scores,
-    without,
 )
 
 LINE = "y ~ x + t + (t | id)"
@@ -187,34 +186,6 @@ def test_a_neural_model_climbs_to_where_no_step_leads_up() -> None:
     assert value[0] > -1e-3 * value[-1]
     newton = math.sqrt(float(((vector.T @ slope)[kept] ** 2 / value[kept]).sum()))
     assert newton < 0.1
-
-
-def test_without_a_fold_is_the_maximum_of_the_others() -> None:
-    """Of a linear model that of the closed form without these subjects."""
-    model, panel = build(LINE, frame(60, 6, seed=1, missing=0.2), unit=1.5)
-    panel = panel.observed_rows()
-    how = Climb(rounds=6, evaluations=60, tolerance=0.003)
-    top = climb(model, random_theta(model, 3), panel, 1, how, rule=Quadrature(5))
-    left = torch.tensor([0, 3, 7, 8, 20, 31, 32, 33, 50, 59])
-    theta = without(top, left, Climb(evaluations=60, tolerance=0.003))
-    kept = np.setdiff1d(np.arange(60), left.numpy())
-    profile = maximise(statistics(model, panel.select(kept)))
-    known = model.packing.pack(profile_theta(model, profile)).numpy()
-    gap = model.packing.pack(theta).numpy() - known
-    assert math.sqrt(gap @ curvature(top) @ gap) < 0.02
-    moved = known - model.packing.pack(top.theta).numpy()
-    assert math.sqrt(moved @ curvature(top) @ moved) > 0.3  # they did count
-
-
-def test_the_sum_without_some_subjects_is_that_of_the_others() -> None:
-    model, panel = build(NEURAL, frame(12, 5, seed=1), unit=1.5)
-    theta = random_theta(model, 1)
-    rng = np.random.default_rng(0)
-    frozen = freeze(model, theta, panel.observed_rows(), search_rule(model.k, 64), rng)
-    left, each = torch.tensor([2, 5, 11]), frozen.per_subject(theta)
-    kept = torch.ones(12, dtype=torch.bool)
-    kept[left] = False
-    assert frozen.without(left).value(theta) == pytest.approx(float(each[kept].sum()), abs=1e-10)
 
 
 def test_a_surface_in_single_precision_is_near_that_in_double() -> None:

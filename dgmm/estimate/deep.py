@@ -22,7 +22,6 @@ from dgmm.estimate.ladder import (
     Ladder,
     climbed,
     first_step,
-    left_out,
     node_rule,
     open_ridges,
     scored,
@@ -38,7 +37,7 @@ from dgmm.estimate.records import (
     mean_and_error,
 )
 from dgmm.estimate.starts import distances, own_request, workers_of
-from dgmm.likelihood import Likelihood, Point
+from dgmm.likelihood import Likelihood
 from dgmm.likelihood.polish import Polished
 from dgmm.model import Model, candidates
 from dgmm.panel import Panel
@@ -97,17 +96,14 @@ def fit_deep(likelihood: Likelihood, below: Nested, request: Request) -> Estimat
     apart = None
     if folds is not None and _open(likelihood.model):
         apart = below.apart(folds, classical.theta)
-    model, ladder, form_choice = _form(likelihood, apart, classical, request)
+    model, ladder, form_choice = _form(likelihood, apart, request)
     likelihood = likelihood.under(model)
     steps = (first_step(model),) if ladder is None else ladder.steps
 
     def reach(number: int) -> _Start:
         own = own_request(request, number)
-        if ladder is not None and number == 0 and request.method == "ml":
-            learned = ladder.state
-        else:
-            plain = ladder is not None and ladder.classical
-            learned = climbed(likelihood, classical, steps, own, plain)
+        plain = ladder is not None and ladder.classical
+        learned = climbed(likelihood, classical, steps, own, plain)
         if request.missing == "saem":
             learned = with_completed(learned, panel, own)
         return _finished(likelihood, learned, request)
@@ -130,10 +126,8 @@ def fit_deep(likelihood: Likelihood, below: Nested, request: Request) -> Estimat
     if parts is not None:
         if ladder is None or apart is None or len(parts.left) != len(apart.folds.left):
             apart = below.apart(parts, classical.theta)
-            scores, _ = left_out(likelihood, parts, polished)
-        else:
-            scores = ladder.scores
-        held_out = HeldOut.of(scores - apart.scores, len(parts.left))
+            ladder = scored(likelihood, apart, request, steps)
+        held_out = HeldOut.of(ladder.scores - apart.scores, len(parts.left))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]
     return replace(
         done,
@@ -166,7 +160,7 @@ def _open(model: Model) -> bool:
 
 
 def _form(
-    likelihood: Likelihood, apart: Apart | None, below: Point, request: Request
+    likelihood: Likelihood, apart: Apart | None, request: Request
 ) -> tuple[Model, Ladder | None, FormChoice | None]:
     """The model among its candidates with its penalties; None where nothing is to be chosen.
 
@@ -175,12 +169,12 @@ def _form(
     first, *others = candidates(likelihood.model)
     if apart is None:
         return first, None, None
-    plain = scored(likelihood.under(first), apart, below, request)
+    plain = scored(likelihood.under(first), apart, request)
     if not others:
         return first, plain, None
     found = []
     for model in others:
-        other = scored(likelihood.under(model), apart, below, request)
+        other = scored(likelihood.under(model), apart, request)
         found.append((model, other, other.scores - plain.scores))
     model, other, gain = max(found, key=lambda one: float(one[2].mean()))
     difference, error = mean_and_error(gain)

@@ -1,11 +1,11 @@
 """The penalty of neural random effects: one after the other, scored on subjects left out.
 
-The fit goes up a ladder of penalties; on every step the subjects of a fold are taken out of its
-maximum, which is brought to that of the others (:func:`dgmm.penalised.marginal.without`), and
-scored there. The largest penalty within one standard error of the best is taken (that of the paired
-difference): a rough network must be worth it. The nested model is the last step, a penalty without
-bound: where it is within two standard errors, the largest penalty of all is taken. Breiman,
-Friedman, Olshen and Stone (1984), Classification and Regression Trees, section 3.4.3.
+Every fold of the subjects has a start of its own, from the nested model fitted without it, and goes
+up a ladder of penalties; so its scores owe nothing to the subjects that it is scored on. The
+largest penalty within one standard error of the best is taken (that of the paired difference): a
+rough network must be worth it. The nested model is the last step, a penalty without bound: where it
+is within two standard errors, the largest penalty of all is taken. Breiman, Friedman, Olshen and
+Stone (1984), Classification and Regression Trees, section 3.4.3.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from dgmm.estimate.folds import Folds
@@ -21,19 +20,13 @@ from dgmm.estimate.learners import Learned, follow, kindle, tied_start
 from dgmm.estimate.nested import Apart, score
 from dgmm.estimate.records import Request, mean_and_error
 from dgmm.likelihood import Likelihood, NodeRule, Point
-from dgmm.likelihood.nodes import places
 from dgmm.model import Model
-from dgmm.parameters import Theta
-from dgmm.penalised.marginal import Climb, Top, without
 from dgmm.penalised.silence import classical, silent
 
-__all__ = ["Ladder", "climbed", "first_step", "left_out", "node_rule", "open_ridges", "scored"]
+__all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
 
 RISE, GRID = 8.0, 3.0
 """Ratio of the first penalty compared to that under which learning begins; of neighbours."""
-
-TAKEN_OUT = Climb(evaluations=30, tolerance=0.05)
-"""From the maximum by all subjects to that without some: so near that these count no longer."""
 
 LARGEST = 2000.0
 """Penalty beyond which the comparison does not go."""
@@ -51,7 +44,6 @@ class Ladder:
     steps: tuple[Step, ...]
     scores: Tensor  # of every subject with an outcome
     classical: bool  # silent networks leave the nested model, in every fold
-    state: Learned  # at the top, by all subjects
 
 
 def open_ridges(model: Model) -> list[str]:
@@ -89,36 +81,31 @@ def climbed(
     return state
 
 
-def scored(likelihood: Likelihood, apart: Apart, below: Point, request: Request) -> Ladder:
-    """Go up from the nested model until the scores of subjects left out are clearly worse."""
-    plain = replace(request, method="ml", missing="observed", checkpoint=None)
-    rule, taken, found = node_rule(likelihood), list[Step](), list[Ladder]()
-    state = climbed(likelihood, below, (), plain)
+def scored(
+    likelihood: Likelihood, apart: Apart, request: Request, steps: tuple[Step, ...] | None = None
+) -> Ladder:
+    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given."""
+    quiet = replace(request, method="ml", missing="observed", verbose=0, checkpoint=None)
+    likelihoods = [likelihood.on(likelihood.panel.select(kept)) for kept in apart.folds.kept]
+    pairs = zip(likelihoods, apart.points, strict=True)
+    states = [climbed(one, plain, (), quiet) for one, plain in pairs]
+    rule, taken = node_rule(likelihood), list[Step]()
+    found: list[Ladder] = []
     while True:
-        taken.append(_next(likelihood.model, taken))
-        state = follow(state.under(dict(taken[-1])), likelihood.panel, plain, rule)
-        assert state.top is not None
-        scores, others = left_out(likelihood, apart.folds, state.top)
-        thetas = [state.theta, *others]
-        nested = all(classical(state.model, theta) for theta in thetas)
-        found.append(Ladder(tuple(taken), scores, nested, state))
-        if _last(taken[-1]) or _silent(state.model, thetas) or _settled(found, apart.scores):
+        step = _next(likelihood.model, taken) if steps is None else steps[len(taken)]
+        taken.append(step)
+        states = [
+            follow(state.under(dict(step)), one.panel, quiet, rule)
+            for state, one in zip(states, likelihoods, strict=True)
+        ]
+        scores = _scores(likelihood, apart.folds, states)
+        plain = all(classical(state.model, state.theta) for state in states)
+        found.append(Ladder(tuple(taken), scores, plain))
+        if steps is not None:
+            if len(taken) == len(steps):
+                return found[-1]
+        elif _last(step) or _silent(states) or _settled(found, apart.scores):
             return _taken(found, apart.scores)
-
-
-def left_out(likelihood: Likelihood, folds: Folds, top: Top) -> tuple[Tensor, list[Theta]]:
-    """log p(y_i) of every subject with an outcome without its fold, and theta without every fold.
-
-    top: the maximum by all subjects.
-    """
-    own, near = likelihood.under(top.frozen.model), places(top.frozen)
-    parts = [torch.from_numpy(left) for left in folds.left]
-    thetas = [without(top, left, TAKEN_OUT) for left in parts]
-    scores = [
-        score(own.on(likelihood.panel.select(left)), theta, near.at(left))
-        for left, theta in zip(parts, thetas, strict=True)
-    ]
-    return folds.joined(scores), thetas
 
 
 def _taken(found: Sequence[Ladder], nested: Tensor) -> Ladder:
@@ -137,9 +124,11 @@ def _settled(found: Sequence[Ladder], nested: Tensor) -> bool:
     return not (_near(found[-1].scores, best) or _near(nested, best, CLEARLY))
 
 
-def _silent(model: Model, thetas: Sequence[Theta]) -> bool:
+def _silent(states: Sequence[Learned]) -> bool:
     """Whether no network whose penalty is to be chosen says anything, in any fold."""
-    return all(set(open_ridges(model)) <= set(silent(model, theta)) for theta in thetas)
+    return all(
+        set(open_ridges(state.model)) <= set(silent(state.model, state.theta)) for state in states
+    )
 
 
 def _best(found: Sequence[Ladder]) -> Tensor:
@@ -160,6 +149,14 @@ def _next(model: Model, taken: list[Step]) -> Step:
 
 def _last(step: Step) -> bool:
     return not step or GRID * max(step.values()) > LARGEST
+
+
+def _scores(likelihood: Likelihood, folds: Folds, states: list[Learned]) -> Tensor:
+    scores = [
+        score(likelihood.under(state.model).on(likelihood.panel.select(left)), state.theta)
+        for state, left in zip(states, folds.left, strict=True)
+    ]
+    return folds.joined(scores)
 
 
 def node_rule(likelihood: Likelihood) -> NodeRule | None:

@@ -27,7 +27,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.penalised.evidence import choose_ridge
-from dgmm.penalised.marginal import Climb, Top, climb
+from dgmm.penalised.marginal import Climb, climb
 from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 from dgmm.variational.schedule import Schedule, schedule_for
@@ -58,12 +58,7 @@ class Learned:
     phi: Weights
     trace: Trace
     account: Saem | None = None
-    top: Top | None = None  # the maximum at theta, where it is one of the marginal likelihood
-
-    @property
-    def near(self) -> Places | None:
-        """Where b | y lies at theta."""
-        return None if self.top is None else places(self.top.frozen)
+    near: Places | None = None  # where b | y lies at theta
 
     def under(self, kappa: dict[str, float]) -> Learned:
         """The next penalties."""
@@ -90,7 +85,7 @@ def kindle(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
         top = climb(
             state.model, state.theta, panel.observed_rows(), request.seed, KINDLED, rule=rule
         )
-        return replace(state, theta=top.theta, top=top)
+        return replace(state, theta=top.theta, near=places(top.frozen))
     return _on_bound(state, panel, request, share=FIRST_SHARE, anneal=True)
 
 
@@ -111,7 +106,7 @@ def follow(state: Learned, panel: Panel, request: Request, rule: NodeRule | None
             progress=bar,
         )
     model = choose_ridge(state.model, top.theta, observed, request.seed)
-    return replace(state, model=model, theta=top.theta, top=top)
+    return replace(state, model=model, theta=top.theta, near=places(top.frozen))
 
 
 def with_completed(state: Learned, panel: Panel, request: Request) -> Learned:
@@ -120,7 +115,7 @@ def with_completed(state: Learned, panel: Panel, request: Request) -> Learned:
     theta, phi, account = stochastic(
         state.model, panel, state.theta, state.encoder, state.phi, request, generator
     )
-    return replace(state, theta=theta, phi=phi, account=account, top=None)
+    return replace(state, theta=theta, phi=phi, account=account, near=None)
 
 
 # -- on a bound ----------------------------------------------------------------------------------
@@ -149,7 +144,7 @@ def _on_bound(
         request,
         newton=newton,
     )
-    return replace(state, theta=theta, phi=phi, trace=state.trace.followed_by(trace), top=None)
+    return replace(state, theta=theta, phi=phi, trace=state.trace.followed_by(trace), near=None)
 
 
 def _newton_schedule(schedule: Schedule, control: Control) -> Schedule:

@@ -17,7 +17,6 @@ from dgmm.likelihood import Likelihood, Point, choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.proposal import Places
 
 __all__ = ["Apart", "Nested", "score"]
 
@@ -33,6 +32,7 @@ class Apart:
     """The nested model without every fold in turn."""
 
     folds: Folds
+    points: tuple[Point, ...]  # of the subjects outside each fold
     scores: Tensor  # of every subject with an outcome, by the fit without its fold
 
 
@@ -74,18 +74,14 @@ class Nested:
 
     def apart(self, folds: Folds, theta: Theta) -> Apart:
         """Fit it without every fold; theta: of the fit to all subjects."""
-        points = [self.fit_some(kept, theta) for kept in folds.kept]
+        points = tuple(self.fit_some(kept, theta) for kept in folds.kept)
         scores = [
             score(point.likelihood.on(self.panel.select(left)), point.theta)
             for point, left in zip(points, folds.left, strict=True)
         ]
-        return Apart(folds, folds.joined(scores))
+        return Apart(folds, points, folds.joined(scores))
 
 
-def score(likelihood: Likelihood, theta: Theta, near: Places | None = None) -> Tensor:
-    """log p(y_i; theta) of subjects left out, (n,).
-
-    near: where b | y lies at a theta nearby.
-    """
-    own = likelihood.by(draws=DRAWS, replicates=SCRAMBLES)
-    return (own.each(theta) if near is None else own.each_near(theta, near)).value
+def score(likelihood: Likelihood, theta: Theta) -> Tensor:
+    """log p(y_i; theta) of subjects left out, (n,)."""
+    return likelihood.by(draws=DRAWS, replicates=SCRAMBLES).each(theta).value

@@ -21,7 +21,6 @@ from dgmm.likelihood.rules import NodeRule
 from dgmm.model import Model, driven, kept
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
-from dgmm.posterior.proposal import Places
 
 __all__ = [
     "ROUNDS",
@@ -148,10 +147,6 @@ class Likelihood(ABC):
     @abstractmethod
     def each(self, theta: Theta) -> Each:
         """l_i(theta) of every subject, (n,), without rows 0."""
-
-    def each_near(self, theta: Theta, near: Places) -> Each:
-        """:meth:`each`, where nodes are looked for from those at a theta nearby."""
-        return self.each(theta)
 
     @abstractmethod
     def scores(self, theta: Theta, packing: Packing | None = None) -> Tensor:

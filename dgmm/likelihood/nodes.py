@@ -51,11 +51,6 @@ class Piece(NamedTuple):
         """The nodes do not follow theta."""
         return not bool(self.around.follows.any())
 
-    def some(self, which: Tensor) -> Piece:
-        """Those of some of its subjects, ``which`` (n,) bool."""
-        at = torch.nonzero(which)[:, 0]
-        return Piece(self.block.some(which), self.around.at(at), self.nodes.rows(at))
-
 
 @dataclass(frozen=True)
 class Frozen:
@@ -78,11 +73,6 @@ class Frozen:
             for piece in self.pieces
         ]
         return replace(self, pieces=tuple(pieces))
-
-    def without(self, subjects: Tensor) -> Frozen:
-        """The sum over all subjects but some, at the same nodes."""
-        kept = [piece.some(~torch.isin(piece.block.subjects, subjects)) for piece in self.pieces]
-        return replace(self, pieces=tuple(piece for piece in kept if len(piece.block.subjects)))
 
     def _terms(self, ready: Theta, piece: Piece, few: int | None = None) -> tuple[Tensor, Tensor]:
         """Nodes b (M, n, k) and their terms (M, n), ``few`` of the nodes at a time."""

@@ -315,9 +315,6 @@ class Sampled(Numerical):
     def each(self, theta: Theta) -> Each:
         return self._averaged(self._table(theta))
 
-    def each_near(self, theta: Theta, near: Places) -> Each:
-        return self._averaged(self._table(theta, near))
-
     def table(self, theta: Theta) -> Tensor:
         """l_i by every one of some independent scrambles, (replicates, n)."""
         return self._table(theta)

@@ -35,16 +35,7 @@ from dgmm.parameters import Packing, Theta
 from dgmm.posterior.proposal import Places
 from dgmm.runtime.progress import Progress
 
-__all__ = [
-    "Climb",
-    "Metric",
-    "Top",
-    "climb",
-    "node_error",
-    "search_rule",
-    "simulated_scores",
-    "without",
-]
+__all__ = ["Climb", "Metric", "Top", "climb", "node_error", "search_rule", "simulated_scores"]
 
 LEAST = 1e-3
 """Share of its own information that a parameter without a penalty has for one: rotations of b
@@ -195,25 +186,6 @@ def climb(
     done = decrement < how.tolerance
     path = [*path, reached] if used else path
     return Top(theta, frozen, decrement, number, used, tuple(path), done, metric)
-
-
-def without(top: Top, subjects: Tensor, how: Climb) -> Theta:
-    """theta at the maximum without some subjects (positions), near that of all.
-
-    From theta + M_-^-1 (minus the scores of these), M_- the metric without them, along the surface
-    of the others at the nodes there are: nothing is anchored anew.
-    """
-    packing = top.frozen.model.packing
-    metric, total = top.metric.without(subjects, top.frozen.n)
-    frozen = top.frozen.without(subjects)
-    surface = Surface(frozen, top.theta, packing, metric.kappa.numpy())
-    x = packing.pack(top.theta)
-    guess = x - metric.solve(total)
-    begun = _at(surface, guess, metric)
-    if not float(begun[1].norm()) < float(metric.slope(total).norm()):  # too far
-        guess, begun = x, _at(surface, x, metric)
-    there, *_ = _risen(surface, guess, begun, metric, how)
-    return {**top.theta, **packing.unpack(there)}
 
 
 def search_rule(k: int, draws: int) -> NodeRule:
