@@ -228,8 +228,7 @@ class Neural(Latent):
         if self.form == "dense" or not self.basis_places:
             return {}
         names, sizes = zip(*((n, end - first) for n, first, end in self.basis_places), strict=True)
-        centred = self._shaped(weights, b) - weights["centre"]
-        parts = zip(names, centred.split(sizes, dim=-1), strict=True)
+        parts = zip(names, self._centred(weights, b).split(sizes, dim=-1), strict=True)
         return {f"centred.{name}": own for name, own in parts}
 
     def slopes_at(self, weights: Weights, b: Tensor) -> Weights:
@@ -272,8 +271,12 @@ class Neural(Latent):
         """S (c(b) - E c) of an outcome, (..., n, r)."""
         if (known := weights.get(f"centred.{outcome}")) is None:
             own = columns_of(self.basis_places, outcome)
-            known = (self._shaped(weights, b) - weights["centre"])[..., own]
+            known = self._centred(weights, b)[..., own]
         return known
+
+    def _centred(self, weights: Weights, b: Tensor) -> Tensor:
+        """S (c(b) - E c) of all outcomes, (..., r)."""
+        return self._shaped(weights, b) - weights["centre"]
 
     def _shaped(self, weights: Weights, b: Tensor) -> Tensor:
         """S c(b), (..., r): the last layer gives it at once."""
