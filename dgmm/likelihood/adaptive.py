@@ -143,7 +143,20 @@ class AdaptiveLaplace(Adaptive):
         return by_quadrature(self.engine, self.engine.vector(theta), value)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
+        return NormalPosterior(self.model, theta, self.observed, self._modes(theta))
+
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        return self.posterior  # the engine keeps the modes
+
+    def _modes(self, theta: Theta) -> Tensor | None:
+        """By Newton's method with the observed information, (n, k); None where that fails."""
+        engine = self.engine
+        try:
+            engine.per_subject(engine.vector(theta))
+        except FloatingPointError:
+            return None
+        engine.keep()
+        return torch.from_numpy(engine.modes.T.copy())
 
 
 @dataclass(frozen=True, eq=False)

@@ -160,6 +160,11 @@ class Likelihood(ABC):
     def posterior(self, theta: Theta) -> Posterior:
         """b given the outcomes seen."""
 
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        """:meth:`posterior` at values close to theta, found from that at theta where this helps."""
+        base = self.posterior(theta)
+        return lambda at: base.near(at) or self.posterior(at)
+
     # -- the search ------------------------------------------------------------------------------
 
     @abstractmethod

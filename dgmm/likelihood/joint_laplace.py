@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dgmm.likelihood.answers import Compared, Each, Observed
 from dgmm.likelihood.base import Maximum, unreached
@@ -83,7 +84,20 @@ class JointLaplace(ByEngine):
         return Observed(curvature_of(matrix), form).among(self.model.packing, packing)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed)
+        return NormalPosterior(self.model, theta, self.observed, self._modes(theta))
+
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        return self.posterior  # the engine keeps the modes
+
+    def _modes(self, theta: Theta) -> Tensor | None:
+        """By Newton's method with the observed information, (n, k); None where that fails."""
+        engine = self.engine
+        try:
+            engine.per_subject(engine.vector(theta))
+        except FloatingPointError:
+            return None
+        engine.keep()
+        return engine.modes
 
     # -- the search --------------------------------------------------------------------------------
 

@@ -76,6 +76,13 @@ class Posterior(ABC):
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
         """Draws of eta at the rows of ``target``, (size, N); rows of a subject share b."""
 
+    def near(self, theta: Theta) -> Posterior | None:
+        """The posterior at another theta nearby, which follows from this one smoothly.
+
+        None where nothing that was found at this theta helps at another.
+        """
+        return None
+
     def log_weights(self) -> list[Tensor]:
         """Logarithms of importance weights (M, n_c) of some subjects at a time; none without."""
         return []
@@ -112,13 +119,19 @@ class NormalPosterior(Posterior):
     model: Model
     theta: Theta
     history: Panel  # observed rows
+    start: Tensor | None = None  # (n, k) places near the modes
 
     @cached_property
     def _anchors(self) -> list[tuple[Block, Anchor]]:
-        return [(block, find_modes(self.model, self.theta, block)) for block in self._blocks()]
+        def found(block: Block) -> Anchor:
+            near = None if self.start is None else self.start[block.subjects]
+            return find_modes(self.model, self.theta, block, near)
 
-    def _blocks(self) -> Iterator[Block]:
-        return self.history.blocks()
+        return [(block, found(block)) for block in self.history.blocks()]
+
+    def near(self, theta: Theta) -> Posterior:
+        """Newton's method begins at the modes."""
+        return NormalPosterior(self.model, theta, self.history, self.effects().mean[0])
 
     @cached_property
     def _ready(self) -> Theta:
@@ -278,6 +291,10 @@ class NodePosterior(OverNodes):
 
     frozen: Frozen
     theta: Theta
+
+    def near(self, theta: Theta) -> Posterior:
+        """The nodes follow theta."""
+        return NodePosterior(self.frozen, theta)
 
     @property
     def model(self) -> Model:

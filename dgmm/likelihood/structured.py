@@ -230,6 +230,10 @@ class Within(Likelihood):
     def posterior(self, theta: Theta) -> Posterior:
         return self.inner.posterior(self._at(theta))
 
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        inner = self.inner.posteriors_near(self._at(theta))
+        return lambda at: inner(self._at(at))
+
     def score_rule(self) -> NodeRule:
         return self.inner.score_rule()
 

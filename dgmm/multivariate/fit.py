@@ -99,19 +99,19 @@ class MultivariateFit(FittedOutcomes):
 
     def __getitem__(self, outcome: str) -> Fit:
         """The fit as one outcome sees it."""
-        return view(self, self.position(outcome))
+        return replace(view(self, self.position(outcome)), messages=self.messages)
 
     def effects(self, outcome: str, *args: Any, **options: Any) -> Any:
         """The effect of covariates on one outcome; see :meth:`dgmm.Fit.effects`."""
-        return self[outcome].effects(*args, **options)
+        return view(self, self.position(outcome)).effects(*args, **options)
 
     def slopes(self, outcome: str, *args: Any, **options: Any) -> Any:
         """Average slopes of one outcome; see :meth:`dgmm.Fit.slopes`."""
-        return self[outcome].slopes(*args, **options)
+        return view(self, self.position(outcome)).slopes(*args, **options)
 
     def contrast(self, outcome: str, *args: Any, **options: Any) -> Any:
         """Contrasts of one outcome; see :meth:`dgmm.Fit.contrast`."""
-        return self[outcome].contrast(*args, **options)
+        return view(self, self.position(outcome)).contrast(*args, **options)
 
     def update(
         self, formula: Several | None = None, data: Any = None, **changes: Any

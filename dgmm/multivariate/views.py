@@ -30,7 +30,7 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
     """The fit with the outcome ``o`` (0, 1, ...) in front.
 
     Coefficients that it has in common with others are its own there, with a covariance of one with
-    those of the others that is singular.
+    those of the others that is singular. Of the notes it has those of the search alone.
     """
     done = fit.estimate
     model, panel = led_by(apart(done.model), o), led_panel(done.panel, o)
@@ -54,7 +54,7 @@ def view(fit: FittedOutcomes, o: int) -> Fit:
         fit.memories[o],
         estimate,
         info,
-        fit.messages,
+        done.messages,
         fit.versions,
     )
 

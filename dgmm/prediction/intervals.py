@@ -14,8 +14,9 @@ from each other by what is added to the variance:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,8 +39,8 @@ from dgmm.prediction.mixture import MOST, Mixture, Moves, inverse_of
 from dgmm.prediction.moments import (
     Predictive,
     average_slope,
+    following,
     given_history,
-    given_history_by_scale,
     marginal,
     marginal_link,
     mean_subject,
@@ -74,6 +75,11 @@ class Target:
     def point(self, type: str, scale: str) -> Tensor:
         """The prediction, (N,)."""
         return self._expected(self.done, self.done.theta, type, scale)
+
+    @cached_property
+    def _following(self) -> Callable[[Theta, Sequence[str]], list[Predictive]]:
+        """Moments given the past near theta-hat, by the reported start alone."""
+        return following(self.done, self.past, self.rows, self.seed)
 
     def given_past(self, scale: str) -> Predictive:
         """E h(eta) and var h(eta) of each subject given its outcomes, (N,)."""
@@ -144,7 +150,8 @@ class Target:
 
         @torch.no_grad()
         def values(theta: Theta) -> Tensor:
-            eta, own = self._predictor(done, theta, type)
+            (near,) = self._following(theta, ("link",)) if type == "subject" else (None,)
+            eta, own = near or self._predictor(done, theta, type)
             if of_family is not None:
                 own = own + of_family(eta, self.rows.rows.data, model.extra(theta, self.rows.rows))
             return torch.cat([eta, own.clamp(min=torch.finfo(own.dtype).tiny).log()])
@@ -183,6 +190,8 @@ class Target:
 
         To first order the other starts move with theta as the reported one does.
         """
+        if type == "subject":
+            return self._following(theta, (scale,))[0].mean
         return self._expected(replace(self.done, others=()), theta, type, scale)
 
     def derivative(self, type: str, scale: str) -> Derivative | None:
@@ -204,13 +213,11 @@ class Target:
 
     def errors_of_means(self, known: Uncertainty, eta: Predictive) -> tuple[Tensor, Tensor]:
         """Standard errors from theta-hat of g^-1(E eta) and of E g^-1(eta), both given y, (N,)."""
-        done, rows = replace(self.done, others=()), self.rows.rows
+        done, rows = self.done, self.rows.rows
 
         @torch.no_grad()  # the posterior has no graph: what little would have one is not all
         def values(theta: Theta) -> Tensor:
-            of_link, of_mean = given_history_by_scale(
-                done, theta, self.past, self.rows, ("link", "response"), self.seed
-            )
+            of_link, of_mean = self._following(theta, ("link", "response"))
             centre = done.model.family.mean(of_link.mean, done.model.extra(theta, rows))
             return torch.cat([centre, of_mean.mean])
 

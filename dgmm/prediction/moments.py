@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from dgmm.prediction.new_values import tell_beyond
 __all__ = [
     "Predictive",
     "average_slope",
+    "following",
     "given_history",
     "given_history_by_scale",
     "marginal",
@@ -89,6 +90,24 @@ def given_history_by_scale(
         every = _given(done, theta, both, replace(both, masked=False), scales, seed)
         return [Predictive(one.mean[place], one.variance[place]) for one in every]
     return _given(done, theta, history, target, scales, seed)
+
+
+def following(
+    done: Estimate, history: Panel, target: Panel, seed: int
+) -> Callable[[Theta, Sequence[str]], list[Predictive]]:
+    """:func:`given_history_by_scale` of the reported start alone, at values close to theta-hat."""
+    rows, places = target, torch.arange(target.n_rows)
+    if done.model.serial:
+        history, places = history.joined(target, done.observed.rows.data)
+        rows = replace(history, masked=False)
+    posterior = done.likelihood.on(history).by(seed=seed).posteriors_near(done.theta)
+
+    def at(theta: Theta, scales: Sequence[str]) -> list[Predictive]:
+        here = posterior(theta)
+        found = [here.predictive(rows, scale) for scale in scales]
+        return [Predictive(one.mean[places], one.variance[places]) for one in found]
+
+    return at
 
 
 def one_step(

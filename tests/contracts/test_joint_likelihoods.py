@@ -122,3 +122,13 @@ def test_the_posterior_of_a_subject_without_outcomes_is_the_prior(case: str) -> 
     found = ours.posterior(theta).effects()
     np.testing.assert_allclose(found.mean[0][5], 0.0, atol=1e-8)
     np.testing.assert_allclose(found.covariance[0][5], np.eye(ours.model.k), atol=1e-6)
+
+
+@every
+def test_a_posterior_nearby_is_the_posterior_there(case: str) -> None:
+    ours, theta = made(case)
+    moved = {name: value + 0.01 for name, value in theta.items()}
+    near, there = ours.posteriors_near(theta)(moved).effects(), ours.posterior(moved).effects()
+    atol = max(1e-6, CASES[case][4])
+    np.testing.assert_allclose(near.mean[0].numpy(), there.mean[0].numpy(), atol=atol)
+    np.testing.assert_allclose(near.covariance[0].numpy(), there.covariance[0].numpy(), atol=atol)

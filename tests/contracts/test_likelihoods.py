@@ -369,6 +369,16 @@ def effects_of(likelihood: Likelihood, theta: Theta) -> list[tuple[np.ndarray, n
 
 
 @every
+def test_a_posterior_nearby_is_the_posterior_there(case: Case, word: str) -> None:
+    s = set_of(case, word)
+    moved = {name: value + 0.01 for name, value in s.theta.items()}
+    near, there = s.likelihood.posteriors_near(s.theta)(moved), s.likelihood.posterior(moved)
+    for found, expected in zip(near.effects(), there.effects(), strict=True):
+        for ours, direct in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours, direct, atol=NODES_ERROR.get(word, 1e-6))
+
+
+@every
 def test_on_other_rows_it_is_the_likelihood_of_those(case: Case, word: str) -> None:
     s = set_of(case, word)
     panel = s.panel.keep(torch.arange(s.panel.n_rows) % 3 > 0)
