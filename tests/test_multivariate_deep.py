@@ -254,6 +254,20 @@ def test_it_is_above_the_model_within_and_says_so(fit) -> None:
     assert scores["difference"].mean() > 0
 
 
+def test_it_is_compared_with_fits_of_ones_own(fit) -> None:
+    new = frame(20, seed=9)
+    new.loc[new["id"] == new["id"].iloc[0], fit.names[1]] = np.nan
+    alone = dict(zip(fit.names, fit.separate, strict=True))
+    given, began = fit.log_score(new, separate=alone), fit.log_score(new)
+    np.testing.assert_allclose(given["separate"], began["separate"], atol=1e-8)
+    first, second = fit.names
+    swapped = {first: alone[second], second: alone[first]}
+    with pytest.raises(ValueError, match=f"is a fit of `{second}` by id; it must be of `{first}`"):
+        fit.log_score(new, separate=swapped)
+    with pytest.raises(ValueError, match="a fit of every outcome by its name"):
+        fit.log_score(new, separate={first: alone[first]})
+
+
 def test_a_file_and_draws_keep_it(fit, tmp_path) -> None:
     fit.save(tmp_path / "fit.dgmm")
     again = dgmm.load(tmp_path / "fit.dgmm")

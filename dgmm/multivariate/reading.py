@@ -27,7 +27,14 @@ from dgmm.record import Memory
 PARAMETERS = ("zi", "oi", "dispersion")
 """Arguments that model a parameter of one family."""
 
-__all__ = ["Reading", "check_seen", "columns_in_common", "read_several", "residual_of"]
+__all__ = [
+    "Reading",
+    "check_seen",
+    "columns_in_common",
+    "outcome_name",
+    "read_several",
+    "residual_of",
+]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def read_several(several: Several, call: Call, families: Any, bounds: Any, outco
         loads += [(o, name) for name in taken]
     texts = _with_loaded_parts(plain, loads)
     parsed = [parse_formula(t, latent_words=latent_words(), structures=structures()) for t in texts]
-    names = tuple(_name(one) for one in parsed)
+    names = tuple(outcome_name(one) for one in parsed)
     _check_networks(parsed, names, loads, call.method)
     parts = _parts(parsed, names, loads)
     _check_names(parts, names)
@@ -148,7 +155,8 @@ def _layout(outcome: Any) -> Layout:
     )
 
 
-def _name(one: Formula) -> str:
+def outcome_name(one: Formula) -> str:
+    """The outcome of a formula: the column, or the text of an expression of columns."""
     text = one.response.text
     return plain_name(text) or text
 

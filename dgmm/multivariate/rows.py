@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dgmm.design import Table
+from dgmm.design import Table, label_key
 from dgmm.estimate import Estimate
 from dgmm.fit import Fit
 from dgmm.information import uncertainty
@@ -19,6 +19,7 @@ from dgmm.likelihood import choose
 from dgmm.missing.imputations import frames
 from dgmm.model import alone_panel, led_panel
 from dgmm.model.simulation import check_population, simulate_every
+from dgmm.multivariate.reading import outcome_name
 from dgmm.multivariate.record import FittedOutcomes
 from dgmm.multivariate.views import alone_history, history_of, view
 from dgmm.panel import Panel
@@ -218,7 +219,13 @@ def _completed(fit: FittedOutcomes, m: int, seed: int) -> Iterator[list[Tensor]]
         yield [torch.where(own.observed, own.rows.data.y, y) for own, y in pairs]
 
 
-def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
+def log_score(
+    fit: FittedOutcomes,
+    newdata: Any,
+    *,
+    separate: Mapping[str, Fit] | None = None,
+    seed: int | None = None,
+) -> pd.DataFrame:
     """Marginal log-likelihood of new subjects, jointly and by the separate models.
 
         l_i = log integral p(y_i1, ..., y_iK | b; theta-hat) N(b; 0, I) db
@@ -226,32 +233,33 @@ def log_score(fit: FittedOutcomes, newdata: Any, *, seed: int | None = None) -> 
     Args:
         fit: a fit of ``mixed_model(mv(...))``.
         newdata: rows with outcomes of subjects, who are taken as new.
+        separate: by name fits of outcomes by themselves that the joint one is compared with, such
+            as deep ones. By default the classical ones that the joint fit began with.
         seed: of draws, where the likelihood needs them.
 
     Returns:
-        A row per subject: ``joint``, ``separate`` (the sum over the separate fits, of a model with
-        networks those of the classical models within), ``difference``,
+        A row per subject: ``joint``, ``separate`` (the sum over the separate fits), ``difference``,
         and ``mc_error`` of the joint one. The mean difference with its standard error says what
         jointness is worth for subjects that no fit has seen.
+
+    Raises:
+        ValueError: ``separate`` has no fit of an outcome, or one of other subjects.
     """
+    _check_separate(fit, separate or {})
     one = view(fit, 0)
     with calculable(one.memory, newdata=newdata):
-        return _scores(fit, one, newdata, seed)
-
-
-def _scores(fit: FittedOutcomes, one: Fit, newdata: Any, seed: int | None) -> pd.DataFrame:
-    panel = history_of(fit, one, 0, newdata)
-    likelihood = one.estimate.likelihood.on(panel)
-    if seed is not None:
-        likelihood = likelihood.by(seed=seed)
-    each = likelihood.by_id().each(one.estimate.theta)
-    total = torch.zeros(panel.n, dtype=torch.float64)
-    for o, alone in enumerate(fit.separate):
-        point = alone.estimate
-        own = alone_panel(fit.estimate.model, panel, o)
-        if not fit.estimate.model.linear:  # other columns: those of the classical model
-            own = alone_history(fit, alone, o, newdata).align(panel.ids)
-        total += point.likelihood.on(own).each(point.theta).value
+        panel = history_of(fit, one, 0, newdata)
+        likelihood = one.estimate.likelihood.on(panel)
+        if seed is not None:
+            likelihood = likelihood.by(seed=seed)
+        each = likelihood.by_id().each(one.estimate.theta)
+        found = [
+            _alone(fit, panel, o, newdata)
+            if separate is None
+            else _given(separate[name], fit, panel, o, newdata, seed)
+            for o, name in enumerate(fit.names)
+        ]
+    total = torch.stack(found).sum(0)
     table = {
         "joint": each.value.numpy(),
         "separate": total.numpy(),
@@ -260,3 +268,42 @@ def _scores(fit: FittedOutcomes, one: Fit, newdata: Any, seed: int | None) -> pd
     }
     index = pd.Index(panel.ids, name=fit.memories[0].groups[0])
     return pd.DataFrame(table, index=index)
+
+
+def _check_separate(fit: FittedOutcomes, separate: Mapping[str, Fit]) -> None:
+    if not separate:
+        return
+    lost = [name for name in fit.names if not isinstance(separate.get(name), Fit)]
+    if lost or len(separate) != len(fit.names):
+        raise ValueError(
+            f"separate= needs a fit of every outcome by its name ({', '.join(fit.names)}), not "
+            f"{', '.join(map(str, separate))}"
+        )
+    group = fit.memories[0].groups[0]
+    for name, one in separate.items():
+        of_outcome, by = outcome_name(one.memory.spec.parsed()), sorted(set(one.memory.groups))
+        if of_outcome != name or by != [group]:
+            raise ValueError(
+                f"separate[{name!r}] is a fit of `{of_outcome}` by {', '.join(by) or 'nobody'}; "
+                f"it must be of `{name}` by {group}"
+            )
+
+
+def _alone(fit: FittedOutcomes, panel: Panel, o: int, newdata: Any) -> Tensor:
+    """log p(y_ik) of one outcome under the separate fit that the joint one began with, (n,)."""
+    alone, own = fit.separate[o], alone_panel(fit.estimate.model, panel, o)
+    if not fit.estimate.model.linear:  # other columns: those of the classical model
+        own = alone_history(fit, alone, o, newdata).align(panel.ids)
+    return alone.estimate.likelihood.on(own).each(alone.estimate.theta).value
+
+
+def _given(
+    alone: Fit, fit: FittedOutcomes, panel: Panel, o: int, newdata: Any, seed: int | None
+) -> Tensor:
+    """log p(y_ik) of one outcome under a fit of the user's, (n,)."""
+    frame = fit.layout.present(newdata, fit.names)[o]
+    if frame is None:
+        return torch.zeros(panel.n, dtype=torch.float64)
+    scores = alone.log_score(frame, seed=seed)["log_score"]
+    of = {label_key(name): value for name, value in scores.items()}
+    return torch.tensor([of.get(label_key(one), 0.0) for one in panel.ids], dtype=torch.float64)
