@@ -17,6 +17,9 @@ WIDTH = 80
 MANY = 60
 """Rows above which the middle of a table is not printed."""
 
+ROUNDING = 1e-8
+"""Share of the largest number of a column up to which another one is shown as zero."""
+
 P_VALUES = ("Pr(", "p.value")
 """How the names of columns of p values begin."""
 
@@ -105,7 +108,8 @@ def _cell(value: Any) -> str:
 def numbers(values: np.ndarray) -> list[str]:
     """Numbers with as many decimals as the smallest of them needs for three digits, at most six.
 
-    Decimals that are zero in all of them are not shown.
+    Decimals that are zero in all of them are not shown; a number of which these decimals show
+    nothing but zeros has an exponent.
     """
     size = np.abs(values[np.isfinite(values) & (values != 0)])
     if not len(size):
@@ -117,7 +121,12 @@ def numbers(values: np.ndarray) -> list[str]:
     rounded = values[np.isfinite(values)].round(places)
     while places and np.array_equal(rounded, rounded.round(places - 1)):
         places -= 1
-    return [_number(value, f".{places}f") for value in values]
+    shown = [_number(value, f".{places}f") for value in values]
+    least = ROUNDING * size.max()
+    return [
+        _number(value, ".1e") if abs(value) > least and not text.strip("-0.") else text
+        for value, text in zip(values, shown, strict=True)
+    ]
 
 
 def _number(value: float, form: str) -> str:
