@@ -15,6 +15,7 @@ from dgmm.families.derivatives import row_derivatives
 from dgmm.likelihood import Laplace, NodeRule, Quadrature, freeze
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.louis import louis_information
+from dgmm.likelihood.posterior import NodePosterior
 from dgmm.likelihood.slabs import slabs
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -190,3 +191,19 @@ def test_longer_rules_come_closer() -> None:
             for rule in (Laplace(), Quadrature(7), Quadrature(17), Quadrature(41))]  # fmt: skip
     assert all(later < earlier for earlier, later in pairwise(gaps))
     assert gaps[-1] < 1e-4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_mean_of_b_is_the_mode_and_its_shift(case: tuple[str, str]) -> None:
+    model, panel, theta = ready(case)
+    engine = likelihood(model, panel, Laplace())
+    mode, shift = engine.modes_and_shifts(engine.vector(theta))
+    rng = np.random.default_rng(0)
+    nodes = NodePosterior(freeze(model, theta, panel, Quadrature(25), rng), theta)
+    mean = nodes.effects().mean[0]
+    if model.family.conjugate:
+        np.testing.assert_allclose(shift, 0.0, atol=1e-12)
+        np.testing.assert_allclose(mode, mean, atol=1e-9)
+        return
+    assert float((mean - mode).abs().max()) > 0.02
+    assert float((mean - mode - shift).norm()) < 0.25 * float((mean - mode).norm())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -246,3 +248,34 @@ def test_a_singular_covariance_is_a_maximum() -> None:
     size, turn = np.linalg.eigh(np.array(H) / 2e-4)
     assert size.max() < 1e-4  # no way up
     assert np.abs(turn.T @ slope).max() < 0.02
+
+
+def test_predictions_are_around_the_mean_of_the_effects() -> None:
+    data = mixed(40, 5)
+    fit = dgmm.mixed_model(
+        mv("z ~ t + (1 |p| id)", "c ~ t + (1 |p| id)"),
+        data,
+        family=["bernoulli", "poisson"],
+        likelihood="laplace",
+        se=None,
+    )
+    done = fit.estimate
+    nodes = choose(done.model, done.panel, "quadrature").posterior(done.theta)
+    normal = done.likelihood.posterior(done.theta)
+    exact = nodes.predictive(done.panel, "link").mean
+    gap = normal.predictive(done.panel, "link").mean - exact
+    at_mode = replace(normal, shift=None).predictive(done.panel, "link").mean - exact
+    assert float(gap.norm()) < 0.25 * float(at_mode.norm())
+    # the score equations of the intercepts: predictions add up to the outcomes
+    told = fit.fitted()
+    for name, least in (("z", 0.002), ("c", 0.01)):
+        seen = data[name].notna()
+        assert abs(float((told[name] - data[name])[seen].mean())) < least
+
+
+def test_a_shift_is_taken_up_to_one_standard_deviation(four) -> None:
+    done = four.estimate
+    normal = done.likelihood.posterior(done.theta)
+    far = replace(normal, shift=1e3 * torch.ones_like(normal.shift))
+    far, near = (one.predictive(done.panel, "link") for one in (far, normal))
+    assert float(((far.mean - near.mean).square() / near.variance).max()) < (1 + 0.5) ** 2

@@ -25,7 +25,7 @@ from dgmm.likelihood.growth import (
 )
 from dgmm.likelihood.louis import louis_information
 from dgmm.likelihood.nodes import freeze
-from dgmm.likelihood.posterior import NodePosterior, NormalPosterior, Posterior
+from dgmm.likelihood.posterior import NodePosterior, Posterior
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.model import Model
 from dgmm.numerics.ascent import whitening
@@ -143,20 +143,10 @@ class AdaptiveLaplace(Adaptive):
         return by_quadrature(self.engine, self.engine.vector(theta), value)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed, self._modes(theta))
+        return self._normal_posterior(theta)
 
     def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
         return self.posterior  # the engine keeps the modes
-
-    def _modes(self, theta: Theta) -> Tensor | None:
-        """By Newton's method with the observed information, (n, k); None where that fails."""
-        engine = self.engine
-        try:
-            engine.per_subject(engine.vector(theta))
-        except FloatingPointError:
-            return None
-        engine.keep()
-        return torch.from_numpy(engine.modes.T.copy())
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,19 +144,7 @@ class AdaptiveEngine(SlabModes):
         L = cholesky(H)
         value = float(found.value.sum()) - 0.5 * float((b**2).sum() + log_det(L).sum())
         k = len(b)
-        inverse = solve(L, np.broadcast_to(np.eye(k)[:, :, None], L.shape))
-        V = between(Lambda.T, inverse)
-        leverage = self._leverage(slab, V)
-        t = []
-        for s in range(len(fixed)):
-            total: Tensor | None = None
-            for (a, c), A in leverage.items():
-                term = A * found.third[a, c, s]
-                total = term if total is None else total + term
-            assert total is not None
-            t.append(0.5 * total)
-        St = self.sums(slab, t)
-        r = solve(L, (Lambda.T @ St)[:, None])[:, 0]
+        inverse, t, St, r = self._bent(slab, found, L, Lambda)
         rho = Lambda @ r
         omega = [g + u for g, u in zip(found.first, t, strict=True)]
         for T, value_q, a in zip(slab.T, rho, self.predictor, strict=True):
@@ -171,6 +159,34 @@ class AdaptiveEngine(SlabModes):
         for a in range(k):
             to_Lambda[:, a] -= (CL * inverse[:, a].T).sum(-1)
         return value, omega, to_Lambda
+
+    def modes_and_shifts(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The modes b and r, which is E(b | y) - b to first order, (n, k) each."""
+        point, shift = self.point(x), np.zeros((self.pattern.q, self.panel.n))
+        for slab in self.slabs:
+            fixed = self.fixed(slab, point)
+            b = self.find_modes(slab, fixed, point.Lambda)
+            found = self.derivatives(slab, self.shifted(slab, fixed, point.Lambda @ b), 3)
+            L = self.root(slab, found, point.Lambda)
+            shift[:, slab.subjects] = self._bent(slab, found, L, point.Lambda)[3]
+        return torch.from_numpy(self.latest.T.copy()), torch.from_numpy(shift.T)
+
+    def _bent(
+        self, slab: Slab, found: RowDerivatives, L: np.ndarray, Lambda: np.ndarray
+    ) -> tuple[np.ndarray, list[Tensor], np.ndarray, np.ndarray]:
+        """H^-1 (k, k, n), t of every predictor (J, n), T't (q, n) and r (k, n)."""
+        inverse = solve(L, np.broadcast_to(np.eye(len(L))[:, :, None], L.shape))
+        leverage = self._leverage(slab, between(Lambda.T, inverse))
+        t = []
+        for s in range(len(found.first)):
+            total: Tensor | None = None
+            for (a, c), A in leverage.items():
+                term = A * found.third[a, c, s]
+                total = term if total is None else total + term
+            assert total is not None
+            t.append(0.5 * total)
+        St = self.sums(slab, t)
+        return inverse, t, St, solve(L, (Lambda.T @ St)[:, None])[:, 0]
 
     def _leverage(self, slab: Slab, V: np.ndarray) -> dict[tuple[int, int], Tensor]:
         """A_ac = T_a V T_c' of every pair of moving predictors a <= c, off-diagonal pairs twice."""

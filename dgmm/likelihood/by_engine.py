@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dgmm.likelihood.base import Likelihood, chosen_columns
+from dgmm.likelihood.posterior import NormalPosterior
 from dgmm.numerics.ascent import Evaluation
 from dgmm.parameters import Packing, Theta
 
@@ -48,6 +49,16 @@ class ByEngine(Likelihood):
         found = engine.value_and_gradient(x, scores=True).scores
         assert found is not None
         return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
+
+    def _normal_posterior(self, theta: Theta) -> NormalPosterior:
+        """Around the modes of the engine; from a search of its own where the engine finds none."""
+        engine: Any = self.engine
+        try:
+            mode, shift = engine.modes_and_shifts(engine.vector(theta))
+        except FloatingPointError:
+            return NormalPosterior(self.model, theta, self.observed)
+        engine.keep()
+        return NormalPosterior(self.model, theta, self.observed, mode, shift)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: v for name, v in self.__dict__.items() if name != "engine"}

@@ -251,19 +251,8 @@ class JointEngine:
         taken = self._taken(x)
         here = self._find(taken)
         self._last = here.u
-        L, inverse = taken.L, torch.cholesky_inverse(here.factor)
-        back = L @ inverse  # L H^-1, (n, Q, Q)
-        spread = back @ L.T  # L H^-1 L', (n, Q, Q)
-        found, third = [], torch.zeros_like(here.s)
-        for one, eta, extra in zip(self.rows, here.eta, taken.extra, strict=True):
-            rows = one.derivatives(eta, extra, 3)
-            own = spread[:, one.at[:, None], one.at][one.subject]
-            leverage = ((own @ one.t[..., None])[..., 0] * one.t).sum(1)
-            c = 0.5 * leverage * rows.third[0, 0, 0]
-            third[:, one.at] += self._summed(one, one.t * c[:, None])
-            found.append((rows, leverage, c))
-        z = (back.mT @ third[..., None])[..., 0]  # H^-1 L' sum t c
-        turned = z @ L.T
+        back, found, z = self._bent(taken, here)
+        turned = z @ taken.L.T
         pushed = torch.zeros_like(here.s)
         by_beta, by_extra = torch.zeros(self.n, self.first, dtype=torch.float64), []
         for one, at, (rows, leverage, c) in zip(self.rows, self.beta_at, found, strict=True):
@@ -282,6 +271,29 @@ class JointEngine:
         table = torch.cat([by_beta, entries, *by_extra], dim=1)
         value = float(self._values(here).sum())
         return Evaluation(value, table.sum(0).numpy(), table.numpy() if scores else None)
+
+    def modes_and_shifts(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The modes u and z, which is E(u | y) - u to first order, (n, Q) each."""
+        taken = self._taken(x)
+        here = self._find(taken)
+        self._last = here.u
+        return here.u, self._bent(taken, here)[2]
+
+    def _bent(
+        self, taken: _Taken, here: _Modes
+    ) -> tuple[Tensor, list[tuple[RowDerivatives, Tensor, Tensor]], Tensor]:
+        """L H^-1 (n, Q, Q); of every outcome derivatives, leverages a and c; z (n, Q)."""
+        back = taken.L @ torch.cholesky_inverse(here.factor)
+        spread = back @ taken.L.T  # L H^-1 L', (n, Q, Q)
+        found, third = [], torch.zeros_like(here.s)
+        for one, eta, extra in zip(self.rows, here.eta, taken.extra, strict=True):
+            rows = one.derivatives(eta, extra, 3)
+            own = spread[:, one.at[:, None], one.at][one.subject]
+            leverage = ((own @ one.t[..., None])[..., 0] * one.t).sum(1)
+            c = 0.5 * leverage * rows.third[0, 0, 0]
+            third[:, one.at] += self._summed(one, one.t * c[:, None])
+            found.append((rows, leverage, c))
+        return back, found, (back.mT @ third[..., None])[..., 0]  # z = H^-1 L' sum t c
 
     def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """That in the scores, (P, P)."""

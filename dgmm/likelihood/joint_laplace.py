@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dgmm.likelihood.answers import Compared, Each, Observed
 from dgmm.likelihood.base import Maximum, unreached
@@ -17,7 +16,7 @@ from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.joint_engine import JointEngine
 from dgmm.likelihood.joint_statistics import columns_of_outcomes
 from dgmm.likelihood.numerical import no_density
-from dgmm.likelihood.posterior import NormalPosterior, Posterior
+from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
@@ -84,20 +83,10 @@ class JointLaplace(ByEngine):
         return Observed(curvature_of(matrix), form).among(self.model.packing, packing)
 
     def posterior(self, theta: Theta) -> Posterior:
-        return NormalPosterior(self.model, theta, self.observed, self._modes(theta))
+        return self._normal_posterior(theta)
 
     def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
         return self.posterior  # the engine keeps the modes
-
-    def _modes(self, theta: Theta) -> Tensor | None:
-        """By Newton's method with the observed information, (n, k); None where that fails."""
-        engine = self.engine
-        try:
-            engine.per_subject(engine.vector(theta))
-        except FloatingPointError:
-            return None
-        engine.keep()
-        return engine.modes
 
     # -- the search --------------------------------------------------------------------------------
 

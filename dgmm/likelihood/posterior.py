@@ -114,12 +114,22 @@ def over_normal(model: Model, theta: Theta, target: Panel, eta: Predictive) -> P
 
 @dataclass(frozen=True)
 class NormalPosterior(Posterior):
-    """N(mode, P^-1) of every subject: exact for Gaussian outcomes, else Laplace's approximation."""
+    """N(mode, P^-1) of every subject: exact for Gaussian outcomes, else Laplace's approximation.
+
+    Outside Gaussian models b | y is skew. Where the ``shift`` is known, predictions and draws are
+    around the mean to first order, with l3 the third derivative of a row's log density in eta,
+
+        E(b | y) - mode = P^-1 sum_j 1/2 l3_j (J_j P^-1 J_j') J_j'
+
+    without which an average of predictions is off that of the outcomes. The effects of subjects are
+    modes. Tierney, Kass and Kadane (1989), JASA 84, 710-716.
+    """
 
     model: Model
     theta: Theta
     history: Panel  # observed rows
     start: Tensor | None = None  # (n, k) places near the modes
+    shift: Tensor | None = None  # (n, k) E(b | y) - mode; used up to one standard deviation
 
     @cached_property
     def _anchors(self) -> list[tuple[Block, Anchor]]:
@@ -132,6 +142,14 @@ class NormalPosterior(Posterior):
     def near(self, theta: Theta) -> Posterior:
         """Newton's method begins at the modes."""
         return NormalPosterior(self.model, theta, self.history, self.effects().mean[0])
+
+    def _centre(self, block: Block, anchor: Anchor) -> Tensor:
+        """E(b | y), (n_c, k)."""
+        if self.shift is None:
+            return anchor.mode
+        shift = self.shift[block.subjects]
+        size = torch.linalg.solve_triangular(anchor.root, shift[..., None], upper=True).norm(dim=1)
+        return anchor.mode + shift / size.clamp(min=1.0)
 
     @cached_property
     def _ready(self) -> Theta:
@@ -159,9 +177,9 @@ class NormalPosterior(Posterior):
         model, ready = self.model, self._ready
         mean, variance = torch.zeros(2, target.n_rows, dtype=torch.float64)
         for block, anchor in self._anchors:
-            rows = target.block(block.subjects)
+            rows, centre = target.block(block.subjects), self._centre(block, anchor)
             with torch.no_grad():
-                eta = model.mu1(ready, rows.rows) + model.mu2(ready, anchor.mode, rows.rows)
+                eta = model.mu1(ready, rows.rows) + model.mu2(ready, centre, rows.rows)
                 J = model.jacobian(ready, anchor.mode, rows.rows)
                 spread = (J @ anchor.root).square().sum(-1)
             mean[rows.index[rows.mask]] = eta[rows.mask]
@@ -175,7 +193,8 @@ class NormalPosterior(Posterior):
         out = torch.zeros(self.history.n, self.model.k, dtype=torch.float64)
         for block, anchor in self._anchors:
             noise = torch.randn(anchor.mode.shape, generator=generator, dtype=torch.float64)
-            out[block.subjects] = anchor.mode + (anchor.root @ noise[..., None])[..., 0]
+            centre = self._centre(block, anchor)
+            out[block.subjects] = centre + (anchor.root @ noise[..., None])[..., 0]
         return out
 
     def draws(self, target: Panel, size: int, generator: torch.Generator) -> Tensor:
@@ -184,7 +203,7 @@ class NormalPosterior(Posterior):
         for block, anchor in self._anchors:
             rows, shape = target.block(block.subjects), (size, *anchor.mode.shape)
             noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-            b = anchor.mode + torch.einsum("nab,mnb->mna", anchor.root, noise)
+            b = self._centre(block, anchor) + torch.einsum("nab,mnb->mna", anchor.root, noise)
             with torch.no_grad():
                 eta = model.mu1(ready, rows.rows) + model.mu2(ready, b, rows.rows)
             out[:, rows.index[rows.mask]] = eta[:, rows.mask]

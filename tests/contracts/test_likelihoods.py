@@ -134,7 +134,7 @@ REFUSED = (
 EXACT = 1e-8
 """Of l and l_i, beside the numerical error that the likelihood itself gives."""
 
-CLOSE = {"exact": 1e-5, "filter": 1e-5, "laplace": 2e-4, "quadrature": 2e-2, "importance": 5e-2}
+CLOSE = {"exact": 5e-5, "filter": 5e-5, "laplace": 2e-4, "quadrature": 2e-2, "importance": 5e-2}
 """Of the information, relative to its largest entry; central differences, Louis, or few nodes."""
 
 NODES_ERROR = {"quadrature": 2e-3, "importance": 5e-2}
