@@ -181,7 +181,7 @@ def test_a_weak_penalty_that_no_search_moves() -> None:
     kappa = model.ridge()
     for name in ("shift", "stretch", "size"):
         assert kappa[f"latent1.{name}"] == 16.0  # a prior standard deviation of a quarter
-        assert model.with_ridge({"latent1": 3.0}).ridge()[f"latent1.{name}"] == 4.0
+        assert model.with_ridge({"latent1": 3.0}).ridge()[f"latent1.{name}"] == 16.0
     assert kappa["latent1.curve"] == 1.0
     assert model.with_ridge({"latent1": 3.0}).ridge()["latent1.A1"] == 3.0
 
