@@ -6,10 +6,11 @@
 Every method is fitted to the answers of the set "train" and says, of people it has not seen, what
 the next day brings given the answers so far; scored by ``dgmm.studies.mood``. And the mean course:
 the error of the average, week by week, of what a method expects of all planned beeps, answered or
-not, less that of the complete outcomes, with its standard error over people. The rows go to
-``benchmarks/results/daily_mood.csv``; those that are there are not measured again.
+not, less that of the complete outcomes, with its standard error over people; ``mood_course.py`` has
+it over replicates of the study. The rows go to ``benchmarks/results/daily_mood.csv``; those that
+are there are not measured again.
 
-glmm      a generalized mixed model per outcome: linear trends of one's own, splines of time, hour
+glmm      a generalized mixed model per outcome: courses of one's own ns(time, 2), splines of hour
 glmm_ou   the same with a momentary state of every person, an Ornstein-Uhlenbeck path
 deep      networks of age and sex, and of the course in time, per outcome
 joint     the models of `glmm` at once, random effects correlated across outcomes: one call
@@ -55,7 +56,7 @@ COMMON = "female + ns(age, 3) + weekend + ns(hour, 3)"
 YES_NO = COMMON + " + time"
 FORMULAS = {
     "glmm": {
-        "na": f"na ~ {COMMON} + ns(time, 4) + (time | id)",
+        "na": f"na ~ {COMMON} + ns(time, 4) + (ns(time, 2) | id)",
         "lonely": f"lonely ~ {YES_NO} + (1 | id)",
         "bored": f"bored ~ {YES_NO} + (1 | id)",
     },
@@ -120,7 +121,7 @@ def joint(data: pd.DataFrame, seed: int) -> Answer:
     print(f"      {seconds:.0f} s, {fit.loglik()}", flush=True)
     course = pd.DataFrame({name: fit.fitted(name) for name in FAMILIES})
     text = dict(zip(FAMILIES, formulas, strict=True))
-    said = joint_next_day(fit, data, intervals=False)
+    said = joint_next_day(fit, data)
     return Answer(said, course, dict.fromkeys(FAMILIES, seconds), text)
 
 

@@ -24,6 +24,7 @@ import daily_mood
 import demo_seeds
 import dynamic
 import intervals
+import mood_course as course
 import pandas as pd
 import panel as panels
 import residual_checks
@@ -301,23 +302,9 @@ def mood_scores(people: str, missing: str) -> str:
     )
 
 
-def mood_courses(people: str) -> str:
-    """Errors of the mean course of negative affect, a row per method and kind of missingness."""
-    rows = mood_rows(people)
-    rows = rows[(rows["outcome"] == "na") & rows["bias1"].notna()]
-    if rows.empty:
-        return PENDING.format("daily_mood")
-    return markdown(
-        rows.assign(missing=rows["missing"].str.upper()),
-        {
-            "missing": ("answers missing", "{}"),
-            "method": ("method", "`{}`"),
-            "bias1": ("week 1", "{:+.3f}"),
-            "bias2": ("week 2", "{:+.3f}"),
-            "bias3": ("week 3", "{:+.3f}"),
-            "bias_se3": ("s.e., week 3", "{:.3f}"),
-        },
-    )
+def mood_course() -> str:
+    """Bias of the mean course over replicates of the study."""
+    return course.report()
 
 
 def mood_cost(people: str, method: str, name: str, form: str) -> str:
@@ -667,7 +654,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
         speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
-        accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
+        accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
     )

@@ -111,7 +111,7 @@ def joint_next_day(
         fit: a fit of ``mixed_model(mv(...))`` to :func:`dgmm.studies.mood_frame`.
         data: of :func:`dgmm.studies.simulate_mood`.
         landmarks: as in :func:`asked_rows`.
-        intervals: prediction intervals of negative affect too, which take much longer.
+        intervals: prediction intervals of negative affect too, which take longer.
         draws: behind them.
 
     Returns:
