@@ -14,9 +14,9 @@ __all__ = ["coef", "ranef"]
 def ranef(fit: Fitted, *, cond_var: bool = False) -> pd.DataFrame | dict[str, pd.DataFrame]:
     """E(b | y) per subject, in the units of the coefficients (linear latents).
 
-    With several grouping factors a dict of such tables, one per factor; after Laplace's
-    approximation they hold the conditional modes, as in lme4, and of method="gibbs" the posterior
-    means over all draws.
+    With several grouping factors a dict of such tables, one per factor. After Laplace's
+    approximation they hold the conditional modes, as in lme4 (predictions are around the mean of b,
+    to first order), and of method="gibbs" the posterior means over all draws.
 
     For a neural latent the columns are the coordinates b1, b2, ... themselves, which are only
     defined up to rotation: read profiles from :meth:`predict` instead. With ``cond_var`` the
