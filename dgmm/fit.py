@@ -20,7 +20,9 @@ from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for, checkpoint_of_more
 from dgmm.estimate.sampled import more_draws
-from dgmm.formula import update_formula, with_own_options
+from dgmm.families import Family
+from dgmm.files.stored import is_stored
+from dgmm.formula import Formula, update_formula, with_own_options
 from dgmm.inference.anova import anova, drop1, ranova
 from dgmm.inference.confint import bootstrap, confint
 from dgmm.inference.covariate_effects import contrast, effects, held_covariates, slopes
@@ -55,6 +57,7 @@ from dgmm.inference.variance_parameters import (
     var_corr,
 )
 from dgmm.information import Information, information, posterior_information
+from dgmm.large import fit_stored
 from dgmm.missing.impute import impute, pattern_profile
 from dgmm.plan import (
     INSTEAD,
@@ -253,6 +256,8 @@ def fit_model(call: Call, data: Any) -> Fit:
     """Fit the model of a call to a data frame: the work of ``mixed_model`` and ``update``."""
     parsed, family = parse_call(call), read_family(call)
     check_options(call)
+    if is_stored(data):
+        return _fit_stored(call, parsed, family, data)
     design, nested, family = read_designs(call, parsed, family, data)
     request, packages = make_request(call, design, family), versions()
     checkpoint = checkpoint_for(call.control, design, call.words(), packages)
@@ -273,6 +278,18 @@ def fit_model(call: Call, data: Any) -> Fit:
         (*done.messages, *design.messages, *separated, *statistical_messages(done, info)),
         packages,
     )
+
+
+def _fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Fit:
+    """The model fitted to rows that are not in memory."""
+    found = fit_stored(call, parsed, family, data)
+    done = found.estimate
+    info = information_of(done, call.se, found.request)
+    if not done.converged:
+        warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
+    messages = (*done.messages, *found.messages, *statistical_messages(done, info))
+    settled = replace(call, formula=parsed.text)
+    return Fit(settled, found.memory, done, info, messages, versions())
 
 
 def _settled(text: str, done: Estimate) -> str:

@@ -26,7 +26,7 @@ from dgmm.likelihood import Likelihood, choose
 from dgmm.model import Model, build_model
 from dgmm.panel import Panel
 
-__all__ = ["ROUTES", "Route", "estimate"]
+__all__ = ["ROUTES", "Route", "estimate", "stored_estimate"]
 
 
 class Route(NamedTuple):
@@ -52,6 +52,14 @@ ROUTES = (
     Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_above(one, nested, asked)),
 )
 """In the order in which they are tried."""
+
+
+def stored_estimate(model: Model, panel: Panel, eta: Tensor, request: Request) -> Estimate:
+    """Fit a classical model to the sums over the rows of every subject."""
+    restricted = request.method == "reml"
+    word, options = request.likelihood, request.integration
+    likelihood = choose(model, panel, word, options, restricted=restricted)
+    return classical.fit_linear(likelihood, eta, request)
 
 
 def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:

@@ -16,12 +16,16 @@ from dgmm.plan.model import (
     structures,
 )
 from dgmm.plan.request import check_options, make_request, request_behind
+from dgmm.plan.stored import check_columns, check_enough, check_stored
 
 __all__ = [
     "INSTEAD",
     "Call",
     "as_counted",
+    "check_columns",
+    "check_enough",
     "check_options",
+    "check_stored",
     "check_varies",
     "is_deep",
     "latent_words",

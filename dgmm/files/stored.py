@@ -1,0 +1,278 @@
+"""Rows that are not in memory, read through DuckDB: parquet files, datasets of Arrow, relations.
+
+Columns are named in SQL by quoted identifiers, and nothing else of a formula, a path or a value is
+ever text of a query.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dgmm.runtime.listing import listed
+
+__all__ = ["Stored", "is_stored", "open_stored", "quantiles", "quoted", "summed"]
+
+ROWS = 131_072
+"""Rows of a batch."""
+
+MEMORY = "2GB"
+"""Most that sums by subject, and values in order, take before they go to the disk."""
+
+NUMBERS = frozenset(
+    "tinyint smallint integer bigint hugeint utinyint usmallint uinteger ubigint uhugeint float "
+    "double decimal".split()
+)
+FLOATS = frozenset(("float", "double"))
+
+
+def quoted(name: str) -> str:
+    """The name of a column in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def is_stored(data: Any) -> bool:
+    """Whether data are files by their path, a dataset of Arrow or a relation of DuckDB."""
+    if isinstance(data, str | PathLike):
+        return True
+    kinds = [(sys.modules.get("pyarrow.dataset"), "Dataset")]
+    kinds += [(sys.modules.get("duckdb"), "DuckDBPyRelation")]
+    return any(module is not None and isinstance(data, getattr(module, of)) for module, of in kinds)
+
+
+def open_stored(data: Any) -> Stored:
+    """Open what :func:`is_stored` names.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without any.
+        ImportError: the extra is not installed.
+        ValueError: a file of another kind.
+    """
+    duckdb, dataset = _package("duckdb"), _package("pyarrow.dataset")
+    if isinstance(data, duckdb.DuckDBPyRelation):
+        return Stored(data, None)
+    connection = duckdb.connect()
+    if isinstance(data, dataset.Dataset):
+        return Stored(connection.from_arrow(data), data, connection)
+    files = _files(data)
+    return Stored(connection.read_parquet(files), dataset.dataset(files), connection)
+
+
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise ImportError(
+            f"data that are not in memory take the package {package}: pip install 'dgmm[large]'"
+        ) from error
+
+
+def _files(path: str | PathLike[str]) -> list[str]:
+    """The parquet files of a path: one, all of a folder and its folders, or those of a pattern."""
+    where = Path(path)
+    if where.is_dir():
+        found = sorted(map(str, where.rglob("*.parquet")))
+    elif where.exists():
+        found = [str(where)]
+    else:
+        found = sorted(glob.glob(str(where), recursive=True))
+    if not found:
+        raise FileNotFoundError(
+            f"data={str(path)!r} is a path, and there is no parquet file: name a file, a folder of "
+            "parquet files or a pattern such as 'visits-*.parquet', or give a data frame"
+        )
+    for one in found:
+        if Path(one).suffix.lower() not in (".parquet", ".pq"):
+            raise ValueError(
+                f"data= by its path is a parquet file, not {Path(one).name!r}; read others by "
+                "dgmm.read()"
+            )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A table that is read column by column, some rows at a time.
+
+    relation: of DuckDB. arrow: the dataset that knows the levels of dictionaries, if there is one.
+    connection: kept open as long as the table.
+    """
+
+    relation: Any
+    arrow: Any
+    connection: Any = None
+    known: dict[str, tuple[list[Any], bool]] = field(default_factory=dict)  # levels read before
+
+    @property
+    def names(self) -> dict[str, None]:
+        """The columns, in their order."""
+        return dict.fromkeys(self.relation.columns)
+
+    def type_of(self, name: str) -> str:
+        """The type of a column as DuckDB calls it, in small letters, without parameters."""
+        return str(self._type(name).id)
+
+    def _type(self, name: str) -> Any:
+        return self.relation.types[self.relation.columns.index(name)]
+
+    def kind(self, name: str) -> str:
+        """What a column holds: "number", "boolean", "category", or the type of others."""
+        kind = self.type_of(name)
+        if self.dictionary(name) is not None or kind in ("varchar", "enum"):
+            return "category"
+        return "number" if kind in NUMBERS else kind
+
+    def dictionary(self, name: str) -> tuple[list[Any], bool] | None:
+        """The levels of a dictionary in their order, and whether it is ordered; None of others."""
+        if self.type_of(name) == "enum":
+            ((_, levels),) = self._type(name).children
+            return list(levels), True
+        if self.arrow is None:
+            return None
+        if name in self.known:
+            return self.known[name]
+        kind = self.arrow.schema.field(name).type
+        if not hasattr(kind, "index_type"):
+            return None
+        found: dict[Any, None] = {}
+        few = self.arrow.scanner(columns=[name], batch_size=1, batch_readahead=0).head(1)
+        for chunk in few.column(0).chunks:
+            found |= dict.fromkeys(chunk.dictionary.to_pylist())
+        self.known[name] = list(found), bool(kind.ordered)
+        return self.known[name]
+
+    def gap(self, name: str) -> str:
+        """The condition that a row has no value, in SQL."""
+        column = quoted(name)
+        empty = f"{column} IS NULL"
+        return f"({empty} OR isnan({column}))" if self.type_of(name) in FLOATS else f"({empty})"
+
+    def complete(self, names: Iterable[str]) -> Stored:
+        """The rows that have a value in all of some columns."""
+        gaps = [self.gap(name) for name in names]
+        if not gaps:
+            return self
+        kept = self.relation.filter(f"NOT ({' OR '.join(gaps)})")
+        return replace(self, relation=kept)
+
+    def gaps(self, names: Sequence[str]) -> tuple[int, int, dict[str, int]]:
+        """Number of rows, of those with a gap in any of some columns, and gaps by column."""
+        every = " OR ".join(map(self.gap, names)) or "false"
+        wanted = [
+            "count(*)",
+            f"count(*) FILTER ({every})",
+            *(f"count(*) FILTER ({self.gap(name)})" for name in names),
+        ]
+        total, dropped, *own = self._one(wanted)
+        return total, dropped, {name: gap for name, gap in zip(names, own, strict=True) if gap}
+
+    def infinite(self, name: str) -> int:
+        """Number of infinite values of a column."""
+        if self.type_of(name) not in FLOATS:
+            return 0
+        return int(self._one([f"count(*) FILTER (isinf({quoted(name)}))"])[0])
+
+    def extremes(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """The least and the largest value of columns of numbers."""
+        wanted = [
+            f"{which}({quoted(name)})::DOUBLE" for name in names for which in ("min", "max")
+        ]
+        found = self._one(wanted) if wanted else []
+        return dict(zip(names, zip(found[::2], found[1::2], strict=True), strict=True))
+
+    def _one(self, wanted: Sequence[str]) -> Sequence[Any]:
+        found: Sequence[Any] = self.relation.aggregate(", ".join(wanted)).fetchall()[0]
+        return found
+
+    def levels(self, name: str, most: int) -> list[Any]:
+        """The values that occur in a column, in any order.
+
+        Raises:
+            ValueError: more than ``most``.
+        """
+        found = self.relation.project(quoted(name)).distinct().limit(most + 1).fetchall()
+        if len(found) > most:
+            raise ValueError(
+                f"column `{name}` has more than {most:,} levels, such as "
+                f"{listed([repr(one) for (one,) in found], 3)}: a date, or an id?"
+            )
+        return [one for (one,) in found]
+
+    def batches(self, names: Sequence[str], keys: Sequence[str] = ()) -> Iterator[Any]:
+        """The columns ``names``, numbers as doubles, and ``keys`` as they are, as Arrow batches."""
+        words = {name: "VARCHAR" if self.kind(name) == "category" else "DOUBLE" for name in names}
+        own = [f"CAST({quoted(n)} AS {word}) AS {quoted(n)}" for n, word in words.items()]
+        plain = [
+            f"CAST({quoted(name)} AS VARCHAR)" if self.type_of(name) == "enum" else quoted(name)
+            for name in keys
+        ]
+        as_keys = [f"{column} AS key{k}" for k, column in enumerate(plain)]
+        chosen = self.relation.project(", ".join([*as_keys, *own]))
+        yield from chosen.to_arrow_reader(ROWS)
+
+
+Key = Any
+"""Labels, an array of Arrow."""
+
+Product = tuple[int, int]
+"""Two columns by their place."""
+
+
+def summed(
+    batches: Iterator[tuple[Key, np.ndarray]], products: Sequence[Product]
+) -> tuple[pd.Series, list[np.ndarray]]:
+    """Sums of products of columns over the rows of every label, in any order of the labels.
+
+    DuckDB adds up, and goes to the disk beyond MEMORY. One thread does, so that a sum is the same
+    every time.
+
+    Args:
+        batches: labels (m,) and columns (k, m) of some rows at a time.
+        products: pairs of columns.
+
+    Returns:
+        The labels (n,), and of every product its sums in as many parts as they came in.
+    """
+    duckdb, arrow = _package("duckdb"), _package("pyarrow")
+    key, columns = next(batches)
+    names = [f"c{k}" for k in range(len(columns))]
+    schema = arrow.schema([("key", key.type), *((name, arrow.float64()) for name in names)])
+
+    def as_arrow() -> Iterator[Any]:
+        for labels, values in itertools.chain([(key, columns)], batches):
+            yield arrow.record_batch([labels, *map(arrow.array, values)], schema=schema)
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"memory_limit": MEMORY, "temp_directory": folder, "threads": 1}
+        connection = duckdb.connect(config=config)
+        rows = connection.from_arrow(arrow.RecordBatchReader.from_batches(schema, as_arrow()))
+        sums = [f"sum(c{one} * c{two}) AS s{k}" for k, (one, two) in enumerate(products)]
+        found = list(rows.aggregate(", ".join(["key", *sums]), "key").to_arrow_reader(ROWS))
+        connection.close()
+    keys = arrow.chunked_array([chunk.column(0) for chunk in found]).to_pandas()
+    parts = [[chunk.column(k + 1).to_numpy() for chunk in found] for k in range(len(products))]
+    return pd.Series(keys), [np.concatenate(one) for one in parts]
+
+
+def quantiles(values: Iterator[np.ndarray], at: Sequence[float]) -> list[float]:
+    """Quantiles (R's type 7) of values that come some at a time."""
+    duckdb, arrow = _package("duckdb"), _package("pyarrow")
+    schema = arrow.schema([("x", arrow.float64())])
+    batches = (arrow.record_batch([arrow.array(one)], schema=schema) for one in values)
+    connection = duckdb.connect()
+    relation = connection.from_arrow(arrow.RecordBatchReader.from_batches(schema, batches))
+    levels = ", ".join(repr(float(one)) for one in at)
+    ((found,),) = relation.aggregate(f"quantile_cont(x, [{levels}])").fetchall()
+    return list(found)
