@@ -73,7 +73,7 @@ from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.same_frame import is_frame_of
 from dgmm.prediction.states import states
-from dgmm.record import Fitted, Memory, chains_of, check_alone
+from dgmm.record import Fitted, Memory, chains_of, check_alone, check_rows
 from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -324,6 +324,7 @@ def information_of(done: Estimate, se: str | None, request: Request) -> Informat
 
 def canonical_outcome(fit: Fitted, y: Any) -> torch.Tensor:
     """Outcomes in the user's order, as the family counts them, in canonical order (N,)."""
+    check_rows(fit, "refit()")
     panel, family = fit.estimate.panel, fit.estimate.model.family
     if isinstance(y, pd.Series):
         y = by_index(y, fit.memory.labels[fit.memory.back], "the outcome of refit()")

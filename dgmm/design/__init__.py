@@ -11,8 +11,8 @@ from dgmm.design.dot import in_columns
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures, dependent_columns
 from dgmm.design.expressions import names_of
-from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.frame import read_names
+from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping, GroupingSpecification, label_rank
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import factorize, label_key, places_among

@@ -125,7 +125,10 @@ class Reading:
             ones, zeros = np.ones(size), np.zeros(size)
             yield Batch(
                 key,
-                {k: encode(texts[k], evaluator, size).select(own).matrix for k, own in blocks.items()},
+                {
+                    k: encode(texts[k], evaluator, size).select(own).matrix
+                    for k, own in blocks.items()
+                },
                 self._outcome(evaluator, size),
                 (values[self.offset] if self.offset else zeros) + self._offset(evaluator, size),
                 values[self.weights] if self.weights else ones,
@@ -141,7 +144,7 @@ class Reading:
         bad = int((~missing & ~np.isfinite(y)).sum())
         if bad:
             raise ValueError(
-                f"the outcome `{text}` is not a finite number in {bad} of {size} rows read together "
+                f"the outcome `{text}` is not a finite number in {bad} of {size} rows "
                 f"where {', '.join(self.outcomes)} is present; look at the range of the column"
             )
         y[missing] = np.nan
@@ -242,7 +245,8 @@ def open_reading(
     group: str,
     covariates: Sequence[str],
     outcomes: Sequence[str],
-    beside: Mapping[str, str | None],
+    weights: str | None,
+    offset: str | None,
 ) -> Reading:
     """Learn the columns of a formula from the rows of a table that are complete.
 
@@ -252,11 +256,12 @@ def open_reading(
         group: the column of the subjects.
         covariates: columns of the right-hand side.
         outcomes: columns of the outcome.
-        beside: the columns named by weights= and offset=.
+        weights: the column of prior weights.
+        offset: the column that is added to the linear predictor.
     """
     own = dict.fromkeys((*covariates, *outcomes))
     variables = {name: _variable(stored, name) for name in own}
-    return Reading(stored, formula, group, variables, tuple(outcomes), **beside)
+    return Reading(stored, formula, group, variables, tuple(outcomes), weights, offset)
 
 
 def complete_stored(
@@ -264,7 +269,7 @@ def complete_stored(
     covariates: Sequence[str],
     group: str,
     outcomes: Sequence[str],
-    beside: Mapping[str, str | None],
+    beside: Sequence[str],
     strict: bool,
 ) -> tuple[Stored, LeftOut]:
     """The rows without a gap in a covariate, the group, a weight or an offset, and what is lost.
@@ -273,14 +278,14 @@ def complete_stored(
         ValueError: a column is not there, holds values that no formula takes or infinite ones, or
             no row is left.
     """
-    for name in (*covariates, group, *outcomes, *filter(None, beside.values())):
+    for name in (*covariates, group, *outcomes, *beside):
         if name not in stored.names:
             raise unknown_column(name, stored.names)
-    for name in dict.fromkeys((*covariates, *outcomes, *filter(None, beside.values()))):
+    for name in dict.fromkeys((*covariates, *outcomes, *beside)):
         infinite = stored.infinite(name)
         if infinite:
             raise ValueError(f"column `{name}` has {infinite} infinite values")
-    needed = list(dict.fromkeys((*covariates, *filter(None, beside.values()), group)))
+    needed = list(dict.fromkeys((*covariates, *beside, group)))
     total, dropped, gaps = stored.gaps(needed)
     counts = ", ".join(f"{count} in `{name}`" for name, count in gaps.items())
     if not total:
@@ -291,7 +296,9 @@ def complete_stored(
             "missing_covariates='drop' would leave them out"
         )
     if dropped == total:
-        raise ValueError(f"no complete row is left: all {total} rows have missing values ({counts})")
+        raise ValueError(
+            f"no complete row is left: all {total} rows have missing values ({counts})"
+        )
     return stored.complete(needed), LeftOut(dropped, total, gaps)
 
 
@@ -341,4 +348,3 @@ def _column(values: Any, variable: Variable) -> Column:
 def _numbers(values: Any) -> np.ndarray:
     """An array of Arrow as float64 (m,), NaN where it has no value."""
     return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.float64)
-

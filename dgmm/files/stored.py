@@ -6,7 +6,6 @@ ever text of a query.
 
 from __future__ import annotations
 
-import glob
 import importlib
 import itertools
 import sys
@@ -30,10 +29,9 @@ ROWS = 131_072
 MEMORY = "2GB"
 """Most that sums by subject, and values in order, take before they go to the disk."""
 
-NUMBERS = frozenset(
-    "tinyint smallint integer bigint hugeint utinyint usmallint uinteger ubigint uhugeint float "
-    "double decimal".split()
-)
+SIZES = ("tinyint", "smallint", "integer", "bigint", "hugeint")
+WHOLE = frozenset((*SIZES, *(f"u{one}" for one in SIZES)))
+NUMBERS = WHOLE | {"float", "double", "decimal"}
 FLOATS = frozenset(("float", "double"))
 
 
@@ -87,7 +85,7 @@ def _files(path: str | PathLike[str]) -> list[str]:
     elif where.exists():
         found = [str(where)]
     else:
-        found = sorted(glob.glob(str(where), recursive=True))
+        found = sorted(map(str, where.parent.glob(where.name)))
     if not found:
         raise FileNotFoundError(
             f"data={str(path)!r} is a path, and there is no parquet file: name a file, a folder of "
@@ -186,9 +184,7 @@ class Stored:
 
     def extremes(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """The least and the largest value of columns of numbers."""
-        wanted = [
-            f"{which}({quoted(name)})::DOUBLE" for name in names for which in ("min", "max")
-        ]
+        wanted = [f"{which}({quoted(name)})::DOUBLE" for name in names for which in ("min", "max")]
         found = self._one(wanted) if wanted else []
         return dict(zip(names, zip(found[::2], found[1::2], strict=True), strict=True))
 

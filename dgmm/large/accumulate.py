@@ -57,8 +57,8 @@ def accumulated(
         torch.from_numpy(count.astype(np.int64)),
         totals.planned,
         model.unit,
-        totals.of_X,
-        totals.of_T,
+        totals.fixed,
+        totals.random,
     )
     return labels, sums
 
@@ -68,9 +68,9 @@ class _Totals:
 
     def __init__(self, model: Model, origin: np.ndarray) -> None:
         self.unit, self.origin = model.unit, origin
-        self.of_X = model.basis / model.unit
-        self.of_T = tuple(latent.frame / model.unit for latent in model.latents)
-        self.q = sum(map(len, self.of_T))
+        self.fixed = model.basis / model.unit
+        self.random = tuple(latent.frame / model.unit for latent in model.latents)
+        self.q = sum(map(len, self.random))
         self.C = np.zeros((len(origin) + 1, len(origin) + 1))
         self.log_weights = 0.0
         self.planned = 0
@@ -83,11 +83,11 @@ class _Totals:
         q, p, seen = self.q, len(self.origin), batch.seen
         found = np.empty((q + p + 2, len(seen)))
         first = 0
-        for k, of in enumerate(self.of_T):
+        for k, of in enumerate(self.random):
             own = slice(first, first + len(of))
             np.matmul(of.numpy().T, batch.blocks[f"latent {k}"].T, out=found[own])
             first = own.stop
-        np.matmul(self.of_X.numpy().T, batch.blocks["fixed"].T, out=found[q : q + p])
+        np.matmul(self.fixed.numpy().T, batch.blocks["fixed"].T, out=found[q : q + p])
         y = np.where(seen, batch.y, 0.0)
         found[q + p] = (y - batch.offset) / self.unit - self.origin @ found[q : q + p]
         found[:-1] *= np.where(seen, np.sqrt(batch.weights), 0.0)

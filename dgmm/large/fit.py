@@ -1,10 +1,10 @@
 """A Gaussian mixed model of rows that are not in memory.
 
-    1  queries: complete rows, kinds and levels of the columns
-    2  passes over the rows for the transforms that learn from them, where there are any
-    3  a pass: the triangle of all columns, and from it the coordinates of the model
-    4  a pass: sums of products by subject in these coordinates
-    5  the likelihood from the sums, by the engine of rows in memory
+1  queries: complete rows, kinds and levels of the columns
+2  passes over the rows for the transforms that learn from them, where there are any
+3  a pass: the triangle of all columns, and from it the coordinates of the model
+4  a pass: sums of products by subject in these coordinates
+5  the likelihood from the sums, by the engine of rows in memory
 """
 
 from __future__ import annotations
@@ -70,19 +70,22 @@ def fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Stored
     origin = _least_squares(model, design, eta)
     labels, sums = accumulated(reading, found.kept, model, origin)
     check_enough(design, len(labels), sums.seen)
+    y = design.y
+    sums = replace(sums, outcome=(float(y.mean()), float(np.sqrt(np.square(y).mean()))))
     panel = Panel.of_sums(labels, sums, found.time)
-    done = stored_estimate(model, panel, eta, request)
+    done = stored_estimate(model, panel, torch.from_numpy(origin), request)
     return StoredFit(_memory(design, labels, data), done, request, (*design.messages, *found.notes))
 
 
 def _read(call: Call, parsed: Formula, data: Any) -> tuple[Reading, Surrogate]:
     stored = open_stored(data)
-    beside = {"weights": call.weights, "offset": call.offset}
-    formula = in_columns(parsed, stored, *beside.values())
+    weights, offset = (None if one is None else str(one) for one in (call.weights, call.offset))
+    beside = [name for name in (weights, offset) if name is not None]
+    formula = in_columns(parsed, stored, *beside)
     covariates, (group,), outcomes = read_names(formula, stored.names)
     strict = call.missing_covariates == "error"
     rows, left_out = complete_stored(stored, covariates, group, outcomes, beside, strict)
-    reading = open_reading(formula, rows, group, covariates, outcomes, beside)
+    reading = open_reading(formula, rows, group, covariates, outcomes, weights, offset)
     return reading, surrogate(reading, left_out, covariates)
 
 

@@ -88,8 +88,8 @@ def summed_statistics(model: Model, sums: Sums) -> Sufficient:
         ValueError: they are those of a model with other columns.
     """
     frames = [latent.frame / model.unit for latent in model.latents]
-    same = len(frames) == len(sums.of_T) and torch.equal(model.basis / model.unit, sums.of_X)
-    if not same or not all(map(torch.equal, frames, sums.of_T)):
+    same = len(frames) == len(sums.random) and torch.equal(model.basis / model.unit, sums.fixed)
+    if not same or not all(map(torch.equal, frames, sums.random)):
         raise ValueError(ABSENT)
     constant = 2 * sums.seen * float(np.log(model.unit)) - sums.log_weights
     basis_det = float(torch.linalg.slogdet(model.basis)[1])
@@ -140,6 +140,9 @@ class SummedPosterior(Posterior):
             covariance[at] = backward(piece.L, forward(piece.L, eye)).transpose(2, 0, 1)
             first = at.stop
         return Effects((torch.from_numpy(mean),), (torch.from_numpy(covariance),))
+
+    def effect_draws(self, generator: torch.Generator) -> Tensor:
+        raise ValueError(ABSENT)
 
     def log_density(self) -> Tensor:
         raise ValueError(ABSENT)

@@ -38,8 +38,9 @@ class Sums:
     count: Tensor  # (n,) outcomes seen
     planned: int  # rows, those whose outcome is missing too
     unit: float
-    of_X: Tensor  # (p, p) basis / unit
-    of_T: tuple[Tensor, ...]  # per latent term, (q, q) frame / unit
+    fixed: Tensor  # (p, p) basis / unit
+    random: tuple[Tensor, ...]  # per latent term, (q, q) frame / unit
+    outcome: tuple[float, float] = (0.0, 0.0)  # mean and root mean square of y less its offset
 
     @property
     def seen(self) -> int:
@@ -60,14 +61,14 @@ class Sums:
         X, T = torch.from_numpy(Z[..., :p].reshape(-1, p)), torch.from_numpy(U.reshape(-1, q))
         y = self.unit * torch.from_numpy(Z[..., p].ravel() + X.numpy() @ self.origin)
         size, one = len(y), torch.ones_like(y)
-        own = T.split([len(frame) for frame in self.of_T], dim=1)
+        own = T.split([len(frame) for frame in self.random], dim=1)
         as_written = tuple(
-            _divided(columns, frame) for columns, frame in zip(own, self.of_T, strict=True)
+            _divided(columns, frame) for columns, frame in zip(own, self.random, strict=True)
         )
         rows = Rows(
             Observations(y, one, one),
             torch.zeros_like(y),
-            _divided(X, self.of_X),
+            _divided(X, self.fixed),
             (),
             as_written,
             as_written,

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-__all__ = ["ABSENT", "Absent"]
+__all__ = ["ABSENT", "WHY", "Absent"]
 
-ABSENT = (
-    "this needs every row of the fit, and they are not in memory: data= was read from files, of "
-    "which the fit keeps sums by subject. Give newdata= where the function has it, or fit a data "
-    "frame with fewer subjects"
+WHY = (
+    "needs every row of the fit, and they are not in memory: data= was read in batches, of which "
+    "the fit keeps sums by subject. Give newdata= where the function has it, or fit a data frame "
+    "with fewer subjects"
 )
+ABSENT = f"this {WHY}"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ __all__ = ["as_given", "with_numbers"]
 
 
 def as_given(table: pd.DataFrame, frame: Any) -> Any:
-    """A table in the library of a frame: pandas for pandas, dicts, what is not in memory, or none.
-    """
+    """A table in the library of a frame; pandas for dicts and what is no frame in memory."""
     known = nw.from_native(frame, pass_through=True)
     if not isinstance(known, nw.DataFrame | nw.LazyFrame):
         return table
