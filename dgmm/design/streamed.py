@@ -18,6 +18,7 @@ import pandas as pd
 
 from dgmm.design.encoding import Columns, encode
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of, unknown_column
+from dgmm.design.grouping import GroupingSpecification
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.labels import label_key, plain_labels
 from dgmm.design.specification import block_texts
@@ -66,6 +67,10 @@ class Reading:
     weights: str | None = None
     offset: str | None = None
     states: dict[str, State] = field(default_factory=dict)
+
+    def grouping(self, labels: tuple[Any, ...]) -> GroupingSpecification:
+        """The memory of the subjects."""
+        return GroupingSpecification(self.formula.latents[0].group, (self.group,), (labels,), ())
 
     def no_rows(self) -> dict[str, Column]:
         """The columns without rows."""

@@ -21,7 +21,7 @@ from dgmm.design.build import Design, LatentBlock, independent, kept_names, note
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Departures
 from dgmm.design.frame import Frame
-from dgmm.design.grouping import Grouping, GroupingSpecification
+from dgmm.design.grouping import Grouping
 from dgmm.design.incomplete import LeftOut
 from dgmm.design.streamed import Reading
 from dgmm.numerics.triangle import triangle
@@ -69,7 +69,7 @@ def surrogate(reading: Reading, left_out: LeftOut, covariates: tuple[str, ...]) 
     blocks = {key: block.select(names[key]) for key, block in blocks.items()}
     numbers = [n for n in covariates if reading.variables[n].kind == "number"]
     time = reading.stored.extremes([frame.time_name])[frame.time_name] if frame.time_name else None
-    grouping = Grouping(reading.group, np.arange(1), np.zeros(size, dtype=np.int64))
+    grouping = Grouping(formula.latents[0].group, np.arange(1), np.zeros(size, dtype=np.int64))
     design = Design(
         formula=formula,
         y=S[:, -1].copy(),
@@ -147,7 +147,7 @@ def _rows(R: np.ndarray, count: int) -> np.ndarray:
 def _frame(reading: Reading, covariates: tuple[str, ...], left_out: LeftOut, size: int) -> Frame:
     """The memory of the columns, without rows."""
     empty = reading.no_rows()
-    memory = GroupingSpecification(reading.group, (reading.group,), ((),), ())
+    memory = reading.grouping(())
     nothing = np.zeros(0)
     return Frame(
         columns=empty,

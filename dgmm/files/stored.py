@@ -216,7 +216,13 @@ class Stored:
         ]
         as_keys = [f"{column} AS key{k}" for k, column in enumerate(plain)]
         chosen = self.relation.project(", ".join([*as_keys, *own]))
-        yield from chosen.to_arrow_reader(ROWS)
+        yield from _in_batches(chosen)
+
+
+def _in_batches(relation: Any) -> Any:
+    """A reader of Arrow batches; DuckDB before version 2 has another name for it."""
+    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+    return read(ROWS)
 
 
 Key = Any
@@ -255,7 +261,7 @@ def summed(
         connection = duckdb.connect(config=config)
         rows = connection.from_arrow(arrow.RecordBatchReader.from_batches(schema, as_arrow()))
         sums = [f"sum(c{one} * c{two}) AS s{k}" for k, (one, two) in enumerate(products)]
-        found = list(rows.aggregate(", ".join(["key", *sums]), "key").to_arrow_reader(ROWS))
+        found = list(_in_batches(rows.aggregate(", ".join(["key", *sums]), "key")))
         connection.close()
     keys = arrow.chunked_array([chunk.column(0) for chunk in found]).to_pandas()
     parts = [[chunk.column(k + 1).to_numpy() for chunk in found] for k in range(len(products))]

@@ -18,7 +18,6 @@ import torch
 from dgmm.design import (
     Departures,
     Design,
-    GroupingSpecification,
     Reading,
     Surrogate,
     complete_stored,
@@ -74,7 +73,9 @@ def fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Stored
     sums = replace(sums, outcome=(float(y.mean()), float(np.sqrt(np.square(y).mean()))))
     panel = Panel.of_sums(labels, sums, found.time)
     done = stored_estimate(model, panel, torch.from_numpy(origin), request)
-    return StoredFit(_memory(design, labels, data), done, request, (*design.messages, *found.notes))
+    return StoredFit(
+        _memory(reading, design, labels, data), done, request, (*design.messages, *found.notes)
+    )
 
 
 def _read(call: Call, parsed: Formula, data: Any) -> tuple[Reading, Surrogate]:
@@ -96,17 +97,16 @@ def _least_squares(model: Model, design: Design, eta: torch.Tensor) -> np.ndarra
     return found
 
 
-def _memory(design: Design, labels: np.ndarray, data: Any) -> Memory:
+def _memory(reading: Reading, design: Design, labels: np.ndarray, data: Any) -> Memory:
     """The memory of columns and subjects, without rows."""
-    grouping = design.latents[0].grouping.name
-    known = GroupingSpecification(grouping, (grouping,), (tuple(labels.tolist()),), ())
+    known = reading.grouping(tuple(labels.tolist()))
     nothing = np.zeros(0, dtype=np.int64)
     columns: Any = Absent()
     return Memory(
         replace(design.spec, groupings=(known,) * len(design.latents)),
         nothing,
         nothing,
-        (grouping,) * len(design.latents),
+        (known.name,) * len(design.latents),
         design.fixed.terms,
         columns,
         None,

@@ -5,6 +5,7 @@ call (the arguments) -> groups, model (formula, family, design) -> request.
 
 from dgmm.plan.call import Call, read_control, read_prior, read_values
 from dgmm.plan.elsewhere import INSTEAD
+from dgmm.plan.from_sums import check_columns, check_enough, check_stored
 from dgmm.plan.groups import check_varies
 from dgmm.plan.model import (
     as_counted,
@@ -16,7 +17,6 @@ from dgmm.plan.model import (
     structures,
 )
 from dgmm.plan.request import check_options, make_request, request_behind
-from dgmm.plan.stored import check_columns, check_enough, check_stored
 
 __all__ = [
     "INSTEAD",
