@@ -444,6 +444,14 @@ def test_refused_in_words(name: str, file: Path) -> None:
         quiet(formula, file, **options)
 
 
+def test_infinite_values_are_named(visits: pd.DataFrame, tmp_path: Path) -> None:
+    frame = visits.assign(albumin=visits["albumin"].where(visits["id"] != 7, np.inf))
+    frame.to_parquet(tmp_path / "x.parquet")
+    count = int((visits["id"] == 7).sum())
+    with pytest.raises(ValueError, match=f"`albumin` has {count} infinite values"):
+        quiet("lbili ~ albumin + (1 | id)", tmp_path)
+
+
 def test_several_outcomes_are_fitted_in_memory(file: Path) -> None:
     with pytest.raises(ValueError, match=r"several outcomes, mv\(...\)"):
         mixed_model("mv(lbili, albumin) ~ years + (1 | id)", file)

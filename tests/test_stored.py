@@ -71,8 +71,8 @@ def test_gaps_are_counted_as_in_a_frame(table: Stored, frame: pd.DataFrame) -> N
     assert dropped == missing.any(axis=1).sum()
     assert gaps == missing.sum().to_dict()
     assert table.complete(names).gaps(names) == (2, 0, {})
-    assert table.infinite("x") == 1
-    assert table.infinite("n") == 0
+    assert table.infinite(["x", "n", "s"]) == {"x": 1}
+    assert table.infinite(["n", "s"]) == {}
     assert table.complete(["n"]).extremes(["n"]) == {"n": (1.0, 5.0)}
 
 

@@ -286,10 +286,9 @@ def complete_stored(
     for name in (*covariates, group, *outcomes, *beside):
         if name not in stored.names:
             raise unknown_column(name, stored.names)
-    for name in dict.fromkeys((*covariates, *outcomes, *beside)):
-        infinite = stored.infinite(name)
-        if infinite:
-            raise ValueError(f"column `{name}` has {infinite} infinite values")
+    numbers = list(dict.fromkeys((*covariates, *outcomes, *beside)))
+    for name, count in stored.infinite(numbers).items():
+        raise ValueError(f"column `{name}` has {count} infinite values")
     needed = list(dict.fromkeys((*covariates, *beside, group)))
     total, dropped, gaps = stored.gaps(needed)
     counts = ", ".join(f"{count} in `{name}`" for name, count in gaps.items())

@@ -176,11 +176,13 @@ class Stored:
         total, dropped, *own = self._one(wanted)
         return total, dropped, {name: gap for name, gap in zip(names, own, strict=True) if gap}
 
-    def infinite(self, name: str) -> int:
-        """Number of infinite values of a column."""
-        if self.type_of(name) not in FLOATS:
-            return 0
-        return int(self._one([f"count(*) FILTER (isinf({quoted(name)}))"])[0])
+    def infinite(self, names: Sequence[str]) -> dict[str, int]:
+        """Number of infinite values of columns, of those that have any."""
+        own = [name for name in names if self.type_of(name) in FLOATS]
+        if not own:
+            return {}
+        counts = self._one([f"count(*) FILTER (isinf({quoted(name)}))" for name in own])
+        return {name: count for name, count in zip(own, counts, strict=True) if count}
 
     def extremes(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """The least and the largest value of columns of numbers."""
