@@ -282,7 +282,13 @@ def fit_model(call: Call, data: Any) -> Fit:
 
 def _fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Fit:
     """The model fitted to rows that are not in memory."""
-    found = fit_stored(call, parsed, family, data)
+    try:
+        found = fit_stored(call, parsed, family, data)
+    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+        what = str(error) if isinstance(error, FloatingPointError) else NO_FACTOR
+        raise ValueError(
+            f"the likelihood cannot be calculated ({what}). Look for values out of scale"
+        ) from error
     done = found.estimate
     info = information_of(done, call.se, found.request)
     if not done.converged:

@@ -186,6 +186,14 @@ def relation(frame: pd.DataFrame, folder: Path) -> Any:
     return connection.sql("SELECT * FROM read_parquet(?)", params=[str(folder / "one.parquet")])
 
 
+@source
+def partitions(frame: pd.DataFrame, folder: Path) -> Any:
+    for drug, rows in frame.dropna(subset="drug").groupby("drug"):
+        (folder / f"drug={drug}").mkdir()
+        rows.drop(columns="drug").to_parquet(folder / f"drug={drug}" / "a.parquet")
+    return folder
+
+
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_source_is_fitted_as_the_frame(
     name: str, visits: pd.DataFrame, tmp_path: Path
@@ -433,6 +441,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "negative": ("lbili ~ years + (1 | id)", {"weights": "shift"}, "weights must be positive"),
     "many levels": ("lbili ~ factor(days) + (1 | id)", {}, "columns"),
     "twice": ("lbili ~ years + (1 | id) + (years | id)", {}, "both hold the effect"),
+    "exact": ("I(2 * age + years) ~ age + years + (1 | id)", {}, "exact linear function"),
+    "exact by subject": ("I(2 * id + years) ~ years + (1 | id)", {}, "exact linear function"),
+    "no size": ("I(1e150 * lbili) ~ years + (1 | id)", {}, "change its unit"),
     "one value": ("I(0 * lbili) ~ years + (1 | id)", {}, "nothing to explain"),
 }
 

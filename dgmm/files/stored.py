@@ -64,7 +64,14 @@ def open_stored(data: Any) -> Stored:
     if isinstance(data, dataset.Dataset):
         return Stored(connection.from_arrow(data), data, connection)
     files = _files(data)
-    return Stored(connection.read_parquet(files), dataset.dataset(files), connection)
+    parted = any("=" in folder for folder in Path(files[0]).relative_to(_above(data)).parts[:-1])
+    rows = connection.read_parquet(files, hive_partitioning=parted)
+    return Stored(rows, dataset.dataset(files), connection)
+
+
+def _above(path: str | PathLike[str]) -> Path:
+    """The folder below which names of folders may be values of a column."""
+    return Path(path) if Path(path).is_dir() else Path(path).parent
 
 
 def _package(name: str) -> Any:
@@ -141,6 +148,8 @@ class Stored:
             return None
         if name in self.known:
             return self.known[name]
+        if name not in self.arrow.schema.names:  # a partition, by the names of folders
+            return None
         kind = self.arrow.schema.field(name).type
         if not hasattr(kind, "index_type"):
             return None

@@ -34,7 +34,7 @@ from dgmm.formula import Formula
 from dgmm.large.accumulate import accumulated
 from dgmm.model import Model, build_model
 from dgmm.panel import Panel
-from dgmm.plan import Call, check_columns, check_enough, check_stored, make_request
+from dgmm.plan import Call, check_columns, check_enough, check_left, check_stored, make_request
 from dgmm.record import Memory
 from dgmm.runtime.absent import Absent
 from dgmm.runtime.warned import warn_user
@@ -65,6 +65,7 @@ def fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Stored
     check_columns(found, family)
     request = make_request(call, design, family)
     unit, eta = pilot(design, family)
+    check_left(design, unit)
     model = build_model(design, family, unit, request.control.ridge)
     origin = _least_squares(model, design, eta)
     labels, sums = accumulated(reading, found.kept, model, origin)
@@ -73,6 +74,7 @@ def fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Stored
     sums = replace(sums, outcome=(float(y.mean()), float(np.sqrt(np.square(y).mean()))))
     panel = Panel.of_sums(labels, sums, found.time)
     done = stored_estimate(model, panel, torch.from_numpy(origin), request)
+    check_left(design, float(done.theta["extra"].exp()))
     return StoredFit(
         _memory(reading, design, labels, data), done, request, (*design.messages, *found.notes)
     )

@@ -9,8 +9,13 @@ from dgmm.families import Family
 from dgmm.formula import Formula, split_group
 from dgmm.plan.call import Call
 from dgmm.plan.groups import check_groups, check_varies
+from dgmm.plan.residual import check_size, no_residual
 
-__all__ = ["check_columns", "check_enough", "check_stored"]
+__all__ = ["check_columns", "check_enough", "check_left", "check_stored"]
+
+EXACT = 2.5e-7
+"""Residual standard deviation, as a share of that of the outcome, of which sums of squares hold no
+digit."""
 
 INSTEAD = "; read the rows into a data frame"
 
@@ -69,9 +74,20 @@ def _of_call(call: Call, family: Family) -> str:
 
 
 def check_columns(found: Surrogate, family: Family) -> None:
-    """Refuse random parts that cannot be told apart, and an outcome of one value."""
+    """Refuse random parts that cannot be told apart, and an outcome of one value or of no size."""
+    outcome = found.design.formula.response.text
     check_groups(found.design, family)
-    check_varies(np.array([found.low, found.high]), found.design.formula.response.text)
+    check_varies(np.array([found.low, found.high]), outcome)
+    check_size(outcome, max(abs(found.low), abs(found.high)))
+
+
+def check_left(design: Design, residual: float) -> None:
+    """Refuse an outcome of which fixed and random terms leave no residual.
+
+    residual: its standard deviation, of the fit by least squares or of the model.
+    """
+    if residual <= EXACT * float(np.sqrt(np.square(design.y - design.y.mean()).mean())):
+        raise no_residual(design.formula.response.text)
 
 
 def check_enough(design: Design, subjects: int, seen: int) -> None:
