@@ -273,6 +273,7 @@ def test_history_takes_the_place_of_the_rows(pair: tuple[Fit, Fit], visits: pd.D
     past = visits[visits["id"].isin([2, 3])]
     same_table(*(fit.predict(past.iloc[:6], history=past.iloc[4:]) for fit in pair))
     same_table(*(fit.log_score(past) for fit in pair))
+    same_table(*(fit.scoring_rules(past) for fit in pair))
 
 
 def test_tables_of_a_fit(pair: tuple[Fit, Fit]) -> None:
@@ -439,6 +440,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "cannot tell 9 random effects",
     ),
     "negative": ("lbili ~ years + (1 | id)", {"weights": "shift"}, "weights must be positive"),
+    "no weight": ("lbili ~ years + (1 | id)", {"weights": "sex"}, "`sex`, a weight or an offset"),
     "many levels": ("lbili ~ factor(days) + (1 | id)", {}, "columns"),
     "twice": ("lbili ~ years + (1 | id) + (years | id)", {}, "both hold the effect"),
     "exact": ("I(2 * age + years) ~ age + years + (1 | id)", {}, "exact linear function"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dgmm.files.stored import Stored, is_stored, open_stored, quantiles, quoted, summed
+from dgmm.files.stored import Stored, is_stored, open_stored, quantiles, quoted
 
 duckdb = pytest.importorskip("duckdb")
 arrow = pytest.importorskip("pyarrow")
@@ -84,16 +84,9 @@ def test_batches_are_doubles_and_words(table: Stored) -> None:
     assert batch.columns[3].to_pylist() == ["lo", None, "lo", "hi"]
 
 
-def test_sums_of_products_by_label() -> None:
-    rng = np.random.default_rng(3)
-    labels, values = rng.integers(0, 40, 3_000), rng.normal(size=(3, 3_000))
-    parts = np.array_split(np.arange(3_000), 7)
-    batches = ((arrow.array(labels[at]), np.ascontiguousarray(values[:, at])) for at in parts)
-    keys, (square, product) = summed(batches, [(0, 0), (1, 2)])
-    frame = pd.DataFrame({"k": labels, "s": values[0] ** 2, "p": values[1] * values[2]})
-    wanted = frame.groupby("k").sum().loc[keys.to_numpy()]
-    np.testing.assert_allclose(square, wanted["s"], rtol=1e-12)
-    np.testing.assert_allclose(product, wanted["p"], rtol=0, atol=1e-12)
+def test_keys_are_each_value_once(table: Stored) -> None:
+    assert sorted(table.complete(["s"]).keys("s")) == ["a", "b"]
+    assert sorted(table.complete(["n"]).keys("n")) == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("size", [5, 1_000])

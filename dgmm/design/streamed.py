@@ -68,6 +68,10 @@ class Reading:
     offset: str | None = None
     states: dict[str, State] = field(default_factory=dict)
 
+    def subjects(self) -> pd.Series:
+        """The labels of all subjects, in any order."""
+        return self.stored.keys(self.group)
+
     def grouping(self, labels: tuple[Any, ...]) -> GroupingSpecification:
         """The memory of the subjects."""
         return GroupingSpecification(self.formula.latents[0].group, (self.group,), (labels,), ())
@@ -189,7 +193,7 @@ class Streamed(Values):
     text: str
 
     def _arrays(self) -> Iterator[np.ndarray]:
-        names = [*self.reading.variables]
+        names = names_of(self.text, self.reading.variables)
         for _, _, evaluator in self.reading.evaluators(names):
             values = np.asarray(evaluator.value(self.text))
             yield values[~np.isnan(values)] if values.dtype.kind == "f" else values
@@ -286,6 +290,9 @@ def complete_stored(
     for name in (*covariates, group, *outcomes, *beside):
         if name not in stored.names:
             raise unknown_column(name, stored.names)
+    for name in beside:
+        if stored.kind(name) != "number":
+            raise ValueError(f"column `{name}`, a weight or an offset, is not numeric")
     numbers = list(dict.fromkeys((*covariates, *outcomes, *beside)))
     for name, count in stored.infinite(numbers).items():
         raise ValueError(f"column `{name}` has {count} infinite values")

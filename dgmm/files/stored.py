@@ -7,9 +7,7 @@ ever text of a query.
 from __future__ import annotations
 
 import importlib
-import itertools
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -21,13 +19,10 @@ import pandas as pd
 
 from dgmm.runtime.listing import listed
 
-__all__ = ["Stored", "is_stored", "open_stored", "quantiles", "quoted", "summed"]
+__all__ = ["Stored", "as_series", "is_stored", "open_stored", "quantiles", "quoted"]
 
 ROWS = 131_072
 """Rows of a batch."""
-
-MEMORY = "2GB"
-"""Most that sums by subject, and values in order, take before they go to the disk."""
 
 SIZES = ("tinyint", "smallint", "integer", "bigint", "hugeint")
 WHOLE = frozenset((*SIZES, *(f"u{one}" for one in SIZES)))
@@ -217,15 +212,21 @@ class Stored:
             )
         return [one for (one,) in found]
 
+    def keys(self, name: str) -> pd.Series:
+        """The values that occur in a column, as pandas has them, in any order."""
+        found = list(_in_batches(self.relation.project(self._as_key(name)).distinct()))
+        return as_series([batch.column(0) for batch in found])
+
+    def _as_key(self, name: str) -> str:
+        """A column as it is, the levels of an enumeration as text, in SQL."""
+        column = quoted(name)
+        return f"CAST({column} AS VARCHAR)" if self.type_of(name) == "enum" else column
+
     def batches(self, names: Sequence[str], keys: Sequence[str] = ()) -> Iterator[Any]:
         """The columns ``names``, numbers as doubles, and ``keys`` as they are, as Arrow batches."""
         words = {name: "VARCHAR" if self.kind(name) == "category" else "DOUBLE" for name in names}
         own = [f"CAST({quoted(n)} AS {word}) AS {quoted(n)}" for n, word in words.items()]
-        plain = [
-            f"CAST({quoted(name)} AS VARCHAR)" if self.type_of(name) == "enum" else quoted(name)
-            for name in keys
-        ]
-        as_keys = [f"{column} AS key{k}" for k, column in enumerate(plain)]
+        as_keys = [f"{self._as_key(name)} AS key{k}" for k, name in enumerate(keys)]
         chosen = self.relation.project(", ".join([*as_keys, *own]))
         yield from _in_batches(chosen)
 
@@ -236,47 +237,9 @@ def _in_batches(relation: Any) -> Any:
     return read(ROWS)
 
 
-Key = Any
-"""Labels, an array of Arrow."""
-
-Product = tuple[int, int]
-"""Two columns by their place."""
-
-
-def summed(
-    batches: Iterator[tuple[Key, np.ndarray]], products: Sequence[Product]
-) -> tuple[pd.Series, list[np.ndarray]]:
-    """Sums of products of columns over the rows of every label, in any order of the labels.
-
-    DuckDB adds up, and goes to the disk beyond MEMORY. One thread does, so that a sum is the same
-    every time.
-
-    Args:
-        batches: labels (m,) and columns (k, m) of some rows at a time.
-        products: pairs of columns.
-
-    Returns:
-        The labels (n,), and of every product its sums in as many parts as they came in.
-    """
-    duckdb, arrow = _package("duckdb"), _package("pyarrow")
-    key, columns = next(batches)
-    names = [f"c{k}" for k in range(len(columns))]
-    schema = arrow.schema([("key", key.type), *((name, arrow.float64()) for name in names)])
-
-    def as_arrow() -> Iterator[Any]:
-        for labels, values in itertools.chain([(key, columns)], batches):
-            yield arrow.record_batch([labels, *map(arrow.array, values)], schema=schema)
-
-    with tempfile.TemporaryDirectory() as folder:
-        config = {"memory_limit": MEMORY, "temp_directory": folder, "threads": 1}
-        connection = duckdb.connect(config=config)
-        rows = connection.from_arrow(arrow.RecordBatchReader.from_batches(schema, as_arrow()))
-        sums = [f"sum(c{one} * c{two}) AS s{k}" for k, (one, two) in enumerate(products)]
-        found = list(_in_batches(rows.aggregate(", ".join(["key", *sums]), "key")))
-        connection.close()
-    keys = arrow.chunked_array([chunk.column(0) for chunk in found]).to_pandas()
-    parts = [[chunk.column(k + 1).to_numpy() for chunk in found] for k in range(len(products))]
-    return pd.Series(keys), [np.concatenate(one) for one in parts]
+def as_series(columns: Sequence[Any]) -> pd.Series:
+    """Arrays of Arrow, one after the other, as pandas has them."""
+    return pd.Series(_package("pyarrow").chunked_array(columns).to_pandas())
 
 
 def quantiles(values: Iterator[np.ndarray], at: Sequence[float]) -> list[float]:
@@ -288,4 +251,5 @@ def quantiles(values: Iterator[np.ndarray], at: Sequence[float]) -> list[float]:
     relation = connection.from_arrow(arrow.RecordBatchReader.from_batches(schema, batches))
     levels = ", ".join(repr(float(one)) for one in at)
     ((found,),) = relation.aggregate(f"quantile_cont(x, [{levels}])").fetchall()
+    connection.close()
     return list(found)

@@ -1,7 +1,6 @@
 """Sums over the rows of every subject in the coordinates of a model, batch by batch.
 
-Columns of a batch are brought into these coordinates in memory; DuckDB adds their products up by
-subject and goes to the disk when they need more than its share of memory.
+What stays in memory are the sums, however many rows there are.
 """
 
 from __future__ import annotations
@@ -9,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 
 from dgmm.design import Batch, Reading, factorize
-from dgmm.files.stored import summed
+from dgmm.files.stored import as_series
 from dgmm.model import Model
 from dgmm.panel import Sums
 
-__all__ = ["accumulated"]
+__all__ = ["BySubject", "accumulated"]
+
+
+SHARE = 8192
+"""Rows whose products are taken at once: a cache's worth."""
 
 
 def accumulated(
@@ -33,34 +37,58 @@ def accumulated(
     """
     totals = _Totals(model, origin)
     q, p = totals.q, len(origin)
-    columns = ((batch.key, totals.columns(batch)) for batch in reading.batches(kept))
     pairs = [(j, m) for j in range(q) for m in range(j, q)]
     beside = [(j, q + m) for j in range(q) for m in range(p + 1)]
     one = q + p + 1
-    keys, found = summed(columns, [(one, one), *pairs, *beside])
-    at, labels = factorize(keys)
-    del keys
-    n = len(labels)
+    found = BySubject(reading.subjects(), [(one, one), *pairs, *beside])
+    for batch in reading.batches(kept):
+        found.add(as_series([batch.key]), totals.columns(batch))
+    n = len(found.labels)
     A, B = np.empty((q, q, n)), np.empty((q, p + 1, n))
-    count = _by_subject(found[0], at, n)
     for k, (j, m) in enumerate(pairs, 1):
-        A[j, m] = A[m, j] = _by_subject(found[k], at, n)
+        A[j, m] = A[m, j] = found.sums[:, k]
     for k, (j, m) in enumerate(beside, 1 + len(pairs)):
-        B[j, m - q] = _by_subject(found[k], at, n)
-        found[k] = np.empty(0)  # its memory is free again
+        B[j, m - q] = found.sums[:, k]
     sums = Sums(
         A,
         B,
         totals.C,
         origin,
         totals.log_weights,
-        torch.from_numpy(count.astype(np.int64)),
+        torch.from_numpy(found.sums[:, 0].astype(np.int64)),
         totals.planned,
         model.unit,
         totals.fixed,
         totals.random,
     )
-    return labels, sums
+    return found.labels, sums
+
+
+class BySubject:
+    """Sums of products of columns over the rows of every subject.
+
+    Rows of a batch are put in the order of the subjects, so that the table is gone through once.
+
+    keys: every label, in any order and as often as one is written differently. products: pairs of
+    columns.
+    """
+
+    def __init__(self, keys: pd.Series, products: Sequence[tuple[int, int]]) -> None:
+        self._place, self.labels = factorize(keys)
+        self._index = pd.Index(keys)
+        self._first, self._second = (np.array(one) for one in zip(*products, strict=True))
+        self.sums = np.zeros((len(self.labels), len(products)))
+
+    def add(self, keys: pd.Series, columns: np.ndarray) -> None:
+        """Add the rows with some labels (m,) and columns (c, m)."""
+        at = self._place[self._index.get_indexer(pd.Index(keys))]
+        order = np.argsort(at)
+        at, rows = at[order], np.ascontiguousarray(columns.T)[order]
+        for first in range(0, len(at), SHARE):
+            own, some = at[first : first + SHARE], rows[first : first + SHARE]
+            start = np.flatnonzero(np.append(True, own[1:] != own[:-1]))
+            products = some[:, self._first] * some[:, self._second]
+            self.sums[own[start]] += np.add.reduceat(products, start, axis=0)
 
 
 class _Totals:
@@ -97,12 +125,3 @@ class _Totals:
         self.log_weights += float(np.log(batch.weights[seen]).sum())
         self.planned += len(seen)
         return found
-
-
-def _by_subject(values: np.ndarray, at: np.ndarray, n: int) -> np.ndarray:
-    """Sums by subject, (n,): labels that are one subject, written in two ways, are added."""
-    if len(values) > n:
-        return np.bincount(at, weights=values, minlength=n)
-    found = np.empty(n)
-    found[at] = values
-    return found
