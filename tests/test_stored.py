@@ -65,14 +65,13 @@ def test_kinds_and_levels(table: Stored) -> None:
 
 def test_gaps_are_counted_as_in_a_frame(table: Stored, frame: pd.DataFrame) -> None:
     names = ["x", "n", "t", "g", "s"]
-    total, dropped, gaps = table.gaps(names)
+    total, dropped, gaps, infinite = table.faults(names, names)
     missing = frame[names].isna()
     assert total == 5
     assert dropped == missing.any(axis=1).sum()
     assert gaps == missing.sum().to_dict()
-    assert table.complete(names).gaps(names) == (2, 0, {})
-    assert table.infinite(["x", "n", "s"]) == {"x": 1}
-    assert table.infinite(["n", "s"]) == {}
+    assert infinite == {"x": 1}
+    assert table.complete(names).faults(names, ["n"]) == (2, 0, {}, {})
     assert table.complete(["n"]).extremes(["n"]) == {"n": (1.0, 5.0)}
 
 

@@ -294,10 +294,10 @@ def complete_stored(
         if stored.kind(name) != "number":
             raise ValueError(f"column `{name}`, a weight or an offset, is not numeric")
     numbers = list(dict.fromkeys((*covariates, *outcomes, *beside)))
-    for name, count in stored.infinite(numbers).items():
-        raise ValueError(f"column `{name}` has {count} infinite values")
     needed = list(dict.fromkeys((*covariates, *beside, group)))
-    total, dropped, gaps = stored.gaps(needed)
+    total, dropped, gaps, infinite = stored.faults(needed, numbers)
+    for name, count in infinite.items():
+        raise ValueError(f"column `{name}` has {count} infinite values")
     counts = ", ".join(f"{count} in `{name}`" for name, count in gaps.items())
     if not total:
         raise ValueError("the data have no rows")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -102,6 +102,15 @@ def _files(path: str | PathLike[str]) -> list[str]:
     return found
 
 
+class Faults(NamedTuple):
+    """What of a table cannot be used."""
+
+    total: int  # rows
+    dropped: int  # rows with a gap in any column that is needed
+    gaps: dict[str, int]  # by column, of those that have any
+    infinite: dict[str, int]  # values, likewise
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """A table that is read column by column, some rows at a time.
@@ -169,24 +178,28 @@ class Stored:
         kept = self.relation.filter(f"NOT ({' OR '.join(gaps)})")
         return replace(self, relation=kept)
 
-    def gaps(self, names: Sequence[str]) -> tuple[int, int, dict[str, int]]:
-        """Number of rows, of those with a gap in any of some columns, and gaps by column."""
-        every = " OR ".join(map(self.gap, names)) or "false"
+    def faults(self, needed: Sequence[str], finite: Sequence[str]) -> Faults:
+        """Count in one query what of some columns cannot be used.
+
+        needed: columns without which a row is left out. finite: columns that may not be infinite.
+        """
+        every = " OR ".join(map(self.gap, needed)) or "false"
+        floats = [name for name in finite if self.type_of(name) in FLOATS]
         wanted = [
             "count(*)",
             f"count(*) FILTER ({every})",
-            *(f"count(*) FILTER ({self.gap(name)})" for name in names),
+            *(f"count(*) FILTER ({self.gap(name)})" for name in needed),
+            *(f"count(*) FILTER (isinf({quoted(name)}))" for name in floats),
         ]
-        total, dropped, *own = self._one(wanted)
-        return total, dropped, {name: gap for name, gap in zip(names, own, strict=True) if gap}
-
-    def infinite(self, names: Sequence[str]) -> dict[str, int]:
-        """Number of infinite values of columns, of those that have any."""
-        own = [name for name in names if self.type_of(name) in FLOATS]
-        if not own:
-            return {}
-        counts = self._one([f"count(*) FILTER (isinf({quoted(name)}))" for name in own])
-        return {name: count for name, count in zip(own, counts, strict=True) if count}
+        total, dropped, *counts = self._one(wanted)
+        gaps = zip(needed, counts, strict=False)
+        infinite = zip(floats, counts[len(needed) :], strict=True)
+        return Faults(
+            total,
+            dropped,
+            {name: count for name, count in gaps if count},
+            {name: count for name, count in infinite if count},
+        )
 
     def extremes(self, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """The least and the largest value of columns of numbers."""
