@@ -139,7 +139,7 @@ def places_among(labels: Sequence[Any], known: np.ndarray) -> np.ndarray:
     A label that is None is like no other. Whole numbers in order are searched, others hashed.
     """
     keys = [None if one is None else label_key(one) for one in labels]
-    if known.dtype.kind in "iu" and bool((known[1:] > known[:-1]).all()):
+    if known.dtype == np.int64 and bool((known[1:] > known[:-1]).all()):
         whole = {key: int(key) for key in keys if key is not None and _is_whole(key)}
         numbers = np.array(list(whole.values()), dtype=known.dtype)
         at = np.searchsorted(known, numbers)
@@ -155,7 +155,9 @@ def places_among(labels: Sequence[Any], known: np.ndarray) -> np.ndarray:
 def _is_whole(key: str) -> bool:
     """Whether a key is that of a whole number that int64 holds."""
     digits = key.removeprefix("-")
-    return digits.isdecimal() and len(digits) < 19 and str(int(key)) == key
+    if not digits.isdecimal() or len(digits) > 19:
+        return False
+    return -(2**63) <= int(key) < 2**63 and str(int(key)) == key
 
 
 def natural_order(labels: Sequence[Any] | np.ndarray) -> np.ndarray:
