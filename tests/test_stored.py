@@ -108,6 +108,7 @@ def test_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     def absent(name: str) -> Any:
         raise ImportError(name)
 
+    (tmp_path / "x.parquet").touch()
     monkeypatch.setattr("importlib.import_module", absent)
     with pytest.raises(ImportError, match=r"package duckdb: pip install 'dgmm\[large\]'"):
         open_stored(tmp_path)

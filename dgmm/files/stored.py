@@ -52,13 +52,13 @@ def open_stored(data: Any) -> Stored:
         ImportError: the extra is not installed.
         ValueError: a file of another kind.
     """
+    files = _files(data) if isinstance(data, str | PathLike) else []
     duckdb, dataset = _package("duckdb"), _package("pyarrow.dataset")
     if isinstance(data, duckdb.DuckDBPyRelation):
         return Stored(data, None)
     connection = duckdb.connect()
     if isinstance(data, dataset.Dataset):
         return Stored(connection.from_arrow(data), data, connection)
-    files = _files(data)
     parted = any("=" in folder for folder in Path(files[0]).relative_to(_above(data)).parts[:-1])
     rows = connection.read_parquet(files, hive_partitioning=parted)
     return Stored(rows, dataset.dataset(files), connection)
