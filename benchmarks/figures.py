@@ -648,6 +648,30 @@ def recursion(name: str) -> str:
     return markdown(table, forms)
 
 
+def large() -> str:
+    """Models of rows that are not in memory, a row per model and size."""
+    file = RESULTS / "large.csv"
+    if not file.exists():
+        return PENDING.format("large")
+    table = pd.read_csv(file)
+    table["apart"] = table[["apart_loglik", "apart_fixef", "apart_se"]].max(axis=1)
+    forms = {
+        "formula": ("model", "`{}`"),
+        "rows": ("rows", "{:,.0f}"),
+        "subjects": ("subjects", "{:,.0f}"),
+        "gigabytes": ("file, GB", "{:.2g}"),
+        "seconds": ("seconds", "{:.0f}"),
+        "processor": ("processor seconds", "{:.0f}"),
+        "peak": ("memory, GiB", "{:.2f}"),
+        "scan_seconds": ("DuckDB reads: seconds", "{:.1f}"),
+        "scan_processor": ("processor seconds", "{:.1f}"),
+        "group_seconds": ("DuckDB groups: seconds", "{:.1f}"),
+        "group_processor": ("processor seconds", "{:.1f}"),
+        "apart": ("apart", "{:.0e}"),
+    }
+    return markdown(table.sort_values(["subjects", "model"]), forms)
+
+
 SOURCES: dict[str, Callable[..., str]] = {
     one.__name__: one
     for one in (
@@ -657,6 +681,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
+        large,
     )
 }  # fmt: skip
 

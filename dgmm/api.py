@@ -12,6 +12,7 @@ from dgmm.design import build_design
 from dgmm.estimate import Control
 from dgmm.families import Family
 from dgmm.families import find as find_family
+from dgmm.files.stored import is_stored
 from dgmm.fit import Fit, fit_model
 from dgmm.formula import Several, grouped_formula, named_parts, parse_formula, spread
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
@@ -102,7 +103,10 @@ def mixed_model(
             parts of one name being correlated, or ``mv(y1, y2) ~ x + (1 | id)``; see
             :func:`dgmm.mv`. The result is then a :class:`dgmm.MultivariateFit`.
         data: a data frame (pandas, polars, pyarrow, ...), one row per measurement. Rows with a
-            missing outcome are kept (valid under MAR).
+            missing outcome are kept (valid under MAR). Rows that are not in memory, for Gaussian
+            models of linear terms and one grouping factor (``pip install 'dgmm[large]'``): the
+            path of a parquet file, a folder or a pattern of them, a ``pyarrow.dataset``, a
+            relation of DuckDB.
         family: "gaussian", "bernoulli", "binomial", "poisson" or another word of
             ``dgmm.families``, or a Family of your own; of several outcomes one for all, or a list.
         link: one of the family's links; its first one by default.
@@ -216,6 +220,10 @@ def mixed_model(
         warmup=warmup,
         prior=read_prior(prior),
     )
+    if several is not None and is_stored(data):
+        raise ValueError(
+            "several outcomes, mv(...), are fitted to a data frame: read the rows by dgmm.read()"
+        )
     if several is not None:
         return fit_several(several, call, family, bounds, outcome, data)
     if outcome is not None:

@@ -20,7 +20,9 @@ from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for, checkpoint_of_more
 from dgmm.estimate.sampled import more_draws
-from dgmm.formula import update_formula, with_own_options
+from dgmm.families import Family
+from dgmm.files.stored import is_stored
+from dgmm.formula import Formula, update_formula, with_own_options
 from dgmm.inference.anova import anova, drop1, ranova
 from dgmm.inference.confint import bootstrap, confint
 from dgmm.inference.covariate_effects import contrast, effects, held_covariates, slopes
@@ -55,6 +57,7 @@ from dgmm.inference.variance_parameters import (
     var_corr,
 )
 from dgmm.information import Information, information, posterior_information
+from dgmm.large import fit_stored
 from dgmm.missing.impute import impute, pattern_profile
 from dgmm.plan import (
     INSTEAD,
@@ -70,7 +73,7 @@ from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.same_frame import is_frame_of
 from dgmm.prediction.states import states
-from dgmm.record import Fitted, Memory, chains_of, check_alone
+from dgmm.record import Fitted, Memory, chains_of, check_alone, check_rows
 from dgmm.report.brief import brief
 from dgmm.report.notes import separation_messages, statistical_messages
 from dgmm.report.summary import summary
@@ -253,6 +256,8 @@ def fit_model(call: Call, data: Any) -> Fit:
     """Fit the model of a call to a data frame: the work of ``mixed_model`` and ``update``."""
     parsed, family = parse_call(call), read_family(call)
     check_options(call)
+    if is_stored(data):
+        return _fit_stored(call, parsed, family, data)
     design, nested, family = read_designs(call, parsed, family, data)
     request, packages = make_request(call, design, family), versions()
     checkpoint = checkpoint_for(call.control, design, call.words(), packages)
@@ -273,6 +278,24 @@ def fit_model(call: Call, data: Any) -> Fit:
         (*done.messages, *design.messages, *separated, *statistical_messages(done, info)),
         packages,
     )
+
+
+def _fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Fit:
+    """The model fitted to rows that are not in memory."""
+    try:
+        found = fit_stored(call, parsed, family, data)
+    except (FloatingPointError, np.linalg.LinAlgError, torch.linalg.LinAlgError) as error:
+        what = str(error) if isinstance(error, FloatingPointError) else NO_FACTOR
+        raise ValueError(
+            f"the likelihood cannot be calculated ({what}). Look for values out of scale"
+        ) from error
+    done = found.estimate
+    info = information_of(done, call.se, found.request)
+    if not done.converged:
+        warn_user(f"the fit has not converged: {'; '.join(done.messages)}")
+    messages = (*done.messages, *found.messages, *statistical_messages(done, info))
+    settled = replace(call, formula=parsed.text)
+    return Fit(settled, found.memory, done, info, messages, versions())
 
 
 def _settled(text: str, done: Estimate) -> str:
@@ -307,6 +330,7 @@ def information_of(done: Estimate, se: str | None, request: Request) -> Informat
 
 def canonical_outcome(fit: Fitted, y: Any) -> torch.Tensor:
     """Outcomes in the user's order, as the family counts them, in canonical order (N,)."""
+    check_rows(fit, "refit()")
     panel, family = fit.estimate.panel, fit.estimate.model.family
     if isinstance(y, pd.Series):
         y = by_index(y, fit.memory.labels[fit.memory.back], "the outcome of refit()")

@@ -17,6 +17,7 @@ from dgmm.estimate import Estimate, Request
 from dgmm.information import Information, information
 from dgmm.information.restricted import restricted_information
 from dgmm.plan import Call, request_behind
+from dgmm.runtime.absent import WHY
 
 __all__ = [
     "Fitted",
@@ -24,6 +25,7 @@ __all__ = [
     "chains_of",
     "check_maximum",
     "check_not_recursive",
+    "check_rows",
     "joint_information",
     "parameter_information",
 ]
@@ -138,6 +140,12 @@ def check_alone(fit: Fitted, asked: str, instead: str) -> None:
             f"{asked} fits models of one outcome again, and this is one of several in a joint "
             f"model: {instead}"
         )
+
+
+def check_rows(fit: Fitted, asked: str) -> None:
+    """Raise ValueError where the rows of the fit are not in memory."""
+    if fit.estimate.panel.sums is not None:
+        raise ValueError(f"{asked} {WHY}")
 
 
 def check_maximum(fit: Fitted, asked: str, instead: str) -> None:

@@ -41,10 +41,11 @@ from dgmm.model import Entry, Model
 from dgmm.networks import Dense, FixedNetwork, Reference
 from dgmm.numerics.splines import Spline
 from dgmm.outcomes import Longitudinal, PartPredictor, Residual
-from dgmm.panel import Crossing, Panel, Rows
+from dgmm.panel import Crossing, Panel, Rows, Sums
 from dgmm.parameters import Packing
 from dgmm.plan import Call
 from dgmm.record import Memory
+from dgmm.runtime.absent import Absent
 from dgmm.runtime.registry import members
 from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
@@ -57,6 +58,7 @@ __all__ = ["load", "save"]
 FIT = FileKind("dgmm fit, format 3", "a file written by fit.save()", "Fit the model again")
 OWN: tuple[type[Any], ...] = (
     *MEMBERS,
+    Absent,
     Activity,
     Alias,
     Call,
@@ -102,6 +104,7 @@ OWN: tuple[type[Any], ...] = (
     Several,
     Spline,
     Stepwise,
+    Sums,
     Trace,
     Warp,
     Variable,

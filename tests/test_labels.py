@@ -19,7 +19,15 @@ import pytest
 import dgmm
 from dgmm import Fit, mixed_model
 from dgmm.design import build_design
-from dgmm.design.labels import factorize, joined_label, label_key, natural_order, plain_label
+from dgmm.design.labels import (
+    factorize,
+    joined_label,
+    label_array,
+    label_key,
+    natural_order,
+    places_among,
+    plain_label,
+)
 from dgmm.design.variables import read_column, recall_column
 from dgmm.formula import parse_formula
 from dgmm.panel import Panel
@@ -265,3 +273,15 @@ def test_whole_numbers_of_a_dict_with_a_gap_keep_their_digits() -> None:
         data = {"id": [gap, *ids[1:]], "y": y}
         fit = mixed_model("y ~ 1 + (1 | id)", data, verbose=0)
         assert fit.n_groups() == 12
+
+
+@pytest.mark.parametrize("known", [[-5, 3, 7, 2**53 + 1, 2**63 - 1], ["3", "b", "-5"], []])
+def test_places_are_those_of_the_keys(known: list[Any]) -> None:
+    """Whole numbers in order are searched, others hashed: the places are the same."""
+    asked = [3, "3", 3.0, 3.5, "03", None, "b", -5, 2**53, 2**53 + 1, 2**63 - 1, 10**30, "", "--5"]
+    keys = [label_key(one) for one in known]
+    wanted = [
+        keys.index(label_key(one)) if one is not None and label_key(one) in keys else -1
+        for one in asked
+    ]
+    assert places_among(asked, label_array(known)).tolist() == wanted

@@ -135,7 +135,7 @@ def build_design(
     _check_blocks(design)
     for message in design.messages:
         warn_user(message)
-    return replace(design, messages=(*design.messages, *_notes(design, table, intercept)))
+    return replace(design, messages=(*design.messages, *notes(design, table, intercept)))
 
 
 def rebuild(spec: Specification, newdata: Any, *, outcome: bool) -> Design:
@@ -181,9 +181,9 @@ def _assemble(formula: Formula, frame: Frame, spec: Specification | None) -> Des
     known = None if spec is None else spec.between
     given, between = given_columns(formula, frame, evaluator, blocks, ~np.isnan(y), known)
     if spec is None:
-        left_out, messages = _independent(formula, blocks, evaluator, ~np.isnan(y))
-        kept = _kept(blocks, left_out, frame.intercept)
-        memory = _remember(formula, frame, evaluator, kept, left_out, outcome.levels)
+        left_out, messages = independent(formula, blocks, evaluator, ~np.isnan(y))
+        names = kept_names(blocks, left_out, frame.intercept)
+        memory = remember(formula, frame, evaluator, names, left_out, outcome.levels)
     else:
         memory, messages = spec, ()
     memory = replace(memory, between=between) if between else memory
@@ -229,7 +229,7 @@ def _latent(
     return LatentBlock(term, columns, basis, grouping, time)
 
 
-def _remember(
+def remember(
     formula: Formula,
     frame: Frame,
     evaluator: Evaluator,
@@ -259,7 +259,7 @@ def _remember(
     )
 
 
-def _independent(
+def independent(
     formula: Formula, blocks: dict[str, Columns], evaluator: Evaluator, observed: np.ndarray
 ) -> tuple[dict[str, tuple[Alias, ...]], tuple[str, ...]]:
     """Find the columns of X and of every T that earlier ones explain where an outcome was seen."""
@@ -286,7 +286,7 @@ def _independent(
     return left_out, tuple(messages)
 
 
-def _kept(
+def kept_names(
     blocks: dict[str, Columns], left_out: dict[str, tuple[Alias, ...]], intercept: bool
 ) -> dict[str, tuple[str, ...]]:
     kept = {}
@@ -352,27 +352,27 @@ def _check_blocks(design: Design) -> None:
             )
 
 
-def _notes(design: Design, table: Table, intercept: bool) -> list[str]:
+def notes(design: Design, table: Table | None, intercept: bool) -> list[str]:
     """Say what was understood silently, and which coefficients are hardly told apart."""
-    notes = [
+    said = [
         f"{name}= {found.message}" if name else found.message
         for name, block in {"": design.fixed, **design.parts}.items()
         for found in collinear(block, design.observed, constant=not intercept)
     ]
     levels, text = design.spec.response_levels, design.formula.response.text
-    if design.spec.ordered_response:
+    if design.spec.ordered_response and table is not None:
         first, shown = first_category(levels), " < ".join(map(str, levels))
         last = first + len(levels) - 1
-        notes.append(f"outcome `{text}`: categories {shown}, numbered {first} to {last}")
+        said.append(f"outcome `{text}`: categories {shown}, numbered {first} to {last}")
         (name,) = design.formula.response.names
         every = read_column(table.series(name), name).variable.levels if name in table.names else ()
         empty = [repr(level) for level in every if level not in levels]
         if empty:
-            notes.append(f"outcome `{text}`: no row has {', '.join(empty)}, left out")
+            said.append(f"outcome `{text}`: no row has {', '.join(empty)}, left out")
     elif len(levels) == 2:
         zero, one = levels
-        notes.append(f"outcome `{text}`: 1 is {one!r}, 0 is {zero!r}")
-    return notes + [
+        said.append(f"outcome `{text}`: 1 is {one!r}, 0 is {zero!r}")
+    return said + [
         f"{block.term.text}: all effects are independent, those of the levels of `{name}` too, as "
         f"in lme4 2.0; lme4 1.1 keeps these correlated: (0 + {name} | {block.term.group})"
         for block in design.latents

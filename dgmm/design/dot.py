@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from dgmm.design.expressions import ExpressionError, names_of
 from dgmm.design.frame import Request
-from dgmm.design.variables import Table
 from dgmm.formula import Formula, formula_text, linear_terms, name_text
 from dgmm.formula.grammar import summands, whole_piece
 from dgmm.formula.terms import join_terms
@@ -15,7 +15,14 @@ from dgmm.formula.terms import join_terms
 __all__ = ["in_columns"]
 
 
-def in_columns(formula: Formula, table: Table, *given: Any) -> Formula:
+class Named(Protocol):
+    """A table of which the columns are known by name."""
+
+    @property
+    def names(self) -> Collection[str]: ...
+
+
+def in_columns(formula: Formula, table: Named, *given: Any) -> Formula:
     """Write the formula in the columns of a table; ``given`` are the weights and the offset.
 
     Raises:
@@ -26,7 +33,7 @@ def in_columns(formula: Formula, table: Table, *given: Any) -> Formula:
     return expanded
 
 
-def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
+def _expand_dot(formula: Formula, table: Named, *given: Any) -> Formula:
     """Replace `.` among the fixed terms by every column not used elsewhere in the formula."""
     if "." not in linear_terms(formula.fixed).factors:
         return formula
@@ -53,7 +60,7 @@ def _expand_dot(formula: Formula, table: Table, *given: Any) -> Formula:
     return replace(expanded, text=formula_text(expanded))
 
 
-def _refuse_outcome_as_covariate(formula: Formula, table: Table) -> None:
+def _refuse_outcome_as_covariate(formula: Formula, table: Named) -> None:
     """The outcome explains itself without a residual.
 
     Of two columns the second may, too, and so may what was calculated from several, as in

@@ -92,8 +92,9 @@ def _check_size(terms: Terms, values: dict[str, np.ndarray | Factor], size: int)
     widest = max(term, key=width.__getitem__)
     labels = getattr(values[widest], "levels", ())
     which = f": {listed(map(repr, labels), 3)}; a date, or an id?" if labels else ""
+    rows = f" for {size:,} rows" if size else ""
     raise ExpressionError(
-        f"the terms need {total:,} columns for {size:,} rows, {max(widths):,} of them "
+        f"the terms need {total:,} columns{rows}, {max(widths):,} of them "
         f"`{':'.join(map(_label, term))}`, where `{_label(widest)}` has {width[widest]:,}{which}"
     )
 

@@ -11,7 +11,7 @@ import ast
 import difflib
 import functools
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,6 +165,8 @@ class Evaluator:
     columns: Mapping[str, np.ndarray | Factor]
     states: dict[str, State] = field(default_factory=dict)
     learning: bool = True
+    source: Callable[[str, Any, bool], Any] | None = None
+    """What a transform learns from in place of its argument: of its text and value, by levels."""
     _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def value(self, text: str) -> Any:
@@ -231,7 +233,10 @@ class Evaluator:
     ) -> Any:
         key = code_text(node)
         if self.learning and key not in self.states:
-            self.states[key] = function.fit(*arguments, **options)
+            first, *others = arguments
+            if self.source is not None:
+                first = self.source(code_text(node.args[0]), first, function.by_levels)
+            self.states[key] = function.fit(first, *others, **options)
         if key not in self.states:
             raise ExpressionError(f"`{key}` was not among the terms of the fit")
         return function.apply(arguments[0], self.states[key])

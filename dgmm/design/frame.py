@@ -150,6 +150,14 @@ def read_frame(table: Table, request: Request) -> Frame:
     )
 
 
+def read_names(
+    formula: Formula, columns: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of the covariates, of the groups and of the outcome."""
+    request = Request(formula)
+    return request.covariate_names(columns), request.group_names(), request.outcome_names(columns)
+
+
 def _names(texts: Iterable[str], columns: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for text in texts for name in names_of(text, columns)))
 

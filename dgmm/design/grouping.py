@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dgmm.design.labels import factorize, joined_label, label_array, label_key
+from dgmm.design.labels import factorize, joined_label, label_array, places_among
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,7 @@ def _known_levels(memory: GroupingSpecification) -> np.ndarray:
 
 
 def _places(labels: np.ndarray, known: Sequence[Any]) -> np.ndarray:
-    place = {label_key(label): code for code, label in enumerate(known)}
-    return np.array([place.get(label_key(label), -1) for label in labels.tolist()], dtype=np.int64)
+    return places_among(labels.tolist(), label_array(known))
 
 
 def _look_up(places: Sequence[np.ndarray], memory: GroupingSpecification) -> np.ndarray:

@@ -29,6 +29,7 @@ __all__ = [
     "label_array",
     "label_key",
     "natural_order",
+    "places_among",
     "plain_label",
     "plain_labels",
     "written_twice",
@@ -130,6 +131,33 @@ def written_twice(series: pd.Series) -> list[str]:
     texts = {label for label in plain if isinstance(label, str)}
     others = {label_key(label) for label in plain if not isinstance(label, str)}
     return sorted(texts & others)
+
+
+def places_among(labels: Sequence[Any], known: np.ndarray) -> np.ndarray:
+    """Return the place of every label among known ones (n,), -1 where it is none of them.
+
+    A label that is None is like no other. Whole numbers in order are searched, others hashed.
+    """
+    keys = [None if one is None else label_key(one) for one in labels]
+    if known.dtype == np.int64 and bool((known[1:] > known[:-1]).all()):
+        whole = {key: int(key) for key in keys if key is not None and _is_whole(key)}
+        numbers = np.array(list(whole.values()), dtype=known.dtype)
+        at = np.searchsorted(known, numbers)
+        there = at < len(known)
+        there[there] = known[at[there]] == numbers[there]
+        place = dict(zip(whole, np.where(there, at, -1).tolist(), strict=True))
+    else:
+        place = {label_key(label): j for j, label in enumerate(known.tolist())}
+    found = (-1 if key is None else place.get(key, -1) for key in keys)
+    return np.fromiter(found, dtype=np.int64, count=len(keys))
+
+
+def _is_whole(key: str) -> bool:
+    """Whether a key is that of a whole number that int64 holds."""
+    digits = key.removeprefix("-")
+    if not digits.isdecimal() or len(digits) > 19:
+        return False
+    return -(2**63) <= int(key) < 2**63 and str(int(key)) == key
 
 
 def natural_order(labels: Sequence[Any] | np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
 import narwhals as nw
@@ -148,6 +149,11 @@ def _whole(values: Sequence[Any]) -> Any:
 
 
 def _narwhals(data: Any) -> nw.DataFrame[Any]:
+    if isinstance(data, str | PathLike):
+        raise TypeError(
+            f"a data frame is needed here, and {str(data)!r} is a path: read the file by "
+            "dgmm.read(). mixed_model() alone fits the rows of files"
+        )
     try:
         frame = nw.from_native(data)
     except TypeError as error:

@@ -12,7 +12,7 @@ from dgmm.diagnostics.evidence import Evidence
 from dgmm.diagnostics.finding import LOOK, POOR, Check, Finding
 from dgmm.diagnostics.of_estimate import ESTIMATE
 from dgmm.diagnostics.of_residuals import RESIDUALS, SUBJECTS
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_rows
 from dgmm.report.layout import columns, wrap
 from dgmm.runtime.result_table import format_p
 
@@ -147,6 +147,7 @@ def check(fit: Fitted, *, seed: int | None = None) -> Checked:
     References:
         :mod:`dgmm.diagnostics.testing`, :mod:`dgmm.diagnostics.draws`.
     """
+    check_rows(fit, "check()")
     evidence = Evidence(fit, fit.call.seed if seed is None else seed)
     found = [one for make in CHECKS if (one := make(evidence)) is not None]
     panel = fit.estimate.observed

@@ -30,7 +30,7 @@ from dgmm.prediction.new_rows import history_of
 from dgmm.prediction.new_values import calculable
 from dgmm.prediction.source import Rows
 from dgmm.prediction.sources import source_of
-from dgmm.record import Fitted
+from dgmm.record import Fitted, check_rows
 from dgmm.runtime.result_table import ResultTable
 
 __all__ = ["crps_of_draws", "crps_of_normal", "scoring_rules"]
@@ -74,6 +74,7 @@ def scoring_rules(
         raise ValueError(f"draws is a number of draws, at least 1, not {draws!r}")
     done, start = fit.estimate, fit.call.seed if seed is None else seed
     if newdata is None:
+        check_rows(fit, "scoring_rules() without newdata=")
         target, labels, rows = done.panel, fit.memory.labels, fit.memory.rows
     else:
         design = rebuild(fit.memory.spec, newdata, outcome=True)

@@ -16,7 +16,7 @@ from dgmm.estimate.records import (
     Request,
     Saem,
 )
-from dgmm.estimate.stages import estimate
+from dgmm.estimate.stages import estimate, stored_estimate
 
 __all__ = [
     "Control",
@@ -30,4 +30,5 @@ __all__ = [
     "Request",
     "Saem",
     "estimate",
+    "stored_estimate",
 ]

@@ -12,9 +12,11 @@ maximised directly (``curved``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from dgmm.design import Design
@@ -25,8 +27,9 @@ from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood, choose
 from dgmm.model import Model, build_model
 from dgmm.panel import Panel
+from dgmm.parameters import Theta
 
-__all__ = ["ROUTES", "Route", "estimate"]
+__all__ = ["ROUTES", "Route", "estimate", "stored_estimate"]
 
 
 class Route(NamedTuple):
@@ -52,6 +55,22 @@ ROUTES = (
     Route(deep.cannot, lambda one, nested, eta, asked: deep.fit_above(one, nested, asked)),
 )
 """In the order in which they are tried."""
+
+
+def stored_estimate(model: Model, panel: Panel, beta: Tensor, request: Request) -> Estimate:
+    """Fit a classical model to the sums over the rows of every subject.
+
+    beta: of the fit by least squares, (p,), in the coordinates of the model.
+    """
+    generator = torch.Generator().manual_seed(request.seed)
+    theta: Theta = {"beta": beta}
+    for i, latent in enumerate(model.latents, 1):
+        theta |= {f"latent{i}.{n}": value for n, value in latent.initial(generator).items()}
+    theta["extra"] = torch.tensor([math.log(model.unit)], dtype=torch.float64)
+    restricted = request.method == "reml"
+    word, options = request.likelihood, request.integration
+    likelihood = choose(model, panel, word, options, restricted=restricted)
+    return classical.fit_linear(likelihood, beta, request, theta)
 
 
 def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:

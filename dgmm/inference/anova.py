@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dgmm.design import Alias
+from dgmm.estimate import Estimate
 from dgmm.inference import criteria
 from dgmm.inference.contrasts import hypothesis, term_tests, wald_test
 from dgmm.inference.drop_effects import drop_effects
@@ -17,6 +18,7 @@ from dgmm.inference.fixed_effects import moments_of, vcov
 from dgmm.inference.likelihood_ratio import compare_nested
 from dgmm.inference.nesting import Candidate
 from dgmm.inference.replicates import ratio_p_value
+from dgmm.inference.stand_in import SIZE
 from dgmm.inference.tables import Anova
 from dgmm.record import Fitted, check_alone, check_maximum
 
@@ -117,8 +119,15 @@ def candidate(fit: Fitted) -> Candidate:
         tuple(criteria.groups_seen(fit)),
         criteria.df(fit),
         criteria.nobs(fit),
-        np.flatnonzero(fit.estimate.panel.observed.numpy()),
+        _rows_seen(fit.estimate),
     )
+
+
+def _rows_seen(done: Estimate) -> np.ndarray:
+    """Positions of the rows with an outcome, or of what stands for rows not in memory."""
+    if done.panel.sums is not None:
+        return np.arange(SIZE)
+    return np.flatnonzero(done.panel.observed.numpy())
 
 
 JOINTLY = (

@@ -101,7 +101,7 @@ def nobs(fit: Fitted) -> int:
 
     The log-likelihood is that of all.
     """
-    return sum(int(panel.observed.sum()) for panel in fit.estimate.panel.panels)
+    return sum(panel.n_seen for panel in fit.estimate.panel.panels)
 
 
 def n_groups(fit: Fitted) -> int | dict[str, int]:
@@ -115,6 +115,9 @@ def groups_seen(fit: Fitted) -> dict[str, tuple[int, int]]:
     panel = fit.estimate.panel
     if panel.beside:
         seen = int((torch.stack([one.outcomes for one in panel.panels]).sum(0) > 0).sum())
+        return {fit.memory.groups[0]: (seen, panel.n - seen)}
+    if panel.sums is not None:
+        seen = int((panel.outcomes > 0).sum())
         return {fit.memory.groups[0]: (seen, panel.n - seen)}
     levels = panel.rows.level if panel.several else (panel.subject,)
     found = {}

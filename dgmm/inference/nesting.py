@@ -18,6 +18,7 @@ from dgmm.design import Column, LeftOut
 from dgmm.estimate import Estimate, Request
 from dgmm.families import Family
 from dgmm.inference.mixtures import Mixture
+from dgmm.inference.stand_in import named_columns, named_groups
 from dgmm.latent import Latent
 
 __all__ = ["Candidate", "inside", "null_distribution"]
@@ -50,8 +51,15 @@ class Candidate:
 
     @property
     def X(self) -> np.ndarray:
-        """Linear fixed columns, (N, p)."""
+        """Linear fixed columns, (N, p); of rows that are not in memory those of their names."""
+        if self.summed:
+            return named_columns(self.estimate.model.names)
         return self.estimate.panel.rows.X.numpy()[self.order]
+
+    @property
+    def summed(self) -> bool:
+        """Whether its rows are not in memory."""
+        return self.estimate.panel.sums is not None
 
     def extra_columns(self) -> dict[str, np.ndarray]:
         """Per extra parameter of the family its columns, (N, c): one constant unless modelled."""
@@ -68,6 +76,8 @@ class Candidate:
 
     def inputs(self) -> list[tuple[PathKey, np.ndarray]]:
         """Its paths by word and time, with the columns (N, r) of their inputs."""
+        if self.summed:
+            return []
         pairs = zip(self.estimate.model.latents, self.estimate.panel.rows.basis, strict=True)
         none = np.zeros((len(self.order), 0))
         found = [
@@ -81,17 +91,25 @@ class Candidate:
         """The independent random blocks."""
         panel, found = self.estimate.panel, []
         latents = self.estimate.model.latents
-        level = {
-            term: panel.rows.level[f] if panel.several else panel.subject
-            for f, factor in enumerate(panel.factors(len(latents)))
-            for term in factor.terms
-        }
+        level = (
+            {}
+            if self.summed
+            else {
+                term: panel.rows.level[f] if panel.several else panel.subject
+                for f, factor in enumerate(panel.factors(len(latents)))
+                for term in factor.terms
+            }
+        )
         names = (None, *self.estimate.model.family.extra)
-        for term, (latent, T) in enumerate(zip(latents, panel.rows.T, strict=True)):
+        for term, latent in enumerate(latents):
             if latent.serial:
                 continue
             target = names[self.estimate.model.entries[term][0].predictor]
-            columns, group = T.numpy()[self.order], level[term].numpy()[self.order]
+            if self.summed:
+                columns, group = named_columns(latent.names), named_groups(self.groups[0])
+            else:
+                columns = panel.rows.T[term].numpy()[self.order]
+                group = level[term].numpy()[self.order]
             whole = (tuple(range(len(latent.names))),)
             for block in whole if latent.by_reported else latent.blocks():
                 found.append(RandomBlock(columns[:, list(block)], group, latent, target))

@@ -31,6 +31,9 @@ def paired(one: Candidate, two: Candidate) -> tuple[Candidate, Candidate]:
             + (f"{'; '.join(gaps)}. " if gaps else "")
             + "Fit both to the rows that are complete in all variables."
         )
+    if one.summed or two.summed:
+        _check_sums(one, two)
+        return one, two
     columns = _essential(one), _essential(two)
     orders = [np.argsort(c.rows[c.order], kind="stable") for c in (one, two)]
     positions = [c.rows[c.order][order] for c, order in zip((one, two), orders, strict=True)]
@@ -48,6 +51,23 @@ def paired(one: Candidate, two: Candidate) -> tuple[Candidate, Candidate]:
             )
         orders = content
     return replace(one, order=one.order[orders[0]]), replace(two, order=two.order[orders[1]])
+
+
+def _check_sums(one: Candidate, two: Candidate) -> None:
+    """Refuse fits of rows that are not in memory whose outcomes differ in what is known of them."""
+    names = f"`{one.label}` and `{two.label}`"
+    ours, theirs = one.estimate.panel.sums, two.estimate.panel.sums
+    if ours is None or theirs is None:
+        raise ValueError(
+            f"one of the fits ({names}) has its rows in memory and the other has not: whether "
+            "their data are the same cannot be seen. Fit both to the same data="
+        )
+    alike = np.allclose(ours.outcome, theirs.outcome, rtol=1e-9, atol=0.0)
+    if not alike or len(ours.count) != len(theirs.count):
+        raise ValueError(
+            f"the data of the fits differ ({names}), by the mean and the spread of their outcomes "
+            "or by the number of groups: log-likelihoods of different data cannot be compared"
+        )
 
 
 def _essential(one: Candidate) -> dict[str, np.ndarray]:

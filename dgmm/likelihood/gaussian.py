@@ -24,6 +24,8 @@ from dgmm.likelihood.profiling import Profile, maximise
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.likelihood.statistics import statistics
 from dgmm.likelihood.sufficient import GaussianValue, Sufficient, profiled_deviance
+from dgmm.likelihood.summed import SummedPosterior
+from dgmm.likelihood.summed import summed_statistics as summed
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_jacobian
 from dgmm.panel import Panel
@@ -119,8 +121,9 @@ class Gaussian(Likelihood):
 
     @cached_property
     def statistics(self) -> Sufficient:
-        """One pass over the observed rows."""
-        return statistics(self.model, self.observed)
+        """One pass over the observed rows, or their sums where they are not in memory."""
+        sums = self.observed.sums
+        return statistics(self.model, self.observed) if sums is None else summed(self.model, sums)
 
     @cached_property
     def _at(self) -> GaussianValue:
@@ -173,6 +176,8 @@ class Gaussian(Likelihood):
         return VarianceMoments(at.gls_of_variances(psi), np.array(slopes), information)
 
     def posterior(self, theta: Theta) -> Posterior:
+        if self.observed.sums is not None:
+            return SummedPosterior.of(self.statistics, self._vector(theta))
         return NormalPosterior(self.model, theta, self.observed)
 
     # -- the search ------------------------------------------------------------------------------

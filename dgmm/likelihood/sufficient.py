@@ -20,7 +20,7 @@ import numpy as np
 from dgmm.latent import Pattern
 from dgmm.numerics.hessian import Curvature, beside_quadratic, pilot_steps
 
-__all__ = ["Deviance", "GaussianValue", "Reduced", "Sufficient", "profiled_deviance"]
+__all__ = ["Deviance", "GaussianValue", "Reduced", "Sufficient", "profiled_deviance", "relative"]
 
 
 class Reduced(Protocol):
@@ -93,6 +93,14 @@ class _At(NamedTuple):
     beta: np.ndarray
     sigma: float
     Lambda: np.ndarray
+
+
+def relative(stats: Sufficient, theta: np.ndarray) -> tuple[np.ndarray, float]:
+    """Lambda relative to sigma and sigma in units of the model, of the vector theta."""
+    pattern, sigma = stats.pattern, math.exp(theta[-1]) / stats.unit
+    entries = theta[stats.p : -1].copy()
+    entries[pattern.on_diagonal] = np.exp(entries[pattern.on_diagonal])
+    return pattern.fill(entries) / sigma, sigma
 
 
 @dataclass
@@ -201,11 +209,8 @@ class GaussianValue:
         return np.append(-np.linalg.solve(found.S[:p, :p], found.S[:p, p]), 1.0)
 
     def _apart(self, theta: np.ndarray) -> _At:
-        p, pattern = self.stats.p, self.stats.pattern
-        sigma = math.exp(theta[-1]) / self.stats.unit
-        entries = theta[p:-1].copy()
-        entries[pattern.on_diagonal] = np.exp(entries[pattern.on_diagonal])
-        return _At(theta[:p], sigma, pattern.fill(entries) / sigma)
+        Lambda, sigma = relative(self.stats, theta)
+        return _At(theta[: self.stats.p], sigma, Lambda)
 
     def _reduced(self, theta: np.ndarray, at: _At) -> Reduced:
         key = theta[self.stats.p :].tobytes()

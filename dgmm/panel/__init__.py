@@ -4,6 +4,7 @@ from dgmm.panel.common_rows import common_rows
 from dgmm.panel.crossing import Crossing, Factor, effects_of_rows
 from dgmm.panel.panel import Panel
 from dgmm.panel.rows import Block, LatentRows, Past, Rows
+from dgmm.panel.sums import Sums
 from dgmm.panel.turns import ranks, together
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Panel",
     "Past",
     "Rows",
+    "Sums",
     "common_rows",
     "effects_of_rows",
     "ranks",

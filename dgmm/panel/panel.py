@@ -12,15 +12,18 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.design import Design, label_key
+from dgmm.design import Design, label_key, places_among
 from dgmm.families import Observations
 from dgmm.panel.crossing import Crossing, Factor, crossing_of
 from dgmm.panel.rows import Block, Rows
+from dgmm.panel.sums import Sums
+from dgmm.runtime.absent import Absent
 
 __all__ = ["Panel"]
 
@@ -41,6 +44,18 @@ class Panel:
     crossing: Crossing | None = None  # with several grouping factors; subjects are the first one's
     masked: bool = False
     beside: tuple[Panel, ...] = ()  # further outcomes: the same subjects in the same order
+    sums: Sums | None = None  # of the rows, where these are not in memory
+
+    @classmethod
+    def of_sums(cls, ids: np.ndarray, sums: Sums, time: tuple[float, float] | None) -> Panel:
+        """A panel without rows, with the sums over those of every subject.
+
+        time: the least and the largest time of the rows, if there is one.
+        """
+        ends = torch.tensor(time or (), dtype=torch.float64)
+        nothing, none = torch.zeros(0, dtype=torch.long), torch.zeros(len(ids), dtype=torch.long)
+        rows: Any = Absent({"time": ends, "inputs": (), "Z": (), "level": ()})
+        return cls(ids, nothing, none, none, nothing.bool(), rows, sums=sums)
 
     @property
     def panels(self) -> tuple[Panel, ...]:
@@ -78,7 +93,12 @@ class Panel:
     @property
     def n_rows(self) -> int:
         """Number of measurements, planned ones with a missing outcome included."""
-        return len(self.subject)
+        return len(self.subject) if self.sums is None else self.sums.planned
+
+    @property
+    def n_seen(self) -> int:
+        """Number of outcomes seen."""
+        return int(self.observed.sum()) if self.sums is None else self.sums.seen
 
     @property
     def longest(self) -> int:
@@ -98,6 +118,8 @@ class Panel:
     @property
     def outcomes(self) -> Tensor:
         """Number of outcomes seen of every subject, (n,)."""
+        if self.sums is not None:
+            return self.sums.count
         return torch.bincount(self.subject[self.observed], minlength=self.n)
 
     @classmethod
@@ -282,17 +304,26 @@ class Panel:
 
         A subject without a label (None) is like no other.
         """
-        place = {label_key(label): j for j, label in enumerate(self.ids.tolist())}
-        found = (-1 if one is None else place.get(label_key(one), -1) for one in ids.tolist())
-        where = np.fromiter(found, dtype=np.int64, count=len(ids))
+        where = places_among(ids.tolist(), self.ids)
         known = np.flatnonzero(where >= 0)
-        chosen = self.select(where[known])
+        chosen = self.select(where[known]) if self.sums is None else self._stand_in(where[known])
         count = torch.zeros(len(ids), dtype=torch.long)
         count[known] = chosen.count
         subject = torch.from_numpy(known)[chosen.subject]
         start = torch.cumsum(count, 0) - count
         beside = tuple(one.align(ids) for one in self.beside)
         return replace(chosen, ids=ids, subject=subject, start=start, count=count, beside=beside)
+
+    def _stand_in(self, at: np.ndarray) -> Panel:
+        """Some subjects with rows that have their sums: what is known of b is the same."""
+        assert self.sums is not None
+        rows, count = self.sums.rows(at)
+        start = torch.cumsum(count, 0) - count
+        subject = torch.repeat_interleave(torch.arange(len(at)), count)
+        seen = torch.ones(len(subject), dtype=torch.bool)
+        if not len(subject):  # one row stays, which counts for nobody
+            rows = rows.like(tuple(torch.zeros(1, *c.shape[1:]) for c in rows.columns()))
+        return Panel(self.ids[at], subject, start, count, seen, rows)
 
     def block(self, subjects: Tensor) -> Block:
         """Pad the measurements of ``subjects`` (positions) to a common length."""

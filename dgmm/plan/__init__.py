@@ -5,6 +5,7 @@ call (the arguments) -> groups, model (formula, family, design) -> request.
 
 from dgmm.plan.call import Call, read_control, read_prior, read_values
 from dgmm.plan.elsewhere import INSTEAD
+from dgmm.plan.from_sums import check_columns, check_enough, check_left, check_stored
 from dgmm.plan.groups import check_varies
 from dgmm.plan.model import (
     as_counted,
@@ -21,7 +22,11 @@ __all__ = [
     "INSTEAD",
     "Call",
     "as_counted",
+    "check_columns",
+    "check_enough",
+    "check_left",
     "check_options",
+    "check_stored",
     "check_varies",
     "is_deep",
     "latent_words",

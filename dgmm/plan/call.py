@@ -14,6 +14,7 @@ from dgmm.bayes import Prior
 from dgmm.design import beside
 from dgmm.estimate import Control
 from dgmm.families import Family
+from dgmm.files.stored import is_stored
 from dgmm.plan.elsewhere import INSTEAD
 from dgmm.runtime.gate import is_number
 from dgmm.runtime.listing import shortened
@@ -160,6 +161,8 @@ def read_values(given: Any, data: Any, what: str) -> str | np.ndarray | None:
     """
     if given is None or isinstance(given, str):
         return given
+    if is_stored(data):
+        raise ValueError(f"{what}= is the name of a column where data= is not in memory")
     values = beside(data, given, what)
     values.setflags(write=False)
     return values

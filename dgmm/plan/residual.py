@@ -10,7 +10,7 @@ from scipy.sparse.linalg import lsmr
 from dgmm.design import Design
 from dgmm.families import Family, Observations
 
-__all__ = ["check_residual"]
+__all__ = ["check_residual", "check_size", "no_residual"]
 
 EXACT = 1e-9
 """Root mean square of a residual that is rounding, in standard deviations of the outcome."""
@@ -47,17 +47,28 @@ def check_residual(design: Design, family: Family) -> None:
     rows = np.flatnonzero(np.isfinite(target))
     target, at = (target - design.offset[seen])[rows], np.flatnonzero(seen)[rows]
     outcome = design.formula.response.text
-    largest = float(np.abs(target).max(initial=0.0))
+    check_size(outcome, float(np.abs(target).max(initial=0.0)))
+    if not _leaves_a_residual(design, at, target):
+        link = family.mean_link.name
+        raise no_residual(outcome, "" if link == "identity" else f"on the {link} scale ")
+
+
+def check_size(outcome: str, largest: float) -> None:
+    """Refuse an outcome whose ``largest`` absolute value has no square.
+
+    Raises:
+        ValueError: it is too large, or too small.
+    """
     if largest > 0 and not LEAST < largest < MOST:
         raise ValueError(
             f"the outcome `{outcome}` is as large as {largest:.3g}, whose square double precision "
             "does not hold; change its unit"
         )
-    if _leaves_a_residual(design, at, target):
-        return
-    link = family.mean_link.name
-    scale = "" if link == "identity" else f"on the {link} scale "
-    raise ValueError(
+
+
+def no_residual(outcome: str, scale: str = "") -> ValueError:
+    """The error about an outcome that its columns explain without error."""
+    return ValueError(
         f"the outcome `{outcome}` {scale}is an exact linear function of the fixed and random "
         "terms: no residual variance is left, and the likelihood has no maximum. Leave out the "
         "term it was computed from, or calculate its coefficients by least squares"

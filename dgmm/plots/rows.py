@@ -13,7 +13,7 @@ from dgmm.design import Column, Design, Table, build_design, covariate_frame, la
 from dgmm.fit import Fit
 from dgmm.formula import parse_formula
 from dgmm.plan import latent_words, structures
-from dgmm.record import parameter_information
+from dgmm.record import check_rows, parameter_information
 
 __all__ = ["Raw", "between", "find_subjects", "raw_of", "read_raw", "theta_word"]
 
@@ -73,6 +73,7 @@ def raw_of(fit: Fit, data: Any, asked: str) -> Raw:
     if data is not None:
         frame = Table(data).frame()
         return _of_design(rebuild(fit.memory.spec, frame, outcome=True), frame)
+    check_rows(fit, asked)
     panel, memory = fit.estimate.panel, fit.memory
     subject = panel.subject.numpy()
     if memory.frame is not None:

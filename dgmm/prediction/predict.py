@@ -14,7 +14,13 @@ from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.log_scores import log_scores
 from dgmm.prediction.new_values import calculable
 from dgmm.prediction.options import Wanted
-from dgmm.record import Fitted, chains_of, joint_information, parameter_information
+from dgmm.record import (
+    Fitted,
+    chains_of,
+    check_rows,
+    joint_information,
+    parameter_information,
+)
 
 __all__ = ["fitted", "log_score", "predict", "prior_predictive", "simulate"]
 
@@ -103,6 +109,8 @@ def predict(
     if at is not None:
         options: dict[str, Any] = {"type": type, "scale": scale, "interval": interval}
         options |= {"level": level, "theta": theta, "new_groups": new_groups}
+        if history is None:
+            check_rows(fit, "at= without history=")
         past = fit.memory.frame if history is None else history
         if past is None:
             raise ValueError(

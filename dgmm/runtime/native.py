@@ -13,11 +13,12 @@ __all__ = ["as_given", "with_numbers"]
 
 
 def as_given(table: pd.DataFrame, frame: Any) -> Any:
-    """A table in the library of a frame: pandas for pandas, dicts, or no frame at all."""
-    if frame is None or isinstance(frame, Mapping | pd.DataFrame):
+    """A table in the library of a frame; pandas for dicts and what is no frame in memory."""
+    known = nw.from_native(frame, pass_through=True)
+    if not isinstance(known, nw.DataFrame | nw.LazyFrame):
         return table
-    library = nw.from_native(frame).implementation
-    if library.is_pandas():
+    library = known.implementation
+    if library.is_pandas() or library.is_duckdb():
         return table
     columns = {
         str(name): table[name].astype(object).where(table[name].notna(), None).to_list()

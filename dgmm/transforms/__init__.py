@@ -13,7 +13,7 @@ from dgmm.transforms.elementary import elementwise, identity, log, pmax, pmin
 from dgmm.transforms.ns import ns
 from dgmm.transforms.poly import poly
 from dgmm.transforms.scale import scale
-from dgmm.transforms.stateful import State, Stateful
+from dgmm.transforms.stateful import State, Stateful, Values
 
 __all__ = [
     "FUNCTIONS",
@@ -22,6 +22,7 @@ __all__ = [
     "Factor",
     "State",
     "Stateful",
+    "Values",
     "as_factor",
     "bs",
     "center",

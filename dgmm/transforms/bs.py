@@ -9,7 +9,7 @@ from scipy.interpolate import BSpline
 
 from dgmm.transforms.knots import boundary_knots as _boundary
 from dgmm.transforms.knots import interior_knots
-from dgmm.transforms.stateful import State, Stateful, numbers, whole
+from dgmm.transforms.stateful import State, Stateful, learnt, numbers, whole
 
 
 def _fit(
@@ -20,7 +20,7 @@ def _fit(
     intercept: bool = False,
     boundary_knots: Sequence[float] | None = None,
 ) -> State:
-    values = numbers(x, "bs")
+    values = learnt(x, "bs")
     degree = whole(degree, "degree of bs()", 1)
     ends = _boundary(values, boundary_knots, "bs")
     least = degree + intercept

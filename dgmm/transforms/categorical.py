@@ -162,5 +162,5 @@ def _apply(x: object, state: State) -> Factor:
     return Factor(table[factor.codes], tuple(state["levels"]), contrast, ordered)
 
 
-C = Stateful("C", _fit, _apply)
-factor = Stateful("factor", _fit, _apply)
+C = Stateful("C", _fit, _apply, by_levels=True)
+factor = Stateful("factor", _fit, _apply, by_levels=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgmm.transforms.stateful import State, Stateful, numbers, present
+from dgmm.transforms.stateful import State, Stateful, learnt, mean, numbers
 
 
 def _fit(x: object) -> State:
-    return {"center": float(np.mean(present(numbers(x, "center"), "center")))}
+    return {"center": mean(learnt(x, "center"))}
 
 
 def _apply(x: object, state: State) -> np.ndarray:

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dgmm.transforms.stateful import present
+from dgmm.transforms.stateful import Values
 
 
-def boundary_knots(x: np.ndarray, given: Sequence[float] | None, name: str) -> np.ndarray:
+def boundary_knots(x: Values, given: Sequence[float] | None, name: str) -> np.ndarray:
     """Return the two ends, (2,): the range of x unless given."""
-    values = present(x, name)
-    ends = np.sort(np.asarray([values.min(), values.max()] if given is None else given, float))
+    ends = np.sort(np.asarray(x.ends if given is None else given, float))
     if ends.shape != (2,) or not np.all(np.isfinite(ends)):
         raise ValueError(f"{name}(): boundary_knots= are two finite numbers")
     if ends[0] == ends[1]:
@@ -21,7 +20,7 @@ def boundary_knots(x: np.ndarray, given: Sequence[float] | None, name: str) -> n
 
 
 def interior_knots(
-    x: np.ndarray,
+    x: Values,
     count: int,
     given: Sequence[float] | float | None,
     ends: np.ndarray,
@@ -36,9 +35,8 @@ def interior_knots(
     if ties not in ("error", "merge"):
         raise ValueError(f"{name}(): ties= is 'error' or 'merge', not {ties!r}")
     if given is None:
-        values = present(x, name)
-        values = values[(values >= ends[0]) & (values <= ends[1])]
-        knots = np.quantile(values, np.linspace(0, 1, count + 2)[1:-1]) if count else np.empty(0)
+        at = np.linspace(0, 1, count + 2)[1:-1]
+        knots = x.quantiles(at, ends[0], ends[1]) if count else np.empty(0)
     else:
         knots = np.sort(np.atleast_1d(np.asarray(given, dtype=float)))
         if knots.size and not (ends[0] < knots[0] and knots[-1] < ends[1]):

@@ -9,7 +9,7 @@ from scipy.interpolate import BSpline
 
 from dgmm.transforms.knots import boundary_knots as _boundary
 from dgmm.transforms.knots import interior_knots
-from dgmm.transforms.stateful import State, Stateful, numbers, whole
+from dgmm.transforms.stateful import State, Stateful, learnt, numbers, whole
 
 
 def _fit(
@@ -20,7 +20,7 @@ def _fit(
     boundary_knots: Sequence[float] | None = None,
     ties: str = "error",
 ) -> State:
-    values = numbers(x, "ns")
+    values = learnt(x, "ns")
     ends = _boundary(values, boundary_knots, "ns")
     count = 0 if df is None else whole(df, "df of ns()", 1 + intercept) - 1 - intercept
     inner = interior_knots(values, count, knots, ends, "ns", ties)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from dgmm.transforms.stateful import State, Stateful, numbers, present
+from dgmm.transforms.stateful import State, Stateful, Values, learnt, mean, numbers
 
 
 def _fit(x: object, center: bool | float = True, scale: bool | float = True) -> State:
-    values = present(numbers(x, "scale"), "scale")
-    middle = float(np.mean(values)) if center is True else float(center)
-    spread = float(scale) if scale is not True else _spread(values - middle)
+    values = learnt(x, "scale")
+    middle = mean(values) if center is True else float(center)
+    spread = float(scale) if scale is not True else _spread(values, middle)
     if scale is False:
         spread = 1.0
     if not spread > 0:
@@ -18,9 +18,10 @@ def _fit(x: object, center: bool | float = True, scale: bool | float = True) -> 
     return {"center": middle, "scale": spread}
 
 
-def _spread(deviations: np.ndarray) -> float:
+def _spread(values: Values, middle: float) -> float:
     """Return the root mean square with divisor n - 1, as R does with or without centring."""
-    return float(np.sqrt(np.sum(deviations**2) / max(deviations.size - 1, 1)))
+    squares = values.total(lambda x: (x - middle) ** 2)
+    return float(np.sqrt(squares / max(values.count - 1, 1)))
 
 
 def _apply(x: object, state: State) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,76 @@ class Stateful:
     name: str
     fit: Callable[..., State]
     apply: Callable[[Any, State], Any]
+    by_levels: bool = False  # it learns which values there are, however often each occurs
 
     def __call__(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Evaluate at the data the state is learnt from."""
         return self.apply(x, self.fit(x, *arguments, **options))
+
+
+class Values(ABC):
+    """The values that are there, of the training rows, as far as a state is learnt from them."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """How many there are."""
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """The least and the largest of them."""
+
+    @abstractmethod
+    def total(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
+        """The sum of a function, elementwise, over all of them."""
+
+    @abstractmethod
+    def quantiles(self, at: np.ndarray, low: float, high: float) -> np.ndarray:
+        """Quantiles (R's type 7) of those from low to high."""
+
+    @abstractmethod
+    def different(self, most: int) -> int:
+        """How many different values there are, counted up to ``most``."""
+
+
+@dataclass(frozen=True)
+class InMemory(Values):
+    """Those of an array."""
+
+    values: np.ndarray
+
+    @property
+    def count(self) -> int:
+        return self.values.size
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.values.min(), self.values.max()
+
+    def total(self, function: Callable[[np.ndarray], np.ndarray]) -> float:
+        return float(np.sum(function(self.values)))
+
+    def quantiles(self, at: np.ndarray, low: float, high: float) -> np.ndarray:
+        inside = self.values[(self.values >= low) & (self.values <= high)]
+        return np.asarray(np.quantile(inside, at))
+
+    def different(self, most: int) -> int:
+        return min(np.unique(self.values).size, most)
+
+
+def learnt(x: object, name: str) -> Values:
+    """The values of a column to learn from: an array without its missing ones, or as they come."""
+    return x if isinstance(x, Values) else InMemory(present(numbers(x, name), name))
+
+
+def mean(values: Values) -> float:
+    """The mean of the values."""
+    return values.total(_itself) / values.count
+
+
+def _itself(x: np.ndarray) -> np.ndarray:
+    return x
 
 
 def numbers(x: object, name: str) -> np.ndarray:

@@ -15,6 +15,7 @@ import pandas as pd
 from dgmm.design import Table, take_rows
 from dgmm.diagnostics.scoring import scoring_rules
 from dgmm.fit import Fit
+from dgmm.record import check_rows
 from dgmm.runtime.gate import gate
 from dgmm.runtime.parallel import each
 from dgmm.runtime.progress import Progress
@@ -114,6 +115,7 @@ def cv(
     References:
         Gneiting and Raftery (2007), J. American Statistical Association 102, 359-378.
     """
+    check_rows(fit, "cv()")
     frame = fit.memory.frame if data is None else data
     if frame is None:
         raise ValueError(
