@@ -27,8 +27,13 @@ POINTS = 300
 
 
 def orthonormal(R: Tensor) -> Tensor:
-    """K = R^-1 (q, q), upper triangular: the columns of X K are orthonormal, for X = QR."""
-    return torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
+    """K = R^-1 (q, q), upper triangular: the columns of X K are orthonormal, for X = QR.
+
+    It lies in memory row by row, as it does when it has been read from a file: products of matrices
+    that lie otherwise may differ in their last digit.
+    """
+    found = torch.linalg.solve_triangular(R, torch.eye(len(R), dtype=R.dtype), upper=True)
+    return found.contiguous()
 
 
 def whitening(T: Tensor, smallest: float = 1e-8) -> Tensor:
