@@ -127,9 +127,9 @@ class Pattern:
         return self.row == self.column
 
     def fill(self, entries: np.ndarray) -> np.ndarray:
-        """L (q, q) from its free entries."""
-        L = np.zeros((self.q, self.q))
-        L[self.row, self.column] = entries
+        """L (..., q, q) from its free entries (..., E)."""
+        L = np.zeros((*entries.shape[:-1], self.q, self.q))
+        L[..., self.row, self.column] = entries
         return L
 
     def of_theta(self, theta: Theta) -> Tensor:

@@ -13,14 +13,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from dgmm.latent import Pattern
-from dgmm.numerics.hessian import Curvature, beside_quadratic, pilot_steps
+from dgmm.likelihood.statistics import Bend
+from dgmm.numerics.hessian import Curvature, beside_quadratic, curvature_of, pilot_steps
 
-__all__ = ["Deviance", "GaussianValue", "Reduced", "Sufficient", "profiled_deviance"]
+__all__ = [
+    "Deviance",
+    "GaussianValue",
+    "Reduced",
+    "Second",
+    "Sufficient",
+    "generalised",
+    "profiled_deviance",
+    "profiled_hessian",
+    "second_derivatives",
+]
 
 
 class Reduced(Protocol):
@@ -29,9 +40,11 @@ class Reduced(Protocol):
     @property
     def S(self) -> np.ndarray: ...  # (p + 1, p + 1)
     @property
-    def log_det(self) -> float: ...
-    def slope(self, v: np.ndarray, precision: float, restricted: bool) -> np.ndarray:
+    def log_det(self) -> Any: ...
+    def slope(self, v: np.ndarray, precision: Any, restricted: bool) -> np.ndarray:
         """The gradient in Lambda (q, q) of log det M + precision v'S v (+ log det S_xx)."""
+    def curvature(self, v: np.ndarray, precision: Any, restricted: bool) -> Bend | None:
+        """Its second derivatives; None where they have no closed form."""
 
 
 class Sufficient(Protocol):
@@ -44,47 +57,112 @@ class Sufficient(Protocol):
     @property
     def origin(self) -> np.ndarray: ...  # (p,): y is y - X origin, whose sums keep their digits
     @property
-    def N(self) -> int: ...
+    def N(self) -> Any: ...
     @property
-    def constant(self) -> float: ...
+    def constant(self) -> Any: ...
     @property
-    def unit(self) -> float: ...
+    def unit(self) -> Any: ...
     @property
-    def log_det_basis(self) -> float: ...
+    def log_det_basis(self) -> Any: ...
     @property
     def pattern(self) -> Pattern: ...
     def reduce(self, Lambda: np.ndarray) -> Reduced: ...
 
 
 class Deviance(NamedTuple):
-    """Profiled -2 l (restricted if asked for) at some Lambda, and its profiled parameters."""
+    """Profiled -2 l (restricted if asked for) at some Lambda, and its profiled parameters.
 
-    value: float
-    gradient: np.ndarray  # in the free entries of Lambda
-    S: np.ndarray  # (p + 1, p + 1)
-    beta: np.ndarray  # (p,)
-    rss: float  # |y - X beta - Z Lambda u|^2 + |u|^2 at its minimum
+    Of many models the dots are an axis of theirs.
+    """
+
+    value: Any  # (...)
+    gradient: np.ndarray  # (..., E) in the free entries of Lambda
+    found: Reduced
+    beta: np.ndarray  # (..., p)
+    v: np.ndarray  # (..., p + 1), v'S v = rss
+    rss: Any  # (...) |y - X beta - Z Lambda u|^2 + |u|^2 at its minimum
+
+    @property
+    def S(self) -> np.ndarray:
+        """The statistics at Lambda, (..., p + 1, p + 1)."""
+        return self.found.S
 
 
 def profiled_deviance(stats: Sufficient, entries: np.ndarray, restricted: bool) -> Deviance:
-    """-2 l and its gradient in the free entries of Lambda relative to sigma."""
-    found, p = stats.reduce(stats.pattern.fill(entries)), stats.p
-    Sxx, Sxy = found.S[:p, :p], found.S[:p, p]
-    change = np.linalg.solve(Sxx, Sxy)
-    rss = float(found.S[p, p] - Sxy @ change)
-    if not rss > 0:
+    """-2 l and its gradient in the free entries (..., E) of Lambda relative to sigma."""
+    found = stats.reduce(stats.pattern.fill(entries))
+    v, rss = generalised(found.S)
+    if np.ndim(rss) == 0 and not rss > 0:  # of many models it is told by a value that is no number
         raise FloatingPointError("the terms of the model fit every outcome exactly")
-    df = stats.N - p if restricted else stats.N
-    value = df * (1 + math.log(2 * math.pi * rss / df)) + found.log_det + stats.constant
+    df = stats.N - stats.p if restricted else stats.N
+    value = df * (1 + np.log(2 * math.pi * rss / df)) + found.log_det + stats.constant
     if restricted:
-        value += _log_det(Sxx) - 2 * stats.log_det_basis
-    gradient = found.slope(np.append(-change, 1.0), df / rss, restricted)
-    free = gradient[stats.pattern.row, stats.pattern.column]
-    return Deviance(value, free, found.S, stats.origin + change, rss)
+        value = value + _log_det(found.S[..., :-1, :-1]) - 2 * stats.log_det_basis
+    gradient = found.slope(v, df / rss, restricted)
+    free = gradient[..., stats.pattern.row, stats.pattern.column]
+    return Deviance(value, free, found, stats.origin - v[..., :-1], v, rss)
 
 
-def _log_det(Sxx: np.ndarray) -> float:
-    return 2 * float(np.log(np.diag(np.linalg.cholesky(Sxx))).sum())
+def generalised(S: np.ndarray) -> tuple[np.ndarray, Any]:
+    """v (..., p + 1) with the smallest v'S v, whose last entry is 1, and that value (...)."""
+    Sxy = S[..., :-1, -1]
+    change = np.linalg.solve(S[..., :-1, :-1], Sxy[..., None])[..., 0]
+    v = np.concatenate([-change, np.ones_like(S[..., :1, 0])], axis=-1)
+    return v, S[..., -1, -1] - (Sxy * change).sum(-1)
+
+
+class Second(NamedTuple):
+    """Second derivatives of -2 l in beta, the free entries of Lambda, and log sigma."""
+
+    beta: np.ndarray  # (..., p, p)
+    beside_beta: np.ndarray  # (..., E, p)
+    entries: np.ndarray  # (..., E, E)
+    beside_sigma: np.ndarray  # (..., E)
+    sigma: Any  # (...)
+
+
+def second_derivatives(
+    stats: Sufficient, found: Reduced, v: np.ndarray, precision: Any, restricted: bool
+) -> Second | None:
+    """Second derivatives of -2 l at Lambda, v (..., p + 1) and precision; None where not known.
+
+    Lambda is relative to sigma, which enters by the precision of v'S v alone.
+    """
+    bend = found.curvature(v, precision, restricted)
+    if bend is None:
+        return None
+    row, column = stats.pattern.row, stats.pattern.column
+    both = bend.both[..., row, column, :, :][..., row, column]
+    mixed, scale = bend.mixed[..., row, column, :], np.asarray(precision)
+    return Second(
+        2 * scale[..., None, None] * found.S[..., :-1, :-1],
+        -mixed[..., :-1],
+        both,
+        -(mixed @ v[..., None])[..., 0],
+        4 * scale * ((v[..., None, :] @ found.S)[..., 0, :] * v).sum(-1),
+    )
+
+
+def profiled_hessian(stats: Sufficient, at: Deviance, restricted: bool) -> np.ndarray | None:
+    """Second derivatives (..., E, E) of the profiled -2 l; None where not known."""
+    df = stats.N - stats.p if restricted else stats.N
+    found = second_derivatives(stats, at.found, at.v, df / at.rss, restricted)
+    if found is None:
+        return None
+    across = found.beside_sigma
+    profiled = found.entries - across[..., None] * (across / found.sigma[..., None])[..., None, :]
+    hessian: np.ndarray = profiled - _through(found)
+    return hessian
+
+
+def _through(found: Second) -> np.ndarray:
+    """What profiling beta takes from the second derivatives in the entries, (..., E, E)."""
+    through: np.ndarray = found.beside_beta @ np.linalg.solve(found.beta, found.beside_beta.mT)
+    return through
+
+
+def _log_det(Sxx: np.ndarray) -> Any:
+    return 2 * np.log(np.linalg.cholesky(Sxx).diagonal(axis1=-2, axis2=-1)).sum(-1)
 
 
 class _At(NamedTuple):
@@ -127,13 +205,43 @@ class GaussianValue:
         return np.concatenate([Sv[:p], entries * through, [log_sigma]])
 
     def hessian(self, theta: np.ndarray) -> Curvature:
-        """Exact in beta, in which l is quadratic; else central differences of the gradient.
+        """Exact where statistics have second derivatives, else central differences of the gradient.
 
-        The restricted likelihood knows nothing of beta: its block is that of the GLS form.
+        In beta, in which l is quadratic, it is exact. The restricted likelihood knows nothing of
+        beta: its block is that of the GLS form.
         """
         at, p = self._apart(theta), self.stats.p
-        quadratic = -self._reduced(theta, at).S[:p, :p] / at.sigma**2
-        return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
+        found, precision = self._reduced(theta, at), at.sigma**-2
+        v = self._residual(found, at)
+        second = second_derivatives(self.stats, found, v, precision, self.restricted)
+        if second is None:
+            quadratic = -precision * found.S[:p, :p]
+            return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
+        slope = found.slope(v, precision, self.restricted)
+        return curvature_of(-0.5 * self._of_theta(second, slope, at, found.S @ v))
+
+    def _of_theta(self, second: Second, slope: np.ndarray, at: _At, Sv: np.ndarray) -> np.ndarray:
+        """Second derivatives of -2 l in theta, whose entries are logarithms and not relative."""
+        pattern, p = self.stats.pattern, self.stats.p
+        relative, slope = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
+        through = np.where(pattern.on_diagonal, relative, 1 / at.sigma)
+        among, across = second.entries, second.beside_beta
+        if self.restricted:
+            among, across = among - _through(second), np.zeros_like(across)
+        E, last = slice(p, -1), -1
+        H = np.zeros((p + len(relative) + 1,) * 2)
+        H[:p, :p] = second.beta
+        H[E, :p] = across * through[:, None]
+        H[E, E] = among * through[:, None] * through
+        H[E, E] += np.diag(np.where(pattern.on_diagonal, slope * relative, 0.0))
+        moved = second.beside_sigma - among @ relative - slope
+        H[E, last] = moved * through
+        H[:p, last] = 0.0 if self.restricted else 4 * at.sigma**-2 * Sv[:p] - across.T @ relative
+        H[last, last] = second.sigma + relative @ (
+            among @ relative - 2 * second.beside_sigma + slope
+        )
+        H[:p, E], H[last, :-1] = H[E, :p].T, H[:-1, last]
+        return H
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""
@@ -197,8 +305,7 @@ class GaussianValue:
         )
 
     def _generalised(self, found: Reduced) -> np.ndarray:
-        p = self.stats.p
-        return np.append(-np.linalg.solve(found.S[:p, :p], found.S[:p, p]), 1.0)
+        return generalised(found.S)[0]
 
     def _apart(self, theta: np.ndarray) -> _At:
         p, pattern = self.stats.p, self.stats.pattern
