@@ -10,14 +10,15 @@ from dgmm.design.covariates import covariate_frame, covariate_values, typical_va
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures, dependent_columns
 from dgmm.design.expressions import names_of
+from dgmm.design.frame import names_in
 from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping, label_rank
 from dgmm.design.incomplete import LeftOut
-from dgmm.design.labels import label_key
+from dgmm.design.labels import factorize, label_key
 from dgmm.design.layout import Layout
 from dgmm.design.response import first_category, numbered
 from dgmm.design.specification import Specification, scaled
-from dgmm.design.variables import Column, Table, Variable, take_rows
+from dgmm.design.variables import Column, Table, Variable, read_column, take_rows
 
 __all__ = [
     "Alias",
@@ -41,11 +42,14 @@ __all__ = [
     "covariate_frame",
     "covariate_values",
     "dependent_columns",
+    "factorize",
     "first_category",
     "label_key",
     "label_rank",
+    "names_in",
     "names_of",
     "numbered",
+    "read_column",
     "rebuild",
     "row_labels",
     "scaled",

@@ -150,6 +150,11 @@ def read_frame(table: Table, request: Request) -> Frame:
     )
 
 
+def names_in(formula: Formula, columns: Collection[str]) -> tuple[str, ...]:
+    """Return every column that a formula reads."""
+    return Request(formula).names(columns)
+
+
 def _names(texts: Iterable[str], columns: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for text in texts for name in names_of(text, columns)))
 

@@ -32,6 +32,7 @@ __all__ = [
     "components",
     "covariance",
     "family_parameters",
+    "identified",
     "part_coefficients",
     "time_profile",
 ]
@@ -105,9 +106,8 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
     kinds = np.array([label.component.kind for label in labels], dtype=object)
     if info is not None and len(value):
         error = uncertainty(done, info).of(lambda theta: _working(done, theta)).se
-        # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
-        edge = torch.from_numpy(kinds == "cor") & (value.detach().abs() > FLAT)
-        error = torch.where(edge | (error > FLAT) | (error == 0), torch.nan, error)
+        known = identified(value.detach().numpy(), error.detach().numpy(), kinds == "cor")
+        error = torch.where(torch.from_numpy(known), error, torch.nan)
     scale = value.detach()
     estimate = np.array(
         [
@@ -132,6 +132,16 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
         ),
         links,
     )
+
+
+def identified(working: np.ndarray, error: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+    """Which working values (..., R) have a standard error that says something.
+
+    A correlation of +-1, or an interval over ten orders of magnitude, is not identified.
+    """
+    edge = correlation & (np.abs(working) > FLAT)
+    found: np.ndarray = ~edge & ~(error > FLAT) & (error != 0)
+    return found
 
 
 def _without_effect(done: Estimate, labels: list[_Label], estimate: np.ndarray) -> None:

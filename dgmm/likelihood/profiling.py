@@ -19,10 +19,13 @@ from dgmm.likelihood.sufficient import (
 )
 from dgmm.numerics.newton import Descents, Evaluations, descend_each
 
-__all__ = ["Profile", "maximise", "near_zero"]
+__all__ = ["NEWTON", "Profile", "maximise", "moment_start", "near_zero", "search_each"]
 
 NEWTON = 1e-4
 """Decrement of the deviance from which one more Newton step reaches the minimum."""
+
+NOTHING = 1e-7
+"""Cost in the deviance of an entry that is zero but for rounding."""
 
 LESS = 1e-9
 """Change of the deviance, for each row, that is none."""
@@ -56,25 +59,54 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
     entry wherever the diagonal came near zero, until that no longer helps.
     """
     pattern = stats.pattern
-    closed = isinstance(stats, Statistics)
+    if not len(pattern.row):
+        return _profile(stats, reml, np.zeros(0), 1, "there is no Lambda")
+    used = 0
+    if isinstance(stats, Statistics):
+        every = stats.among(None)
+        found = search_each(every, reml, moment_start(every) if start is None else start[None])
+        start, used = found.x[0], int(found.evaluations[0])
+        if found.decrement[0] < NEWTON:
+            return _profile(stats, reml, start, used, "")
     x = np.where(pattern.on_diagonal, 1.0, 0.0) if start is None else start
-    if not len(x):
-        return _profile(stats, reml, x, 1, "there is no Lambda")
-    x = moment_start(stats) if closed and start is None else x
-    search = _newton if closed else _descend
-    found = search(stats, reml, x)
-    used = found.evaluations
+    best = _descend(stats, reml, x)
+    used += best.evaluations
     for _ in range(RESTARTS):
-        low = near_zero(pattern, found.x)
+        low = near_zero(pattern, best.x)
         if not low.any():
             break
-        again = search(stats, reml, np.where(low, 0.5, found.x))
+        again = _descend(stats, reml, np.where(low, 0.5, best.x))
         used += again.evaluations
-        if not again.value < found.value - LESS * stats.N:
+        if not again.value < best.value - LESS * stats.N:
             break
-        found = again
-    x = _settled(stats, reml, found.x)
-    return _profile(stats, reml, x, used, found.message, found.converged)
+        best = again
+    x = _settled(stats, reml, best.x)
+    return _profile(stats, reml, x, used, best.message, best.converged)
+
+
+def search_each(stats: Statistics, reml: bool, x: np.ndarray) -> Descents:
+    """The Lambda of many models by Newton steps from x (m, E), as :func:`maximise` searches."""
+    found = newton_each(stats, reml, x)
+    at = np.arange(len(x))
+    for _ in range(RESTARTS):
+        low = near_zero(stats.pattern, found.x[at])
+        at, low = at[low.any(-1)], low[low.any(-1)]
+        if not len(at):
+            break
+        again = newton_each(stats.among(at), reml, np.where(low, 0.5, found.x[at]))
+        found.evaluations[at] += again.evaluations
+        better = again.value < found.value[at] - LESS * np.asarray(stats.N)[at]
+        at = at[better]
+        for one, new in zip(found[:3], again[:3], strict=True):
+            one[at] = new[better]
+    zero = np.where(near_zero(stats.pattern, found.x), 0.0, found.x)
+    at = np.flatnonzero((zero != found.x).any(-1))
+    if len(at):
+        own = stats.among(at)
+        cost = profiled_deviance(own, zero[at], reml).value
+        cost = cost - profiled_deviance(own, found.x[at], reml).value
+        found.x[at[cost < NOTHING]] = zero[at[cost < NOTHING]]
+    return found
 
 
 def _profile(
@@ -100,9 +132,11 @@ def _profile(
 
 
 def near_zero(pattern: Pattern, entries: np.ndarray) -> np.ndarray:
-    """Diagonal entries of Lambda that are small beside the largest entry, (E,) bool."""
-    largest = max(1.0, float(np.abs(entries).max()))
-    return pattern.on_diagonal & (np.abs(entries) < 0.01 * largest)
+    """Diagonal entries of Lambda that are small beside the largest entry, (..., E) bool."""
+    size = np.abs(entries)
+    largest = np.maximum(1.0, size.max(-1, keepdims=True))
+    low: np.ndarray = pattern.on_diagonal & (size < 0.01 * largest)
+    return low
 
 
 def moment_start(stats: Statistics) -> np.ndarray:
@@ -149,16 +183,6 @@ class _Search(NamedTuple):
     evaluations: int
     converged: bool
     message: str
-
-
-def _newton(stats: Statistics, reml: bool, x: np.ndarray) -> _Search:
-    """Newton steps by the Hessian; L-BFGS where they do not reach a minimum."""
-    found = newton_each(stats.among(None), reml, x[None])
-    (x,), (value,), (left,), (used,) = found
-    if left < NEWTON:
-        return _Search(x, float(value), int(used), True, "")
-    again = _descend(stats, reml, x)
-    return again._replace(evaluations=again.evaluations + int(used))
 
 
 def newton_each(stats: Statistics, reml: bool, x: np.ndarray) -> Descents:
@@ -226,4 +250,4 @@ def _settled(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
     if (zero == x).all():
         return x
     cost = profiled_deviance(stats, zero, reml)[0] - profiled_deviance(stats, x, reml)[0]
-    return zero if cost < 1e-7 else x
+    return zero if cost < NOTHING else x

@@ -28,6 +28,7 @@ __all__ = [
     "Second",
     "Sufficient",
     "generalised",
+    "of_theta",
     "profiled_deviance",
     "profiled_hessian",
     "second_derivatives",
@@ -155,6 +156,50 @@ def profiled_hessian(stats: Sufficient, at: Deviance, restricted: bool) -> np.nd
     return hessian
 
 
+def of_theta(
+    second: Second,
+    relative: np.ndarray,
+    slope: np.ndarray,
+    sigma: Any,
+    Sv: np.ndarray,
+    pattern: Pattern,
+    restricted: bool,
+) -> np.ndarray:
+    """Second derivatives (..., P, P) of -2 l in theta: beta, entries, log sigma.
+
+    The entries of theta are sigma times those of Lambda, of the diagonal the logarithms.
+
+    Args:
+        second: those in the entries relative to sigma.
+        relative: these entries, (..., E).
+        slope: of -2 l in them, (..., E).
+        sigma: (...), in units of the model.
+        Sv: (..., p + 1).
+        pattern: of the entries.
+        restricted: beta is integrated out, and its block that of the GLS form.
+    """
+    p, sigma = Sv.shape[-1] - 1, np.asarray(sigma)[..., None]
+    through = np.where(pattern.on_diagonal, relative, 1 / sigma)
+    among, across = second.entries, second.beside_beta
+    if restricted:
+        among, across = among - _through(second), np.zeros_like(across)
+    turned = (among @ relative[..., None])[..., 0]
+    H = np.zeros((*relative.shape[:-1],) + (p + relative.shape[-1] + 1,) * 2)
+    H[..., :p, :p] = second.beta
+    H[..., p:-1, :p] = across * through[..., None]
+    H[..., p:-1, p:-1] = among * through[..., None] * through[..., None, :]
+    on = np.arange(p, H.shape[-1] - 1)
+    H[..., on, on] += np.where(pattern.on_diagonal, slope * relative, 0.0)
+    H[..., p:-1, -1] = (second.beside_sigma - turned - slope) * through
+    if not restricted:
+        H[..., :p, -1] = 4 * sigma**-2 * Sv[..., :p] - (across * relative[..., None]).sum(-2)
+    last = (relative * (turned - 2 * second.beside_sigma + slope)).sum(-1)
+    H[..., -1, -1] = second.sigma + last
+    H[..., :p, p:-1] = H[..., p:-1, :p].mT
+    H[..., -1, :-1] = H[..., :-1, -1]
+    return H
+
+
 def _through(found: Second) -> np.ndarray:
     """What profiling beta takes from the second derivatives in the entries, (..., E, E)."""
     through: np.ndarray = found.beside_beta @ np.linalg.solve(found.beta, found.beside_beta.mT)
@@ -217,31 +262,10 @@ class GaussianValue:
         if second is None:
             quadratic = -precision * found.S[:p, :p]
             return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
-        slope = found.slope(v, precision, self.restricted)
-        return curvature_of(-0.5 * self._of_theta(second, slope, at, found.S @ v))
-
-    def _of_theta(self, second: Second, slope: np.ndarray, at: _At, Sv: np.ndarray) -> np.ndarray:
-        """Second derivatives of -2 l in theta, whose entries are logarithms and not relative."""
-        pattern, p = self.stats.pattern, self.stats.p
-        relative, slope = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
-        through = np.where(pattern.on_diagonal, relative, 1 / at.sigma)
-        among, across = second.entries, second.beside_beta
-        if self.restricted:
-            among, across = among - _through(second), np.zeros_like(across)
-        E, last = slice(p, -1), -1
-        H = np.zeros((p + len(relative) + 1,) * 2)
-        H[:p, :p] = second.beta
-        H[E, :p] = across * through[:, None]
-        H[E, E] = among * through[:, None] * through
-        H[E, E] += np.diag(np.where(pattern.on_diagonal, slope * relative, 0.0))
-        moved = second.beside_sigma - among @ relative - slope
-        H[E, last] = moved * through
-        H[:p, last] = 0.0 if self.restricted else 4 * at.sigma**-2 * Sv[:p] - across.T @ relative
-        H[last, last] = second.sigma + relative @ (
-            among @ relative - 2 * second.beside_sigma + slope
-        )
-        H[:p, E], H[last, :-1] = H[E, :p].T, H[:-1, last]
-        return H
+        slope, pattern = found.slope(v, precision, self.restricted), self.stats.pattern
+        entries = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
+        H = of_theta(second, *entries, at.sigma, found.S @ v, pattern, self.restricted)
+        return curvature_of(-0.5 * H)
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""
