@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dgmm.latent import BOUNDARY, Pattern
-from dgmm.latent.covariance import LEAST
+from dgmm.latent.covariance import LEAST, working_values
 from dgmm.likelihood.profiling import NEWTON, moment_start, search_each
 from dgmm.likelihood.statistics import Statistics
 from dgmm.likelihood.sufficient import of_theta, profiled_deviance, second_derivatives
@@ -230,7 +230,10 @@ def _estimates(
         vcov[:, :p, :p] = sigma[:, None, None] ** 2 * np.linalg.inv(at.S[:, :p, :p])
     entries = x * sigma[:, None]
     L = pattern.fill(np.where(pattern.on_diagonal, np.maximum(entries, LEAST), entries))
-    working, slope = _reported(pattern, L, frame, np.log(sigma * stats.unit))
+    working, through = working_values(pattern, L, frame)
+    working = np.concatenate([working, np.log(sigma * stats.unit)[:, None]], axis=1)
+    slope = np.zeros((len(x), through.shape[1] + 1, through.shape[2] + 1))
+    slope[:, :-1, :-1], slope[:, -1, -1] = through, 1.0
     among = vcov[:, p:, p:]
     unknown = np.isnan(among.diagonal(axis1=1, axis2=2))
     variance = ((slope @ np.nan_to_num(among)) * slope).sum(-1)
@@ -281,36 +284,3 @@ def _inverse(H: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     safe = np.where(definite[:, None], value, 1.0)
     inverse = (vector / safe[:, None, :]) @ vector.mT / scale
     return np.where(both | ~definite[:, None, None], np.nan, inverse), definite
-
-
-def _reported(
-    pattern: Pattern, L: np.ndarray, frame: np.ndarray, log_sigma: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Working values (m, R), and their slopes (m, R, E + 1) in the entries and log sigma.
-
-    With D = K L L'K' and dD the change by an entry, d log sd_j = dD_jj / 2 D_jj and
-
-        d cor_jk = dD_jk / sd_j sd_k - cor_jk (dD_jj / D_jj + dD_kk / D_kk) / 2.
-    """
-    m, q, E = len(L), pattern.q, len(pattern.row)
-    Lambda = frame @ L
-    moved = frame[:, :, pattern.row] * np.where(
-        pattern.on_diagonal, L[:, pattern.row, pattern.column], 1.0
-    )[:, None, :]  # of the column of Lambda that the entry stands in, (m, q, E)
-    half = moved[:, :, None, :] * Lambda[:, :, pattern.column][:, None]  # (m, q, q, E)
-    D, dD = Lambda @ Lambda.mT, half + half.swapaxes(1, 2)
-    pairs = [(j, k) for j in range(q) for k in range(j)] if E > q else []
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance = D.diagonal(axis1=1, axis2=2)
-        share = 0.5 * dD[:, np.arange(q), np.arange(q)] / variance[..., None]  # (m, q, E)
-        sd, values, slopes = np.sqrt(variance), [0.5 * np.log(variance)], [share]
-        for j, k in pairs:
-            both = sd[:, j] * sd[:, k]
-            cor = np.clip(D[:, j, k] / both, -1.0, 1.0)
-            change = dD[:, j, k] / both[:, None] - cor[:, None] * (share[:, j] + share[:, k])
-            values.append(np.arctanh(cor)[:, None])
-            slopes.append((change / (1 - cor**2)[:, None])[:, None])
-    slope = np.zeros((m, q + len(pairs) + 1, E + 1))
-    slope[:, :-1, :-1] = np.nan_to_num(np.concatenate(slopes, axis=1))
-    slope[:, -1, -1] = 1.0
-    return np.concatenate([*values, log_sigma[:, None]], axis=1), slope

@@ -31,7 +31,7 @@ LESS = 1e-9
 """Change of the deviance, for each row, that is none."""
 
 SMALL = 0.01
-"""Share of a variance, of the residual one or of the largest, that a search begins with at least."""
+"""Variance that a search begins with at least, relative to the residual one and the largest."""
 
 RESTARTS = 4
 """Most searches from a larger entry where the diagonal of Lambda came near zero."""

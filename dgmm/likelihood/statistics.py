@@ -156,9 +156,7 @@ class Pieces:
         left = _pairs(Q, H + ww) - _pairs(rr, H)  # (..., a, c, b, d)
         right = _pairs(rw, rw) - _pairs(N - rw, N - rw)  # (..., a, d, c, b)
         both = 2 * (left.swapaxes(-3, -2) + right.swapaxes(-3, -1))
-        mixed = [
-            sums(self.rest[:, j], w) + sums(r, self.effects[:, j]) for j in range(stats.p + 1)
-        ]
+        mixed = [sums(self.rest[:, j], w) + sums(r, self.effects[:, j]) for j in range(stats.p + 1)]
         if restricted:
             T = _pairs(R, W).swapaxes(-3, -2)  # (..., a, b, p, p), minus half of the slope of S
             moved = G[..., None, None, :, :] @ (T + T.mT)

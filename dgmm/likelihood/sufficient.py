@@ -44,6 +44,7 @@ class Reduced(Protocol):
     def log_det(self) -> Any: ...
     def slope(self, v: np.ndarray, precision: Any, restricted: bool) -> np.ndarray:
         """The gradient in Lambda (q, q) of log det M + precision v'S v (+ log det S_xx)."""
+
     def curvature(self, v: np.ndarray, precision: Any, restricted: bool) -> Bend | None:
         """Its second derivatives; None where they have no closed form."""
 
@@ -263,8 +264,9 @@ class GaussianValue:
             quadratic = -precision * found.S[:p, :p]
             return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
         slope, pattern = found.slope(v, precision, self.restricted), self.stats.pattern
-        entries = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
-        H = of_theta(second, *entries, at.sigma, found.S @ v, pattern, self.restricted)
+        relative, slope = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
+        Sv = found.S @ v
+        H = of_theta(second, relative, slope, at.sigma, Sv, pattern, self.restricted)
         return curvature_of(-0.5 * H)
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:

@@ -109,9 +109,7 @@ def _cannot(models: Models, parsed: Formula) -> str | None:
     return None
 
 
-def _of_outcomes(
-    models: Models, parsed: Formula
-) -> tuple[Formula, dict[str, Any], np.ndarray]:
+def _of_outcomes(models: Models, parsed: Formula) -> tuple[Formula, dict[str, Any], np.ndarray]:
     """The formula of a stand-in outcome, the columns it needs, and the outcomes (N, M)."""
     table = Table.of(models.data)
     stand_in = "outcome"
@@ -120,7 +118,10 @@ def _of_outcomes(
     response = replace(parsed.response, text=stand_in, parts=(stand_in,))
     parsed = replace(parsed, response=response)
     given = (models.call.weights, models.call.offset)
-    wanted = {*names_in(parsed, {*table.names, stand_in}), *(one for one in given if isinstance(one, str))}
+    wanted = {
+        *names_in(parsed, {*table.names, stand_in}),
+        *(one for one in given if isinstance(one, str)),
+    }
     data = {name: table.series(name) for name in table.names if name in wanted}
     data[stand_in] = np.zeros(table.size)
     return parsed, data, np.column_stack([_numbers(table, str(name)) for name in models.labels])

@@ -70,7 +70,8 @@ def fit_each(
     ]
     if tables[0]["logLik"].isna().all():
         raise ValueError(f"no model can be fitted; the first: {tables[0]['status'].iloc[0]}")
-    return ManyFits(models, *(ResultTable(one) for one in tables), notes)
+    glance, coefficients, std_errors, var_corr, errors = map(ResultTable, tables)
+    return ManyFits(models, glance, coefficients, std_errors, var_corr, errors, notes)
 
 
 def _read(models: Models) -> Batch | str:

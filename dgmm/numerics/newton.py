@@ -145,4 +145,6 @@ def _newton_steps(found: Evaluations, x: np.ndarray) -> tuple[np.ndarray, np.nda
     step = (turn @ (along / size)[..., None])[..., 0]
     decrement = np.where(known, np.sqrt((along**2 / size).sum(1)), np.inf)
     longest = LONGEST * np.maximum(1.0, np.abs(x).max(1))
-    return step * np.minimum(1.0, longest / np.maximum(np.abs(step).max(1), TINY))[:, None], decrement
+    return step * np.minimum(1.0, longest / np.maximum(np.abs(step).max(1), TINY))[
+        :, None
+    ], decrement

@@ -98,6 +98,8 @@ class Panel:
     @property
     def outcomes(self) -> Tensor:
         """Number of outcomes seen of every subject, (n,)."""
+        if bool(self.observed.all()):
+            return self.count
         return torch.bincount(self.subject[self.observed], minlength=self.n)
 
     @classmethod
