@@ -18,7 +18,9 @@ from dgmm.likelihood.profiling import NEWTON, moment_start, search_each
 from dgmm.likelihood.statistics import Statistics
 from dgmm.likelihood.sufficient import of_theta, profiled_deviance, second_derivatives
 
-__all__ = ["ManyEstimates", "ManyRows", "estimate_each", "usual"]
+__all__ = ["ManyEstimates", "ManyRows", "allows", "estimate_each", "usual"]
+
+EXACT = "exact"
 
 DEPENDENT = 1e-6
 """Share of a column that those before it leave, below which a model is fitted alone."""
@@ -96,6 +98,11 @@ class _Bases(NamedTuple):
         left = self.R.diagonal(axis1=1, axis2=2)
         found: np.ndarray = (left > DEPENDENT * size).all(1)
         return found
+
+
+def allows(word: str, method: str) -> bool:
+    """Whether likelihood= and method= leave the models to this likelihood."""
+    return word in ("auto", EXACT) and method in ("auto", "ml", "reml")
 
 
 def usual(rows: ManyRows) -> np.ndarray:
@@ -236,10 +243,10 @@ def _estimates(
     slope[:, :-1, :-1], slope[:, -1, -1] = through, 1.0
     among = vcov[:, p:, p:]
     unknown = np.isnan(among.diagonal(axis1=1, axis2=2))
-    variance = ((slope @ np.nan_to_num(among)) * slope).sum(-1)
+    with np.errstate(invalid="ignore", over="ignore"):  # slopes of correlations of one
+        error = np.sqrt(((slope @ np.nan_to_num(among)) * slope).sum(-1))
     uses = ((np.abs(slope) > 1e-12) & unknown[:, None, :]).any(-1)
-    with np.errstate(invalid="ignore"):
-        error = np.where(uses, np.nan, np.sqrt(variance))
+    error = np.where(uses, np.nan, error)
     return ManyEstimates(
         -0.5 * at.value,
         (basis @ at.beta[..., None])[..., 0],

@@ -10,8 +10,8 @@ import numpy as np
 
 from dgmm.design import Design, Table, build_design, names_in, read_column
 from dgmm.formula import Formula
-from dgmm.latent import Component, Normal, Pattern, build
-from dgmm.likelihood.many import ManyRows
+from dgmm.latent import Component, Latent, Pattern, build
+from dgmm.likelihood.many import ManyRows, allows
 from dgmm.many.models import Models
 from dgmm.plan import is_deep, parse_call, read_family
 
@@ -88,8 +88,7 @@ def read_batch(models: Models) -> Batch | str:
     if not (design.weights > 0).all() or design.spec.response_levels or design.ratio:
         return "the outcome or a weight is not a plain number"
     latent = build(design.latents[0], 1.0)
-    assert isinstance(latent, Normal)
-    if not latent.structure.free:
+    if not latent.by_columns or latent.by_reported:
         return "the covariance of the random effects is restricted"
     return _batch(models, design, latent, y)
 
@@ -102,7 +101,7 @@ def _cannot(models: Models, parsed: Formula) -> str | None:
     (term,) = parsed.latents
     if term.kind != "normal" or term.covariance not in COVARIANCES or term.given:
         return "the formula has not one random part with linear terms"
-    if call.method not in ("auto", "ml", "reml") or call.likelihood not in ("auto", "exact"):
+    if not allows(call.likelihood, call.method):
         return f"method={call.method!r} with likelihood={call.likelihood!r}"
     if call.se not in ("hessian", None):
         return f"se={call.se!r}"
@@ -134,7 +133,7 @@ def _numbers(table: Table, name: str) -> np.ndarray:
     return column.values if usable else np.full(table.size, np.nan)
 
 
-def _batch(models: Models, design: Design, latent: Normal, y: np.ndarray | None) -> Batch:
+def _batch(models: Models, design: Design, latent: Latent, y: np.ndarray | None) -> Batch:
     """The columns of a design in the order of the models."""
     block, M = design.latents[0], len(models)
     subject = block.grouping.codes
