@@ -363,6 +363,30 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def many_speed() -> str:
+    """CPU seconds of many small models by `benchmarks/many.py`, a row per way to fit them."""
+    table = pd.read_csv(RESULTS / "many.csv")
+    return markdown(
+        table[table["models"] > 1],
+        {
+            "outcomes": ("outcomes", "{}"),
+            "method": ("", "{}"),
+            "program": ("program", "`{}`"),
+            "seconds": ("seconds", "{:.3g}"),
+            "converged": ("converged", "{:.4g}"),
+            "singular": ("singular", "{:.3g}"),
+            "loglik_off": ("log-likelihood off", "{:.0e}"),
+            "error_off": ("standard errors off", "{:.0e}"),
+        },
+    )
+
+
+def one_call(*words: str) -> str:
+    """Milliseconds of one call on sleepstudy, or of a part of it."""
+    seconds = pd.read_csv(RESULTS / "many.csv").set_index("program")["seconds"]
+    return f"{1e3 * seconds[' '.join(words)]:.1f}"
+
+
 def linear_speed() -> str:
     """The linear mixed model of `benchmarks/run.py`."""
     return markdown(
@@ -666,7 +690,7 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
+        speed, many_speed, one_call, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
