@@ -21,7 +21,7 @@ from dgmm.numerics.newton import Descents, Evaluations, descend_each
 
 __all__ = ["NEWTON", "Profile", "maximise", "moment_start", "near_zero", "search_each"]
 
-NEWTON = 1e-4
+NEWTON = 1e-3
 """Decrement of the deviance from which one more Newton step reaches the minimum."""
 
 NOTHING = 1e-7
