@@ -106,9 +106,7 @@ def table(models: int, kind: str, method: str) -> None:
     """Measure one kind of outcomes and keep its rows."""
     wide = outcomes(models, kind == "sleepstudy")
     names = list(wide.columns[2:])
-    frames = [
-        wide[["Days", "Subject", name]].rename(columns={name: "y"}) for name in names[:SOME]
-    ]
+    frames = [wide[["Days", "Subject", name]].rename(columns={name: "y"}) for name in names[:SOME]]
     key = {"outcomes": kind, "method": method, "models": models}
     one_by_one, singles = seconds(lambda: [alone(frame, method) for frame in frames])
     ways: dict[str, Callable[[], dgmm.ManyFits]] = {

@@ -79,7 +79,9 @@ def ratings() -> pd.DataFrame:
     t, x = rng.uniform(size=rows), rng.normal(size=rows)
     y = 3.2 + 0.1 * t + 0.2 * x + 0.3 * rng.normal(size=2972)[s] + 0.5 * rng.normal(size=1128)[d]
     word = np.array(["female", "male"])[sex]
-    return pd.DataFrame({"y": y + 1.2 * rng.normal(size=rows), "t": t, "x": x, "sex": word, "s": s, "d": d})
+    return pd.DataFrame(
+        {"y": y + 1.2 * rng.normal(size=rows), "t": t, "x": x, "sex": word, "s": s, "d": d}
+    )
 
 
 # -- programs --------------------------------------------------------------------------------------
@@ -193,7 +195,9 @@ def run(name: str) -> None:
         }
         keep(TABLE, row, ["job", "program"])
         ratio = later["dgmm"] / later[program]
-        print(f"{name:20}{program:12}{row['first']:9.4f}{row['seconds']:9.4f}{ratio:8.2f}", flush=True)
+        print(
+            f"{name:20}{program:12}{row['first']:9.4f}{row['seconds']:9.4f}{ratio:8.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":

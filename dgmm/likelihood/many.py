@@ -14,7 +14,7 @@ import numpy as np
 
 from dgmm.latent import BOUNDARY, Pattern
 from dgmm.latent.covariance import LEAST, working_values
-from dgmm.likelihood.profiling import NEWTON, moment_start, search_each
+from dgmm.likelihood.profiling import moment_start, search_each
 from dgmm.likelihood.statistics import Statistics
 from dgmm.likelihood.sufficient import of_theta, profiled_deviance, second_derivatives
 
@@ -75,7 +75,7 @@ class ManyEstimates(NamedTuple):
     zero: np.ndarray  # (m, q) effects without a variance of their own
     decrement: np.ndarray  # (m,) Newton decrement where the last step began, standard errors
     evaluations: np.ndarray  # (m,)
-    definite: np.ndarray  # (m,) bool: the information could be inverted
+    usable: np.ndarray  # (m,) bool: the maximum was reached, and the information can be inverted
 
 
 class _Bases(NamedTuple):
@@ -259,7 +259,7 @@ def _estimates(
         zero,
         found.decrement / np.sqrt(2.0),
         found.evaluations,
-        definite & (found.decrement < NEWTON),
+        definite & found.reached,
     )
 
 

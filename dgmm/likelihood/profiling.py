@@ -21,7 +21,7 @@ from dgmm.numerics.newton import Descents, Evaluations, descend_each
 
 __all__ = ["NEWTON", "Profile", "maximise", "moment_start", "near_zero", "search_each"]
 
-NEWTON = 1e-3
+NEWTON = 1e-4
 """Decrement of the deviance from which one more Newton step reaches the minimum."""
 
 NOTHING = 1e-7
@@ -66,7 +66,7 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
         every = stats.among(None)
         found = search_each(every, reml, moment_start(every) if start is None else start[None])
         start, used = found.x[0], int(found.evaluations[0])
-        if found.decrement[0] < NEWTON:
+        if found.reached[0]:
             return _profile(stats, reml, start, used, "")
     x = np.where(pattern.on_diagonal, 1.0, 0.0) if start is None else start
     best = _descend(stats, reml, x)
@@ -97,7 +97,7 @@ def search_each(stats: Statistics, reml: bool, x: np.ndarray) -> Descents:
         found.evaluations[at] += again.evaluations
         better = again.value < found.value[at] - LESS * np.asarray(stats.N)[at]
         at = at[better]
-        for one, new in zip(found[:3], again[:3], strict=True):
+        for one, new in zip(found[:4], again[:4], strict=True):
             one[at] = new[better]
     zero = np.where(near_zero(stats.pattern, found.x), 0.0, found.x)
     at = np.flatnonzero((zero != found.x).any(-1))

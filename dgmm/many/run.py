@@ -107,7 +107,7 @@ def _some(batch: Batch, call: Call, models: np.ndarray, rows: ManyRows) -> list[
     except np.linalg.LinAlgError:
         halves = np.array_split(np.arange(len(models)), 2) if len(models) > 1 else []
         return [p for half in halves for p in _some(batch, call, models[half], rows.among(half))]
-    good = found.definite & np.isfinite(found.log_likelihood)
+    good = found.usable & np.isfinite(found.log_likelihood)
     found = ManyEstimates(*(one[good] for one in found))
     return [_Part(models[good], _tables(batch, call, rows.among(good), found))]
 

@@ -89,6 +89,7 @@ class Descents(NamedTuple):
     x: np.ndarray  # (m, P)
     value: np.ndarray  # (m,)
     decrement: np.ndarray  # (m,) root of g'H^-1 g where the last step began
+    reached: np.ndarray  # (m,) bool
     evaluations: np.ndarray  # (m,)
 
 
@@ -100,8 +101,9 @@ def descend_each(
 ) -> Descents:
     """The minima near x (m, P) of several objectives whose Hessians are known.
 
-    An objective leaves the search when its decrement is below ``tolerance``, or when no shorter
-    step leads down.
+    An objective leaves the search when its decrement is below ``tolerance``, or below ten times
+    that after a step that has made it ten times smaller: where steps converge, the last one squares
+    it. It is given up when no shorter step leads down.
 
     Args:
         objective: of points (k, P) and the numbers (k,) of the objectives that they belong to.
@@ -111,7 +113,7 @@ def descend_each(
     """
     m, length = len(x), np.ones(len(x))
     x, step, value, decrement = x.copy(), np.zeros_like(x), np.full(m, np.inf), np.full(m, np.inf)
-    used, at = np.zeros(m, dtype=int), np.arange(m)
+    used, at, done = np.zeros(m, dtype=int), np.arange(m), np.zeros(m, dtype=bool)
     for _ in range(evaluations):
         trial = x[at] - length[at, None] * step[at]
         found = objective(trial, at)
@@ -122,15 +124,16 @@ def descend_each(
         nearer = (gain >= -ROUNDING * np.abs(found.value)) & (left < 0.5 * decrement[at])
         good = np.isfinite(left) & (lower | nearer | (used[at] == 1))
         new = at[good]
+        quick = (left[good] < 10 * tolerance) & (left[good] < 0.1 * decrement[new])
+        done[new] = quick | (left[good] < tolerance)
         x[new], value[new], step[new] = trial[good], found.value[good], ahead[good]
         decrement[new], length[new] = left[good], 1.0
         length[at[~good]] *= 0.5
-        at = at[(decrement[at] >= tolerance) & (length[at] > 0.5**HALVINGS)]
+        at = at[~done[at] & (length[at] > 0.5**HALVINGS)]
         if not len(at):
             break
-    done = decrement < tolerance
     x[done] -= step[done]
-    return Descents(x, value, decrement, used)
+    return Descents(x, value, decrement, done, used)
 
 
 def _newton_steps(found: Evaluations, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
