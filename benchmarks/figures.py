@@ -363,6 +363,26 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def ratios() -> str:
+    """CPU seconds and memory beside glmm and mixedlm-rs by `benchmarks/ratios.py`."""
+    table = pd.read_csv(RESULTS / "ratios.csv")
+    own = table[table["program"] == "dgmm"].set_index("job")
+    for name in ("first", "seconds", "memory"):
+        table[f"{name}_ratio"] = own.loc[table["job"], name].to_numpy() / table[name]
+    return markdown(
+        table,
+        {
+            "job": ("job", "{}"),
+            "program": ("program", "{}"),
+            "seconds": ("seconds", "{:.3g}"),
+            "seconds_ratio": ("dgmm / program", "{:.2f}"),
+            "first_ratio": ("first call", "{:.2f}"),
+            "memory": ("MiB", "{:.0f}"),
+            "loglik": ("log-likelihood", "{:.3f}"),
+        },
+    )
+
+
 def many_speed() -> str:
     """CPU seconds of many small models by `benchmarks/many.py`, a row per way to fit them."""
     table = pd.read_csv(RESULTS / "many.csv")
@@ -690,7 +710,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, many_speed, one_call, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
+        speed, ratios, many_speed, one_call, linear_speed, path_speed, outcome_speed, outcome_bias,
+        shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,

@@ -296,10 +296,10 @@ def fit_many(
 
     Example:
         >>> import dgmm
-        >>> diets = dgmm.datasets.load("ChickWeight")
-        >>> fits = dgmm.fit_many("weight ~ Time + (1 | Chick)", diets, by="Diet")
-        >>> fits.coefficients["Time"].round(2).to_list()
-        []
+        >>> rats = dgmm.datasets.load("bodyweight")
+        >>> fits = dgmm.fit_many("weight ~ Time + (Time | Rat)", rats, by="Diet")
+        >>> fits.coefficients["Time"].round(3).to_list()
+        [0.36, 0.965, 0.658]
     """
     if isinstance(formula, Several) or spread(formula) is not None:
         raise ValueError("fit_many() has one outcome a model; joint models of several are mv(...)")

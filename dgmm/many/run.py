@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +31,9 @@ __all__ = ["fit_each"]
 NO_EFFECT = 1e-8
 """Standard deviation, relative to its scale, below which an effect has no correlations."""
 
-NOTHING = dict.fromkeys(("nobs", "groups", "df", "logLik", "AIC", "BIC", "sigma", "decrement"))
+NOTHING = dict.fromkeys(
+    ("nobs", "groups", "df", "logLik", "AIC", "BIC", "sigma", "decrement"), math.nan
+)
 """Of a model without a fit."""
 
 TROUBLE = (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError, IndexError)
