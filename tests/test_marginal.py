@@ -83,6 +83,24 @@ def test_second_derivatives_are_those_of_the_gradient(text: str, reml: bool) -> 
 
 
 @pytest.mark.parametrize("reml", [False, True])
+def test_moments_of_variances_are_those_by_differences(reml: bool) -> None:
+    model, panel = build("y ~ x + t + (t | id)", frame(15, 5, seed=2, missing=0.3), weights="w")
+    value = GaussianValue(statistics(model, panel.observed_rows()), reml)
+    theta = model.packing.pack(random_theta(model, 4)).numpy()
+    found = value.variance_moments(theta)
+    assert found is not None
+    gls, slopes, information = found
+    psi = value.variance_vector(theta)
+    np.testing.assert_allclose(gls, value.gls_of_variances(psi), rtol=1e-10)
+    for slope, u in zip(slopes, 1e-5 * np.eye(len(psi)), strict=True):
+        numeric = (value.gls_of_variances(psi + u) - value.gls_of_variances(psi - u)) / 2e-5
+        np.testing.assert_allclose(slope, numeric, atol=1e-7 * np.abs(numeric).max())
+    step = np.full(len(psi), 1e-5)
+    numeric = -central_jacobian(value.variance_gradient, psi, step).matrix
+    np.testing.assert_allclose(information, numeric, atol=1e-6 * np.abs(numeric).max())
+
+
+@pytest.mark.parametrize("reml", [False, True])
 def test_models_on_an_axis_of_their_own_are_those_one_by_one(reml: bool) -> None:
     text, alone = "y ~ x + t + (t | id)", []
     for seed in range(3):

@@ -104,3 +104,8 @@ class CrossedPieces:
 
     def curvature(self, v: np.ndarray, precision: float, restricted: bool) -> None:
         """Not known in closed form."""
+
+    @property
+    def coefficient_slope(self) -> None:
+        """Left to differences."""
+        return None

@@ -158,12 +158,17 @@ class Pieces:
         both = 2 * (left.swapaxes(-3, -2) + right.swapaxes(-3, -1))
         mixed = [sums(self.rest[:, j], w) + sums(r, self.effects[:, j]) for j in range(stats.p + 1)]
         if restricted:
-            T = _pairs(R, W).swapaxes(-3, -2)  # (..., a, b, p, p), minus half of the slope of S
-            moved = G[..., None, None, :, :] @ (T + T.mT)
+            moved = G[..., None, None, :, :] @ self.coefficient_slope
             flat = moved.reshape(*moved.shape[:-4], q * q, -1)
             back = moved.mT.reshape(flat.shape)
             both = both - (flat @ back.mT).reshape(both.shape)
         return Bend(both, -2 * _over(precision, 3) * np.stack(mixed, axis=-1))
+
+    @cached_property
+    def coefficient_slope(self) -> np.ndarray:
+        """The slope of S_xx in Lambda, (..., q, q, p, p)."""
+        T = _pairs(self.rest[:, :-1], self.effects[:, :-1]).swapaxes(-3, -2)
+        return -(T + T.mT)
 
     @property
     def _Sxx(self) -> np.ndarray:

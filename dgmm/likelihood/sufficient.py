@@ -48,6 +48,9 @@ class Reduced(Protocol):
     def curvature(self, v: np.ndarray, precision: Any, restricted: bool) -> Bend | None:
         """Its second derivatives; None where they have no closed form."""
 
+    @property
+    def coefficient_slope(self) -> np.ndarray | None: ...  # of S_xx in Lambda (q, q, p, p)
+
 
 class Sufficient(Protocol):
     """Sums over rows in units of the model: y / unit, T frame / unit, X basis / unit."""
@@ -306,6 +309,24 @@ class GaussianValue:
         slope = -0.5 * found.slope(v, precision, self.restricted)
         last = precision * float(v @ found.S @ v) - self._df
         return np.append(slope[pattern.row, pattern.column], last)
+
+    def variance_moments(self, theta: np.ndarray) -> tuple[np.ndarray, ...] | None:
+        """GLS covariance, its slopes in psi, the information about psi; None where not known."""
+        at, pattern = self._apart(theta), self.stats.pattern
+        found = self._reduced(theta, at)
+        v, precision = self._generalised(found), at.sigma**-2
+        second = second_derivatives(self.stats, found, v, precision, self.restricted)
+        slope = found.coefficient_slope
+        if second is None or slope is None:
+            return None
+        G = np.linalg.inv(found.S[:-1, :-1])
+        own = -G @ slope[pattern.row, pattern.column] @ G
+        gls = at.sigma**2 * G
+        information = np.empty((len(own) + 1,) * 2)
+        information[:-1, :-1] = 0.5 * (second.entries - _through(second))
+        information[-1, :-1] = information[:-1, -1] = 0.5 * second.beside_sigma
+        information[-1, -1] = 0.5 * second.sigma
+        return gls, np.concatenate([at.sigma**2 * own, 2 * gls[None]]), information
 
     # -- pieces ----------------------------------------------------------------------------------
 
