@@ -48,6 +48,8 @@ def columns(rows: list[list[str]], left: tuple[int, ...] = ()) -> list[str]:
 
 def wrap(text: str, indent: str) -> str:
     """Lines of the width of a report; those after the first begin with ``indent``."""
+    if len(text) <= WIDTH and not {"\n", "\t"} & set(text):  # most are one line
+        return text.rstrip()
     return textwrap.fill(
         text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
