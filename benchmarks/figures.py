@@ -350,6 +350,50 @@ def speed() -> str:
     return "\n".join(lines)
 
 
+def ratios() -> str:
+    """CPU seconds and memory beside glmm and mixedlm-rs by `benchmarks/ratios.py`."""
+    table = pd.read_csv(RESULTS / "ratios.csv")
+    own = table[table["program"] == "dgmm"].set_index("job")
+    for name in ("first", "seconds", "memory"):
+        table[f"{name}_ratio"] = own.loc[table["job"], name].to_numpy() / table[name]
+    return markdown(
+        table,
+        {
+            "job": ("job", "{}"),
+            "program": ("program", "{}"),
+            "seconds": ("seconds", "{:.3g}"),
+            "seconds_ratio": ("dgmm / program", "{:.2f}"),
+            "first_ratio": ("first call", "{:.2f}"),
+            "memory": ("MiB", "{:.0f}"),
+            "loglik": ("log-likelihood", "{:.3f}"),
+        },
+    )
+
+
+def many_speed() -> str:
+    """CPU seconds of many small models by `benchmarks/many.py`, a row per way to fit them."""
+    table = pd.read_csv(RESULTS / "many.csv")
+    return markdown(
+        table[table["models"] > 1],
+        {
+            "outcomes": ("outcomes", "{}"),
+            "method": ("", "{}"),
+            "program": ("program", "`{}`"),
+            "seconds": ("seconds", "{:.3g}"),
+            "converged": ("converged", "{:.4g}"),
+            "singular": ("singular", "{:.3g}"),
+            "loglik_off": ("log-likelihood off", "{:.0e}"),
+            "error_off": ("standard errors off", "{:.0e}"),
+        },
+    )
+
+
+def one_call(*words: str) -> str:
+    """Milliseconds of one call on sleepstudy, or of a part of it."""
+    seconds = pd.read_csv(RESULTS / "many.csv").set_index("program")["seconds"]
+    return f"{1e3 * seconds[' '.join(words)]:.1f}"
+
+
 def linear_speed() -> str:
     """The linear mixed model of `benchmarks/run.py`."""
     return markdown(
@@ -677,7 +721,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, linear_speed, path_speed, outcome_speed, outcome_bias, shared_effects, missing,
+        speed, ratios, many_speed, one_call, linear_speed, path_speed, outcome_speed, outcome_bias,
+        shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,

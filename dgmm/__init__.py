@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dgmm import datasets, families, plots, studies
-    from dgmm.api import lm_list, load, mixed_model
+    from dgmm.api import fit_many, lm_list, load, mixed_model
     from dgmm.bayes import (
         half_normal,
         half_t,
@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         var_corr,
         vcov,
     )
+    from dgmm.many.fits import ManyFits
     from dgmm.missing.pooling import pool
     from dgmm.multivariate.fit import MultivariateFit
     from dgmm.report.modelsummary import modelsummary
@@ -102,6 +103,7 @@ __all__ = [
     "Family",
     "Fit",
     "FormulaError",
+    "ManyFits",
     "MultivariateFit",
     "Tuning",
     "Validated",
@@ -127,6 +129,7 @@ __all__ = [
     "emmeans",
     "families",
     "family_parameters",
+    "fit_many",
     "fitted",
     "fixef",
     "glance",
@@ -194,6 +197,7 @@ HOMES = {
     "Control": "estimate",
     "Family": "families",
     "Fit": "fit",
+    "ManyFits": "many.fits",
     "MultivariateFit": "multivariate.fit",
     "FormulaError": "formula",
     "Tuning": "tuning.cross_validation",
@@ -201,6 +205,7 @@ HOMES = {
     "check_family": "checking",
     "compare": "comparison",
     "cv": "tuning.validation",
+    "fit_many": "api",
     "half_normal": "bayes",
     "half_t": "bayes",
     "inv_gamma": "bayes",

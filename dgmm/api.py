@@ -1,7 +1,8 @@
-"""Entry points: mixed_model(), lm_list() and load()."""
+"""Entry points: mixed_model(), fit_many(), lm_list() and load()."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from dgmm.files.stored import is_stored
 from dgmm.fit import Fit, fit_model
 from dgmm.formula import Several, grouped_formula, named_parts, parse_formula, spread
 from dgmm.inference.subject_fits import SubjectFits, subject_fits
+from dgmm.many.fits import ManyFits
+from dgmm.many.run import fit_each
 from dgmm.multivariate.fit import MultivariateFit, fit_several
 from dgmm.panel import Panel
 from dgmm.plan import (
@@ -32,7 +35,7 @@ from dgmm.plan import (
 from dgmm.runtime.gate import gate
 from dgmm.runtime.whole_file import path_of
 
-__all__ = ["lm_list", "load", "mixed_model"]
+__all__ = ["fit_many", "lm_list", "load", "mixed_model"]
 
 
 @partial(gate, instead=INSTEAD)
@@ -234,6 +237,100 @@ def mixed_model(
             f"outcome write {part.replace(f'|{name}|', '|')}"
         )
     return fit_model(call, data)
+
+
+@partial(gate, instead=INSTEAD)
+def fit_many(
+    formula: str,
+    data: Any,
+    *,
+    by: str | None = None,
+    outcomes: Sequence[str] | None = None,
+    family: Any = "gaussian",
+    link: str | None = None,
+    method: str = "auto",
+    likelihood: str = "auto",
+    se: str | None = "hessian",
+    bounds: Any = None,
+    zi: Any = None,
+    dispersion: Any = None,
+    weights: Any = None,
+    offset: Any = None,
+    missing_covariates: str = "drop",
+    seed: int = 0,
+    control: Control | dict[str, Any] | None = None,
+    workers: int = 1,
+) -> ManyFits:
+    """Fit one formula to many outcomes, or to every part of a frame, each model for itself.
+
+        y_g = X_g beta_g + T_g b_g + e_g,   g = 1, ..., G
+
+    Linear mixed models with one random part, ``us`` or ``diag``, are fitted together: the search
+    of :func:`dgmm.mixed_model` goes on for all models at once, and one that has reached its maximum
+    leaves it. Every model has the estimates that it has alone. Models out of the usual (too few
+    rows, columns that depend on others, an outcome that does not vary), other formulas and other
+    families are fitted one by one. A model that cannot be fitted is told in its row and stops no
+    other.
+
+    Args:
+        formula: as in :func:`dgmm.mixed_model`; with ``outcomes`` its left side is left open,
+            ``~ x + (1 | id)``.
+        data: a data frame, one row per measurement.
+        by: a column: every level of it has a model of its rows.
+        outcomes: columns of a wide frame: every one is the outcome of a model of all rows.
+        family: as in :func:`dgmm.mixed_model`, as all arguments below but the last.
+        link: one of the family's links.
+        method: "ml", the default, or "reml"; others are fitted one by one.
+        likelihood: as there.
+        se: "hessian", None, or another word (one by one).
+        bounds: of an outcome on an interval.
+        zi: a formula for the probability of a structural zero.
+        dispersion: a formula for the dispersion parameter.
+        weights: a column name or one value per row.
+        offset: likewise.
+        missing_covariates: "drop" or "error".
+        seed: of every random number used.
+        control: rare options.
+        workers: processes for models that are fitted one by one.
+
+    Returns:
+        A :class:`dgmm.ManyFits` with tables of a row per model: ``glance`` (log-likelihood,
+        singular, converged, status), ``coefficients``, ``std_errors``, ``var_corr``; ``fits[i]``
+        and ``fits.fit(label)`` are ordinary fits.
+
+    Raises:
+        ValueError: neither or both of by= and outcomes=; no model can be fitted.
+        FormulaError: as :func:`dgmm.mixed_model`.
+
+    Example:
+        >>> import dgmm
+        >>> rats = dgmm.datasets.load("bodyweight")
+        >>> fits = dgmm.fit_many("weight ~ Time + (Time | Rat)", rats, by="Diet")
+        >>> fits.coefficients["Time"].round(3).to_list()
+        [0.36, 0.965, 0.658]
+    """
+    if isinstance(formula, Several) or spread(formula) is not None:
+        raise ValueError("fit_many() has one outcome a model; joint models of several are mv(...)")
+    call = Call(
+        formula=formula,
+        family=family,
+        link=link,
+        method=method,
+        likelihood=likelihood,
+        se=se,
+        bounds=bounds,
+        zi=zi,
+        dispersion=dispersion,
+        weights=read_values(weights, data, "weights"),
+        offset=read_values(offset, data, "offset"),
+        missing_covariates=missing_covariates,
+        seed=seed,
+        verbose=0,
+        control=read_control(control),
+    )
+    if workers < 1:
+        raise ValueError(f"workers is a number of processes, at least 1, not {workers}")
+    return fit_each(call, data, by, outcomes, workers)
 
 
 @partial(gate, instead=INSTEAD)

@@ -9,6 +9,7 @@ from toys import build, frame, random_theta
 
 from dgmm.inference.coordinates import Coordinates
 from dgmm.latent import Pattern, theta_of_covariances
+from dgmm.latent.covariance import working_values
 from dgmm.model import Model
 from dgmm.parameters import Theta, part
 
@@ -83,3 +84,36 @@ def test_other_terms_have_no_entries() -> None:
     pattern = Pattern.of(model.latents)
     assert pattern.q == 1
     assert set(pattern.to_theta(np.ones(1))) == {"latent2.log_diagonal"}
+
+
+@pytest.mark.parametrize("text", ["(1 | id)", "(t | id)", "(t || id)", "(poly(t, 2) | id)"])
+def test_reported_values_and_their_slopes(text: str) -> None:
+    """Those of the structure, by automatic differentiation."""
+    model, _ = build(f"y ~ t + {text}", frame(10, 6), unit=1.7)
+    (latent,) = model.latents
+    weights = part(random_theta(model, 4), "latent1.")
+    names = list(weights)
+
+    def working(*values: torch.Tensor) -> torch.Tensor:
+        found = latent.reported(dict(zip(names, values, strict=True)))
+        pairs = zip(latent.components(), found, strict=True)
+        return torch.stack([one.link.forward(value) for one, value in pairs])
+
+    wanted = torch.autograd.functional.jacobian(working, tuple(weights.values()))
+    slopes = latent.working_slopes(weights)
+    assert slopes is not None
+    assert torch.allclose(slopes, torch.cat(wanted, dim=1), atol=1e-12)
+    pattern = Pattern.of([latent])
+    L = pattern.fill(pattern.of_theta({f"latent1.{n}": v for n, v in weights.items()}).numpy())
+    both = np.stack([L, 2.0 * L])
+    values, steep = working_values(pattern, both, np.stack([latent.frame.numpy()] * 2))
+    np.testing.assert_allclose(values[0], working(*weights.values()).numpy(), atol=1e-12)
+    np.testing.assert_allclose(
+        values[1], values[0] + np.log(2) * (np.arange(len(values[0])) < latent.dim)
+    )
+    np.testing.assert_allclose(steep[0], slopes.numpy(), atol=1e-14)
+
+
+def test_a_restricted_covariance_has_slopes_by_differentiation_alone() -> None:
+    model, _ = build("y ~ t + cs(0 + t + w | id)", frame(10, 6))
+    assert model.latents[0].working_slopes(part(random_theta(model, 1), "latent1.")) is None

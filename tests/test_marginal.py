@@ -17,9 +17,9 @@ from dgmm.likelihood import Frozen, Importance, NodeRule, Quadrature, freeze, pl
 from dgmm.likelihood import statistics as sums
 from dgmm.likelihood.gaussian import per_subject, profile_theta
 from dgmm.likelihood.polish import polish
-from dgmm.likelihood.profiling import maximise
+from dgmm.likelihood.profiling import maximise, moment_start
 from dgmm.likelihood.statistics import statistics
-from dgmm.likelihood.sufficient import GaussianValue, profiled_deviance
+from dgmm.likelihood.sufficient import GaussianValue, profiled_deviance, profiled_hessian
 from dgmm.model import Model
 from dgmm.numerics.hessian import central_hessian, central_jacobian, invert
 from dgmm.numerics.quadrature import Nodes
@@ -60,6 +60,81 @@ def test_exact_is_the_dense_normal_density_on_sleepstudy(seed: int) -> None:
     value = GaussianValue(statistics(model, panel))(model.packing.pack(theta).numpy())
     assert value == pytest.approx(total, abs=1e-8, rel=1e-12)
     assert float(per_subject(model, theta, panel).sum()) == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("reml", [False, True])
+@pytest.mark.parametrize("text", GAUSSIAN)
+def test_second_derivatives_are_those_of_the_gradient(text: str, reml: bool) -> None:
+    model, panel = build(text, frame(15, 5, seed=2, missing=0.3), unit=1.3, weights="w")
+    stat = statistics(model, panel.observed_rows())
+    x = np.random.default_rng(3).normal(size=len(stat.pattern.row))
+    found = profiled_hessian(stat, profiled_deviance(stat, x, reml), reml)
+    step = np.full(len(x), 1e-5)
+    numeric = central_jacobian(lambda y: profiled_deviance(stat, y, reml).gradient, x, step).matrix
+    np.testing.assert_allclose(found, numeric, atol=1e-6 * np.abs(numeric).max())
+
+    value = GaussianValue(stat, reml)
+    theta = model.packing.pack(random_theta(model, 4)).numpy()
+    whole = value.hessian(theta).matrix
+    numeric = central_jacobian(value.gradient, theta, np.full(len(theta), 1e-5)).matrix
+    first = stat.p if reml else 0  # the restricted likelihood knows nothing of beta
+    block = np.s_[first:, first:]
+    np.testing.assert_allclose(whole[block], numeric[block], atol=1e-6 * np.abs(numeric).max())
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_moments_of_variances_are_those_by_differences(reml: bool) -> None:
+    model, panel = build("y ~ x + t + (t | id)", frame(15, 5, seed=2, missing=0.3), weights="w")
+    value = GaussianValue(statistics(model, panel.observed_rows()), reml)
+    theta = model.packing.pack(random_theta(model, 4)).numpy()
+    found = value.variance_moments(theta)
+    assert found is not None
+    gls, slopes, information = found
+    psi = value.variance_vector(theta)
+    np.testing.assert_allclose(gls, value.gls_of_variances(psi), rtol=1e-10)
+    for slope, u in zip(slopes, 1e-5 * np.eye(len(psi)), strict=True):
+        numeric = (value.gls_of_variances(psi + u) - value.gls_of_variances(psi - u)) / 2e-5
+        np.testing.assert_allclose(slope, numeric, atol=1e-7 * np.abs(numeric).max())
+    step = np.full(len(psi), 1e-5)
+    numeric = -central_jacobian(value.variance_gradient, psi, step).matrix
+    np.testing.assert_allclose(information, numeric, atol=1e-6 * np.abs(numeric).max())
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_models_on_an_axis_of_their_own_are_those_one_by_one(reml: bool) -> None:
+    text, alone = "y ~ x + t + (t | id)", []
+    for seed in range(3):
+        model, panel = build(text, frame(15, 5, seed=seed, missing=0.2), unit=1.3)
+        alone.append(statistics(model, panel.observed_rows()))
+    together = replace(
+        alone[0],
+        A=np.stack([one.A for one in alone], axis=2),
+        B=np.stack([one.B for one in alone], axis=2),
+        **{name: np.stack([getattr(one, name) for one in alone])
+           for name in ("C", "origin", "N", "constant", "unit", "log_det_basis")},
+    )  # fmt: skip
+    x = np.random.default_rng(1).normal(size=(3, 3))
+    found = profiled_deviance(together, x, reml)
+    hessian = profiled_hessian(together, found, reml)
+    for i, one in enumerate(alone):
+        wanted = profiled_deviance(one, x[i], reml)
+        np.testing.assert_allclose(found.value[i], wanted.value, rtol=1e-13)
+        np.testing.assert_allclose(found.gradient[i], wanted.gradient, rtol=1e-10)
+        np.testing.assert_allclose(found.beta[i], wanted.beta, rtol=1e-10)
+        np.testing.assert_allclose(hessian[i], profiled_hessian(one, wanted, reml), rtol=1e-9)
+    few = together.among(np.array([2, 0]))
+    np.testing.assert_array_equal(
+        profiled_deviance(few, x[[2, 0]], reml).value, found.value[[2, 0]]
+    )
+
+
+def test_moments_of_a_balanced_design_are_its_maximum() -> None:
+    """Every subject of sleepstudy has the same days, so least squares lose nothing."""
+    model, panel = build("Reaction ~ Days + (Days | Subject)", datasets.load("sleepstudy"))
+    stat = statistics(model, panel)
+    at = profiled_deviance(stat, moment_start(stat), False)
+    np.testing.assert_allclose(at.gradient, 0.0, atol=1e-8)
+    assert -0.5 * at.value == pytest.approx(maximise(stat).log_likelihood, abs=1e-9)
 
 
 @pytest.mark.parametrize("text", GAUSSIAN)

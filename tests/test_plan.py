@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import data
 
 from dgmm import Control, Fit, mixed_model
 from dgmm.families import find
-from dgmm.plan import make_request, parse_call, read_designs, read_family
+from dgmm.plan import Call, make_request, parse_call, read_designs, read_family
 
 
 @pytest.mark.parametrize("name", ["sleepstudy", "sleepstudy_reml", "cbpp", "cbpp_vae", "deep"])
@@ -76,3 +77,13 @@ def test_words_of_a_call_are_the_arguments_that_change_an_estimate(sleepstudy: F
     for name, value in other.items():
         words = call.changed({name: value}).words()
         assert {key for key in words if words[key] != call.words()[key]} == {name}
+
+
+def test_a_call_has_the_defaults_of_mixed_model() -> None:
+    """fit_many() makes a call of the arguments that it has, and leaves the others."""
+    given = inspect.signature(mixed_model).parameters
+    call = Call(formula="y ~ x + (1 | id)")
+    for name, one in given.items():
+        if name not in ("formula", "data", "outcome", "control", "prior"):
+            assert getattr(call, name) == one.default, name
+    assert call.control == Control()

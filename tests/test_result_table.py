@@ -8,7 +8,7 @@ import pytest
 
 import dgmm
 from dgmm import Fit
-from dgmm.runtime.result_table import ResultTable, numbers
+from dgmm.runtime.result_table import Cells, ResultTable, numbers
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,15 @@ def test_one_name_for_one_quantity(sleepstudy: Fit) -> None:
     assert list(sleepstudy.tidy("ran_pars")["term"]) == names
     assert list(sleepstudy.bootstrap(2, seed=1).values.columns[2:]) == names
     assert names[0] == "sd_(Intercept)|Subject"
+
+
+def test_cells_are_the_columns_of_their_frame() -> None:
+    cells = Cells(["a", "b"], {"Estimate": np.array([1.5, 2.5]), "df": [3.0, 4.0]})
+    frame = cells.frame()
+    assert (len(cells), "df" in cells, "z value" in cells) == (2, True, False)
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(frame),
+        pd.DataFrame({"Estimate": [1.5, 2.5], "df": [3.0, 4.0]}, index=["a", "b"]),
+    )
+    np.testing.assert_array_equal(cells["Estimate"], frame["Estimate"])
+    assert type(frame) is ResultTable

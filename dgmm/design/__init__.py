@@ -11,7 +11,7 @@ from dgmm.design.dot import in_columns
 from dgmm.design.encoding import Columns
 from dgmm.design.estimable import Alias, Departures, dependent_columns
 from dgmm.design.expressions import names_of
-from dgmm.design.frame import read_names
+from dgmm.design.frame import names_in, read_names
 from dgmm.design.given import as_numbers, beside, by_index, row_labels
 from dgmm.design.grouping import Grouping, GroupingSpecification, label_rank
 from dgmm.design.incomplete import LeftOut
@@ -21,7 +21,7 @@ from dgmm.design.response import first_category, numbered
 from dgmm.design.specification import Specification, scaled
 from dgmm.design.streamed import Batch, Reading, complete_stored, open_reading
 from dgmm.design.surrogate import Surrogate, surrogate
-from dgmm.design.variables import Column, Table, Variable, take_rows
+from dgmm.design.variables import Column, Table, Variable, read_column, take_rows
 
 __all__ = [
     "Alias",
@@ -55,10 +55,12 @@ __all__ = [
     "in_columns",
     "label_key",
     "label_rank",
+    "names_in",
     "names_of",
     "numbered",
     "open_reading",
     "places_among",
+    "read_column",
     "read_names",
     "rebuild",
     "row_labels",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Design:
     of_mean: frozenset[str]  # the covariates of mu1, also of columns left out
     departures: Departures  # from the equations of columns left out, (N, D)
 
-    @property
+    @cached_property
     def observed(self) -> np.ndarray:
         """Which outcomes were seen, (N,) bool."""
         return ~np.isnan(self.y)

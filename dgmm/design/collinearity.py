@@ -67,7 +67,10 @@ def collinear(columns: Columns, rows: np.ndarray, *, constant: bool = False) -> 
     added = bool(variables[0])
     if added and constant:
         names, variables = ("", *names), (frozenset(), *variables)
-    R = triangle(np.column_stack([np.ones(len(X)), X]) if added else X)
+    if added:
+        R = triangle(np.column_stack([np.ones(len(X)), X]))
+    else:
+        R = columns.triangle if X is columns.matrix else triangle(X)
     one, F = R[:, 0] / R[0, 0], R[:, added and not constant :]
     F = F / np.linalg.norm(F, axis=0)
     explained = F @ np.linalg.lstsq(F, one, rcond=None)[0]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import product
 
 import numpy as np
 
 from dgmm.design.expressions import Evaluator, ExpressionError, names_of
 from dgmm.formula import Terms, linear_terms, plain_name
-from dgmm.numerics.triangle import ROWS
+from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.runtime.listing import listed
 from dgmm.transforms import Contrast, Factor
 
@@ -36,6 +36,11 @@ class Columns:
     variables: tuple[frozenset[str], ...]
     terms: tuple[str, ...]  # (p,) the term each column belongs to, as `a:b`
     categories: tuple[str, ...] = ()  # the expressions among them that are categories
+
+    @cached_property
+    def triangle(self) -> np.ndarray:
+        """R (p, p) of the matrix = QR, of fewer rows than columns (N, p)."""
+        return triangle(self.matrix)
 
     def select(self, names: Sequence[str]) -> Columns:
         """Return the columns of these names, in this order."""

@@ -150,9 +150,10 @@ class Departures:
 
 def aliases(columns: Columns, observed: np.ndarray) -> tuple[Alias, ...]:
     """The equations of the columns of a block over the rows ``observed`` (N,) bool."""
-    seen = columns.matrix if observed.all() else columns.matrix[observed]
-    found = []
-    for name, weights in dependent_columns(seen, columns.names).items():
+    whole = bool(observed.all())
+    seen, found = columns.matrix if whole else columns.matrix[observed], []
+    R = columns.triangle if whole and columns.names[:1] == (INTERCEPT,) else None
+    for name, weights in dependent_columns(seen, columns.names, R).items():
         found.append(_alias(columns, columns.names.index(name), weights))
     return tuple(found)
 
@@ -179,15 +180,20 @@ def _departure(columns: Columns, one: Alias) -> np.ndarray:
     return value
 
 
-def dependent_columns(matrix: np.ndarray, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
+def dependent_columns(
+    matrix: np.ndarray, names: tuple[str, ...], R: np.ndarray | None = None
+) -> dict[str, dict[str, float]]:
     """Find columns (N, p) that are combinations of earlier ones: {name: {earlier name: weight}}.
 
     A column is dependent when its residual on the earlier kept ones is below DEPENDENT of its norm
     about its mean, which the origin of the variable does not enter, or below ROUNDING of its norm.
     The triangle of [1 X] = QR holds all norms and angles, so the search is p x p.
+
+    R: that of X, where it is known.
     """
     first = names[:1] != (INTERCEPT,)
-    R = triangle(np.column_stack([np.ones(len(matrix)), matrix]) if first else matrix)
+    if first or R is None:
+        R = triangle(np.column_stack([np.ones(len(matrix)), matrix]) if first else matrix)
     norms = np.linalg.norm(R, axis=0)
     R = R / np.where(norms > 0, norms, 1.0)
     spread = np.linalg.norm(R[1:], axis=0)  # about the mean

@@ -126,15 +126,19 @@ def read_frame(table: Table, request: Request) -> Frame:
     groupings, memories = _groupings(request, groups, len(rows))
     time_name = request.spec.time_name if request.spec else _time(request, columns)
     order = _order(groupings, columns, (time_name, *covariates, *outcomes), extras)
-    columns = {name: column.take(order) for name, column in columns.items()}
-    rows = rows[order]
+    # most data come in order: a copy, as the user may change them, is quicker than a selection
+    sorted_rows = order if (order[1:] < order[:-1]).any() else slice(None)
+    columns = {name: column.take(sorted_rows) for name, column in columns.items()}
+    groupings = [grouping.take(sorted_rows) for grouping in groupings]
+    extras = {what: values[sorted_rows].copy() for what, values in extras.items()}
+    rows = rows[sorted_rows]
     return Frame(
         columns=columns,
         covariates=covariates,
-        groupings=tuple(grouping.take(order) for grouping in groupings),
+        groupings=tuple(groupings),
         memories=memories,
-        weights=extras["weights"][order] if "weights" in extras else np.ones(len(rows)),
-        offset=extras["offset"][order] if "offset" in extras else np.zeros(len(rows)),
+        weights=extras.get("weights", np.ones(len(rows))),
+        offset=extras.get("offset", np.zeros(len(rows))),
         time=columns[time_name].values if time_name else np.full(len(rows), np.nan),
         time_name=time_name,
         weights_name=request.weights if isinstance(request.weights, str) else None,
@@ -156,6 +160,11 @@ def read_names(
     """Return the columns of the covariates, of the groups and of the outcome."""
     request = Request(formula)
     return request.covariate_names(columns), request.group_names(), request.outcome_names(columns)
+
+
+def names_in(formula: Formula, columns: Collection[str]) -> tuple[str, ...]:
+    """Return every column that a formula reads."""
+    return Request(formula).names(columns)
 
 
 def _names(texts: Iterable[str], columns: Collection[str]) -> tuple[str, ...]:

@@ -31,8 +31,8 @@ class Grouping:
         """Number of rows that say nothing of their level."""
         return 0 if self.own is None else sum(one is None for one in self.own.tolist())
 
-    def take(self, rows: np.ndarray) -> Grouping:
-        """Return the rows given by position."""
+    def take(self, rows: np.ndarray | slice) -> Grouping:
+        """Return the rows given by position or slice."""
         own = None if self.own is None else self.own[rows]
         return Grouping(self.name, self.levels, self.codes[rows], own)
 

@@ -74,7 +74,7 @@ def label_array(labels: Sequence[Plain]) -> np.ndarray:
 
     Numbers that int64 does not hold stay whole numbers of Python.
     """
-    if all(type(label) is int for label in labels):
+    if set(map(type, labels)) <= {int}:
         try:
             return np.array(labels, dtype=np.int64)
         except OverflowError:
@@ -111,7 +111,7 @@ def factorize(series: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     else:
         codes, uniques = pd.factorize(series, sort=False)
     plain = plain_labels(uniques)
-    if not all(type(label) is int for label in plain):  # labels that differ, keys that do not
+    if not set(map(type, plain)) <= {int}:  # labels that differ, keys that do not
         same, _ = pd.factorize(np.array([label_key(one) for one in plain], dtype=object))
         _, first = np.unique(same, return_index=True)
         codes = np.append(same, -1)[codes]

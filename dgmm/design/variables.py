@@ -44,9 +44,10 @@ class Column:
         """Which rows have no value, (N,) bool."""
         return self.values < 0 if self.variable.kind == "category" else np.isnan(self.values)
 
-    def take(self, rows: np.ndarray) -> Column:
-        """Return the rows given by position or mask."""
-        return replace(self, values=self.values[rows])
+    def take(self, rows: np.ndarray | slice) -> Column:
+        """Return a copy of the rows given by position, mask or slice."""
+        values = self.values[rows]
+        return replace(self, values=values.copy() if isinstance(rows, slice) else values)
 
     def only_used_levels(self) -> Column:
         """Forget the levels no row has."""

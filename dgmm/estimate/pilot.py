@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,11 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     """
     data, offset, X = _seen(design)
     identity = family.link.name == "identity"
+    if family.conjugate and family.noise:
+        whole = len(X) == design.n_rows
+        eta = _by_weights(X, design.fixed.triangle if whole else triangle(X.numpy()), data, offset)
+        unit = float((data.y / data.trials - offset - eta).square().mean().sqrt())
+        return (unit if unit > 0 else 1.0), eta
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
@@ -50,6 +56,14 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
     residual = family.working_residual(data, eta, extra)  # on the scale of eta, log y for lognormal
     unit = float(residual.square().mean().sqrt()) if identity else 1.0
     return (unit if unit > 0 else 1.0), eta - offset
+
+
+def _by_weights(X: Tensor, R: np.ndarray, data: Observations, offset: Tensor) -> Tensor:
+    """X beta by least squares, which no iteration changes where y is normal about eta."""
+    basis = orthonormal(torch.from_numpy(R))
+    weight = data.weights.clamp(min=1e-8)
+    target = data.y / data.trials - offset
+    return X @ (basis @ _least_squares(X, basis, weight / weight.max(), target))
 
 
 def _seen(design: Design) -> tuple[Observations, Tensor, Tensor]:

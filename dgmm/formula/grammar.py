@@ -7,14 +7,16 @@ Where a bar, a `dnn()` or an `offset()` begins and ends is said here; the operat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _WORD = re.compile(r"[\w.]")
 _NAME = re.compile(r"[^\W\d][\w.]*")
 _SHOWN = 400
-"""Characters of a formula that an error shows."""
+"""Characters of a formula that an error shows, and that are remembered once they are read."""
 MOST_LONG = 500_000
 """Characters of a formula."""
 MOST_DEEP = 100
@@ -72,8 +74,7 @@ class Summand:
     piece: Piece
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A character outside quotes, with the brackets around it: "(" a bracket, "f" a call."""
 
     position: int
@@ -91,8 +92,17 @@ def whole_piece(text: str) -> Piece:
     return Piece(plain, 0, plain)
 
 
-def symbols(piece: Piece) -> Iterator[Symbol]:
-    """Walk over the characters outside quotes and back-quotes; brackets must match."""
+def symbols(piece: Piece) -> Sequence[Symbol]:
+    """Return the characters outside quotes and back-quotes; brackets must match."""
+    return _read(piece) if len(piece.whole) <= _SHOWN else tuple(_symbols(piece))
+
+
+@lru_cache(maxsize=1024)
+def _read(piece: Piece) -> tuple[Symbol, ...]:
+    return tuple(_symbols(piece))
+
+
+def _symbols(piece: Piece) -> Iterator[Symbol]:
     stack: list[tuple[str, int, str]] = []
     quote, quoted_at, before = "", 0, ""
     for position, character in enumerate(piece.text):

@@ -116,13 +116,13 @@ def groups_seen(fit: Fitted) -> dict[str, tuple[int, int]]:
     if panel.beside:
         seen = int((torch.stack([one.outcomes for one in panel.panels]).sum(0) > 0).sum())
         return {fit.memory.groups[0]: (seen, panel.n - seen)}
-    if panel.sums is not None:
-        seen = int((panel.outcomes > 0).sum())
-        return {fit.memory.groups[0]: (seen, panel.n - seen)}
-    levels = panel.rows.level if panel.several else (panel.subject,)
-    found = {}
-    for factor, level in zip(panel.factors(len(fit.memory.groups)), levels, strict=True):
-        seen = len(level[panel.observed].unique())
+    factors, found = panel.factors(len(fit.memory.groups)), {}
+    for i, factor in enumerate(factors):
+        if panel.several:
+            outcomes = torch.bincount(panel.rows.level[i][panel.observed])
+        else:
+            outcomes = panel.outcomes
+        seen = int((outcomes > 0).sum())
         found[factor.name or fit.memory.groups[0]] = seen, len(factor.labels) - seen
     return found
 

@@ -12,11 +12,20 @@ from dgmm.inference.kenward_roger import kenward_roger
 from dgmm.inference.posterior import posterior_table
 from dgmm.inference.satterthwaite import satterthwaite
 from dgmm.inference.small_samples import SmallSamples
-from dgmm.inference.wald import wald_table
+from dgmm.inference.wald import wald_cells
 from dgmm.information import Information, information
 from dgmm.record import Fitted, check_maximum
+from dgmm.runtime.result_table import Cells
 
-__all__ = ["SMALL", "coefficients", "fewest_groups", "moments_of", "std_errors", "vcov"]
+__all__ = [
+    "SMALL",
+    "coefficient_cells",
+    "coefficients",
+    "fewest_groups",
+    "moments_of",
+    "std_errors",
+    "vcov",
+]
 
 SMALL = 100
 """Groups below which tests after REML are t and F tests unless others are asked for."""
@@ -32,6 +41,11 @@ def vcov(fit: Fitted, kind: str = "default") -> pd.DataFrame:
     (sum X'V^-1 X)^-1, for Gaussian linear models; "sandwich" robust to what the model says
     about the dependence within subjects (many subjects needed; not after REML).
     """
+    names = list(fit.estimate.model.names)
+    return pd.DataFrame(_vcov(fit, kind), index=names, columns=names)
+
+
+def _vcov(fit: Fitted, kind: str) -> np.ndarray:
     if kind not in ("default", "hessian", "gls", "sandwich"):
         known = "'default', 'hessian', 'gls' or 'sandwich'"
         raise ValueError(f"kind is {known}, not {kind!r}")
@@ -42,9 +56,7 @@ def vcov(fit: Fitted, kind: str = "default") -> pd.DataFrame:
         raise ValueError("this fit has no Hessian (REML, or se=None); use kind='gls'")
     if kind == "sandwich":
         info, kind = _robust(fit), "default"
-    names = list(fit.estimate.model.names)
-    matrix = reported.beta_vcov(fit.estimate, info, kind)
-    return pd.DataFrame(matrix, index=names, columns=names)
+    return reported.beta_vcov(fit.estimate, info, kind)
 
 
 def _robust(fit: Fitted) -> Information:
@@ -57,9 +69,14 @@ def _robust(fit: Fitted) -> Information:
 
 def std_errors(fit: Fitted, kind: str = "default") -> pd.Series:
     """Standard errors of the linear coefficients; see :meth:`vcov` for ``kind``."""
-    V = vcov(fit, kind)
+    names = list(fit.estimate.model.names)
+    return pd.Series(_std_errors(fit, kind), index=names, name="Std. Error")
+
+
+def _std_errors(fit: Fitted, kind: str = "default") -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return pd.Series(np.sqrt(np.diag(V)), index=V.index, name="Std. Error")
+        errors: np.ndarray = np.sqrt(np.diag(_vcov(fit, kind)))
+    return errors
 
 
 def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
@@ -74,9 +91,16 @@ def coefficients(fit: Fitted, df: str | None = "auto") -> pd.DataFrame:
     if fit.sampled:
         return posterior_table(fit).iloc[: len(fit.estimate.model.names)]
     if moments is None:
-        return wald_table(fit.fixef(), std_errors(fit))
+        return coefficient_cells(fit).frame()
     error = pd.Series(np.sqrt(np.diag(moments.covariance)), index=fit.fixef().index)
     return coefficient_table(fit.fixef(), error, moments, np.eye(len(error)))
+
+
+def coefficient_cells(fit: Fitted) -> Cells:
+    """The columns of the Wald table of a maximum, with z tests."""
+    model = fit.estimate.model
+    beta = model.beta(fit.estimate.theta).detach().numpy()
+    return wald_cells(list(model.names), beta, _std_errors(fit))
 
 
 def moments_of(fit: Fitted, df: str | None) -> SmallSamples | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,14 @@ from torch import Tensor
 from dgmm.estimate import Estimate
 from dgmm.families.links import LINKS, Link
 from dgmm.inference.wald import intervals, wald_table
-from dgmm.information import Covariance, Derivative, Information, Uncertainty, uncertainty
+from dgmm.information import (
+    Covariance,
+    Derivative,
+    Information,
+    Uncertainty,
+    reported_packing,
+    uncertainty,
+)
 from dgmm.latent import Component, Latent
 from dgmm.numerics.quadrature import sobol_normal
 from dgmm.parameters import Theta, part
@@ -32,6 +40,8 @@ __all__ = [
     "components",
     "covariance",
     "family_parameters",
+    "identified",
+    "named",
     "part_coefficients",
     "time_profile",
 ]
@@ -67,14 +77,25 @@ def _of_coefficients(done: Estimate, info: Information | None, kind: str) -> Unc
 class Components:
     """Reported parameters of the random part and sigma, their working scale and standard errors.
 
-    table: one row per parameter with columns group, kind ("sd", "cor", or a word of the term, such
+    columns: one row per parameter: group, kind ("sd", "cor", or a word of the term, such
     as "range"), name1, name2 (the second effect of a correlation, else None), estimate, working
     (log SD, atanh correlation), std_error (of working).
     links: of every row, from the natural to the working scale.
     """
 
-    table: pd.DataFrame
+    columns: dict[str, Any]
     links: tuple[Link, ...]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The columns as a data frame."""
+        return pd.DataFrame(self.columns)
+
+    @property
+    def names(self) -> list[str]:
+        """Every row as lme4 names it."""
+        keys = ("group", "kind", "name1", "name2")
+        return [named(*row) for row in zip(*(self.columns[key] for key in keys), strict=True)]
 
     def intervals(self, level: float) -> np.ndarray:
         """Wald intervals made on the working scale, (r, 2) on the natural one."""
@@ -100,15 +121,15 @@ class _Label(NamedTuple):
 def components(done: Estimate, info: Information | None, groups: tuple[str, ...]) -> Components:
     """Variance components of the latent terms that report any, and of the residual."""
     labels = _labels(done, groups)
-    value = _working(done, done.theta)
+    value = _working(done, done.theta).detach()
     error = torch.full_like(value, torch.nan)
     kinds = np.array([label.component.kind for label in labels], dtype=object)
     if info is not None and len(value):
-        error = uncertainty(done, info).of(lambda theta: _working(done, theta)).se
-        # a correlation of +-1, or an interval over ten orders of magnitude, is not identified
-        edge = torch.from_numpy(kinds == "cor") & (value.detach().abs() > FLAT)
-        error = torch.where(edge | (error > FLAT) | (error == 0), torch.nan, error)
-    scale = value.detach()
+        known = uncertainty(done, info)
+        error = known.errors(lambda theta: _working(done, theta), _slopes(done))
+        told = identified(value.numpy(), error.detach().numpy(), kinds == "cor")
+        error = torch.where(torch.from_numpy(told), error, torch.nan)
+    scale = value
     estimate = np.array(
         [
             float(label.component.link.inverse(one.clamp(max=LARGEST)))
@@ -120,18 +141,26 @@ def components(done: Estimate, info: Information | None, groups: tuple[str, ...]
     columns = dict(zip(("name1", "name2"), map(list, names), strict=True))
     links = tuple(label.component.link for label in labels)
     return Components(
-        pd.DataFrame(
-            {
-                "group": [label.group for label in labels],
-                "kind": kinds,
-                **columns,
-                "working": scale.numpy(),
-                "std_error": error.detach().numpy(),
-                "estimate": estimate,
-            }
-        ),
+        {
+            "group": [label.group for label in labels],
+            "kind": kinds,
+            **columns,
+            "working": scale.numpy(),
+            "std_error": error.detach().numpy(),
+            "estimate": estimate,
+        },
         links,
     )
+
+
+def identified(working: np.ndarray, error: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+    """Which working values (..., R) have a standard error that says something.
+
+    A correlation of +-1, or an interval over ten orders of magnitude, is not identified.
+    """
+    edge = correlation & (np.abs(working) > FLAT)
+    found: np.ndarray = ~edge & ~(error > FLAT) & (error != 0)
+    return found
 
 
 def _without_effect(done: Estimate, labels: list[_Label], estimate: np.ndarray) -> None:
@@ -151,10 +180,15 @@ def _without_effect(done: Estimate, labels: list[_Label], estimate: np.ndarray) 
 
 def component_name(row: Any) -> str:
     """sd_(Intercept)|Subject, cor_Days.(Intercept)|Subject, sigma: as lme4 names them."""
-    if row.group == "Residual":
+    return named(row.group, row.kind, row.name1, row.name2)
+
+
+def named(group: str, kind: str, first: str, second: str | None) -> str:
+    """The same of the cells of a row."""
+    if group == "Residual":
         return "sigma"
-    effects = row.name1 if pd.isna(row.name2) else f"{row.name2}.{row.name1}"
-    return f"{row.kind}_{effects}|{row.group}"
+    effects = first if second is None or pd.isna(second) else f"{second}.{first}"
+    return f"{kind}_{effects}|{group}"
 
 
 def family_parameters(done: Estimate, info: Information | None, level: float) -> pd.DataFrame:
@@ -232,6 +266,28 @@ def _working(done: Estimate, theta: Theta) -> Tensor:
     if at is not None:
         parts.append(theta["extra"][at])
     return torch.stack(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def _slopes(done: Estimate) -> Derivative | None:
+    """The derivative of :func:`_working` in closed form; None where a term has none."""
+    packing, places, blocks = done.model.packing, list[Tensor](), list[Tensor]()
+    for i, latent in enumerate(done.model.latents, 1):
+        weights = part(done.theta, f"latent{i}.")
+        found = latent.working_slopes(weights)
+        if found is None:
+            return None
+        own = packing.only([f"latent{i}.{name}" for name in weights])
+        places.append(packing.places(own))
+        blocks.append(found)
+    at = done.model.outcome.one_number("log_sigma")
+    if at is not None:
+        places.append(packing.positions(["extra"])[at : at + 1])
+        blocks.append(torch.ones(1, 1, dtype=torch.float64))
+    rows = torch.block_diag(*blocks)
+    table = torch.zeros(len(rows), packing.size, dtype=torch.float64)
+    table[:, torch.cat(places)] = rows
+    chosen = packing.only(reported_packing(done.model).shapes)
+    return Derivative.dense(chosen, lambda: table[:, packing.places(chosen)])
 
 
 @dataclass(frozen=True)

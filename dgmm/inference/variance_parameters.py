@@ -13,10 +13,11 @@ from dgmm.inference.posterior import Scalars, scalars
 from dgmm.inference.random_profiles import RandomProfile
 from dgmm.prediction.random_effects import boundary_names
 from dgmm.record import Fitted, check_not_recursive, parameter_information
-from dgmm.runtime.result_table import ResultTable
+from dgmm.runtime.result_table import Cells
 
 __all__ = [
     "boundary",
+    "component_cells",
     "family_parameters",
     "is_singular",
     "part_coefficients",
@@ -39,9 +40,15 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
     """
     if fit.sampled:
         return _of_draws(fit)
-    table = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups).table
+    return component_cells(fit).frame()
+
+
+def component_cells(fit: Fitted) -> Cells:
+    """The columns of :func:`var_corr` of a maximum."""
+    found = reported.components(fit.estimate, parameter_information(fit), fit.memory.groups)
+    table = found.columns
     columns = ["group", "kind", "name1", "name2", "estimate"]
-    rows = [*table[columns].itertuples(index=False, name=None)]
+    rows = [*zip(*(table[name] for name in columns), strict=True)]
     sd = {(group, one): value for group, kind, one, _, value in rows if kind == "sd"}
     vcov = [
         value**2
@@ -51,7 +58,8 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
         else float("nan")
         for group, kind, one, two, value in rows
     ]
-    found = ResultTable(
+    return Cells(
+        found.names,
         {
             "group": table["group"],
             "kind": table["kind"],
@@ -60,9 +68,8 @@ def var_corr(fit: Fitted) -> pd.DataFrame:
             "sdcor": table["estimate"],
             "vcov": vcov,
             "se_working": table["std_error"],
-        }
+        },
     )
-    return found.set_axis([reported.component_name(row) for row in table.itertuples()], axis=0)
 
 
 def _of_draws(fit: Fitted) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,16 +11,25 @@ from scipy import special
 
 from dgmm.information import Spread
 from dgmm.runtime.probability import check_level
-from dgmm.runtime.result_table import ResultTable
+from dgmm.runtime.result_table import Cells
 
-__all__ = ["as_ratios", "intervals", "spread_table", "stars", "wald_table"]
+__all__ = ["as_ratios", "intervals", "spread_table", "stars", "wald_cells", "wald_table"]
 
 
 def wald_table(estimate: pd.Series, std_error: pd.Series) -> pd.DataFrame:
     """Estimate, Std. Error, z value, Pr(>|z|): the two-sided Wald test of each coefficient."""
-    z = estimate / std_error
+    names = estimate.index.to_list()
+    return wald_cells(names, estimate.to_numpy(), std_error.to_numpy()).frame()
+
+
+def wald_cells(names: Sequence[str], estimate: np.ndarray, std_error: np.ndarray) -> Cells:
+    """The columns of :func:`wald_table`, (p,) each."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = estimate / std_error
     p = 2 * special.ndtr(-np.abs(z))
-    return ResultTable({"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p})
+    return Cells(
+        names, {"Estimate": estimate, "Std. Error": std_error, "z value": z, "Pr(>|z|)": p}
+    )
 
 
 def intervals(estimate: np.ndarray, std_error: np.ndarray, level: float) -> np.ndarray:

@@ -335,6 +335,13 @@ class Latent(ABC):
         sd = self.scale[: kinds.count("sd")]
         return torch.cat([sd, torch.ones(len(kinds) - len(sd), dtype=torch.float64)])
 
+    def working_slopes(self, weights: Weights) -> Tensor | None:
+        """Slopes of the reported values, on the scale of their links, in the weights, (R, P).
+
+        None where they have no closed form.
+        """
+        return None
+
     @property
     def by_reported(self) -> bool:
         """Any reported values within their ranges go together: see :meth:`from_reported`.

@@ -31,6 +31,7 @@ __all__ = [
     "loadings",
     "theta_of_covariances",
     "triangular",
+    "working_values",
 ]
 
 LEAST = 1e-10
@@ -127,9 +128,9 @@ class Pattern:
         return self.row == self.column
 
     def fill(self, entries: np.ndarray) -> np.ndarray:
-        """L (q, q) from its free entries."""
-        L = np.zeros((self.q, self.q))
-        L[self.row, self.column] = entries
+        """L (..., q, q) from its free entries (..., E)."""
+        L = np.zeros((*entries.shape[:-1], self.q, self.q))
+        L[..., self.row, self.column] = entries
         return L
 
     def of_theta(self, theta: Theta) -> Tensor:
@@ -197,3 +198,39 @@ def covariance_of_parts(parts: Mapping[str, tuple[Tensor, Tensor]], scale: Tenso
         spread = spread / torch.where(size > 1e-6 * scale, size, torch.inf)
         correlation += SHRUNK * (spread.T @ spread / len(spread)).fill_diagonal_(0.0)
     return correlation * sd * sd[:, None]
+
+
+def working_values(
+    pattern: Pattern, L: np.ndarray, frame: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """log SDs, then atanh correlations by rows, (..., R), of one term with a free covariance.
+
+    Their slopes (..., R, E) are those in the logged entries of L: with D = K L L'K' and dD the
+    change by an entry, d log sd_j = dD_jj / 2 D_jj and
+
+        d cor_jk = dD_jk / (sd_j sd_k) - cor_jk (dD_jj / D_jj + dD_kk / D_kk) / 2.
+
+    Args:
+        pattern: of the term.
+        L: (..., q, q).
+        frame: K, (..., q, q).
+    """
+    q, row, column, Lambda = pattern.q, pattern.row, pattern.column, frame @ L
+    scale = np.where(pattern.on_diagonal, L[..., row, column], 1.0)
+    moved = frame[..., row] * scale[..., None, :]  # of the column that the entry stands in
+    half = moved[..., :, None, :] * Lambda[..., None, :, :][..., column]  # (..., q, q, E)
+    D, dD = Lambda @ Lambda.mT, half + half.swapaxes(-2, -3)
+    on, pairs = np.arange(q), np.array([(j, k) for j in range(q) for k in range(j)] or [(0, 0)])
+    pairs = pairs if len(row) > q else pairs[:0]
+    j, k = pairs.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = D[..., on, on]
+        share = 0.5 * dD[..., on, on, :] / variance[..., None]
+        sd = np.sqrt(variance)
+        both = sd[..., j] * sd[..., k]
+        cor = np.clip(D[..., j, k] / both, -1.0, 1.0)
+        shares = share[..., j, :] + share[..., k, :]
+        turn = dD[..., j, k, :] / both[..., None] - cor[..., None] * shares
+        values = np.concatenate([np.log(sd), np.arctanh(cor)], axis=-1)
+        slopes = np.concatenate([share, turn / (1 - cor**2)[..., None]], axis=-2)
+    return values, np.nan_to_num(slopes)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
 from dgmm.latent.columns import ByColumns
+from dgmm.latent.covariance import Pattern, working_values
 from dgmm.latent.records import Boundary, Component, Places, columns_of, placed
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import build as build_structure
@@ -38,7 +40,7 @@ class Normal(ByColumns):
     def build(cls, block: LatentBlock, unit: float) -> Normal:
         T = torch.from_numpy(block.columns.matrix)
         structure = build_structure(block.term, T.shape[1])
-        frame = unit * math.sqrt(len(T)) * structure.frame(_triangle(T))
+        frame = unit * math.sqrt(len(T)) * structure.frame(_padded(block.columns.triangle))
         if structure.free and bool((T[:, 0] == 1).all()):
             frame[0, 0] = unit  # without rounding: engines spare products with ones
         return cls(block.term.text, block.columns.names, frame, structure)
@@ -115,6 +117,14 @@ class Normal(ByColumns):
     def reported(self, weights: Weights) -> Tensor:
         return self.structure.reported(weights, self.frame)
 
+    def working_slopes(self, weights: Weights) -> Tensor | None:
+        if not self.structure.free:
+            return None
+        pattern = Pattern.of([self])
+        entries = pattern.of_theta({f"latent1.{name}": one for name, one in weights.items()})
+        L = pattern.fill(entries.detach().numpy())
+        return torch.from_numpy(working_values(pattern, L, self.frame.numpy())[1])
+
     @property
     def by_reported(self) -> bool:
         return not self.structure.free
@@ -153,5 +163,8 @@ def _structure_of(latent: Latent) -> Structure:
 
 def _triangle(T: Tensor) -> Tensor:
     """R (q, q) of T = QR, with rows of zeros where T has fewer than q."""
-    R = torch.from_numpy(triangle(T.numpy()))
-    return torch.nn.functional.pad(R, (0, 0, 0, T.shape[1] - len(R)))
+    return _padded(triangle(T.numpy()))
+
+
+def _padded(R: np.ndarray) -> Tensor:
+    return torch.nn.functional.pad(torch.from_numpy(R), (0, 0, 0, R.shape[1] - len(R)))

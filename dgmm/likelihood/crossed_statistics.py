@@ -101,3 +101,11 @@ class CrossedPieces:
             weighted = own[..., :p] @ np.linalg.inv(self.S[:p, :p])
             slope -= 2 * np.einsum("cip,ckp->ik", rest[..., :p], weighted)
         return stats.layout.restore(slope)
+
+    def curvature(self, v: np.ndarray, precision: float, restricted: bool) -> None:
+        """Not known in closed form."""
+
+    @property
+    def coefficient_slope(self) -> None:
+        """Left to differences."""
+        return None

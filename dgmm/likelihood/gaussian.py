@@ -166,6 +166,9 @@ class Gaussian(Likelihood):
 
     def variance_moments(self, theta: Theta) -> VarianceMoments | None:
         at = self._at
+        closed = at.variance_moments(self._vector(theta))
+        if closed is not None:
+            return VarianceMoments(*closed)
         psi = at.variance_vector(self._vector(theta))
         step = MOMENT_STEP * np.maximum(1.0, np.abs(psi))
         information = -central_jacobian(at.variance_gradient, psi, step).matrix

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +30,9 @@ from dgmm.numerics.cholesky import backward, cholesky, forward, log_det
 from dgmm.numerics.triangle import ROWS
 from dgmm.panel import Panel
 
-__all__ = ["Scaled", "Statistics", "scaled_rows", "statistics"]
+__all__ = ["Bend", "Scaled", "Statistics", "along", "scaled_rows", "statistics", "sums"]
+
+SCALARS = ("N", "constant", "unit", "log_det_basis")
 
 LARGE = 1e4
 """Sum of squares of y beside that of its residuals from which on the sums lose too many digits."""
@@ -38,34 +41,52 @@ REFINEMENTS = 3
 """Most times that the least-squares fit is taken off: each leaves 1e-16 of what was there."""
 
 
+class Bend(NamedTuple):
+    """Second derivatives in the entries of Lambda, and in them beside v."""
+
+    both: np.ndarray  # (..., q, q, q, q)
+    mixed: np.ndarray  # (..., q, q, p + 1)
+
+
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over the rows of every subject, in units of the model."""
+    """Sums over the rows of every subject, in units of the model.
 
-    A: np.ndarray  # (q, q, n)
-    B: np.ndarray  # (q, p + 1, n), last column for y
-    C: np.ndarray  # (p + 1, p + 1)
-    origin: np.ndarray  # (p,)
-    N: int
-    constant: float  # N log unit^2 - sum log w
-    unit: float
-    log_det_basis: float  # log |basis|: the restricted likelihood is about X as written
+    Of many models at once the dots are an axis of theirs, and N, constant, unit and log_det_basis
+    have a value of each; a subject that a model does not have is zero in A and B.
+    """
+
+    A: np.ndarray  # (q, q, ..., n)
+    B: np.ndarray  # (q, p + 1, ..., n), last column for y
+    C: np.ndarray  # (..., p + 1, p + 1)
+    origin: np.ndarray  # (..., p)
+    N: Any
+    constant: Any  # N log unit^2 - sum log w
+    unit: Any
+    log_det_basis: Any  # log |basis|: the restricted likelihood is about X as written
     pattern: Pattern
 
     @property
     def p(self) -> int:
         """Number of linear coefficients."""
-        return self.C.shape[0] - 1
+        return int(self.C.shape[-1]) - 1
+
+    def among(self, models: Any) -> Statistics:
+        """The statistics of some models, or of the one model there is as one of many: None."""
+        own = {one: getattr(self, one)[models] for one in ("C", "origin")}
+        own |= {one: np.asarray(getattr(self, one))[models] for one in SCALARS}
+        return replace(self, A=self.A[:, :, models], B=self.B[:, :, models], **own)
 
     def reduce(self, Lambda: np.ndarray) -> Pieces:
-        """S, sum_i log det M_i and their gradient at Lambda relative to sigma."""
-        M = _between(Lambda, self.A, Lambda)
-        q = len(M)
-        M[np.arange(q), np.arange(q)] += 1
+        """S, sum_i log det M_i and their gradient at Lambda (..., q, q) relative to sigma."""
+        AL = _right(self.A, Lambda)
+        M = _right(AL.swapaxes(0, 1), Lambda)
+        for k in range(len(M)):
+            M[k, k] += 1
         L = cholesky(M)
-        K = forward(L, np.tensordot(Lambda.T, self.B, axes=1))
-        S = self.C - sum(k @ k.T for k in K)
-        return Pieces(self, Lambda, L, K, S, float(log_det(L).sum()))
+        K = forward(L, _right(self.B.swapaxes(0, 1), Lambda).swapaxes(0, 1))
+        S = self.C - sum(sums(k, k) for k in K)
+        return Pieces(self, Lambda, AL, L, K, S, log_det(L).sum(-1))
 
 
 @dataclass(frozen=True)
@@ -73,27 +94,86 @@ class Pieces:
     """The statistics at some Lambda."""
 
     stats: Statistics
-    Lambda: np.ndarray  # (q, q)
-    L: np.ndarray  # chol(M) (q, q, n)
-    K: np.ndarray  # (q, p + 1, n)
-    S: np.ndarray  # (p + 1, p + 1)
-    log_det: float
+    Lambda: np.ndarray  # (..., q, q)
+    AL: np.ndarray  # A_i Lambda (q, q, ..., n)
+    L: np.ndarray  # chol(M) (q, q, ..., n)
+    K: np.ndarray  # (q, p + 1, ..., n)
+    S: np.ndarray  # (..., p + 1, p + 1)
+    log_det: Any  # (...)
 
-    def slope(self, v: np.ndarray, precision: float, restricted: bool) -> np.ndarray:
-        """The gradient in Lambda of sum_i log det M_i + precision v'S v (+ log det S_xx)."""
-        stats, p = self.stats, self.stats.p
-        AL = _between(np.eye(len(self.Lambda)), stats.A, self.Lambda)  # A_i Lambda, (q, q, n)
-        inverse = backward(self.L, forward(self.L, _identity_like(self.L)))
-        w = backward(self.L, np.tensordot(v, self.K, axes=([0], [1]))[:, None])[:, 0]
-        residual = np.tensordot(v, stats.B, axes=([0], [1])) - (AL * w).sum(1)
-        trace: np.ndarray = np.einsum("ijn,jkn->ik", AL, inverse)
-        slope = 2 * (trace - precision * (residual @ w.T))
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """M_i^-1, (q, q, ..., n)."""
+        q, shape = len(self.L), self.L.shape
+        identity = np.eye(q).reshape(q, q, *(1,) * (len(shape) - 2))
+        return backward(self.L, forward(self.L, np.broadcast_to(identity, shape)))
+
+    @cached_property
+    def effects(self) -> np.ndarray:
+        """W_i = M_i^-1 Lambda'B_i, (q, p + 1, ..., n)."""
+        return backward(self.L, self.K)
+
+    @cached_property
+    def rest(self) -> np.ndarray:
+        """B_i - A_i Lambda W_i, (q, p + 1, ..., n)."""
+        return self.stats.B - _inner(self.AL, self.effects)
+
+    def slope(self, v: np.ndarray, precision: Any, restricted: bool) -> np.ndarray:
+        """The gradient in Lambda of sum_i log det M_i + precision v'S v (+ log det S_xx).
+
+        v: (..., p + 1); precision: (...).
+        """
+        w = backward(self.L, along(v, self.K)[:, None])[:, 0]
+        residual = along(v, self.stats.B) - (self.AL * w).sum(1)
+        trace = sum(sums(self.AL[:, j], one) for j, one in enumerate(self.inverse))
+        slope = 2 * (trace - _over(precision, 2) * sums(residual, w))
         if restricted:
-            W = backward(self.L, self.K[:, :p])
-            weighted = np.einsum("kpn,pr->krn", W, np.linalg.inv(self.S[:p, :p]))
-            rest = stats.B[:, :p] - np.einsum("qkn,kpn->qpn", AL, W)
-            slope -= 2 * np.einsum("qpn,kpn->qk", rest, weighted)
-        return slope
+            weighted = _right(self.effects[:, :-1], np.linalg.inv(self._Sxx))
+            for j in range(self.stats.p):
+                slope -= 2 * sums(self.rest[:, j], weighted[:, j])
+        return np.asarray(slope)
+
+    def curvature(self, v: np.ndarray, precision: Any, restricted: bool) -> Bend:
+        """Second derivatives of the function whose gradient is :meth:`slope`.
+
+        With H = M^-1, N = A Lambda H, Q = A - N Lambda'A, w = W v, r = (B - A Lambda W) v, that in
+        Lambda_ab and Lambda_cd is twice the sum over subjects of
+
+            Q_ac (H + precision w w')_bd - H_bd precision r_a r_c
+            - (N - precision r w')_ad (N - precision r w')_cb + precision^2 r_a w_d r_c w_b.
+        """
+        stats, H, AL, q = self.stats, self.inverse, self.AL, len(self.L)
+        N = _inner(AL, H)
+        Q = stats.A - _inner(N, AL.swapaxes(0, 1))
+        w, r = along(v, self.effects), along(v, self.rest)
+        scale = np.asarray(precision)[..., None]
+        ww, rw, rr = (scale * x[:, None] * y for x, y in ((w, w), (r, w), (r, r)))
+        if restricted:
+            G = np.linalg.inv(self._Sxx)
+            W, R = self.effects[:, :-1], self.rest[:, :-1]
+            GW, GR = _right(W, G).swapaxes(0, 1), _right(R, G).swapaxes(0, 1)
+            ww, rw, rr = ww + _inner(W, GW), rw + _inner(R, GW), rr + _inner(R, GR)
+        left = _pairs(Q, H + ww) - _pairs(rr, H)  # (..., a, c, b, d)
+        right = _pairs(rw, rw) - _pairs(N - rw, N - rw)  # (..., a, d, c, b)
+        both = 2 * (left.swapaxes(-3, -2) + right.swapaxes(-3, -1))
+        mixed = [sums(self.rest[:, j], w) + sums(r, self.effects[:, j]) for j in range(stats.p + 1)]
+        if restricted:
+            moved = G[..., None, None, :, :] @ self.coefficient_slope
+            flat = moved.reshape(*moved.shape[:-4], q * q, -1)
+            back = moved.mT.reshape(flat.shape)
+            both = both - (flat @ back.mT).reshape(both.shape)
+        return Bend(both, -2 * _over(precision, 3) * np.stack(mixed, axis=-1))
+
+    @cached_property
+    def coefficient_slope(self) -> np.ndarray:
+        """The slope of S_xx in Lambda, (..., q, q, p, p)."""
+        T = _pairs(self.rest[:, :-1], self.effects[:, :-1]).swapaxes(-3, -2)
+        return -(T + T.mT)
+
+    @property
+    def _Sxx(self) -> np.ndarray:
+        p = self.stats.p
+        return self.S[..., :p, :p]
 
 
 def statistics(model: Model, panel: Panel, frames: Sequence[Tensor] | None = None) -> Statistics:
@@ -208,10 +288,34 @@ def _columns(
     return t, z, weights
 
 
-def _between(left: np.ndarray, A: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """left'A right for every subject, A (q, q, n), as one product with a Kronecker matrix."""
-    return (np.kron(left, right).T @ A.reshape(-1, A.shape[-1])).reshape(A.shape)
+def _right(X: np.ndarray, Lambda: np.ndarray) -> np.ndarray:
+    """sum_j X[i, j] Lambda[j, k] of every subject, X (a, q, ..., n)."""
+    return (Lambda.mT @ X.swapaxes(1, -2)).swapaxes(1, -2)
 
 
-def _identity_like(L: np.ndarray) -> np.ndarray:
-    return np.broadcast_to(np.eye(len(L))[:, :, None], L.shape)
+def _inner(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """sum_j X[i, j] Y[j, k] of every subject, (a, q, ..., n) and (q, b, ..., n)."""
+    found: np.ndarray = sum(x[:, None] * y for x, y in zip(X.swapaxes(0, 1), Y, strict=True))
+    return found
+
+
+def along(v: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """sum_j X[i, j] v[j] of every subject, X (a, p + 1, ..., n)."""
+    return (v[..., None, :] @ X.swapaxes(1, -2))[..., 0, :]
+
+
+def sums(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """sum_i X[a] Y[b] over subjects, (..., a, b)."""
+    return X.swapaxes(0, -2) @ Y.swapaxes(0, -2).mT
+
+
+def _pairs(X: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """sum_i X[a, b] Y[c, d] over subjects, (..., a, b, c, d)."""
+    found = sums(X.reshape(-1, *X.shape[2:]), Y.reshape(-1, *Y.shape[2:]))
+    return found.reshape(*found.shape[:-2], *X.shape[:2], *Y.shape[:2])
+
+
+def _over(values: Any, axes: int) -> np.ndarray:
+    """Values (...) with further axes of length one."""
+    found = np.asarray(values)
+    return found.reshape(*found.shape, *(1,) * axes)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dgmm.latent import Pattern
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive
-from dgmm.likelihood.statistics import Pieces, Statistics
+from dgmm.likelihood.statistics import Bend, Pieces, Statistics
 from dgmm.likelihood.sufficient import Sufficient, relative
 from dgmm.model import Model
 from dgmm.numerics.cholesky import backward, forward
@@ -79,6 +79,19 @@ class InBlocks:
         for piece in self.pieces():
             slope += piece.slope(v, precision, restricted)
         return slope
+
+    def curvature(self, v: np.ndarray, precision: float, restricted: bool) -> Bend | None:
+        """Its second derivatives; left to differences where beta is integrated out."""
+        if restricted:  # what integration takes is no sum over subjects
+            return None
+        parts = [piece.curvature(v, precision, restricted) for piece in self.pieces()]
+        return Bend(*(np.sum(one, axis=0) for one in zip(*parts, strict=True)))
+
+    @property
+    def coefficient_slope(self) -> np.ndarray:
+        """The slope of S_xx in Lambda, (q, q, p, p)."""
+        found: np.ndarray = np.sum([piece.coefficient_slope for piece in self.pieces()], axis=0)
+        return found
 
 
 def summed_statistics(model: Model, sums: Sums) -> Sufficient:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ def build_model(design: Design, family: Family, unit: float, ridge: float | None
     with START_RIDGE to begin with.
     """
     X = torch.from_numpy(design.fixed.matrix)
-    basis = orthonormal_basis(X, unit)
+    basis = _basis(design.fixed.triangle, len(X), unit)
     latents = tuple(build_latent(block, unit) for block in design.latents)
     general = START_RIDGE if ridge is None else ridge
     ridges = tuple(
@@ -111,4 +112,8 @@ def orthonormal_basis(X: Tensor, unit: float) -> Tensor:
 
     Every coefficient on it is of order one.
     """
-    return unit * math.sqrt(len(X)) * orthonormal(torch.from_numpy(triangle(X.numpy())))
+    return _basis(triangle(X.numpy()), len(X), unit)
+
+
+def _basis(R: np.ndarray, rows: int, unit: float) -> Tensor:
+    return unit * math.sqrt(rows) * orthonormal(torch.from_numpy(R))

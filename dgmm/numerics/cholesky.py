@@ -8,7 +8,7 @@ __all__ = ["backward", "cholesky", "forward", "log_det", "solve"]
 
 
 def cholesky(M: np.ndarray) -> np.ndarray:
-    """Lower factors of M (k, k, n); a non-positive pivot becomes NaN."""
+    """Lower factors of M (k, k, ..., n); a non-positive pivot becomes NaN."""
     L = np.zeros_like(M)
     with np.errstate(invalid="ignore", divide="ignore"):
         for j in range(len(M)):
@@ -49,6 +49,6 @@ def solve(L: np.ndarray, B: np.ndarray) -> np.ndarray:
 
 
 def log_det(L: np.ndarray) -> np.ndarray:
-    """log det L L', (n,)."""
-    found: np.ndarray = 2 * np.log(np.einsum("jjn->jn", L)).sum(0)
+    """log det L L', (..., n)."""
+    found: np.ndarray = 2 * np.log(np.einsum("jj...->j...", L)).sum(0)
     return found

@@ -120,6 +120,8 @@ class Panel:
         """Number of outcomes seen of every subject, (n,)."""
         if self.sums is not None:
             return self.sums.count
+        if bool(self.observed.all()):
+            return self.count
         return torch.bincount(self.subject[self.observed], minlength=self.n)
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -38,27 +38,27 @@ class Call:
     """The arguments of ``mixed_model``, the data apart, as they were given."""
 
     formula: str
-    family: str | Family
-    link: str | None
-    method: str
-    likelihood: str
-    encoder: str
-    missing: str
-    restriction: str
-    delta: float
-    se: str | None
-    bounds: tuple[float | None, float | None] | None
-    zi: str | None
+    family: str | Family = "gaussian"
+    link: str | None = None
+    method: str = "auto"
+    likelihood: str = "auto"
+    encoder: str = "sites"
+    missing: str = "observed"
+    restriction: str = "acmv"
+    delta: float = 0.0
+    se: str | None = "hessian"
+    bounds: tuple[float | None, float | None] | None = None
+    zi: str | None = None
     oi: str | None = None
-    dispersion: str | None
-    weights: str | np.ndarray | None
-    offset: str | np.ndarray | None
-    missing_covariates: str
-    starts: int | None
-    seed: int
-    device: str
-    verbose: int
-    control: Control
+    dispersion: str | None = None
+    weights: str | np.ndarray | None = None
+    offset: str | np.ndarray | None = None
+    missing_covariates: str = "drop"
+    starts: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    verbose: int = 1
+    control: Control = field(default_factory=Control)
     chains: int = 4
     draws: int = 2000
     warmup: int = 500

@@ -37,15 +37,18 @@ def check_residual(design: Design, family: Family) -> None:
     Raises:
         ValueError: there is no residual variance, or none that could be calculated.
     """
-    seen = design.observed
-    columns = (design.y, design.trials, design.weights)
-    data = Observations(*(torch.from_numpy(np.asarray(c[seen], dtype=float)) for c in columns))
+    columns: tuple[np.ndarray, ...] = (design.y, design.trials, design.weights)
+    at = np.flatnonzero(design.observed)
+    if len(at) < design.n_rows:
+        columns = tuple(column[at] for column in columns)
+    data = Observations(*(torch.from_numpy(np.asarray(c, dtype=float)) for c in columns))
     eta = family.without_residual(data)
     if eta is None:
         return
-    target = eta.numpy()
-    rows = np.flatnonzero(np.isfinite(target))
-    target, at = (target - design.offset[seen])[rows], np.flatnonzero(seen)[rows]
+    target = eta.numpy() - (design.offset if len(at) == design.n_rows else design.offset[at])
+    known = np.isfinite(target)
+    if not known.all():
+        target, at = target[known], at[known]
     outcome = design.formula.response.text
     check_size(outcome, float(np.abs(target).max(initial=0.0)))
     if not _leaves_a_residual(design, at, target):
@@ -82,7 +85,7 @@ def _leaves_a_residual(design: Design, at: np.ndarray, target: np.ndarray) -> bo
     spread = float(target.std())
     rounding = 8 * np.finfo(float).eps * float(np.abs(target).max())
     for size in SIZES:
-        matrix, part = _columns(design, at[:size]).toarray(), target[:size]
+        matrix, part = _dense(design, at[:size]), target[:size]
         solution, _, rank, _ = np.linalg.lstsq(matrix, part, rcond=1e-12)
         if _root_mean_square(part - matrix @ solution) > max(EXACT * spread, rounding):
             return True
@@ -96,6 +99,22 @@ def _leaves_a_residual(design: Design, at: np.ndarray, target: np.ndarray) -> bo
 
 def _root_mean_square(residual: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(residual))))
+
+
+def _dense(design: Design, rows: np.ndarray) -> np.ndarray:
+    """The columns of :func:`_columns`, of a few rows."""
+    plain = [design.fixed, *(network.columns for network in design.networks)]
+    parts, place = [block.matrix[rows] for block in plain], np.arange(len(rows))
+    for latent in design.latents:
+        codes, level = np.unique(latent.grouping.codes[rows], return_inverse=True)
+        for effect in latent.columns.matrix[rows].T:
+            own = np.zeros((len(rows), len(codes)))
+            own[place, level] = effect
+            parts.append(own)
+    whole = np.concatenate(parts, axis=1)
+    length = np.sqrt((whole * whole).sum(0))
+    kept = length > 0
+    return whole[:, kept] / length[kept]
 
 
 def _columns(design: Design, rows: np.ndarray) -> sparse.csr_matrix:

@@ -11,7 +11,7 @@ from dgmm.inference.wald import stars
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, decimals, number, wrap
 from dgmm.report.tables import Tables
-from dgmm.runtime.result_table import format_p
+from dgmm.runtime.result_table import Cells, format_p
 
 __all__ = [
     "AT_AVERAGE",
@@ -28,7 +28,7 @@ AT_AVERAGE = "Each fixed dnn() has mean zero over the sample: (Intercept) is at 
 
 def fixed_part(fit: Fitted, tables: Tables) -> str:
     """Linear coefficients, and the form of their standard errors."""
-    table = tables.coefficients
+    table = tables.fixed_cells
     lines = ["Fixed effects: none"]
     if len(table):
         lines = ["Fixed effects:", *fixed_lines(table), "---"]
@@ -66,13 +66,13 @@ def tests(fit: Fitted, tables: Tables) -> str:
     return f"Tests: z, the normal distribution of large samples; {groups} groups"
 
 
-def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
+def fixed_lines(table: Cells | pd.DataFrame, prefix: str = "") -> list[str]:
     """Coefficients with z (or df and t) and p as R prints them."""
     with_df = "df" in table
     ratio, tail = ("t value", "Pr(>|t|)") if with_df else ("z value", "Pr(>|z|)")
     rows = [["", "Estimate", "Std. Error", *(["df"] * with_df), ratio, tail, ""]]
-    estimates = decimals(table["Estimate"], table["Std. Error"])
-    errors = decimals(table["Std. Error"], table["Std. Error"])
+    spread = np.asarray(table["Std. Error"])
+    estimates, errors = decimals(np.asarray(table["Estimate"]), spread), decimals(spread, spread)
     degrees = [[f"{df:.2f}"] for df in table["df"]] if with_df else [[] for _ in estimates]
     cells = (table.index, estimates, errors, degrees, table[ratio], table[tail])
     for name, estimate, error, df, value, p in zip(*cells, strict=True):
@@ -83,6 +83,8 @@ def fixed_lines(table: pd.DataFrame, prefix: str = "") -> list[str]:
 
 def family_part(fit: Fitted, tables: Tables) -> str | None:
     """Further parameters of the family with their intervals."""
+    if {"log_sigma"}.issuperset(fit.estimate.model.family.extra):  # that is a variance component
+        return None
     return family_lines(tables.family_parameters)
 
 
@@ -98,6 +100,8 @@ def family_lines(table: pd.DataFrame) -> str | None:
 
 def modelled_parts(fit: Fitted, tables: Tables) -> str | None:
     """Coefficients of zi= and dispersion=."""
+    if not fit.estimate.model.parts:
+        return None
     return "\n\n".join(_part(fit, *pair) for pair in tables.parts.items()) or None
 
 

@@ -16,6 +16,8 @@ __all__ = ["given_part"]
 
 def given_part(fit: Fitted, tables: Tables) -> str | None:
     """Effects within and between subjects, and the test that they are equal."""
+    if "cre" not in fit.memory.spec.formula:  # reading it takes as long as a small fit
+        return None
     terms = [term for term in fit.memory.spec.parsed().latents if term.given is not None]
     if not terms:
         return None
@@ -44,8 +46,8 @@ def given_part(fit: Fitted, tables: Tables) -> str | None:
 
 def _table_lines(table: pd.DataFrame) -> list[str]:
     head = ["", "Within", "Std. Error", "Between", "Std. Error", "Pr(>|z|)", ""]
-    values = [table.iloc[:, k] for k in range(4)]
-    errors = [table.iloc[:, k] for k in (1, 1, 3, 3)]
+    values = [table.iloc[:, k].to_numpy() for k in range(4)]
+    errors = [values[k] for k in (1, 1, 3, 3)]
     cells = [decimals(value, error) for value, error in zip(values, errors, strict=True)]
     tail = table["Pr(>|z|)"]
     rows = [head]

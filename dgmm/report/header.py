@@ -125,11 +125,11 @@ def _variational(fit: Fitted, how: str) -> str:
 
 def statistics(fit: Fitted, tables: Tables) -> str:
     """AIC, BIC, log-likelihood, and how exact the last of them is."""
-    done, values = fit.estimate, tables.statistics
+    done, values = fit.estimate, tables.told
     if done.course is not None:
         return bounds_of(fit)
     shown = [f"{v:.1f}" if name not in ("df",) else f"{v:.4g}" for name, v in values.items()]
-    lines = [*columns([list(values.index), shown])]
+    lines = [*columns([list(values), shown])]
     lines.append(f"BIC with n = {nobs(fit)} observations")
     lines += error_lines(done)
     if not done.model.linear:

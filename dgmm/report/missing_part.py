@@ -20,9 +20,10 @@ STANDS_IN = {
 
 def saem_part(fit: Fitted, tables: Tables) -> str | None:
     """The stochastic approximation: acceptance, error, coefficients on the way."""
-    path, se = fit.estimate.saem, tables.coefficients["Std. Error"].to_numpy()
+    path = fit.estimate.saem
     if path is None:
         return None
+    se = np.asarray(tables.fixed_cells["Std. Error"])
     total, burn = len(path.trace), path.burn
     at = (1, burn, (burn + total) // 2, total)
     shown = torch.cat([path.trace[[j - 1 for j in at]], path.trace[burn:].mean(0)[None]])

@@ -11,13 +11,14 @@ from dgmm.parameters import part
 from dgmm.record import Fitted
 from dgmm.report.layout import columns, number, wrap
 from dgmm.report.tables import Tables
+from dgmm.runtime.result_table import Cells
 
 __all__ = ["random_lines", "random_part", "sizes"]
 
 
 def random_part(fit: Fitted, tables: Tables) -> str:
     """Variance components, profiles of neural random effects, numbers of rows and groups."""
-    done, table, lines = fit.estimate, tables.random_effects, ["Random effects:"]
+    done, table, lines = fit.estimate, tables.random_cells, ["Random effects:"]
     if len(table):
         lines += random_lines(table)
     for i, latent in enumerate(done.model.latents):
@@ -48,11 +49,11 @@ def sizes(fit: Fitted) -> str:
     return f"{', '.join(parts)}; groups: {groups}"
 
 
-def random_lines(table: pd.DataFrame, *, variances: bool = True) -> list[str]:
+def random_lines(table: Cells | pd.DataFrame, *, variances: bool = True) -> list[str]:
     """The variance component table as lme4 prints it."""
     rows = [["Groups", "Name", *(["Variance"] * variances), "Std.Dev.", "Corr"]]
     known = ["group", "kind", "name1", "name2", "sdcor", "vcov"]
-    records = [*table[known].itertuples(index=False, name=None)]
+    records = [*zip(*(list(table[name]) for name in known), strict=True)]
     last = None
     for at, (group, kind, name, _, sd, variance) in enumerate(records):
         if kind != "sd":

@@ -41,12 +41,33 @@ class Summary:
 
     title: str
     sections: tuple[str, ...]
-    coefficients: pd.DataFrame
-    random_effects: pd.DataFrame
-    family_parameters: pd.DataFrame
-    fit_statistics: pd.Series
-    networks: pd.DataFrame
+    tables: Tables
     notes: tuple[str, ...]
+
+    @property
+    def coefficients(self) -> pd.DataFrame:
+        """Linear coefficients with their tests."""
+        return self.tables.coefficients
+
+    @property
+    def random_effects(self) -> pd.DataFrame:
+        """Variance components."""
+        return self.tables.random_effects
+
+    @property
+    def family_parameters(self) -> pd.DataFrame:
+        """Further parameters of the family."""
+        return self.tables.family_parameters
+
+    @property
+    def fit_statistics(self) -> pd.Series:
+        """Criteria, log-likelihood, degrees of freedom."""
+        return self.tables.statistics
+
+    @property
+    def networks(self) -> pd.DataFrame:
+        """A row per network."""
+        return self.tables.networks
 
     def __str__(self) -> str:
         return "\n\n".join([self.title, *self.sections])
@@ -139,11 +160,7 @@ def summary(fit: Fitted, df: str | None = "auto", *, verbose: bool = False) -> S
     return Summary(
         head,
         tuple(sections),
-        tables.coefficients,
-        tables.random_effects,
-        tables.family_parameters,
-        tables.statistics,
-        tables.networks,
+        tables,
         fit.messages,
     )
 

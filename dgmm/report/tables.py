@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from dgmm.inference.criteria import aic, bic, deviance, df, df_residual, groups_seen, nobs
-from dgmm.inference.fixed_effects import coefficients, moments_of
+from dgmm.inference.fixed_effects import coefficient_cells, coefficients, moments_of
 from dgmm.inference.posterior import posterior_table
 from dgmm.inference.small_samples import SmallSamples
 from dgmm.inference.variance_parameters import (
+    component_cells,
     family_parameters,
     part_coefficients,
     sigma,
@@ -20,43 +22,79 @@ from dgmm.inference.variance_parameters import (
 from dgmm.record import Fitted, chains_of
 from dgmm.report.layout import count
 from dgmm.runtime.native import as_given
-from dgmm.runtime.result_table import ResultTable
+from dgmm.runtime.result_table import Cells, ResultTable
 
 __all__ = ["Tables", "fit_statistics", "glance", "tables_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """The tables that a summary prints, and gives."""
+    """The tables of a summary, made when they are asked for: a report prints their cells."""
 
-    coefficients: pd.DataFrame
+    fit: Fitted
+    df: str | None  # of the coefficients
     moments: SmallSamples | None  # behind t tests of the coefficients
-    random_effects: pd.DataFrame
-    family_parameters: pd.DataFrame
-    parts: dict[str, pd.DataFrame]  # of zi= and dispersion=
-    statistics: pd.Series
-    networks: pd.DataFrame
-    posterior: pd.DataFrame  # of method="gibbs", a row per scalar; else empty
+
+    @cached_property
+    def fixed_cells(self) -> Cells | pd.DataFrame:
+        """The cells of ``coefficients``."""
+        if self.fit.sampled or self.moments is not None:
+            return self.coefficients
+        return coefficient_cells(self.fit)
+
+    @cached_property
+    def coefficients(self) -> pd.DataFrame:
+        """Wald or t tests; posterior summaries of draws."""
+        if self.fit.sampled:
+            return self.posterior.iloc[: len(self.fit.estimate.model.names)]
+        return coefficients(self.fit, self.df)
+
+    @cached_property
+    def random_cells(self) -> Cells | pd.DataFrame:
+        """The cells of ``random_effects``."""
+        return self.random_effects if self.fit.sampled else component_cells(self.fit)
+
+    @cached_property
+    def random_effects(self) -> pd.DataFrame:
+        """Variance components."""
+        return var_corr(self.fit)
+
+    @cached_property
+    def family_parameters(self) -> pd.DataFrame:
+        """Further parameters of the family."""
+        return family_parameters(self.fit)
+
+    @cached_property
+    def parts(self) -> dict[str, pd.DataFrame]:
+        """Coefficients of zi= and dispersion=."""
+        return part_coefficients(self.fit)
+
+    @cached_property
+    def told(self) -> dict[str, float]:
+        """The cells of ``statistics``."""
+        if self.fit.sampled:
+            return dict(chain_statistics(self.fit, self.posterior))
+        return statistics_of(self.fit)
+
+    @property
+    def statistics(self) -> pd.Series:
+        """What says how a fit stands."""
+        return pd.Series(self.told, name="")
+
+    @cached_property
+    def networks(self) -> pd.DataFrame:
+        """A row per network."""
+        return network_table(self.fit)
+
+    @cached_property
+    def posterior(self) -> pd.DataFrame:
+        """Of method="gibbs", a row per scalar; else empty."""
+        return posterior_table(self.fit) if self.fit.sampled else pd.DataFrame()
 
 
 def tables_of(fit: Fitted, df: str | None) -> Tables:
     """All tables of a fit; ``df`` is that of the coefficients."""
-    if fit.sampled:
-        posterior = posterior_table(fit)
-        own = posterior.iloc[: len(fit.estimate.model.names)]
-        statistics = chain_statistics(fit, posterior)
-    else:
-        posterior, own, statistics = pd.DataFrame(), coefficients(fit, df), fit_statistics(fit)
-    return Tables(
-        own,
-        moments_of(fit, df),
-        var_corr(fit),
-        family_parameters(fit),
-        part_coefficients(fit),
-        statistics,
-        network_table(fit),
-        posterior,
-    )
+    return Tables(fit, df, moments_of(fit, df))
 
 
 def chain_statistics(fit: Fitted, posterior: pd.DataFrame) -> pd.Series:
@@ -75,19 +113,21 @@ def chain_statistics(fit: Fitted, posterior: pd.DataFrame) -> pd.Series:
 
 def fit_statistics(fit: Fitted) -> pd.Series:
     """AIC, BIC, logLik with its error, deviance, df.resid."""
+    return pd.Series(statistics_of(fit), name="")
+
+
+def statistics_of(fit: Fitted) -> dict[str, float]:
+    """The same by name."""
     done = fit.estimate
     if done.course is not None:
         assert done.elbo is not None
-        return pd.Series(
-            {
-                "ELBO": done.elbo,
-                "importance-weighted": done.log_likelihood,
-                "particles": done.course.particles,
-            },
-            name="",
-        )
+        return {
+            "ELBO": done.elbo,
+            "importance-weighted": done.log_likelihood,
+            "particles": done.course.particles,
+        }
     name = "logLik" if done.method != "reml" else "REML logLik"
-    values = {
+    return {
         "AIC": aic(fit),
         "BIC": bic(fit),
         name: done.log_likelihood,
@@ -95,7 +135,6 @@ def fit_statistics(fit: Fitted) -> pd.Series:
         "df": df(fit),
         "df.resid": df_residual(fit),
     }
-    return pd.Series(values, name="")
 
 
 def glance(fit: Fitted) -> Any:

@@ -44,18 +44,19 @@ def misnamed(option: str, known: Sequence[str], instead: Mapping[str, str] | Non
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:
     """Every final subclass of ``base`` defined in the folder ``package``, keyed by its ``name``."""
-    classes = (one for one in _classes(package) if issubclass(one, base))
-    return {one.name: one for one in classes if not inspect.isabstract(one)}  # type: ignore[attr-defined]
+    found = (one for one in _classes(package) if issubclass(one, base))
+    return {one.name: one for one in found}  # type: ignore[attr-defined]
 
 
 @cache
 def _classes(package: str) -> tuple[type[Any], ...]:
-    """The classes defined in the modules of a folder."""
+    """The classes defined in the modules of a folder, without abstract ones."""
     found: list[type[Any]] = []
     for info in pkgutil.iter_modules(importlib.import_module(package).__path__):
         module = importlib.import_module(f"{package}.{info.name}")
         every = (thing for _, thing in inspect.getmembers(module, inspect.isclass))
-        found += [thing for thing in every if thing.__module__ == module.__name__]
+        own = [thing for thing in every if thing.__module__ == module.__name__]
+        found += [thing for thing in own if not inspect.isabstract(thing)]
     return tuple(found)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["ResultTable", "format_p"]
+__all__ = ["Cells", "ResultTable", "format_p"]
 
 WIDTH = 80
 
@@ -66,6 +67,27 @@ class ResultTable(pd.DataFrame):
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         title = f"<p>{html.escape(self.title)}</p>\n" if self.title else ""
         return f"{title}{_formatted(self).to_html()}" + (f"\n<ul>{notes}</ul>" * bool(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Columns of a table by name, of which a data frame takes longer than a small fit."""
+
+    index: Sequence[str]
+    columns: Mapping[str, Any]  # (r,) each
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> Any:
+        return self.columns[name]
+
+    def frame(self) -> ResultTable:
+        """The data frame."""
+        return ResultTable(dict(self.columns), index=list(self.index))
 
 
 def _body(table: pd.DataFrame) -> str:
