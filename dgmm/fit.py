@@ -66,6 +66,7 @@ from dgmm.plan import (
     read_designs,
     read_family,
 )
+from dgmm.prediction.of_subjects import posterior
 from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.same_frame import is_frame_of
@@ -156,6 +157,7 @@ class Fit(Fitted):
     fitted = fitted
     residuals = residuals
     predict = predict
+    posterior = posterior
     simulate = simulate
     log_score = log_score
     impute = impute

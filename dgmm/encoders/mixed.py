@@ -4,10 +4,10 @@
     R R' = (I + J'W J)^-1 at a,      b = a + R z,
     q(z | y) = sum_c w_c N(z; t_c, (A_c'A_c)^-1),   A_c lower triangular,
 
-w, t and A from one network of a, R, the slope that is left at a, where the steps began, and the
-information and the score of the outcomes in the columns T at b = 0, of which p(b | y) is a function
-where eta is T times coefficients and the family is Gaussian. With a silent network q is the normal
-approximation around a. The steps are the same few for every subject, all at once: no search.
+w, t and A from one network of a, R, the slope that is left at a, how log p(y, b) departs from the
+normal one at a +- 1.5 R e_j, where the steps began, and what the outcomes say at b = 0. With a
+silent network q is the normal approximation around a. The steps are the same few for every subject,
+all at once: no search.
 
 A mixture of normal densities with full covariances follows shoulders and bends of p(b | y), which a
 single one cannot: Bishop (1994), Mixture density networks, Aston University NCRG/94/004.
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from dgmm.encoders.base import Amortised, Context, Encoder, Posterior, Sampled, context
-from dgmm.model import Model
+from dgmm.model import Fixed, Model
 from dgmm.networks import Dense, Weights
+from dgmm.numerics.quadrature import sigma_points
 from dgmm.panel import Block
 from dgmm.parameters import Theta, part
 from dgmm.posterior.modes import climb, factor_root
@@ -37,8 +38,8 @@ WIDEST = 8.0
 SHIFT, STRETCH = 4.0, 2.0
 """Bounds of t_c and of the logarithms and other entries of A_c."""
 
-MOST_COLUMNS = 16
-"""Columns T up to which the network sees their information, q (q + 1) / 2 numbers."""
+ASIDE = 1.5
+"""c, how far from a the outcomes are asked how they bend, in units of R."""
 
 
 class Standing(NamedTuple):
@@ -155,8 +156,8 @@ class Mixed(Amortised):
     """phi -> q(b | y): an encoder ``base``, Newton steps, a mixture."""
 
     base: Encoder
-    components: int = 8
-    hidden: int = 96
+    components: int = 6
+    hidden: int = 64
     steps: int = 2
 
     @property
@@ -165,16 +166,10 @@ class Mixed(Amortised):
         return self.base.k
 
     @property
-    def informed(self) -> bool:
-        """The network sees the information of all columns T."""
-        return self.base.q <= MOST_COLUMNS
-
-    @property
     def width(self) -> int:
         """Inputs of the network."""
-        k, q = self.k, self.base.q
-        information = q * (q + 1) // 2 if self.informed else q
-        return 3 * k + k * (k + 1) + 1 + information + q + 1
+        k = self.k
+        return 5 * k + k * (k + 1) + 2 + 2 * self.base.q
 
     @property
     def network(self) -> Dense:
@@ -205,7 +200,7 @@ class Mixed(Amortised):
         return self.about(phi, self.stand(phi, model, ready, block))
 
     def about(self, phi: Weights, found: Standing) -> MixedPosterior:
-        """q of subjects whose Newton steps are done; the network in the precision of its weights."""
+        """q of subjects whose Newton steps are done, in the precision of the weights."""
         return MixedPosterior(*found[:3], *self.parts(phi, found.inputs.to(phi["head.A1"].dtype)))
 
     def stand(self, phi: Weights, model: Model, ready: Theta, block: Block) -> Standing:
@@ -214,7 +209,10 @@ class Mixed(Amortised):
             seen = context(model, ready, block)
             start = self.base(part(phi, "base."), seen)
             fixed = model.fixed(ready, block)
-            places = [start.mean, *(one.expand_as(start.mean) for one in _places(model, ready))]
+            places = [
+                start.mean,
+                *(one.expand_as(start.mean) for one in model.candidate_modes(ready)),
+            ]
             height = torch.stack([model.log_joint(ready, b, block, fixed) for b in places])
             best = torch.nan_to_num(height, nan=-torch.inf).argmax(0)
             begun = torch.stack(places)[best, torch.arange(len(best))]
@@ -222,7 +220,8 @@ class Mixed(Amortised):
             slope, P = model.slope_and_precision(ready, end, block, fixed)
             root, log_det = factor_root(P)
             left = torch.einsum("nba,nb->na", root, slope)
-            inputs = self._inputs(seen, start, end, root, log_det, left)
+            bends = _bends(model, ready, block, fixed, end, root)
+            inputs = self._inputs(seen, start, end, root, log_det, left, bends)
         return Standing(end, root, log_det, inputs)
 
     def _inputs(
@@ -233,25 +232,19 @@ class Mixed(Amortised):
         root: Tensor,
         log_det: Tensor,
         left: Tensor,
+        bends: Tensor,
     ) -> Tensor:
         """The inputs of the network, (n, d)."""
         column, row = torch.tril_indices(self.k, self.k)  # of upper triangular roots
         weight = seen.evidence()
         score = ((weight * seen.residual)[..., None] * seen.T).sum(1)
-        if self.informed:
-            q = self.base.q
-            information = (seen.T * weight[..., None]).mT @ seen.T
-            identity = torch.eye(q, dtype=information.dtype)
-            whole, _ = factor_root(identity + information)
-            below, right = torch.tril_indices(q, q)
-            known = whole[:, right, below]
-        else:
-            known = torch.log1p((weight[..., None] * seen.T.square()).sum(1))
+        known = torch.log1p((weight[..., None] * seen.T.square()).sum(1))
         share = seen.mask.to(end.dtype).sum(1, keepdim=True) / self.base.J
         return torch.cat(
             [
                 end,
                 3 * torch.tanh(left / 3),
+                bends,
                 root[:, row, column],
                 log_det[:, None],
                 start.mean - end,
@@ -279,9 +272,20 @@ class Mixed(Amortised):
         return log_share, shift, factor + place
 
 
-def _places(model: Model, ready: Theta) -> Tensor:
-    """Other beginnings of the steps, (c, k): zero, and where a mode may be."""
-    return model.candidate_modes(ready)
+def _bends(
+    model: Model, ready: Theta, block: Block, fixed: Fixed, end: Tensor, root: Tensor
+) -> Tensor:
+    """How log p(y, b) departs from the normal one on either side of a, by axis, (n, 2 k).
+
+    The half sums and half differences over a +- c R e_j.
+    """
+    k = end.shape[1]
+    points = sigma_points(k).to(end.dtype) * (ASIDE / math.sqrt(k))
+    b = torch.cat([end[None], end + torch.einsum("nab,mb->mna", root, points)])
+    height = model.log_joint(ready, b, block, fixed)
+    away = height[1:] - height[0] + 0.5 * ASIDE**2
+    above, below = torch.nan_to_num(away, nan=-1e3).clamp(-1e3, 1e3).split(k)
+    return torch.asinh(torch.cat([above + below, above - below]).T)
 
 
 def quadratic(z: Tensor) -> Tensor:
@@ -296,7 +300,9 @@ def heights(log_share: Tensor, shift: Tensor, factor: Tensor, monomials: Tensor)
     precision = factor.mT @ factor
     linear = (precision @ shift[..., None])[..., 0]
     log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    constant = log_share + log_det - 0.5 * (linear * shift).sum(-1) - 0.5 * k * math.log(2 * math.pi)
+    constant = (
+        log_share + log_det - 0.5 * (linear * shift).sum(-1) - 0.5 * k * math.log(2 * math.pi)
+    )
     row, column = torch.tril_indices(k, k)
     double = torch.where(row == column, -0.5, -1.0).to(shift.dtype)
     square = double * precision[..., row, column]

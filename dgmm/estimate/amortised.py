@@ -28,7 +28,7 @@ from dgmm.variational.training import Trace
 
 __all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
 
-NORMAL, MIXTURE = 320, 800
+NORMAL, MIXTURE = 160, 600
 """Steps in which an encoder and its mixture are taught, at the default number of epochs."""
 
 UNTRAINED = (

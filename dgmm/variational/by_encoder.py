@@ -6,7 +6,8 @@
 with d = 1/8: a proposal twice as wide takes one draw of eight, so that tails of q do no harm. The
 effective number of draws and the shape k of the tail of the weights
 (:mod:`dgmm.numerics.pareto`) say of every subject how good q is. Where k > 0.7, of four times as
-many draws too, they are replaced by those around the moments of p(b | y) that :mod:`dgmm.posterior.proposal` finds.
+many draws too, they are replaced by draws around the moments of p(b | y) that
+:mod:`dgmm.posterior.proposal` finds.
 
 Whatever q is, weights make it right: it decides how many draws are worth something, and no value.
 
@@ -28,9 +29,9 @@ import torch
 from torch import Tensor
 
 from dgmm.encoders import Encoder, Mixed, MixedPosterior
-from dgmm.likelihood import Each
+from dgmm.likelihood import Each, Likelihood
 from dgmm.likelihood.numerical import Sampled
-from dgmm.likelihood.posterior import OverNodes, Posterior
+from dgmm.likelihood.posterior import OverNodes
 from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.numerics.pareto import UNRELIABLE, tail_shape
@@ -87,7 +88,7 @@ class EncoderPosterior(OverNodes):
     own: Model
     theta: Theta
     history: Panel  # observed rows
-    encoder: Mixed | Encoder
+    encoder: Mixed | Encoder | None  # None: draws around the moments for every subject
     phi: Weights
     seed: int
     size: int = DRAWS
@@ -115,8 +116,8 @@ class EncoderPosterior(OverNodes):
         ready, phi = self._ready, self._single()
         keys, left = torch.tensor(self.history.keys), torch.arange(self.history.n)
         shape = torch.zeros(self.history.n, dtype=torch.float64)
-        for times in (1, MORE):
-            bad = []
+        for times in (1, MORE) if self.encoder is not None else ():
+            bad = list[Tensor]()
             for at in self._parts(left, times):
                 block = self.history.block(at)
                 with torch.no_grad():
@@ -134,7 +135,7 @@ class EncoderPosterior(OverNodes):
         for at in self._parts(left, MORE):
             with torch.no_grad():
                 found = self._refined(self.history.block(at), keys[at], ready, MORE * self.size)
-            yield found._replace(shape=shape[at])
+            yield found if self.encoder is None else found._replace(shape=shape[at])
 
     def _single(self) -> Weights:
         """The network of the mixture works in single precision, all densities in double."""
@@ -149,13 +150,12 @@ class EncoderPosterior(OverNodes):
         longest = int(count.max()) if len(count) else 1
         return iter(subjects[order].split(max(1, CELLS // (times * max(longest, 1)))))
 
-    def _weighted(
-        self, block: Block, keys: Tensor, ready: Theta, phi: Weights, size: int
-    ) -> Drawn:
+    def _weighted(self, block: Block, keys: Tensor, ready: Theta, phi: Weights, size: int) -> Drawn:
         """Draws of q and of the wide component."""
+        assert self.encoder is not None
         q = self.encoder.posterior(phi, self.own, ready, block)
         q = q if isinstance(q, MixedPosterior) else MixedPosterior.normal(q)
-        u = keyed_uniforms(keys.numpy(), 1 + self.own.k, size, self.seed)
+        u = keyed_uniforms(keys.tolist(), 1 + self.own.k, size, self.seed)
         b, log_q = q.defended(DEFENCE, WIDER).drawn(u)
         height = self._heights(block, b, q.centre, ready)
         weight = height - log_q.double() - math.log(size)
@@ -199,7 +199,7 @@ class ByEncoder(Sampled):
     phi: Weights | None = None
 
     @classmethod
-    def of_fit(cls, likelihood, encoder: Mixed | Encoder, phi: Weights) -> ByEncoder:
+    def of_fit(cls, likelihood: Likelihood, encoder: Mixed | Encoder, phi: Weights) -> ByEncoder:
         """The likelihood of the same model and rows."""
         return cls(
             likelihood.model, likelihood.panel, likelihood.integration, encoder=encoder, phi=phi
@@ -207,19 +207,13 @@ class ByEncoder(Sampled):
 
     def each(self, theta: Theta) -> Each:
         value, error = torch.zeros(2, self.kept.n, dtype=torch.float64)
-        for one in self._posterior(theta).drawn():
-            at = one.block.subjects
+        for one in self.posterior(theta).drawn():
+            at, M = one.block.subjects, len(one.b)
             value[at] = torch.logsumexp(one.log_weight, 0)
-            M = len(one.b)
             error[at] = (1 / one.effective - 1 / M).clamp(min=0).sqrt()
         return Each(value, error, float(error.square().sum().sqrt()))
 
-    def posterior(self, theta: Theta) -> Posterior:
-        return self._posterior(theta)
-
-    def _posterior(self, theta: Theta) -> EncoderPosterior:
-        assert self.encoder is not None and self.phi is not None
+    def posterior(self, theta: Theta) -> EncoderPosterior:
         theta = {name: value.detach() for name, value in theta.items()}
-        return EncoderPosterior(
-            self.model, theta, self.kept, self.encoder, self.phi, self.integration.seed
-        )
+        seed, phi = self.integration.seed, self.phi or {}
+        return EncoderPosterior(self.model, theta, self.kept, self.encoder, phi, seed)

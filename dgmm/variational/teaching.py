@@ -42,7 +42,7 @@ from dgmm.runtime.parallel import one_thread
 
 __all__ = ["Lesson", "can_mix", "examined", "pupils", "teach_mixture", "teach_normal"]
 
-OWN, PREFIX = 0.4, 0.35
+OWN, PREFIX = 0.3, 0.45
 """Shares of simulated subjects seen at the rows of one of the data, and up to some time; of the
 others every row is seen with a probability that is uniform over subjects."""
 
@@ -52,13 +52,13 @@ CELLS = 60_000
 MOST, FEWEST = 2048, 256
 """Subjects simulated at once."""
 
-BATCH, REUSED = 256, 8
+BATCH, REUSED = 128, 8
 """Subjects of a step, and how often each is used."""
 
-NODES, FREEDOM = 64, 5.0
+NODES, FREEDOM = 48, 5.0
 """Of the divergence, per subject."""
 
-RATE, SKELETON = 1.5e-2, 5.0
+RATE, SKELETON = 1e-2, 5.0
 """Learning rate, and by how much that of the skeleton is larger."""
 
 EXACT = 5e-4
