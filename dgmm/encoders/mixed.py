@@ -59,7 +59,7 @@ class MixedPosterior(NamedTuple):
     log_det_root: Tensor  # (n,)
     log_share: Tensor  # (n, C) log w
     shift: Tensor  # (n, C, k) t
-    factor: Tensor  # (n, C, k, k) A
+    factor: Tensor  # (n, C, k, k) A, triangular
 
     @property
     def shares(self) -> Tensor:
@@ -69,8 +69,7 @@ class MixedPosterior(NamedTuple):
     def at(self, e: Tensor, component: Tensor) -> Tensor:
         """z (n, k, M) of white noise e (n, k, M) in the components given, (n, M)."""
         n, C, k = self.shift.shape
-        identity = torch.eye(k, dtype=self.shift.dtype)
-        inverse = torch.linalg.solve_triangular(self.factor, identity, upper=False)
+        inverse = torch.linalg.inv(self.factor)
         every = (inverse.reshape(n, C * k, k) @ e).reshape(n, C, k, -1) + self.shift[..., None]
         return every.gather(1, component[:, None, None].expand(n, 1, k, -1))[:, 0]
 
@@ -112,15 +111,21 @@ class MixedPosterior(NamedTuple):
         shift = torch.zeros(n, 1, k, dtype=q.mean.dtype)
         return cls(*q, nothing, shift, identity)
 
-    def defended(self, share: float, times: float) -> MixedPosterior:
-        """With a component about a that is ``times`` as wide as R, for a ``share`` of the draws."""
+    def defended(self, prior: float, wide: float, times: float) -> MixedPosterior:
+        """With shares of two more components: N(0, I), and one about a, ``times`` as wide as R.
+
+        No weight p(y, b) / g(b) is larger than max p(y | b) / prior then, and a mode that q has
+        missed has draws.
+        """
         n, _, k = self.shift.shape
-        wide = torch.eye(k, dtype=self.shift.dtype).expand(n, 1, k, k) / times
-        beside = torch.full((n, 1), math.log(share), dtype=self.shift.dtype)
+        root, centre = self.root.to(self.shift.dtype), self.centre.to(self.shift.dtype)
+        away = torch.linalg.solve_triangular(root, -centre[..., None], upper=True)[..., 0]
+        beside = torch.eye(k, dtype=root.dtype).expand(n, k, k) / times
+        more = torch.tensor([prior, wide], dtype=root.dtype).log().expand(n, 2)
         return self._replace(
-            log_share=torch.cat([self.log_share + math.log1p(-share), beside], 1),
-            shift=torch.cat([self.shift, torch.zeros_like(self.shift[:, :1])], 1),
-            factor=torch.cat([self.factor, wide], 1),
+            log_share=torch.cat([self.log_share + math.log1p(-prior - wide), more], 1),
+            shift=torch.cat([self.shift, torch.stack([away, torch.zeros_like(away)], 1)], 1),
+            factor=torch.cat([self.factor, torch.stack([root, beside], 1)], 1),
         )
 
     def drawn(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,8 +147,7 @@ class MixedPosterior(NamedTuple):
         """Mean and variances of the elements of b, (n, k) each."""
         shares = self.shares[..., None]
         middle = (shares * self.shift).sum(1)
-        identity = torch.eye(self.shift.shape[-1], dtype=self.shift.dtype)
-        inverse = torch.linalg.solve_triangular(self.factor, identity, upper=False)
+        inverse = torch.linalg.inv(self.factor)
         apart = self.shift - middle[:, None]
         second = inverse @ inverse.mT + apart[..., :, None] * apart[..., None, :]
         covariance = self.root @ (shares[..., None] * second).sum(1) @ self.root.mT

@@ -1,10 +1,11 @@
 """Importance sampling from an encoder: log p(y) and p(b | y) of subjects without a search.
 
-    g(b) = (1 - d) q(b | y) + d N(b; a, 4 R R'),      w_m = p(y, b_m) / g(b_m),   b_m ~ g,
-    log p(y) ~ log 1/M sum_m w_m
+    g(b) = 13/16 q(b | y) + 1/8 N(b; 0, I) + 1/16 N(b; a, 4 R R'),
+    w_m = p(y, b_m) / g(b_m),   b_m ~ g,        log p(y) ~ log 1/M sum_m w_m
 
-with d = 1/8: a proposal twice as wide takes one draw of eight, so that tails of q do no harm. The
-effective number of draws and the shape k of the tail of the weights
+The prior takes one draw of eight: a mode that q has missed has draws then, and no weight is larger
+than 8 max p(y | b). A density twice as wide as R keeps the tails of q from harm. The effective
+number of draws and the shape k of the tail of the weights
 (:mod:`dgmm.numerics.pareto`) say of every subject how good q is. Where k > 0.7, of four times as
 many draws too, they are replaced by draws around the moments of p(b | y) that
 :mod:`dgmm.posterior.proposal` finds.
@@ -46,8 +47,8 @@ __all__ = ["DRAWS", "ByEncoder", "Drawn", "EncoderPosterior"]
 DRAWS, MORE = 128, 4
 """Per subject, and how many times as many where k > 0.7: k of few draws is uncertain."""
 
-DEFENCE, WIDER = 1 / 8, 2.0
-"""Share of the draws from the wide component, and how many times as wide as R it is."""
+PRIOR, WIDE, WIDER = 1 / 8, 1 / 16, 2.0
+"""Shares of the draws from the prior and from the wide component, and how much wider that is."""
 
 ROUNDING = 0.01
 """Nats by which single precision may be off at the centre; it is corrected by as much."""
@@ -156,7 +157,7 @@ class EncoderPosterior(OverNodes):
         q = self.encoder.posterior(phi, self.own, ready, block)
         q = q if isinstance(q, MixedPosterior) else MixedPosterior.normal(q)
         u = keyed_uniforms(keys.tolist(), 1 + self.own.k, size, self.seed)
-        b, log_q = q.defended(DEFENCE, WIDER).drawn(u)
+        b, log_q = q.defended(PRIOR, WIDE, WIDER).drawn(u)
         height = self._heights(block, b, q.centre, ready)
         weight = height - log_q.double() - math.log(size)
         weight = torch.nan_to_num(weight, nan=-torch.inf)

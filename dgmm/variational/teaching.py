@@ -55,7 +55,7 @@ MOST, FEWEST = 2048, 256
 BATCH, REUSED = 128, 8
 """Subjects of a step, and how often each is used."""
 
-NODES, FREEDOM = 48, 5.0
+NODES, FREEDOM = 64, 5.0
 """Of the divergence, per subject."""
 
 RATE, SKELETON = 1e-2, 5.0
