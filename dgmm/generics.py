@@ -43,7 +43,6 @@ __all__ = [
     "panel_test",
     "part_coefficients",
     "pattern_profile",
-    "posterior",
     "posterior_draws",
     "posterior_table",
     "pp_check",
@@ -128,7 +127,6 @@ nobs = _generic(Fit.nobs)
 panel_test = _generic(Fit.panel_test)
 part_coefficients = _generic(Fit.part_coefficients)
 pattern_profile = _generic(Fit.pattern_profile)
-posterior = _generic(Fit.posterior)
 posterior_draws = _generic(Fit.posterior_draws)
 posterior_table = _generic(Fit.posterior_table)
 pp_check = _generic(Fit.pp_check)

@@ -182,8 +182,9 @@ def _taught(done: Estimate) -> list[str]:
     if lesson is None:
         return []
     text = (
-        f"It was taught on subjects simulated at the estimates; of {lesson.subjects} others, seen "
-        f"in part, it is {lesson.gap:.3f} (s.e. {lesson.error:.2g}) nats per subject off p(b | y)"
+        f"The encoder was taught on subjects simulated at the estimates; of {lesson.subjects} "
+        f"others, seen in part, it is {lesson.gap:.3f} (s.e. {lesson.error:.2g}) nats per subject "
+        "off p(b | y)"
     )
     return [wrap(text, "   ")]
 
@@ -202,14 +203,14 @@ def encoder_part(fit: Fitted, tables: Tables) -> str | None:
     gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
     if isinstance(encoder, Mixed):
         text = (
-            f"Encoder q(b | y): {encoder.base.name}, {encoder.steps} Newton steps and "
+            f"Encoder q(b | y): {encoder.base.name}, {encoder.steps} Newton steps, "
             f"{encoder.components} normal components, {size} weights"
         )
     else:
         text = f"Encoder q(b | y): {encoder.name}, {encoder.covariance} covariance, {size} weights"
         text += f", refined by {newton} Newton steps" if newton else ""
     lines = [
-        wrap(text, "   "),
+        text,
         *_taught(done),
         f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
         "below logLik",
