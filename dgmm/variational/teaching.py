@@ -3,7 +3,7 @@
 b ~ N(0, I), y from the model at the covariates and times of subjects drawn from the panel; of y the
 encoder sees what those subjects have seen, the rows up to some time, or some rows at random. The
 normal encoder learns from the draws themselves, E -log q(b | y). The mixture learns from nodes b_m
-about p(b | y), drawn from a t density g, by the divergence of their weights,
+about p(b | y), draws from a density g, by the divergence of their weights,
 
     sum_m w_m log(w_m / v_m),    w_m ~ p(y, b_m) / g(b_m),    v_m ~ q(b_m | y) / g(b_m),
 
@@ -55,8 +55,9 @@ MOST, FEWEST = 2048, 256
 BATCH, REUSED = 128, 8
 """Subjects of a step, and how often each is used."""
 
-NODES, FREEDOM = 64, 5.0
-"""Of the divergence, per subject."""
+NODES, FREEDOM, PRIOR_NODES = 64, 5.0, 16
+"""Of the divergence, per subject: t draws about the end of the Newton steps, and of the prior, by
+which modes are learnt that the steps have not led to."""
 
 RATE, SKELETON = 1e-2, 5.0
 """Learning rate, and by how much that of the skeleton is larger."""
@@ -93,7 +94,7 @@ class _Pupil(NamedTuple):
 
     inputs: Tensor  # (n, d)
     monomials: Tensor  # (n, M, .) of the nodes in the coordinates z
-    log_base: Tensor  # (1, M) log g
+    log_base: Tensor  # (n, M) log g
     log_weight: Tensor  # (n, M) log w, normalised
 
 
@@ -219,11 +220,7 @@ def teach_mixture(
         if new < EXACT:
             break
         for batch in _batches(len(pupil.inputs), REUSED, generator):
-            some = pupil._replace(
-                inputs=pupil.inputs[batch],
-                monomials=pupil.monomials[batch],
-                log_weight=pupil.log_weight[batch],
-            )
+            some = _Pupil(*(part[batch] for part in pupil))
             loss = _divergence(encoder, head, some).mean()
             _step(optimiser, head, loss, step, steps)
             step += 1
@@ -274,15 +271,22 @@ def _pupil(
     rng: np.random.Generator,
 ) -> tuple[Tensor, _Pupil]:
     """The inputs of some subjects, and what is learnt from them, in single precision."""
-    found = encoder.stand(phi, model, ready, block)
-    nodes, k = sobol_t(1, model.k, NODES, rng, FREEDOM).e[:, 0], model.k
+    found, k = encoder.stand(phi, model, ready, block), model.k
+    e = sobol_t(1, k, NODES, rng, FREEDOM).e[:, 0]
     turned = torch.randn(len(found.centre), k, k, generator=generator, dtype=torch.float64)
-    z = torch.einsum("mb,nab->mna", nodes, torch.linalg.qr(turned).Q)
-    b = found.centre + torch.einsum("nab,mnb->mna", found.root, z)
-    log_base = log_t(nodes, FREEDOM)
-    height = model.log_joint(ready, b, block) - log_base[:, None]
+    z = torch.einsum("mb,nab->mna", e, torch.linalg.qr(turned).Q)
+    near = found.centre + torch.einsum("nab,mnb->mna", found.root, z)
+    shape = (PRIOR_NODES, len(found.centre), k)
+    b = torch.cat([near, torch.randn(shape, generator=generator, dtype=torch.float64)])
+    gap = (b[NODES:] - found.centre).permute(1, 2, 0)
+    far = torch.linalg.solve_triangular(found.root, gap, upper=True).permute(2, 0, 1)
+    z, M = torch.cat([z, far]), NODES + PRIOR_NODES
+    log_near = log_t(z, FREEDOM) + math.log(NODES / M)
+    log_base = log_prior(b) + found.log_det_root + math.log(PRIOR_NODES / M)
+    log_base = torch.logaddexp(log_near, log_base)  # of z
+    height = model.log_joint(ready, b, block) - log_base
     weight = torch.log_softmax(torch.nan_to_num(height, nan=-torch.inf), 0).T
-    pupil = _Pupil(found.inputs, quadratic(z.transpose(0, 1)), log_base[None], weight)
+    pupil = _Pupil(found.inputs, quadratic(z.transpose(0, 1)), log_base.T, weight)
     return found.inputs, to(pupil, "cpu", torch.float32)
 
 
