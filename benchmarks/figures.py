@@ -23,6 +23,7 @@ import coverage_random
 import daily_mood
 import demo_seeds
 import dynamic
+import encoder
 import intervals
 import pandas as pd
 import panel as panels
@@ -254,6 +255,16 @@ def check_left_out(scenario: str) -> str:
 def check_share(scenario: str, name: str, form: str) -> str:
     """The share of rejections by one of them."""
     return format(residual_checks.share(scenario, name)[0], form)
+
+
+def encoder_gaps() -> str:
+    """How far the encoders of the studies are from p(b | y) of new subjects."""
+    return encoder.gap_table()
+
+
+def encoder_times() -> str:
+    """Processor seconds by the encoder and by refined draws."""
+    return encoder.time_table()
 
 
 def dynamic_table() -> str:
@@ -670,6 +681,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_courses, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
+        encoder_gaps, encoder_times,
     )
 }  # fmt: skip
 

@@ -40,5 +40,10 @@ def through(done: Estimate, method: str) -> Estimate:
             "method='encoder' is for fits that come with an encoder, those with dnn() left of a "
             "bar or by method='vae'; this one has none: leave method='refined'"
         )
+    if len(done.model.outcomes) > 1:
+        raise ValueError(
+            "method='encoder' is for models of one outcome, and this is one of several in a joint "
+            "model: leave method='refined'"
+        )
     likelihood = ByEncoder.of_fit(done.likelihood, encoder, done.phi)
     return replace(done, likelihood=likelihood, others=())

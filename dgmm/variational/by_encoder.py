@@ -165,7 +165,8 @@ class EncoderPosterior(OverNodes):
         height = self._heights(block, b, q.centre, ready)
         weight = height - log_q.double() - math.log(size)
         weight = torch.nan_to_num(weight, nan=-torch.inf)
-        return Drawn(block, b, weight, tail_shape(weight), torch.zeros(len(keys), dtype=torch.bool))
+        shape = tail_shape(weight.float()).double()
+        return Drawn(block, b, weight, shape, torch.zeros(len(keys), dtype=torch.bool))
 
     @cached_property
     def _light(self) -> tuple[Model, Theta]:
