@@ -8,7 +8,7 @@ than 8 max p(y | b). A density twice as wide as R keeps the tails of q from harm
 number of draws and the shape k of the tail of the weights
 (:mod:`dgmm.numerics.pareto`) say of every subject how good q is. Where k > 0.7, of four times as
 many draws too, they are replaced by draws around the moments of p(b | y) that
-:mod:`dgmm.posterior.proposal` finds, and a quarter from the prior.
+:mod:`dgmm.posterior.proposal` finds, and a quarter as many from the prior.
 
 Whatever q is, weights make it right: it decides how many draws are worth something, and no value.
 
@@ -51,8 +51,8 @@ DRAWS, MORE = 128, 4
 PRIOR, WIDE, WIDER = 1 / 8, 1 / 16, 2.0
 """Shares of the draws from the prior and from the wide component, and how much wider that is."""
 
-FROM_PRIOR = 1 / 4
-"""Share of refined draws from the prior: modes that the search has missed have draws too."""
+FEWER = 4
+"""Refined draws for each of the prior among them: modes that a search misses have draws too."""
 
 ROUNDING = 0.01
 """Nats by which single precision may be off at the centre; it is corrected by as much."""
@@ -156,7 +156,7 @@ class EncoderPosterior(OverNodes):
         return iter(subjects[order].split(max(1, CELLS // (times * max(longest, 1)))))
 
     def _weighted(self, block: Block, keys: Tensor, ready: Theta, phi: Weights, size: int) -> Drawn:
-        """Draws of q and of the wide component."""
+        """Draws of q, of the prior and of the wide component."""
         assert self.encoder is not None
         q = self.encoder.posterior(phi, self.own, ready, block)
         q = q if isinstance(q, MixedPosterior) else MixedPosterior.normal(q)
@@ -187,19 +187,20 @@ class EncoderPosterior(OverNodes):
         return model.log_joint(known, b.float(), light).double() + rounding
 
     def _refined(self, block: Block, keys: Tensor, ready: Theta, size: int) -> Drawn:
-        """Draws around the moments of p(b | y), a quarter of them from the prior."""
-        k, prior = self.own.k, round(FROM_PRIOR * size)
+        """Draws around the moments of p(b | y), and a quarter as many from the prior."""
+        k, prior = self.own.k, size // FEWER
+        every = size + prior
         placed = find_places(self.own, self.theta, block).placed
         rng = np.random.default_rng([self.seed, 103])
-        e = sobol_t(len(keys), k, size - prior, rng, FREEDOM, keys.tolist()).e
+        e = sobol_t(len(keys), k, size, rng, FREEDOM, keys.tolist()).e
         near = placed.mode + torch.einsum("nab,mnb->mna", placed.root, e)
         u = keyed_uniforms(keys.tolist(), k, prior, self.seed + 1)
         b = torch.cat([near, torch.special.ndtri(u)])
         gap = (b - placed.mode).permute(1, 2, 0)
         e = torch.linalg.solve_triangular(placed.root, gap, upper=True).permute(2, 0, 1)
-        log_near = log_t(e, FREEDOM) - placed.log_det_root + math.log(1 - prior / size)
-        log_g = torch.logaddexp(log_near, log_prior(b) + math.log(prior / size))
-        weight = self.own.log_joint(ready, b, block) - log_g - math.log(size)
+        log_near = log_t(e, FREEDOM) - placed.log_det_root + math.log(size / every)
+        log_g = torch.logaddexp(log_near, log_prior(b) + math.log(prior / every))
+        weight = self.own.log_joint(ready, b, block) - log_g - math.log(every)
         weight = torch.nan_to_num(weight, nan=-torch.inf)
         return Drawn(block, b, weight, tail_shape(weight), torch.ones(len(keys), dtype=torch.bool))
 
