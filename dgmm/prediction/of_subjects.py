@@ -74,11 +74,13 @@ def posterior(
     Example:
         >>> import dgmm
         >>> sleep = dgmm.datasets.load("sleepstudy")
-        >>> new = sleep["Subject"] == "308"
+        >>> new = sleep["Subject"].isin(["308", "309"])
         >>> fit = dgmm.mixed_model("Reaction ~ Days + (Days | Subject)", sleep[~new])
-        >>> fit.posterior(sleep[new]).table[["Days", "sd(Days)", "log_score"]].round(1)
-              Days  sd(Days)  log_score
-        308    9.6       2.5      -60.6
+        >>> table = fit.posterior(sleep[new]).table
+        >>> table["log_score"].round(1).to_dict()
+        {'308': -60.6, '309': -47.3}
+        >>> list(table.columns[:4])
+        ['(Intercept)', 'Days', 'sd((Intercept))', 'sd(Days)']
 
     References:
         Vehtari, Simpson, Gelman, Yao and Gabry (2024), J. Machine Learning Research 25(72).
