@@ -23,6 +23,7 @@ import coverage_random
 import daily_mood
 import demo_seeds
 import dynamic
+import encoder
 import intervals
 import mood_course as course
 import pandas as pd
@@ -255,6 +256,16 @@ def check_left_out(scenario: str) -> str:
 def check_share(scenario: str, name: str, form: str) -> str:
     """The share of rejections by one of them."""
     return format(residual_checks.share(scenario, name)[0], form)
+
+
+def encoder_gaps() -> str:
+    """How far the encoders of the studies are from p(b | y) of new subjects."""
+    return encoder.gap_table()
+
+
+def encoder_times() -> str:
+    """Processor seconds by the encoder and by refined draws."""
+    return encoder.time_table()
 
 
 def dynamic_table() -> str:
@@ -726,7 +737,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
-        large,
+        large, encoder_gaps, encoder_times,
     )
 }  # fmt: skip
 

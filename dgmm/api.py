@@ -162,7 +162,7 @@ def mixed_model(
             scores average over those near it. Networks on the fixed side alone: the start of the
             largest evidence is kept.
         seed: of every random number used.
-        device: of the ELBO stage (method "vae" or "vb", the encoder): "cpu", "cuda", or "auto",
+        device: of the ELBO stage (method "vae" or "vb"): "cpu", "cuda", or "auto",
             which takes a graphics card when there is one and the mini-batches are large enough.
         verbose: 0 silent, 1 a progress line on a terminal, 2 everywhere.
         control: rare options, a :class:`dgmm.Control` or a dict of its fields.

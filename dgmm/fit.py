@@ -69,6 +69,7 @@ from dgmm.plan import (
     read_designs,
     read_family,
 )
+from dgmm.prediction.of_subjects import posterior
 from dgmm.prediction.predict import fitted, log_score, predict, prior_predictive, simulate
 from dgmm.prediction.ranef import coef, ranef
 from dgmm.prediction.same_frame import is_frame_of
@@ -159,6 +160,7 @@ class Fit(Fitted):
     fitted = fitted
     residuals = residuals
     predict = predict
+    posterior = posterior
     simulate = simulate
     log_score = log_score
     impute = impute

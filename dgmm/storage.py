@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dgmm.bayes import Chains, HalfT, InverseGamma, InverseWishart, NormalPrior, Prior
 from dgmm.design import Alias, Column, Departures, Layout, LeftOut, Specification, Variable
-from dgmm.encoders import Encoder, Learnt, Potentials, Stepwise
+from dgmm.encoders import Encoder, Learnt, Mixed, Potentials, Stepwise
 from dgmm.estimate import (
     Control,
     Course,
@@ -51,6 +51,7 @@ from dgmm.runtime.tensor_file import Kind as FileKind
 from dgmm.runtime.tensor_file import read_tensors, write_tensors
 from dgmm.runtime.whole_file import path_of
 from dgmm.variational.collapse import Activity
+from dgmm.variational.teaching import Lesson
 from dgmm.variational.training import Trace
 
 __all__ = ["load", "save"]
@@ -87,8 +88,10 @@ OWN: tuple[type[Any], ...] = (
     Information,
     Integration,
     LeftOut,
+    Lesson,
     Member,
     Memory,
+    Mixed,
     Model,
     NormalPrior,
     Packing,

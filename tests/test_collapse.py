@@ -13,6 +13,7 @@ from test_elbo import linear_case
 from toys import generator, linear_gaussian
 
 from dgmm import Fit, mixed_model
+from dgmm.parameters import part
 from dgmm.report.collapse_notes import collapse_messages
 from dgmm.variational.collapse import Activity, latent_activity, posterior_means
 from dgmm.variational.elbo import evaluate
@@ -84,8 +85,9 @@ def test_a_fit_that_uses_all_directions_has_no_message(two_dimensions: Fit) -> N
 def test_an_encoder_that_tells_nothing_beside_a_posterior_that_does(two_dimensions: Fit) -> None:
     """The encoder gives back the prior; the decoder is as good as before."""
     done = two_dimensions.estimate
-    silent_phi = {name: torch.zeros_like(w) for name, w in done.phi.items()}
-    bound = evaluate(done.model, done.encoder, done.theta, silent_phi, done.observed, 0)
+    silent = {name: torch.zeros_like(w) for name, w in part(done.phi, "base.").items()}
+    bound = evaluate(done.model, done.encoder.base, done.theta, silent, done.observed, 0)
+    assert float(bound.mean.abs().max()) == 0.0
     activity = latent_activity(done.model, done.theta, done.observed, bound.mean, 0)
     assert activity.counts(0) == (0, 2)
     (message,) = collapse_messages(replace(done, activity=activity))

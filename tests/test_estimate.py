@@ -190,7 +190,10 @@ def test_patience_reaches_the_fit(sleep):
 
 @pytest.mark.parametrize("failing", [("single",), ("single", "double")])
 def test_an_encoder_that_cannot_be_trained_costs_no_fit(sleep, monkeypatch, failing) -> None:
-    """In single precision e^eta has no number beyond eta = 88."""
+    """In single precision e^eta has no number beyond eta = 88.
+
+    What simulated subjects do not teach, a diagonal covariance, is trained on those of the fit.
+    """
     asked = []
 
     def learn(*given, **how):
@@ -201,7 +204,7 @@ def test_an_encoder_that_cannot_be_trained_costs_no_fit(sleep, monkeypatch, fail
 
     real = amortised.learn
     monkeypatch.setattr(amortised, "learn", learn)
-    control = {"ridge": 1.0, "holdout": 0, "epochs": 5}
+    control = {"ridge": 1.0, "holdout": 0, "epochs": 5, "covariance": "diagonal"}
     fit = dgmm.mixed_model(
         "Reaction ~ Days + (dnn(Days, latent=1, hidden=(4,)) | Subject)",
         sleep,
@@ -214,3 +217,20 @@ def test_an_encoder_that_cannot_be_trained_costs_no_fit(sleep, monkeypatch, fail
     assert asked == ["single", "double"]
     assert np.isfinite(fit.estimate.elbo)
     assert any("could not be trained" in one for one in fit.messages) == (len(failing) == 2)
+
+
+def test_an_encoder_that_cannot_be_taught_costs_no_fit(sleep, monkeypatch) -> None:
+    def fails(*given):
+        raise FloatingPointError("the gradient of the encoder is not finite")
+
+    options = {"control": {"ridge": 1.0, "holdout": 0, "epochs": 5}, "starts": 1, "se": None}
+    text = "Reaction ~ Days + (dnn(Days, latent=1, hidden=(4,)) | Subject)"
+    taught = dgmm.mixed_model(text, sleep, seed=1, verbose=0, **options)
+    monkeypatch.setattr(amortised, "teach_normal", fails)
+    fit = dgmm.mixed_model(text, sleep, seed=1, verbose=0, **options)
+    assert float(fit.loglik()) == float(taught.loglik())
+    assert taught.estimate.lesson is not None
+    assert fit.estimate.lesson is None
+    assert any("could not be trained" in one for one in fit.messages)
+    assert not any("could not be trained" in one for one in taught.messages)
+    assert "was taught on subjects simulated" in str(taught.summary(verbose=True))

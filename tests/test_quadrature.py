@@ -13,6 +13,7 @@ from torch import Tensor
 from dgmm.numerics.quadrature import (
     Nodes,
     gauss_hermite,
+    keyed_uniforms,
     sobol_gaussian,
     sobol_normal,
     sobol_t,
@@ -203,3 +204,19 @@ def test_a_long_path_has_more_dimensions_than_a_sobol_set() -> None:
     assert float(e.mean(0).abs().max()) < 1e-12
     beyond = e[:, 21_201:]
     assert float(beyond.square().mean()) == pytest.approx(1, abs=4 * (2 / (32 * 200)) ** 0.5)
+
+
+def test_uniforms_by_key_are_quasi_random_and_those_of_the_key_alone() -> None:
+    """Of 64 points of a Sobol set, shifted digit by digit, one lies in each 64th of every axis."""
+    keys = [5, 2**31, 77, 6]
+    u = keyed_uniforms(keys, 3, 64, seed=2)
+    assert u.shape == (64, 4, 3)
+    cells = (64 * u).long().sort(0).values
+    assert torch.equal(cells, torch.arange(64)[:, None, None].expand(64, 4, 3))
+    assert torch.equal(keyed_uniforms([77], 3, 64, seed=2)[:, 0], u[:, 2])
+    other = keyed_uniforms(keys, 3, 64, seed=3)
+    assert float((other - u).abs().min()) > 0
+    many = keyed_uniforms(range(4000), 2, 1, seed=1)[0]  # the shifts themselves
+    assert bool(((many.mean(0) - 0.5).abs() < 4 / (12 * 4000) ** 0.5).all())
+    assert abs(float(torch.corrcoef(many.T)[0, 1])) < 4 / 4000**0.5
+    assert abs(float(torch.corrcoef(many[:, 0].reshape(-1, 2).T)[0, 1])) < 4 / 2000**0.5

@@ -9,6 +9,7 @@ from dgmm.encoders.base import (
     Sampled,
     context,
 )
+from dgmm.encoders.mixed import Mixed, MixedPosterior
 from dgmm.encoders.particles import Learnt
 from dgmm.encoders.potentials import Potentials
 from dgmm.encoders.steps import Sequential, recursion_of
@@ -22,6 +23,8 @@ __all__ = [
     "Context",
     "Encoder",
     "Learnt",
+    "Mixed",
+    "MixedPosterior",
     "Posterior",
     "Potentials",
     "Sampled",

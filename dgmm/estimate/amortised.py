@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dgmm.encoders import Encoder
+from dgmm.encoders import Amortised, Encoder, Mixed
 from dgmm.encoders import find as find_encoder
 from dgmm.estimate.completed import settle
+from dgmm.estimate.control import Control
 from dgmm.estimate.learning import learn
 from dgmm.estimate.records import Estimate, Request, Saem
 from dgmm.estimate.saem import saem
@@ -22,9 +23,13 @@ from dgmm.runtime.progress import Progress
 from dgmm.variational.collapse import latent_activity
 from dgmm.variational.elbo import Bound, evaluate
 from dgmm.variational.schedule import schedule_for
+from dgmm.variational.teaching import Lesson, can_mix, examined, teach_mixture, teach_normal
 from dgmm.variational.training import Trace
 
 __all__ = ["fit_amortised", "skip_matrix", "stochastic", "tied_encoder", "with_encoder"]
+
+NORMAL, MIXTURE = 160, 600
+"""Steps in which an encoder and its mixture are taught, at the default number of epochs."""
 
 UNTRAINED = (
     "the encoder could not be trained, as the bound has no finite slope where it begins: its "
@@ -100,22 +105,76 @@ def with_encoder(
 ) -> Estimate:
     """Attach the encoder, brought to theta-hat, and its bound there.
 
-    The polish moves theta (and may rotate b), so the skeleton is tied anew and the corrections are
-    trained at fixed theta for a fifth of the epochs.
+    The polish moves theta (and may rotate b), so the skeleton is tied anew. The corrections are
+    taught on simulated subjects and a mixture is put upon them; what such subjects cannot teach (a
+    diagonal covariance, imputed outcomes, paths) is trained on those of the fit, at fixed theta for
+    a fifth of the epochs.
     """
-    generator = torch.Generator().manual_seed(request.seed + 5)
     skip = skip_matrix(done.model, done.theta)
     phi = {**phi, "W": skip, "c": torch.zeros(2, dtype=torch.float64)}
     model, observed = done.model.with_reference(done.panel, rows=2000), done.observed
     theta = model.absorb(done.theta, done.model)
-    control, told = request.control, list[str]()
+    control = request.control
     if request.missing == "saem":
         phi, bound = settle(model, encoder, theta, phi, done.panel, control, request.seed)
         return _attached(done, model, theta, (encoder, phi, trace), bound, request)
-    schedule = schedule_for(control, done.panel.n, max(1, control.epochs // 5))
+    trained: Amortised = encoder
+    try:
+        if can_mix(model, encoder):
+            trained, phi, lesson = _taught(done, model, theta, encoder, phi, request)
+            done = replace(done, lesson=lesson)
+        else:
+            phi = _trained(model, theta, encoder, phi, observed, request)
+    except (FloatingPointError, torch.linalg.LinAlgError):
+        done = replace(done, messages=(*done.messages, UNTRAINED))
+    bound = evaluate(model, trained, theta, phi, observed, request.seed, newton=control.refine)
+    return _attached(done, model, theta, (trained, phi, trace), bound, request)
+
+
+def _taught(
+    done: Estimate,
+    model: Model,
+    theta: Theta,
+    encoder: Encoder,
+    phi: Weights,
+    request: Request,
+) -> tuple[Mixed, Weights, Lesson]:
+    """The encoder and its mixture from simulated subjects, with the gap on others of these."""
+    generator = torch.Generator().manual_seed(request.seed + 11)
+    control = request.control
+    share = min(1.0, control.epochs / Control().epochs)
+    with Progress(request.verbose, 3, "encoder") as bar:
+        phi = teach_normal(
+            model, encoder, theta, phi, done.panel, generator, max(1, round(share * NORMAL))
+        )
+        bar.update(1)
+        mixed = Mixed(encoder, steps=max(Mixed.steps, control.refine))
+        phi, steps = teach_mixture(
+            model,
+            mixed,
+            theta,
+            mixed.above(phi, generator),
+            done.panel,
+            generator,
+            max(1, round(share * MIXTURE)),
+        )
+        bar.update(2)
+        lesson = examined(model, mixed, theta, phi, done.panel, generator, steps)
+        bar.update(3)
+    return mixed, phi, lesson
+
+
+def _trained(
+    model: Model, theta: Theta, encoder: Encoder, phi: Weights, observed: Panel, request: Request
+) -> Weights:
+    """The encoder from the subjects of the fit, on the bound."""
+    control = request.control
+    generator = torch.Generator().manual_seed(request.seed + 5)
+    schedule = schedule_for(control, observed.n, max(1, control.epochs // 5))
     given = "single" if control.precision == "auto" else control.precision
     schedule = replace(schedule, kl_anneal=0, patience=0)
-    for precision in dict.fromkeys((given, "double")):  # e^eta of a wide q overflows in single
+    *first, last = dict.fromkeys((given, "double"))  # e^eta of a wide q overflows in single
+    for precision in (*first, last):
         state = generator.get_state()
         try:
             _, phi, _ = learn(
@@ -130,21 +189,19 @@ def with_encoder(
                 label="encoder",
                 fixed_theta=True,
             )
-            break
+            return phi
         except (FloatingPointError, torch.linalg.LinAlgError):
+            if precision == last:
+                raise
             generator.set_state(state)
-    else:
-        told.append(UNTRAINED)
-    bound = evaluate(model, encoder, theta, phi, observed, request.seed, newton=control.refine)
-    done = replace(done, messages=(*done.messages, *told))
-    return _attached(done, model, theta, (encoder, phi, trace), bound, request)
+    return phi
 
 
 def _attached(
     done: Estimate,
     model: Model,
     theta: Theta,
-    trained: tuple[Encoder, Weights, Trace],
+    trained: tuple[Amortised, Weights, Trace],
     bound: Bound,
     request: Request,
 ) -> Estimate:

@@ -17,6 +17,7 @@ from dgmm.networks import Weights
 from dgmm.parameters import Theta
 from dgmm.runtime.checkpoint import Checkpoint
 from dgmm.variational.collapse import Activity
+from dgmm.variational.teaching import Lesson
 from dgmm.variational.training import Trace
 
 __all__ = [
@@ -190,6 +191,7 @@ class Estimate(Maximum):
     elbo: float | None = None
     elbo_error: float = 0.0  # its Monte Carlo standard error
     kl_by_direction: Tensor | None = None  # (k,) mean over subjects
+    lesson: Lesson | None = None  # of an encoder taught on simulated subjects
     activity: Activity | None = None  # latent directions in which subjects are told apart
     nested: Estimate | None = None
     held_out: HeldOut | None = None

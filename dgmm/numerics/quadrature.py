@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor
 __all__ = [
     "Nodes",
     "gauss_hermite",
+    "keyed_uniforms",
     "log_t",
     "normal_rule",
     "sigma_points",
@@ -209,6 +211,34 @@ def log_t(e: Tensor, df: float) -> Tensor:
         special.gammaln((df + k) / 2) - special.gammaln(df / 2) - 0.5 * k * math.log(df * math.pi)
     )
     return constant - 0.5 * (df + k) * torch.log1p(e.square().sum(-1) / df)
+
+
+@lru_cache(maxsize=8)
+def _scrambled(dimensions: int, draws: int, seed: int) -> np.ndarray:
+    """A scrambled Sobol set in binary digits, (draws, dimensions)."""
+    from scipy.stats import qmc  # heavy: loaded when something is sampled
+
+    rng = np.random.default_rng([seed, 101])
+    engine = qmc.Sobol(dimensions, scramble=True, bits=30, rng=rng)
+    found: np.ndarray = (engine.random(draws) * 2**30).astype(np.int64)
+    return found
+
+
+def keyed_uniforms(keys: Sequence[int], dimensions: int, draws: int, seed: int) -> Tensor:
+    """Quasi-random uniforms of subjects by their keys, (draws, n, dimensions).
+
+    One Sobol set with digital shifts from a hash of key, dimension and seed: those of a subject do
+    not depend on who else is there, and 100,000 subjects cost no generator each. The hash is
+    splitmix64: Steele, Lea and Flood (2014), OOPSLA.
+    """
+    bits, base = 30, _scrambled(dimensions, draws, seed)
+    places = np.arange(1, dimensions + 1, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03)
+    start = np.asarray(keys, dtype=np.uint64)[:, None] ^ np.uint64(seed % 2**32 << 32)
+    x = (start + places) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    shift = ((x ^ (x >> np.uint64(31))) >> np.uint64(64 - bits)).astype(np.int64)
+    return torch.from_numpy((np.bitwise_xor(base[:, None], shift) + 0.5) / 2**bits)
 
 
 def sobol_gaussian(n: int, k: int, draws: int, rng: np.random.Generator) -> Tensor:

@@ -12,6 +12,7 @@ from dgmm.panel import Panel
 from dgmm.prediction import new_rows, of_fit
 from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.log_scores import log_scores
+from dgmm.prediction.methods import through
 from dgmm.prediction.new_values import calculable
 from dgmm.prediction.options import Wanted
 from dgmm.record import (
@@ -48,6 +49,7 @@ def predict(
     level: float | Sequence[float] = 0.95,
     theta: str = "estimated",
     new_groups: str = "population",
+    method: str = "refined",
     draws: int = 1000,
     seed: int | None = None,
 ) -> pd.DataFrame:
@@ -85,6 +87,8 @@ def predict(
         number of the formula, indicators aside, that varies within subjects.
     theta: "held" takes the parameters as known, for intervals that are those of a known model.
     new_groups: "population" or "error" when an id was not in the fit (and has no history).
+    method: where draws of b given the outcomes come from: "refined", a search for every subject, or
+        "encoder", that of the fit, and a search where its weights ask for one; :meth:`posterior`.
     draws: simulated outcomes behind a prediction interval, theta before b before y; none are needed
         where eta and y given eta are normal. ``seed`` makes them again.
 
@@ -108,7 +112,7 @@ def predict(
     random = fit.call.seed if seed is None else seed
     if at is not None:
         options: dict[str, Any] = {"type": type, "scale": scale, "interval": interval}
-        options |= {"level": level, "theta": theta, "new_groups": new_groups}
+        options |= {"level": level, "theta": theta, "new_groups": new_groups, "method": method}
         if history is None:
             check_rows(fit, "at= without history=")
         past = fit.memory.frame if history is None else history
@@ -126,7 +130,7 @@ def predict(
     past = None if isinstance(history, Panel) else history
     with calculable(fit.memory, newdata=newdata, history=past):
         return new_rows.predict(
-            fit.estimate,
+            through(fit.estimate, method),
             parameter_information(fit) if interval is None else joint_information(fit),
             fit.memory.spec,
             wanted,
@@ -196,7 +200,9 @@ def _columns(fit: Fitted, values: np.ndarray) -> pd.DataFrame:
     return frame.iloc[fit.memory.back]
 
 
-def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataFrame:
+def log_score(
+    fit: Fitted, newdata: Any, *, method: str = "refined", seed: int | None = None
+) -> pd.DataFrame:
     """Marginal log-likelihood of every subject of ``newdata`` under this fit.
 
         l_i = log integral p(y_i | b; theta-hat) N(b; 0, I) db
@@ -207,6 +213,8 @@ def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataF
         fit: a fit of :func:`dgmm.mixed_model`.
         newdata: rows with outcomes; missing ones contribute nothing. The subjects are taken
             as new: outcomes that the fit has seen of the same ids are not used.
+        method: "refined", or "encoder": importance sampling from the encoder of the fit, see
+            :meth:`posterior`.
         seed: of the draws, by default that of the fit. Those of a subject depend on its id,
             not on who else is there, so two fits may be compared on any subset.
 
@@ -233,5 +241,7 @@ def log_score(fit: Fitted, newdata: Any, *, seed: int | None = None) -> pd.DataF
     """
     start = fit.call.seed if seed is None else seed
     with calculable(fit.memory, newdata=newdata):
-        table = log_scores(fit.estimate, fit.memory.spec, newdata, fit.request, start)
+        table = log_scores(
+            through(fit.estimate, method), fit.memory.spec, newdata, fit.request, start
+        )
     return table.rename_axis(index=fit.memory.groups[0])

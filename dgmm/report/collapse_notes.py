@@ -45,7 +45,7 @@ def _idle_encoder(done: Estimate, term: int) -> str:
     return (
         f"the encoder of {done.model.latents[term].label} has collapsed: its posterior means vary "
         f"between subjects in {of_encoder} latent directions, those of p(b | y) in {of_posterior}. "
-        "Log-likelihood, predictions and linear coefficients do not use the encoder; "
+        "Log-likelihood, linear coefficients and refined predictions do not use the encoder; "
         "network weights were trained with it only under method='vae'. For a better "
         "one refit with encoder='sites' or more epochs, for better weights then also with "
         "kl_anneal= or free_bits="

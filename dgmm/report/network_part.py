@@ -7,7 +7,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from dgmm.encoders import Encoder
+from dgmm.encoders import Encoder, Mixed
 from dgmm.estimate import Estimate
 from dgmm.estimate.folds import enough
 from dgmm.inference.fixed_effects import std_errors
@@ -176,11 +176,24 @@ def _coefficients_apart(fit: Fitted) -> list[str]:
     return [wrap(text, "   ")]
 
 
+def _taught(done: Estimate) -> list[str]:
+    """How far the encoder is from p(b | y) of subjects that it has not learnt from."""
+    lesson = done.lesson
+    if lesson is None:
+        return []
+    text = (
+        f"The encoder was taught on subjects simulated at the estimates; of {lesson.subjects} "
+        f"others, seen in part, it is {lesson.gap:.3f} (s.e. {lesson.error:.2g}) nats per subject "
+        "off p(b | y)"
+    )
+    return [wrap(text, "   ")]
+
+
 def encoder_part(fit: Fitted, tables: Tables) -> str | None:
     """The encoder: its size, its bound, and the latent directions that it uses."""
     done = fit.estimate
     encoder, trace = done.encoder, done.trace
-    if encoder is None or not isinstance(encoder, Encoder):
+    if not isinstance(encoder, Encoder | Mixed):
         return None
     assert trace is not None
     assert done.elbo is not None
@@ -188,9 +201,17 @@ def encoder_part(fit: Fitted, tables: Tables) -> str | None:
     newton = fit.call.control.refine
     kept = f", the iterate after {trace.kept} kept" if trace.kept else ""
     gap = max(0.0, done.log_likelihood - done.elbo) / done.panel.n
+    if isinstance(encoder, Mixed):
+        text = (
+            f"Encoder q(b | y): {encoder.base.name}, {encoder.steps} Newton steps, "
+            f"{encoder.components} normal components, {size} weights"
+        )
+    else:
+        text = f"Encoder q(b | y): {encoder.name}, {encoder.covariance} covariance, {size} weights"
+        text += f", refined by {newton} Newton steps" if newton else ""
     lines = [
-        f"Encoder q(b | y): {encoder.name}, {encoder.covariance} covariance, {size} weights"
-        + (f", refined by {newton} Newton steps" if newton else ""),
+        text,
+        *_taught(done),
         f"ELBO {done.elbo:.2f} (s.e. {done.elbo_error:.2g}), a bound: {gap:.3f} nats per subject "
         "below logLik",
         *([f"{trace.epochs} epochs{kept}"] if trace.epochs else []),

@@ -113,10 +113,11 @@ def of_encoder(done: Estimate, info: Information | None) -> tuple[str, ...]:
     if idle_encoders(done):
         return (said,)  # the rest is in that note
     return (
-        f"{said}: its q(b | y) does not stand for the posterior. Log-likelihood, standard errors "
-        "and predictions do not use it; estimates do only where networks were trained together "
-        "with it, or under control polish=False. For a better one refit with control refine=5, "
-        "encoder='sites', more epochs or a smaller learning_rate",
+        f"{said}: its q(b | y) does not stand for the posterior. Log-likelihood and standard "
+        "errors do not use it, predictions by method='encoder' correct it by weights, and "
+        "estimates use it only where networks were trained together with it, or under control "
+        "polish=False. For a better one refit with control refine=5, encoder='sites' or more "
+        "epochs",
     )
 
 
