@@ -152,8 +152,8 @@ class Gaussian(Likelihood):
         return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
     def information(self, theta: Theta, packing: Packing) -> Observed:
-        curvature = self._at.hessian(self._vector(theta))
-        form = GLS_FORM if self.restricted else "observed information, central differences"
+        curvature, form = self._at.hessian(self._vector(theta))
+        form = GLS_FORM if self.restricted else form
         return Observed(curvature, form).among(self.model.packing, packing)
 
     def gls_covariance(self, theta: Theta) -> Tensor:

@@ -262,8 +262,9 @@ class GaussianValue:
         log_sigma = float(v @ Sv) - self._df - float(entries @ relative)
         return np.concatenate([Sv[:p], entries * through, [log_sigma]])
 
-    def hessian(self, theta: np.ndarray) -> Curvature:
-        """Exact where statistics have second derivatives, else central differences of the gradient.
+    def hessian(self, theta: np.ndarray) -> tuple[Curvature, str]:
+        """Exact where statistics have second derivatives, else central differences of the gradient;
+        and which of the two, in words.
 
         In beta, in which l is quadratic, it is exact. The restricted likelihood knows nothing of
         beta: its block is that of the GLS form.
@@ -274,12 +275,13 @@ class GaussianValue:
         second = second_derivatives(self.stats, found, v, precision, self.restricted)
         if second is None:
             quadratic = -precision * found.S[:p, :p]
-            return beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
+            curvature = beside_quadratic(quadratic, self.gradient, theta, pilot_steps(self, theta))
+            return curvature, "observed information, central differences"
         slope, pattern = found.slope(v, precision, self.restricted), self.stats.pattern
         relative, slope = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
         Sv = found.S @ v
         H = of_theta(second, relative, slope, at.sigma, Sv, pattern, self.restricted)
-        return curvature_of(-0.5 * H)
+        return curvature_of(-0.5 * H), "observed information in closed form"
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""
