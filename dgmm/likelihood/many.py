@@ -66,7 +66,7 @@ class ManyEstimates(NamedTuple):
 
     log_likelihood: np.ndarray  # (m,), restricted for REML
     beta: np.ndarray  # (m, p)
-    vcov: np.ndarray  # (m, p, p)
+    beta_error: np.ndarray  # (m, p) standard errors
     loadings: np.ndarray  # (m, q, q) Lambda, of the columns of T
     sigma: np.ndarray  # (m,)
     working: np.ndarray  # (m, R) log SDs, atanh correlations by rows, log sigma
@@ -250,7 +250,7 @@ def _estimates(
     return ManyEstimates(
         -0.5 * at.value,
         (basis @ at.beta[..., None])[..., 0],
-        basis @ vcov[:, :p, :p] @ basis.mT,
+        np.sqrt((basis @ vcov[:, :p, :p] @ basis.mT).diagonal(axis1=1, axis2=2)),
         frame @ L,
         sigma * stats.unit,
         working,

@@ -142,7 +142,7 @@ def _tables(
     value[:, correlation] = np.where(_silent(batch, found), np.nan, value[:, correlation])
     told = identified(found.working, found.working_error, correlation)
     error = np.where(told, found.working_error, np.nan)
-    beta_error = np.sqrt(found.vcov.diagonal(axis1=1, axis2=2))
+    beta_error = found.beta_error
     if call.se is None:
         error = np.full_like(error, np.nan)
         beta_error = beta_error if call.method == "reml" else np.full_like(beta_error, np.nan)
