@@ -22,7 +22,7 @@ help: ## show this text
 demo: $(VENV)/.ok ## install if needed, then fit the deep and the classical model to pbcseq
 	$(PY) -m dgmm demo
 
-test: $(VENV)/.ok ## install if needed, then run the tests (six minutes)
+test: $(VENV)/.ok ## install if needed, then run the tests (ten minutes)
 	$(PYTEST) -q
 
 pages: $(VENV)/.ok ## run the documents and the short vignettes (five minutes)
