@@ -240,7 +240,7 @@ def test_an_indefinite_hessian_is_said_in_words(name: str, fit_of: Callable[...,
 
 def test_the_form_is_named(fit_of: Callable[..., Fit], deep: Fit) -> None:
     for fit, words in (
-        (fit_of("sleepstudy"), "central differences"),
+        (fit_of("sleepstudy"), "in closed form"),
         (fit_of("cbpp"), "Louis's identity"),
         (deep, "F + kappa S"),
     ):
