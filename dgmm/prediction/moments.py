@@ -85,27 +85,22 @@ def given_history_by_scale(
     done: Estimate, theta: Theta, history: Panel, target: Panel, scales: Sequence[str], seed: int
 ) -> list[Predictive]:
     """:func:`given_history` on several scales, of one posterior."""
-    if done.model.serial:
-        both, place = history.joined(target, done.observed.rows.data)
-        every = _given(done, theta, both, replace(both, masked=False), scales, seed)
-        return [Predictive(one.mean[place], one.variance[place]) for one in every]
-    return _given(done, theta, history, target, scales, seed)
+    history, rows, place = _together(done, history, target)
+    every = _given(done, theta, history, rows, scales, seed)
+    return [Predictive(one.mean[place], one.variance[place]) for one in every]
 
 
 def following(
     done: Estimate, history: Panel, target: Panel, seed: int
 ) -> Callable[[Theta, Sequence[str]], list[Predictive]]:
     """:func:`given_history_by_scale` of the reported start alone, at values close to theta-hat."""
-    rows, places = target, torch.arange(target.n_rows)
-    if done.model.serial:
-        history, places = history.joined(target, done.observed.rows.data)
-        rows = replace(history, masked=False)
+    history, rows, place = _together(done, history, target)
     posterior = done.likelihood.on(history).by(seed=seed).posteriors_near(done.theta)
 
     def at(theta: Theta, scales: Sequence[str]) -> list[Predictive]:
         here = posterior(theta)
         found = [here.predictive(rows, scale) for scale in scales]
-        return [Predictive(one.mean[places], one.variance[places]) for one in found]
+        return [Predictive(one.mean[place], one.variance[place]) for one in found]
 
     return at
 
@@ -116,9 +111,19 @@ def one_step(
     """E{h(eta) | outcomes of the rows before} of every row of ``target``, (N,)."""
     if not done.model.serial:
         raise ValueError("type='one_step' is for models with vrnn() or dmm() left of a bar")
+    history, rows, place = _together(done, history, target)
+    return _posterior(done.at(theta), history, seed).one_step(rows, scale).mean[place]
+
+
+def _together(done: Estimate, history: Panel, target: Panel) -> tuple[Panel, Panel, Tensor | slice]:
+    """History and rows to ask about, and which of these are the target's.
+
+    A path has states at the rows of both together.
+    """
+    if not done.model.serial:
+        return history, target, slice(None)
     both, place = history.joined(target, done.observed.rows.data)
-    rows = replace(both, masked=False)
-    return _posterior(done.at(theta), both, seed).one_step(rows, scale).mean[place]
+    return both, replace(both, masked=False), place
 
 
 def _given(
@@ -161,10 +166,8 @@ def posterior_draws(
 
     All rows of a subject share b; of several starts each gives its share of the draws of a subject.
     """
-    if done.model.serial:
-        both, place = history.joined(target, done.observed.rows.data)
-        return _drawn(done, both, replace(both, masked=False), draws, seed)[:, place]
-    return _drawn(done, history, target, draws, seed)
+    history, rows, place = _together(done, history, target)
+    return _drawn(done, history, rows, draws, seed)[:, place]
 
 
 def _drawn(done: Estimate, history: Panel, target: Panel, draws: int, seed: int) -> Tensor:
