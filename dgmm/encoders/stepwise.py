@@ -104,6 +104,7 @@ class Stepwise(Sequential):
         slope = torch.randn(shapes["linear"], generator=generator, dtype=torch.float64)
         slope *= INFORMED * self._entering**-0.5
         slope[self.size :] = 0.0
+        slope[:, : self.state + 2 * self.size] = 0.0  # from state to state draws would grow
         found = {"linear": slope, "first": slope.clone()}
         head = self.head.initial(generator, last=0.5)
         head["a2"][self.size :] = -1.0

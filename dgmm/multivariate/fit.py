@@ -38,6 +38,7 @@ from dgmm.plan import (
     Call,
     as_counted,
     check_options,
+    has_recursions,
     parse_call,
     read_family,
     request_behind,
@@ -257,17 +258,24 @@ def _as_joined(memory: Memory, own: Panel, panel: Panel) -> Memory:
 def _separate(reading: Reading, o: int, frame: Any) -> Fit:
     """The classical model of one outcome by itself, its parts as if no other outcome had them.
 
-    An outcome that takes the part of another may not know a variance of its own: then it begins
-    without one.
+    Beside a recursion, which begins at independence, it is not fitted. An outcome that takes the
+    part of another may not know a variance of its own: then it begins without one.
     """
     call = replace(reading.calls[o], se=None)
     if any(has_networks(one) for one in reading.calls):
         call = within_networks(call)
+    if has_recursions(parse_call(reading.calls[o])):
+        return _at_independence(call, frame)
     try:
         return fit_model(call, frame)
     except ValueError:
         if not any(outcome == o for outcome, _ in reading.loads):
             raise
+    return _at_independence(call, frame)
+
+
+def _at_independence(call: Call, frame: Any) -> Fit:
+    """A model where it begins; it has no likelihood."""
     family = read_family(call)
     design, family = as_counted(build_design(parse_call(call), frame), family)
     unit, eta = pilot(design, family)

@@ -234,7 +234,8 @@ def log_score(
         fit: a fit of ``mixed_model(mv(...))``.
         newdata: rows with outcomes of subjects, who are taken as new.
         separate: by name fits of outcomes by themselves that the joint one is compared with, such
-            as deep ones. By default the classical ones that the joint fit began with.
+            as deep ones. By default the classical ones that the joint fit began with; recursions
+            begin with none, and have the column where fits are given.
         seed: of draws, where the likelihood needs them.
 
     Returns:
@@ -258,14 +259,13 @@ def log_score(
             if separate is None
             else _given(separate[name], fit, panel, o, newdata, seed)
             for o, name in enumerate(fit.names)
+            if separate is not None or not one.estimate.model.recursive
         ]
-    total = torch.stack(found).sum(0)
-    table = {
-        "joint": each.value.numpy(),
-        "separate": total.numpy(),
-        "difference": (each.value - total).numpy(),
-        "mc_error": each.error.numpy(),
-    }
+    table = {"joint": each.value.numpy()}
+    if found:
+        total = torch.stack(found).sum(0)
+        table |= {"separate": total.numpy(), "difference": (each.value - total).numpy()}
+    table |= {"mc_error": each.error.numpy()}
     index = pd.Index(panel.ids, name=fit.memories[0].groups[0])
     return pd.DataFrame(table, index=index)
 

@@ -9,6 +9,7 @@ from dgmm.plan.from_sums import check_columns, check_enough, check_left, check_s
 from dgmm.plan.groups import check_varies
 from dgmm.plan.model import (
     as_counted,
+    has_recursions,
     is_deep,
     latent_words,
     parse_call,
@@ -28,6 +29,7 @@ __all__ = [
     "check_options",
     "check_stored",
     "check_varies",
+    "has_recursions",
     "is_deep",
     "latent_words",
     "make_request",

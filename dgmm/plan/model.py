@@ -27,6 +27,7 @@ __all__ = [
     "as_counted",
     "has_neural_effects",
     "has_paths",
+    "has_recursions",
     "is_deep",
     "latent_words",
     "parse_call",
@@ -152,3 +153,7 @@ def has_neural_effects(parsed: Formula) -> bool:
 
 def has_paths(parsed: Formula) -> bool:
     return any(term.syntax.serial for term in parsed.latents)
+
+
+def has_recursions(parsed: Formula) -> bool:
+    return any(term.syntax.neural and term.syntax.serial for term in parsed.latents)
