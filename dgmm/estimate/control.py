@@ -97,6 +97,7 @@ class ElboOptions(_Options):
 
     epochs: int = _whole(300, 1)
     batch: int = _whole(100, 1)
+    batches: str = _one_of("random", "length")
     learning_rate: float = _between(4e-3, 0.0, 1.0)
     pairs: int = _whole(2, 1)
     steps: int = _whole(10_000, 1)
@@ -186,6 +187,8 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               every penalty tried, twice that (but no more than all) under "vae";
                               the encoder at theta-hat takes 1/5
     batch            100      subjects in a mini-batch
+    batches          "random" of any subjects, or of similar "length": recursions then calculate few
+                              steps that only pad others to the longest of a mini-batch
     learning_rate    0.004    of Adam; it rises over the first twentieth of the steps and then
                               falls to zero along a cosine
     pairs            2        antithetic pairs of draws of b per subject and step

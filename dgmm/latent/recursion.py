@@ -151,6 +151,11 @@ class Recursion(Latent):
         """The recursion of a term with what all have in common ``given``."""
 
     @property
+    def standardises(self) -> bool:
+        """What is read are residuals in their own standard deviations."""
+        return False
+
+    @property
     def per_step(self) -> int:
         """Elements of b a step."""
         return self.size + self.outcomes * int(self.reads)
@@ -207,6 +212,10 @@ class Recursion(Latent):
     ) -> Tensor:
         """The state after a step, (..., S), in which z had the ``law``."""
 
+    def foreseen(self, weights: Weights, steps: Steps) -> Tensor | None:
+        """The states before all steps, (n, G, S), where the outcomes seen alone make them."""
+        return None
+
     # -- several outcomes --------------------------------------------------------------------------
 
     @classmethod
@@ -253,7 +262,15 @@ class Recursion(Latent):
         ordered = sorted(rows, key=lambda one: self.position(one.outcome))
         dtype = rows[0].T.dtype
         inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
-        return steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
+        steps = steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
+        return steps.standardised() if self.standardises else steps
+
+    def thinned(self, steps: Steps, unseen: Tensor) -> Steps:
+        """The steps as a state is told of them while it learns.
+
+        unseen: white noise (..., n, G, K), of which nothing else uses that of outcomes seen.
+        """
+        return steps
 
     # -- mu2 -------------------------------------------------------------------------------------
 
@@ -282,9 +299,10 @@ class Recursion(Latent):
         found, latent = [], []
         for t in range(steps.number):
             x = steps.x[:, t].expand(*unseen.shape[:-2], self.width)
-            law = self.prior(weights, state, x, t == 0)
-            z = law.at(noise(t, state, law))
-            mu = self.emitted(weights, z, state, x)
+            shown = state if steps.shown is None else state * steps.shown[:, t]
+            law = self.prior(weights, shown, x, t == 0)
+            z = law.at(noise(t, shown, law))
+            mu = self.emitted(weights, z, shown, x)
             r = mu.detach() if not self.reads else self._read(steps, t, mu, unseen)
             moved = self.advanced(weights, state, z, x, r, law)
             state = torch.where(steps.real[:, t, None], moved, state)
@@ -296,11 +314,16 @@ class Recursion(Latent):
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
+        if self.standardises:
+            drawn = drawn / steps.spread[:, t]
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
 
     def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:
         """mu2 of rows of the k-th outcome, (..., n, J), whose steps are ``place`` (n, J)."""
-        own = mu[..., k]
+        return self.of_rows(mu[..., k], place, k)
+
+    def of_rows(self, own: Tensor, place: Tensor, k: int) -> Tensor:
+        """:meth:`at_rows` of the numbers of the k-th outcome alone, (..., n, G)."""
         return self.frame[k, k] * own.gather(-1, place.expand(*own.shape[:-1], -1))
 
     def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:

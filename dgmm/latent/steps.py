@@ -25,11 +25,16 @@ class Steps(NamedTuple):
     seen: Tensor  # (n, G, K) bool
     real: Tensor  # (n, G) bool: the subject has this step
     places: tuple[Tensor, ...]  # of every outcome the step of every row, (n, J)
+    shown: Tensor | None = None  # (n, G, S): factors of the state as the networks see it
 
     @property
     def number(self) -> int:
         """G."""
         return self.real.shape[1]
+
+    def standardised(self) -> Steps:
+        """Residuals in standard deviations."""
+        return self._replace(residual=torch.where(self.seen, self.residual / self.spread, 0.0))
 
 
 def steps_of(

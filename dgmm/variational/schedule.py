@@ -17,6 +17,7 @@ class Schedule:
 
     epochs: int = 300
     batch: int = 100  # subjects
+    alike: bool = False  # mini-batches are of subjects of similar length
     learning_rate: float = 4e-3
     memory: float = 0.999  # of Adam for squared gradients
     skeleton: float = 25.0  # times the learning rate for the skeleton of the encoder
@@ -87,6 +88,8 @@ class ScheduleOptions(Protocol):
     @property
     def batch(self) -> int: ...
     @property
+    def batches(self) -> str: ...
+    @property
     def learning_rate(self) -> float: ...
     @property
     def pairs(self) -> int: ...
@@ -117,6 +120,7 @@ def schedule_for(options: ScheduleOptions, n: int, epochs: int | None = None) ->
     return Schedule(
         epochs=max(1, round(share * wanted)),
         batch=batch,
+        alike=options.batches == "length",
         learning_rate=options.learning_rate,
         pairs=options.pairs,
         kl_anneal=round(share * options.kl_anneal),

@@ -32,6 +32,9 @@ SKELETON = frozenset({"W", "c"})
 """The few weights of an encoder that do the work of many: they learn faster, or the networks
 would learn in their place."""
 
+BLUR = 0.2
+"""Standard deviation of what is added to log lengths before subjects are sorted by them."""
+
 PRECISION = {"double": torch.float64, "single": torch.float32}
 
 
@@ -128,7 +131,7 @@ def train(
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
         _restore(run, saved, device)
-    here, seen = to((model, learning), device, dtype)
+    here, seen = to((model.learning(), learning), device, dtype)
     steps, written = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
         try:
@@ -190,7 +193,10 @@ def _epoch(
     weight, total = schedule.kl_weight(run.epoch), 0.0
     batches = schedule.batches(panel.n)
     moving = [w for w in run.weights.values() if w.requires_grad]
-    for number, subjects in enumerate(torch.tensor_split(order, batches)):
+    shares = list(torch.tensor_split(order, batches))
+    if schedule.alike:
+        shares = _alike(order, panel.count.cpu(), batches, run.generator)
+    for number, subjects in enumerate(shares):
         step = run.epoch * batches + number
         _set_rates(run.optimiser, schedule, step / steps, steps)
         block = panel.block(subjects.to(panel.start.device))
@@ -213,6 +219,21 @@ def _epoch(
         if schedule.average and schedule.averages(step, steps):
             _average(run)
     run.elbo.append(total / panel.n)
+
+
+def _alike(
+    order: Tensor, lengths: Tensor, batches: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Mini-batches of subjects of similar length, in random order.
+
+    Subjects are sorted by their length times exp(N(0, :data:`BLUR`^2)), so that who meets whom is
+    another draw in every epoch.
+    """
+    blur = BLUR * torch.randn(len(order), generator=generator, dtype=torch.float64, device="cpu")
+    place = torch.argsort(lengths[order].log() + blur)
+    shares = torch.tensor_split(order[place], batches)
+    mixed = torch.randperm(batches, generator=generator, device="cpu")
+    return [shares[one] for one in mixed.tolist()]
 
 
 def _diverged(run: _Run, schedule: Schedule, newton: bool) -> ValueError:
