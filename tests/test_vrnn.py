@@ -52,10 +52,10 @@ def own(model: Model) -> VariationalRecurrent:
     return one
 
 
-def widened(table: Tensor, before: int, reads: slice, spread: Tensor) -> Tensor:
+def widened(table: Tensor, before: int, reads: slice, gain: Tensor) -> Tensor:
     """Columns of z, zero, after the first ones, and those of residuals in units of eta."""
     table = table.clone()
-    table[:, reads] = table[:, reads] / spread
+    table[:, reads] = table[:, reads] * gain
     zero = table.new_zeros(len(table), 2)
     return torch.cat([table[:, :before], zero, table[:, before:]], dim=1)
 
@@ -67,21 +67,21 @@ def test_it_is_the_usual_form_whose_memory_has_no_weights_of_z(text: str, comple
     e = torch.randn(3, panel.n, model.k, generator=generator(1), dtype=torch.float64)
     q = encoder.posterior(phi, model, model.prepare(theta), whole(panel))
     K, width = 3, own(model).width
-    spread = q.steps.spread[0, 0]
+    gain = 1 / (1 + q.steps.spread[0, 0].square())
     usual, wide = joint(text.replace(", memory='outcomes'", ""), chorus(complete), NAMES, MIXED)
     weights = {n: torch.zeros(s).double() for n, s in usual.packing.shapes.items()} | theta
     weights["latent1.memory.input"] = torch.cat(
-        [theta["latent1.memory.input"][:, :K] / spread, torch.zeros(9, 2).double()]
+        [theta["latent1.memory.input"][:, :K] * gain, torch.zeros(9, 2).double()]
         + ([theta["latent1.memory.input"][:, K:]] if width else []),
         dim=1,
     )
     seen = slice(3 + 4 + width, 3 + 4 + width + K)  # state, moments of z, x, residuals
     known = dict(phi)
     for name in ("linear", "first", "head.A1"):
-        known[name] = widened(phi[name], 3, seen, spread)
+        known[name] = widened(phi[name], 3, seen, gain)
     for name in ("reader.input", "into"):
         if name in phi:
-            known[name] = torch.cat([phi[name][:, :K] / spread, phi[name][:, K:]], dim=1)
+            known[name] = torch.cat([phi[name][:, :K] * gain, phi[name][:, K:]], dim=1)
     rows = usual.history(wide)
     other = type(encoder).of(usual)  # type: ignore[attr-defined]
     p = other.posterior(known, usual, usual.prepare(weights), whole(rows))
@@ -133,18 +133,29 @@ def test_the_likelihood_is_a_product_over_steps() -> None:
     for i in range(3):
         rows, h = data[data.id == panel.ids[i]].sort_values("t"), w["h0"]
         p = torch.sigmoid(beta[1])
-        for t, (y, z, v) in enumerate(rows[list(NAMES)].to_numpy()):
+        for t, (y, z, w3) in enumerate(rows[list(NAMES)].to_numpy()):
             law = one.prior(w, h, h[:0], t == 0)
             s = law.mean + law.log_sd.exp() * nodes[:, None]
             mu = one.emitted(w, s, h.expand(120, 3), h.new_zeros(120, 0))
             eta = [beta[k] + model.outcomes[k].unit * mu[:, k] for k in range(3)]
             scale = [theta[f"{model.outcomes[k].key}extra"][0].exp() for k in (0, 2)]
             total = torch.distributions.Normal(eta[0], scale[0]).log_prob(torch.tensor(y))
-            total = total + torch.distributions.Normal(eta[2], scale[1]).log_prob(torch.tensor(v))
+            total = total + torch.distributions.Normal(eta[2], scale[1]).log_prob(torch.tensor(w3))
             total = total + torch.distributions.Bernoulli(logits=eta[1]).log_prob(torch.tensor(z))
             exact = (weight * total.exp()).sum().log()
             assert abs(float(exact - found[i, t])) < 1e-8
-            r = [(y - beta[0]) / scale[0], (z - p) / (p * (1 - p)).sqrt(), (v - beta[2]) / scale[1]]
+            units = [model.outcomes[k].unit for k in range(3)]
+            r = [
+                (y - beta[0]) / units[0],
+                (z - p) / (p * (1 - p) * units[1]),
+                (w3 - beta[2]) / units[2],
+            ]
+            v = [
+                (scale[0] / units[0]) ** 2,
+                1 / (p * (1 - p) * units[1] ** 2),
+                (scale[1] / units[2]) ** 2,
+            ]
+            r = [a / (1 + c) for a, c in zip(r, v, strict=True)]
             memory = part(w, "memory.")
             h = one.memory.step(memory, one.memory.drive(memory, torch.stack(r)), h)
 

@@ -151,8 +151,8 @@ class Recursion(Latent):
         """The recursion of a term with what all have in common ``given``."""
 
     @property
-    def standardises(self) -> bool:
-        """What is read are residuals in their own standard deviations."""
+    def shrinks(self) -> bool:
+        """Residuals are read as far as each tells of eta by itself."""
         return False
 
     @property
@@ -263,7 +263,7 @@ class Recursion(Latent):
         dtype = rows[0].T.dtype
         inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
         steps = steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
-        return steps.standardised() if self.standardises else steps
+        return steps.shrunk() if self.shrinks else steps
 
     def thinned(self, steps: Steps, unseen: Tensor) -> Steps:
         """The steps as a state is told of them while it learns.
@@ -314,8 +314,8 @@ class Recursion(Latent):
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
-        if self.standardises:
-            drawn = drawn / steps.spread[:, t]
+        if self.shrinks:
+            drawn = steps.gain[:, t] * drawn
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
 
     def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:

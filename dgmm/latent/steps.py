@@ -32,9 +32,16 @@ class Steps(NamedTuple):
         """G."""
         return self.real.shape[1]
 
-    def standardised(self) -> Steps:
-        """Residuals in standard deviations."""
-        return self._replace(residual=torch.where(self.seen, self.residual / self.spread, 0.0))
+    @property
+    def gain(self) -> Tensor:
+        """1 / (1 + v) with v the variance of a residual, (n, G, K): by it one outcome alone tells
+        of a deviation of eta that is standard normal.
+        """
+        return 1 / (1 + self.spread.square())
+
+    def shrunk(self) -> Steps:
+        """With residuals times their gain."""
+        return self._replace(residual=self.gain * self.residual)
 
 
 def steps_of(

@@ -9,8 +9,9 @@ latent variables, latent=0, it is a recurrent network. After Chung, Kastner, Din
 and Bengio (2015), NeurIPS; with the linear terms, and the networks silent, a linear Gaussian state
 space is among them.
 
-With memory="outcomes" the GRU reads x_t and r_t, in its standard deviations, alone, and A is zero.
-h_t is then known from what was seen, latent variables of different steps are independent given the
+With memory="outcomes" the GRU reads x_t and r_t alone, and A is zero; r_t is divided by 1 + v_t, v_t
+its variance, as far as an outcome by itself tells of a standard normal deviation in eta: a residual
+of a rare event is a large number, and says little. h_t is then known from what was seen, latent variables of different steps are independent given the
 outcomes, and
 
     p(y_1, ..., y_T) = prod_t integral p(y_t | z_t, h_{t-1}) p(z_t | h_{t-1}) dz_t,
@@ -41,6 +42,12 @@ from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
 __all__ = ["VariationalRecurrent"]
+
+CALM = 3**-0.5
+"""Factor of the matrices at the start, of a memory of outcomes alone: from larger ones its networks
+learn more of the subjects by heart. Those of the usual memory keep what z brings in."""
+
+MATRICES = ("A1", "A2", "input", "state")
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ class VariationalRecurrent(Recursion):
         return replace(found, remembers=memory, dropout=dropout)
 
     @property
-    def standardises(self) -> bool:
+    def shrinks(self) -> bool:
         return self.remembers == "outcomes"
 
     @property
@@ -139,7 +146,10 @@ class VariationalRecurrent(Recursion):
             found |= {f"law.{name}": w for name, w in law.items()}
         decoder = self.decoder.initial(generator, last=0.5)
         found |= {f"decoder.{name}": w for name, w in decoder.items()}
-        return found | {f"memory.{n}": w for n, w in self.memory.initial(generator).items()}
+        found |= {f"memory.{n}": w for n, w in self.memory.initial(generator).items()}
+        if self.kept or not d:
+            return found
+        return {n: CALM * w if n.rpartition(".")[2] in MATRICES else w for n, w in found.items()}
 
     def start(self, weights: Weights) -> Tensor:
         return torch.cat([weights["h0"], weights["h0"].new_zeros(self.kept)])
