@@ -21,7 +21,7 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
-from dgmm.variational.bounds import importance, particles
+from dgmm.variational.bounds import importance, particles, weighted
 from dgmm.variational.elbo import evaluate
 
 MIXED = ("gaussian", "bernoulli", "gaussian")
@@ -177,6 +177,27 @@ def test_weights_of_steps_are_those_of_a_path() -> None:
 
 
 @pytest.mark.parametrize("text", [FILTER, "vrnn(t, latent=2, hidden=3)"])
+def test_weighted_bounds_are_means_of_weights(text: str) -> None:
+    """Of a path, or of every step."""
+    model, panel, theta, encoder, phi = term(text)
+    some = panel.block(torch.arange(3))
+    e = torch.randn(4, 3, model.k, generator=generator(6), dtype=torch.float64)
+    q = encoder.posterior(phi, model, model.prepare(theta), some)
+    drawn = q.sample(e)
+    value = drawn.log_likelihood(model, model.prepare(theta), some) - drawn.log_ratio
+    single = torch.stack([weighted(model, encoder, theta, phi, some, one[None]) for one in e])
+    assert torch.allclose(single, value, atol=1e-10)
+    found = weighted(model, encoder, theta, phi, some, e)
+    if not q.by_step:
+        assert torch.allclose(found, value.exp().mean(0).log(), atol=1e-10)
+        return
+    noise = e.unflatten(-1, (-1, 5))[..., : q.steps.number, :2]
+    each = torch.stack([q.log_weights(one[None])[0] for one in noise])
+    assert torch.allclose(found, each.exp().mean(0).log().sum(-1), atol=1e-10)
+    assert bool((found > value.mean(0)).all())
+
+
+@pytest.mark.parametrize("text", [FILTER, "vrnn(t, latent=2, hidden=3)"])
 def test_dropout_is_for_learning_alone(text: str) -> None:
     case = term(text)
     model, panel, theta, encoder, phi = case
@@ -221,8 +242,9 @@ def test_dropout_at_once_is_dropout_step_by_step() -> None:
     assert torch.allclose(once.kl[there], stepwise.kl[there], atol=1e-12)
 
 
-def test_an_average_of_iterates_holds_nobody_out() -> None:
-    control: dict[str, Any] = {"epochs": 4, "average": 0.5, "draws": 8, "batches": "length"}
+@pytest.mark.parametrize("how", [{"average": 0.5}, {"holdout": 0.0, "bound": "weighted"}])
+def test_nobody_is_held_out_where_that_is_said(how: dict[str, Any]) -> None:
+    control = {"epochs": 4, "draws": 8, "batches": "length", **how}
     text = f"y ~ 1 + ({FILTER} | id)"
     fit = dgmm.mixed_model(text, frame(30).dropna(), control=control, verbose=0)
     assert isinstance(fit, dgmm.Fit)

@@ -8,6 +8,7 @@ An encoder is the weights and their sizes, a path what it says of the subjects o
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,18 +143,32 @@ class Path:
         alone = self.latent.dim == self.model.k
         return alone and self.latent.foreseen(self.weights, self.steps) is not None
 
-    def log_weights(self, noise: Tensor) -> Tensor:
+    def weighted(self, e: Tensor) -> Tensor:
+        """log 1/K sum_k p(y, b_k) / q(b_k), (n,), :attr:`by_step` the sum of those of all steps.
+
+        e: white noise (K, n, k).
+        """
+        if self.by_step:
+            noise, unseen = self.latent.split(e[..., self.own], self.steps.number)
+            told = self.latent.thinned(self.steps, unseen)
+            return (torch.logsumexp(self.log_weights(noise, told), 0) - math.log(len(e))).sum(-1)
+        drawn = self.sample(e)
+        value = drawn.log_likelihood(self.model, self.ready, self.block) - drawn.log_ratio
+        return torch.logsumexp(value, 0) - math.log(len(e))
+
+    def log_weights(self, noise: Tensor, told: Steps | None = None) -> Tensor:
         """log p(y_t | z_t) p(z_t) / q(z_t) of every step, (M, n, G), of a q :attr:`by_step`.
 
-        noise: white noise of z, (M, n, G, d).
+        noise: white noise of z, (M, n, G, d). told: what a state is told, by default all.
         """
         latent, model, steps = self.latent, self.model, self.steps
-        walk = self._at_once(steps, noise)
+        walk = self._at_once(told or steps, noise)
         assert walk is not None
         total = -walk.ratio(noise)
+        each = walk.mu.unbind(-1)
         for o, mu1 in enumerate(model.fixed(self.ready, self.block)):
             k, own = self.positions[o], self.block.blocks[o]
-            eta = mu1 + latent.at_rows(walk.mu, steps.places[k], k)
+            eta = mu1 + latent.of_rows(each[k], steps.places[k], k)
             extra = model.extra(self.ready, own.rows, outcome=o)
             density = model.outcomes[o].family.log_density(own.rows.data, eta, extra)
             there = torch.where(own.mask, density, 0.0)

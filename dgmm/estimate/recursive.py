@@ -114,7 +114,8 @@ def _stages(
     schedule = replace(schedule_for(request.control, subjects), watch_draws=WATCH_DRAWS)
     if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
         schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
-    if not schedule.patience and not schedule.average and subjects >= FEWEST:
+    kept = schedule.average or not request.control.holdout
+    if not schedule.patience and not kept and subjects >= FEWEST:
         schedule = replace(schedule, patience=PATIENCE)
     late = _late(model)
     if not late:

@@ -9,10 +9,10 @@ latent variables, latent=0, it is a recurrent network. After Chung, Kastner, Din
 and Bengio (2015), NeurIPS; with the linear terms, and the networks silent, a linear Gaussian state
 space is among them.
 
-With memory="outcomes" the GRU reads x_t and r_t alone, and A is zero; r_t is divided by 1 + v_t, v_t
-its variance, as far as an outcome by itself tells of a standard normal deviation in eta: a residual
-of a rare event is a large number, and says little. h_t is then known from what was seen, latent variables of different steps are independent given the
-outcomes, and
+With memory="outcomes" the GRU reads x_t and r_t alone, and A is zero. r_t is divided by 1 + v_t,
+v_t its variance, as far as an outcome by itself tells of a standard normal deviation in eta: a residual
+of a rare event is a large number, and says little. h_t is then known from what was seen, latent
+variables of different steps are independent given the outcomes, and
 
     p(y_1, ..., y_T) = prod_t integral p(y_t | z_t, h_{t-1}) p(z_t | h_{t-1}) dz_t,
 

@@ -19,13 +19,23 @@ from dgmm.encoders.particles import Cloud
 from dgmm.encoders.steps import Sequential
 from dgmm.model import Model
 from dgmm.networks import Weights
-from dgmm.panel import Panel
+from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 
-__all__ = ["importance", "particles"]
+__all__ = ["importance", "particles", "weighted"]
 
 CELLS = 400_000
 """Rows times draws held at once."""
+
+
+def weighted(
+    model: Model, encoder: Sequential, theta: Theta, phi: Weights, block: Block, e: Tensor
+) -> Tensor:
+    """IWAE_K of the subjects of a block, (n,), by white noise e (K, n, k), to be differentiated.
+
+    Where outcomes alone make the states it is the sum over steps of IWAE_K of each.
+    """
+    return encoder.posterior(phi, model, model.prepare(theta), block).weighted(e)
 
 
 def importance(

@@ -24,6 +24,7 @@ class Schedule:
     skeleton_alone: float = 0.1  # share of the steps before the encoder's networks learn
     pairs: int = 2  # antithetic pairs of draws per subject
     warm_up: float = 0.05  # share of the steps
+    weighted: bool = False  # the importance-weighted bound once the KL has weight 1, of recursions
     kl_anneal: int = 0  # epochs over which the KL weight grows from 0 to 1
     kl_cycles: int = 1  # how often it does so within these epochs
     free_bits: float = 0.0  # nats per subject below which the KL is not pushed
@@ -94,6 +95,8 @@ class ScheduleOptions(Protocol):
     @property
     def pairs(self) -> int: ...
     @property
+    def bound(self) -> str: ...
+    @property
     def kl_anneal(self) -> int: ...
     @property
     def kl_cycles(self) -> int: ...
@@ -123,6 +126,7 @@ def schedule_for(options: ScheduleOptions, n: int, epochs: int | None = None) ->
         alike=options.batches == "length",
         learning_rate=options.learning_rate,
         pairs=options.pairs,
+        weighted=options.bound == "weighted",
         kl_anneal=round(share * options.kl_anneal),
         kl_cycles=options.kl_cycles,
         free_bits=options.free_bits,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgmm.design import label_key
 from dgmm.encoders import Amortised
+from dgmm.encoders.steps import Sequential
 from dgmm.likelihood import Importance, freeze
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -22,6 +23,7 @@ from dgmm.runtime.checkpoint import Checkpoint, Saved
 from dgmm.runtime.devices import on, to
 from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
+from dgmm.variational.bounds import weighted
 from dgmm.variational.elbo import elbo, evaluate
 from dgmm.variational.newton import NewtonPosterior
 from dgmm.variational.schedule import Schedule
@@ -202,12 +204,16 @@ def _epoch(
         block = panel.block(subjects.to(panel.start.device))
         e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
         e = e.to(panel.rows.X)
-        if run.q is None:
-            bound = elbo(model, encoder, run.theta, run.phi, block, e)
+        if schedule.weighted and weight == 1 and isinstance(encoder, Sequential):
+            value = weighted(model, encoder, run.theta, run.phi, block, e)
+            gain = value.mean()
         else:
-            bound = run.q.bound(model, run.theta, block, e)
-        kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
-        gain = (bound.reconstruction - weight * kl).mean()
+            if run.q is None:
+                bound = elbo(model, encoder, run.theta, run.phi, block, e)
+            else:
+                bound = run.q.bound(model, run.theta, block, e)
+            kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
+            value, gain = bound.elbo, (bound.reconstruction - weight * kl).mean()
         loss = model.penalty(run.theta) / panel.n - gain
         run.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -215,7 +221,7 @@ def _epoch(
         if not math.isfinite(run.gradient):
             raise FloatingPointError("the gradient of the ELBO is not finite")
         run.optimiser.step()
-        total += float(bound.elbo.detach().sum())
+        total += float(value.detach().sum())
         if schedule.average and schedule.averages(step, steps):
             _average(run)
     run.elbo.append(total / panel.n)
