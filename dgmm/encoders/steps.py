@@ -204,9 +204,7 @@ class Path:
         law = latent.prior(weights, states, steps.x, False)
         own = self.every(states, law)
         drawn = own.at(noise)
-        wide = (states, steps.x)
-        entering = (one.expand(*drawn.shape[:-1], one.shape[-1]) for one in wide)
-        mu = latent.emitted(weights, law.at(drawn), *entering)
+        mu = latent.emitted(weights, law.at(drawn), states, steps.x)
         return _Drawn(drawn, mu, own.log_sd, own.kl(), own.mean)
 
     @cached_property

@@ -10,8 +10,8 @@ and Bengio (2015), NeurIPS; with the linear terms, and the networks silent, a li
 space is among them.
 
 With memory="outcomes" the GRU reads x_t and r_t alone, and A is zero. r_t is divided by 1 + v_t,
-v_t its variance, as far as an outcome by itself tells of a standard normal deviation in eta: a residual
-of a rare event is a large number, and says little. h_t is then known from what was seen, latent
+v_t its variance: as far as an outcome by itself tells of a standard normal deviation in eta, since
+the residual of a rare event is large and says little. h_t is then known from what was seen, latent
 variables of different steps are independent given the outcomes, and
 
     p(y_1, ..., y_T) = prod_t integral p(y_t | z_t, h_{t-1}) p(z_t | h_{t-1}) dz_t,
@@ -164,8 +164,14 @@ class VariationalRecurrent(Recursion):
         return Law(mean, (weights["l"] + g).clamp(min=FLOOR))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
-        entering = torch.cat([z, state[..., : self.hidden], x], dim=-1)
-        return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), entering)
+        decoder, h = part(weights, "decoder."), state[..., : self.hidden]
+        if self.kept:
+            return self.loaded(weights, z) + self.decoder(decoder, torch.cat([z, h, x], dim=-1))
+        # h may be the one of all draws: what it adds is not calculated for every draw
+        A = self.decoder.matrix(decoder, 1)
+        shared = linear(torch.cat([h, x], dim=-1), A[:, self.size :], decoder["a1"])
+        units = torch.tanh(linear(z, A[:, : self.size]) + shared)
+        return self.loaded(weights, z) + linear(units, decoder["A2"], decoder["a2"])
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
