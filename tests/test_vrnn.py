@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,8 @@ from toys import generator, whole
 import dgmm
 from dgmm.encoders import Sequential
 from dgmm.encoders.steps import Path
+from dgmm.estimate.control import Control
+from dgmm.estimate.recursive import _stages
 from dgmm.latent.vrnn import VariationalRecurrent
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -251,6 +254,18 @@ def test_nobody_is_held_out_where_that_is_said(how: dict[str, Any]) -> None:
     trace = fit.estimate.trace
     assert trace is not None
     assert (trace.epochs, trace.watched, trace.kept) == (4, (), 0)
+
+
+def test_all_of_q_learns_from_the_first_step_on_weighted_bounds() -> None:
+    model = term(FILTER)[0]
+    said: Any = [
+        SimpleNamespace(control=Control(**one))
+        for one in ({"patience": 7}, {"bound": "weighted"}, {"holdout": 0.0}, {"average": 0.2})
+    ]
+    stages = [_stages(model, one, 30)[0][0] for one in said]
+    assert [one.weighted for one in stages] == [False, True, False, False]
+    assert [one.skeleton_alone for one in stages] == [0.1, 0.0, 0.1, 0.1]
+    assert [one.patience for one in stages] == [7, 40, 0, 0]
 
 
 def test_a_share_is_less_than_one() -> None:

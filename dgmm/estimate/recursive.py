@@ -112,6 +112,8 @@ def _stages(
 ) -> list[tuple[Schedule, tuple[str, ...]]]:
     """Schedules, each with the parameters that it holds."""
     schedule = replace(schedule_for(request.control, subjects), watch_draws=WATCH_DRAWS)
+    if schedule.weighted:  # all of q learns at once: no part of it is the skeleton
+        schedule = replace(schedule, skeleton_alone=0.0)
     if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
         schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
     kept = schedule.average or not request.control.holdout
