@@ -715,7 +715,7 @@ def chorales() -> str:
         "train": ("learnt from", "{:.2f}"),
         "valid": ("chosen by", "{:.3f}"),
         "test": ("scored", "{:.3f}"),
-        "test_error": ("Monte Carlo error", "{:.3f}"),
+        "error": ("error of those it is chosen by", "{:.3f}"),
         "particles": ("particles", "{:,.0f}"),
         "cpu_seconds": ("processor seconds", "{:,.0f}"),
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 from toys import generator, whole
 
 import dgmm
-from dgmm.encoders import Sequential
+from dgmm.encoders import Sequential, of_recursion
 from dgmm.encoders.steps import Path
 from dgmm.estimate.control import Control
 from dgmm.estimate.recursive import _stages
@@ -254,6 +254,18 @@ def test_nobody_is_held_out_where_that_is_said(how: dict[str, Any]) -> None:
     trace = fit.estimate.trace
     assert trace is not None
     assert (trace.epochs, trace.watched, trace.kept) == (4, (), 0)
+
+
+def test_a_memory_of_outcomes_begins_with_small_weights() -> None:
+    one = joint("vrnn(t, latent=0, hidden=3, memory='outcomes')", chorus(True), NAMES, MIXED)[0]
+    usual = joint("vrnn(t, latent=0, hidden=3)", chorus(True), NAMES, MIXED)[0]
+    calm, other = own(one).initial(generator(1)), own(usual).initial(generator(1))
+    assert all(torch.allclose(math.sqrt(3) * calm[n], w, atol=1e-12) for n, w in other.items())
+    q, p = (
+        of_recursion(model) for model in (term(FILTER)[0], term(FILTER.split(", mem")[0] + ")")[0])
+    )
+    small, large = (float(e.initial(generator(2))["linear"].norm()) for e in (q, p))
+    assert 0.02 < small / large < 0.1
 
 
 def test_all_of_q_learns_from_the_first_step_on_weighted_bounds() -> None:

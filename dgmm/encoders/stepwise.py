@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.encoders.steps import Path, Sequential, recursion_of
-from dgmm.latent import Law, Steps
+from dgmm.latent import CALM, Law, Steps
 from dgmm.model import Model
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.panel import Block
@@ -37,6 +37,9 @@ __all__ = ["Stepwise"]
 
 INFORMED = 2.0
 """Size of the means of q, in prior standard deviations, at its start."""
+
+SHY = 0.1
+"""That of a q that begins near the prior."""
 
 LEAKS = 8
 """Leaky sums of the outcomes to come."""
@@ -53,6 +56,7 @@ class Stepwise(Sequential):
     hidden: int
     smooth: bool
     outcomes: int = 1
+    calm: bool = False  # begins near the prior, with small weights
 
     @classmethod
     def of(cls, model: Model) -> Stepwise:
@@ -60,7 +64,7 @@ class Stepwise(Sequential):
         one = recursion_of(model)
         smooth = one.posterior == "smooth"
         sizes = one.size, one.state_size, one.width, model.k - one.dim, one.hidden
-        return cls(*sizes, smooth, one.outcomes)
+        return cls(*sizes, smooth, one.outcomes, one.calm)
 
     @property
     def reader(self) -> Gated:
@@ -99,14 +103,20 @@ class Stepwise(Sequential):
         return found
 
     def initial(self, generator: torch.Generator) -> Weights:
-        """Draws that tell of the outcomes: from the prior itself a decoder learns to do without."""
+        """Draws that tell of the outcomes: from the prior itself a decoder learns to do without.
+
+        Beside a memory of outcomes it begins near the prior all the same (:attr:`calm`): codes that
+        are random draws from the start are learnt by heart.
+        """
         shapes = self.shapes()
         slope = torch.randn(shapes["linear"], generator=generator, dtype=torch.float64)
-        slope *= INFORMED * self._entering**-0.5
+        slope *= (SHY if self.calm else INFORMED) * self._entering**-0.5
         slope[self.size :] = 0.0
         slope[:, : self.state + 2 * self.size] = 0.0  # from state to state draws would grow
         found = {"linear": slope, "first": slope.clone()}
         head = self.head.initial(generator, last=0.5)
+        if self.calm:
+            head = {name: CALM * w for name, w in head.items()}
         head["a2"][self.size :] = -1.0
         found |= {f"head.{name}": w for name, w in head.items()}
         if self.reads:

@@ -8,7 +8,7 @@ from dgmm.latent.kvae import KalmanCode
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
 from dgmm.latent.records import BOUNDARY, Boundary, Chain, Component, Places, columns_of
-from dgmm.latent.recursion import Law, Recursion, Walk
+from dgmm.latent.recursion import CALM, Law, Recursion, Walk
 from dgmm.latent.steps import Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures
@@ -17,6 +17,7 @@ from dgmm.runtime.registry import lookup, members
 
 __all__ = [
     "BOUNDARY",
+    "CALM",
     "Boundary",
     "Chain",
     "Component",

@@ -34,10 +34,13 @@ from dgmm.latent.steps import Steps, steps_of
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["FLOOR", "Law", "Recursion", "Walk"]
+__all__ = ["CALM", "FLOOR", "Law", "Recursion", "Walk"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
+
+CALM = 3**-0.5
+"""Factor of the weights at a calm start: from larger ones networks learn more by heart."""
 
 SPARSE = 0.5
 """Largest share of steps of a grid that may have no row."""
@@ -151,11 +154,6 @@ class Recursion(Latent):
         """The recursion of a term with what all have in common ``given``."""
 
     @property
-    def shrinks(self) -> bool:
-        """Residuals are read as far as each tells of eta by itself."""
-        return False
-
-    @property
     def per_step(self) -> int:
         """Elements of b a step."""
         return self.size + self.outcomes * int(self.reads)
@@ -263,13 +261,15 @@ class Recursion(Latent):
         dtype = rows[0].T.dtype
         inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
         steps = steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
-        return steps.shrunk() if self.shrinks else steps
+        return steps.shrunk() if self.calm else steps
+
+    @property
+    def calm(self) -> bool:
+        """It reads residuals times their gain, and begins, as its q does, with small weights."""
+        return False
 
     def thinned(self, steps: Steps, unseen: Tensor) -> Steps:
-        """The steps as a state is told of them while it learns.
-
-        unseen: white noise (..., n, G, K), of which nothing else uses that of outcomes seen.
-        """
+        """The steps as a state is told of them while it learns; unseen: as of :meth:`run`."""
         return steps
 
     # -- mu2 -------------------------------------------------------------------------------------
@@ -314,7 +314,7 @@ class Recursion(Latent):
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
-        if self.shrinks:
+        if self.calm:
             drawn = steps.gain[:, t] * drawn
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
 

@@ -36,18 +36,12 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Law, Recursion
+from dgmm.latent.recursion import CALM, FLOOR, Law, Recursion
 from dgmm.latent.steps import Steps
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
 __all__ = ["VariationalRecurrent"]
-
-CALM = 3**-0.5
-"""Factor of the matrices at the start, of a memory of outcomes alone: from larger ones its networks
-learn more of the subjects by heart. Those of the usual memory keep what z brings in."""
-
-MATRICES = ("A1", "A2", "input", "state")
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class VariationalRecurrent(Recursion):
         return replace(found, remembers=memory, dropout=dropout)
 
     @property
-    def shrinks(self) -> bool:
+    def calm(self) -> bool:
         return self.remembers == "outcomes"
 
     @property
@@ -147,9 +141,7 @@ class VariationalRecurrent(Recursion):
         decoder = self.decoder.initial(generator, last=0.5)
         found |= {f"decoder.{name}": w for name, w in decoder.items()}
         found |= {f"memory.{n}": w for n, w in self.memory.initial(generator).items()}
-        if self.kept or not d:
-            return found
-        return {n: CALM * w if n.rpartition(".")[2] in MATRICES else w for n, w in found.items()}
+        return {n: CALM * w for n, w in found.items()} if self.calm else found
 
     def start(self, weights: Weights) -> Tensor:
         return torch.cat([weights["h0"], weights["h0"].new_zeros(self.kept)])
