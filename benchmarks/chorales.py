@@ -1,4 +1,4 @@
-"""Bach's chorales: vrnn() and dmm() of 88 keys beside published models.
+"""Bach's chorales: vrnn() of 88 keys beside published models.
 
     DGMM_DATA=FOLDER python benchmarks/chorales.py keys            two simple models, seconds
     DGMM_DATA=FOLDER python benchmarks/chorales.py NAME            one of FITS below
@@ -141,10 +141,6 @@ FITS: dict[str, tuple[str, dict[str, Any]]] = {
     "vrnn": (
         "vrnn(t, latent=16, hidden=200, memory='outcomes', posterior='filter', dropout=0.3)",
         {"epochs": 60, "kl_anneal": 20, "pairs": 3, "bound": "weighted", "holdout": 0},
-    ),
-    "dmm": (
-        "dmm(t, state=32, hidden=100)",
-        {"epochs": 100, "kl_anneal": 40},
     ),
 }
 """Term and options by name, chosen by the chorales of the middle part."""

@@ -158,7 +158,8 @@ class VariationalRecurrent(Recursion):
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
         decoder, h = part(weights, "decoder."), state[..., : self.hidden]
         if self.kept:
-            return self.loaded(weights, z) + self.decoder(decoder, torch.cat([z, h, x], dim=-1))
+            entering = torch.cat([z, h, x], dim=-1)
+            return self.loaded(weights, z) + self.decoder(decoder, entering)
         # h may be the one of all draws: what it adds is not calculated for every draw
         A = self.decoder.matrix(decoder, 1)
         shared = linear(torch.cat([h, x], dim=-1), A[:, self.size :], decoder["a1"])
