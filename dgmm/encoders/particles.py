@@ -19,7 +19,7 @@ from torch import Tensor
 from dgmm.encoders.base import Sampled
 from dgmm.encoders.steps import Path, Sequential
 from dgmm.latent import Law
-from dgmm.model import Model
+from dgmm.model import Alike, Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
 from dgmm.parameters import Theta
@@ -114,9 +114,13 @@ class Cloud:
         self.of_static = ratio - others.log_sd.sum(-1)
         self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
         b = self._wide(self.static)
-        fixed = q.model.fixed(q.ready, block)
+        self.base = list[Tensor]()  # eta without the recursion, of outcomes one by one
+        if q.alike is not None:
+            self.mu1 = q.alike.mu1(q.ready)
+            return
         self.base = [
-            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape) for o, mu1 in enumerate(fixed)
+            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape)
+            for o, mu1 in enumerate(q.model.fixed(q.ready, block))
         ]
 
     def _noise(self, *size: int) -> Tensor:
@@ -147,10 +151,27 @@ class Cloud:
         return e
 
     def _after(self, t: int, z: Tensor, mu: Tensor, state: Tensor) -> Tensor:
-        found = [self._seen_of(o, t, mu) for o in range(len(self.base))]
-        self.log_weight = self.log_weight + sum(found) - self.ratio
+        if self.q.alike is not None:
+            found = self._seen_of_all(self.q.alike, t, mu)
+        else:
+            found = torch.stack([self._seen_of(o, t, mu) for o in range(len(self.base))]).sum(0)
+        self.log_weight = self.log_weight + found - self.ratio
         self.filtered.append(weighted_moments(z, self.log_weight))
         return self._resampled(state)
+
+    def _seen_of_all(self, alike: Alike, t: int, mu: Tensor) -> Tensor:
+        """log p of what was seen of outcomes that are alike at a step, (M, n)."""
+        q, place = self.q, self.q.steps.places[0]
+        at = torch.nonzero((place == t).any(0))[:, 0]
+        here = (place == t)[:, at]
+        random = (mu * q.latent.frame.diagonal())[..., q.positions]
+        eta = self.mu1[:, at] + random[..., None, :]
+        own = alike.at_columns(at, here)
+        if self.scale == "response":
+            self._note(at, here, own.mean(q.ready, eta)[..., 0])
+        else:
+            self._note(at, here, eta[..., 0])
+        return own.log_density(q.ready, eta)
 
     def _seen_of(self, o: int, t: int, mu: Tensor) -> Tensor:
         """log p of what was seen of an outcome at a step, (M, n)."""

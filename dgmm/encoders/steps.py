@@ -18,9 +18,9 @@ from torch.nn.functional import pad
 
 from dgmm.encoders.base import Amortised, Sampled
 from dgmm.latent import Law, Recursion, Steps, Walk
-from dgmm.model import Model
+from dgmm.model import Alike, Model
 from dgmm.networks import Weights
-from dgmm.panel import Block
+from dgmm.panel import Block, LatentRows, Past
 from dgmm.parameters import Theta, part
 
 __all__ = ["Path", "Sequential", "recursion_of", "term_of"]
@@ -73,8 +73,25 @@ class Path:
     @cached_property
     def steps(self) -> Steps:
         """The rows as steps, with the outcomes that count."""
+        if self.alike is not None:
+            return self.latent.as_steps([self._common_rows(self.alike)])
         seen = [own.mask for own in self.block.blocks]
         return self.latent.as_steps(self.model.rows_of(self.ready, self.block, self.term, seen))
+
+    @cached_property
+    def alike(self) -> Alike | None:
+        """The outcomes as columns, where they were measured in the same rows."""
+        return self.model.alike(self.block) if len(self.model.latents) == 1 else None
+
+    def _common_rows(self, alike: Alike) -> LatentRows:
+        """Rows of all outcomes at once, columns in the order of the recursion."""
+        order = sorted(range(len(self.positions)), key=self.positions.__getitem__)
+        residual, spread = alike.standing(self.ready)
+        seen = alike.stack.counts[..., order]
+        residual = torch.where(seen, residual[..., order], 0.0)
+        rows = self.block.rows.of_term(self.term)
+        past = Past(residual, spread[..., order], seen)
+        return rows._replace(past=past, there=self.block.there)
 
     @cached_property
     def own(self) -> slice:
@@ -112,7 +129,6 @@ class Path:
         b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
         scale = sum(one.log_sd.sum(-1) for one in laws) + static.log_sd.sum(-1)
         ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
-        mu2 = (latent.at_rows(mu, self.steps.places[k], k) for k in self.positions)
         kl = torch.stack([one.kl().mean(0) for one in laws], dim=-2)  # (n, G, d)
         mean = torch.stack([one.mean.mean(0) for one in laws], dim=-2)
         of_others = static.kl()
@@ -122,8 +138,16 @@ class Path:
             kl.sum((-2, -1)) + of_others.sum(-1),
             self._placed(kl, of_others, before),
             self._placed(mean, static.mean, before),
-            tuple(one + self.beside(b, o) for o, one in enumerate(mu2)),
+            *self._of_rows(mu, b),
         )
+
+    def _of_rows(self, mu: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """mu2 of the rows of every outcome, or of all of them at once."""
+        latent, places = self.latent, self.steps.places
+        if self.alike is not None:
+            return (), latent.at_common_rows(mu, places[0])[..., self.positions]
+        each = (latent.at_rows(mu, places[k], k) for k in self.positions)
+        return tuple(one + self.beside(b, o) for o, one in enumerate(each)), None
 
     @cached_property
     def positions(self) -> list[int]:

@@ -247,8 +247,12 @@ class Recursion(Latent):
         return next((k for k, one in enumerate(self.places) if one[0] == outcome), 0)
 
     def as_steps(self, rows: Sequence[LatentRows]) -> Steps:
-        """The steps of the rows of all outcomes that it enters, in any order."""
-        if len(rows) != self.outcomes:
+        """The steps of the rows of all outcomes that it enters, in any order.
+
+        Rows that all outcomes have in common are given once, with columns of their past in its
+        order.
+        """
+        if len(rows) != self.outcomes and (len(rows) > 1 or not _of_several(rows[0])):
             raise ValueError(f"{self.label} is made of the rows of all its outcomes at once")
         ordered = sorted(rows, key=lambda one: self.position(one.outcome))
         dtype = rows[0].T.dtype
@@ -297,6 +301,12 @@ class Recursion(Latent):
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
+
+    def at_common_rows(self, mu: Tensor, place: Tensor) -> Tensor:
+        """mu2 of rows that all outcomes have in common, (..., n, J, K)."""
+        own = mu * self.frame.diagonal()
+        index = place[..., None].expand(*own.shape[:-3], *place.shape, own.shape[-1])
+        return own.gather(-2, index)
 
     def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:
         """mu2 of rows of the k-th outcome, (..., n, J), whose steps are ``place`` (n, J)."""
@@ -374,3 +384,7 @@ def _grid(text: str, visits: Visits) -> tuple[int, int]:
             "no row: number the visits more coarsely, or use dmm(), which takes any times"
         )
     return int(steps.max()), added
+
+
+def _of_several(rows: LatentRows) -> bool:
+    return rows.past is not None and rows.past.residual.ndim == 3

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dgmm.families import Extra, Family
+from dgmm.model.alike import Alike, Kind, kinds
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
 from dgmm.panel import Block, LatentRows, Panel, Past, Rows
@@ -187,6 +189,19 @@ class Model(Structure):
             more |= latent.slopes_at(weights, own) if slopes else {}
             found |= {f"latent{i + 1}.{name}": value for name, value in more.items()}
         return found
+
+    def alike(self, block: Block) -> Alike | None:
+        """The outcomes of a block as columns of one array; None where they were not measured in
+        the same rows, or where a mean has more than columns of its own.
+        """
+        if not block.beside or self._kinds is None or self.residual is not None:
+            return None
+        stack = block.stack
+        return None if stack is None else Alike(self.outcomes, self._kinds, stack)
+
+    @cached_property
+    def _kinds(self) -> tuple[Kind, ...] | None:
+        return kinds(self.outcomes)
 
     def rows_of(
         self, ready: Theta, block: Block, i: int, seen: Sequence[Tensor] | None
