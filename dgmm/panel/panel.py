@@ -22,7 +22,7 @@ from dgmm.design import Design, label_key, places_among
 from dgmm.families import Observations
 from dgmm.panel.crossing import Crossing, Factor, crossing_of
 from dgmm.panel.rows import Block, Rows, Stack
-from dgmm.panel.stack import stacked
+from dgmm.panel.stack import Beside, stacked
 from dgmm.panel.sums import Sums
 from dgmm.runtime.absent import Absent
 
@@ -360,33 +360,6 @@ class Panel:
                 last += 1
             yield self.block(order[first:last])
             first = last
-
-
-@dataclass(frozen=True)
-class Beside(Sequence[Block]):
-    """Blocks of the further outcomes of a panel, made when one of them is asked for."""
-
-    panel: Panel
-    subjects: Tensor
-    at: Tensor  # (n, J) rows of the block of the first
-    mask: Tensor  # the real ones
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
-        """All of them."""
-        return tuple(one.block(self.subjects) for one in self.panel.beside)
-
-    @cached_property
-    def stack(self) -> Stack | None:
-        """All outcomes of the block, the first too, as columns."""
-        every = self.panel.stack
-        return None if every is None else every.at(self.at, self.mask)
-
-    def __len__(self) -> int:
-        return len(self.panel.beside)
-
-    def __getitem__(self, which: Any) -> Any:
-        return self.blocks[which]
 
 
 def _steady(matrix: np.ndarray, subject: np.ndarray, start: np.ndarray) -> bool:

@@ -6,15 +6,17 @@ Whoever asks the panels of a hundred outcomes one after the other spends its tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from dgmm.families import Observations
-from dgmm.panel.rows import Rows, Stack
+from dgmm.panel.rows import Block, Rows, Stack
 
-__all__ = ["stacked"]
+__all__ = ["Beside", "stacked"]
 
 
 class Measured(Protocol):
@@ -28,6 +30,50 @@ class Measured(Protocol):
     def rows(self) -> Rows: ...
     @property
     def masked(self) -> bool: ...
+
+
+class Several(Protocol):
+    """A panel of several outcomes."""
+
+    @property
+    def beside(self) -> Sequence[OneOf]: ...
+    @property
+    def stack(self) -> Stack | None: ...
+
+
+class OneOf(Protocol):
+    """The panel of one of them."""
+
+    def block(self, subjects: Tensor) -> Block:
+        """Rows of some subjects, padded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Beside(Sequence[Block]):
+    """Blocks of the further outcomes of a panel, made when one of them is asked for."""
+
+    panel: Several
+    subjects: Tensor
+    at: Tensor  # (n, J) rows of the block of the first
+    mask: Tensor  # the real ones
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """All of them."""
+        return tuple(one.block(self.subjects) for one in self.panel.beside)
+
+    @cached_property
+    def stack(self) -> Stack | None:
+        """All outcomes of the block, the first too, as columns."""
+        every = self.panel.stack
+        return None if every is None else every.at(self.at, self.mask)
+
+    def __len__(self) -> int:
+        return len(self.panel.beside)
+
+    def __getitem__(self, which: Any) -> Any:
+        return self.blocks[which]
 
 
 def stacked(panels: Sequence[Measured]) -> Stack | None:
