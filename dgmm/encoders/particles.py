@@ -23,6 +23,7 @@ from dgmm.model import Alike, Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
 from dgmm.parameters import Theta
+from dgmm.posterior.modes import weighted_moments
 
 __all__ = ["Cloud", "Learnt"]
 
@@ -74,15 +75,8 @@ class Learnt:
     ) -> tuple[Tensor, Tensor]:
         """Those given all outcomes, of weighted draws b (M, n, k)."""
         q = self.encoder.posterior(self.phi, model, ready, block)
-        mean, variance = weighted_moments(q.walked(b).z, log_weight)
+        mean, variance = weighted_moments(q.walked(b).z, torch.softmax(log_weight, 0))
         return q.at_rows(mean), q.at_rows(variance)
-
-
-def weighted_moments(value: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (n, ...) of draws (M, n, ...) with log weights (M, n)."""
-    weight = torch.softmax(log_weight, 0)
-    first = torch.einsum("mn,mn...->n...", weight, value)
-    return first, torch.einsum("mn,mn...->n...", weight, (value - first).square())
 
 
 class Cloud:
@@ -156,7 +150,7 @@ class Cloud:
         else:
             found = torch.stack([self._seen_of(o, t, mu) for o in range(len(self.base))]).sum(0)
         self.log_weight = self.log_weight + found - self.ratio
-        self.filtered.append(weighted_moments(z, self.log_weight))
+        self.filtered.append(weighted_moments(z, torch.softmax(self.log_weight, 0)))
         return self._resampled(state)
 
     def _seen_of_all(self, alike: Alike, t: int, mu: Tensor) -> Tensor:
@@ -190,7 +184,7 @@ class Cloud:
 
     def _note(self, at: Tensor, here: Tensor, value: Tensor) -> None:
         """Moments of the first outcome at rows of a step, before its outcomes are told."""
-        first, second = weighted_moments(value, self.log_weight)
+        first, second = weighted_moments(value, torch.softmax(self.log_weight, 0))
         self.mean[:, at] = torch.where(here, first, self.mean[:, at])
         self.variance[:, at] = torch.where(here, second, self.variance[:, at])
 
