@@ -1,6 +1,6 @@
 """vrnn() beside a recurrent network of the same output density, and beside published models.
 
-    python benchmarks/recursion.py bimodal [SEED ...]     seven minutes a seed
+    python benchmarks/recursion.py bimodal [SEED ...]     six minutes a seed
     python benchmarks/recursion.py identification 5000 [SEED ...]
 
 bimodal: x_t = 0.8 x_{t-1} + s_t + N(0, 0.15^2), s_t = +-1 a fair coin; 1000 sequences of 20, 500
@@ -142,7 +142,7 @@ def main(words: list[str]) -> None:
     """Run the study that the words name."""
     if words[:1] == ["bimodal"]:
         for seed in map(int, words[1:] or ["0", "1", "2"]):
-            keep("bimodal", score_bimodal(2, seed, 120))
+            keep("bimodal", score_bimodal(2, seed, 250))
             keep("bimodal", score_bimodal(0, seed, 40))
     elif words[:1] == ["identification"]:
         for seed in map(int, words[2:] or ["0", "1", "2"]):

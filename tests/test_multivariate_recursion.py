@@ -34,6 +34,7 @@ TERMS = (
     "dmm(t, state=2, hidden=3)",
     "vrnn(t, latent=1, hidden=3, control=~ u)",
     "vrnn(t, latent=1, hidden=3, posterior='filter')",
+    "kvae(t, code=1, state=2, K=2, hidden=3, decoder=(4, 3), encoder='joint')",
 )
 
 

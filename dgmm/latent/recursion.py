@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -244,7 +245,11 @@ class Recursion(Latent):
 
     def position(self, outcome: str) -> int:
         """The place of an outcome among the K."""
-        return next((k for k, one in enumerate(self.places) if one[0] == outcome), 0)
+        return self._positions.get(outcome, 0)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {one[0]: k for k, one in enumerate(self.places)}
 
     def as_steps(self, rows: Sequence[LatentRows]) -> Steps:
         """The steps of the rows of all outcomes that it enters, in any order.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +21,7 @@ from dgmm.model import alone_panel, led_panel
 from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.reading import outcome_name
 from dgmm.multivariate.record import FittedOutcomes
-from dgmm.multivariate.views import alone_history, history_of, view
+from dgmm.multivariate.views import alone_history, history_of, reading, view
 from dgmm.panel import Panel
 from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.moments import given_history_each
@@ -133,11 +132,13 @@ def _each_given_all(
         rows = newdata
         if newdata is not None and fit.layout.item in Table.of(newdata).names:
             rows = fit.layout.present(newdata, fit.names)[o]
-        order, own = (memory.labels, memory.rows), view(fit, o).estimate
+        order = memory.labels, memory.rows
         asked.append(
-            rows_asked(own, memory.spec, rows, told, order, memory.departures, wanted.type)
+            rows_asked(
+                reading(fit, o), memory.spec, rows, told, order, memory.departures, wanted.type
+            )
         )
-    targets = [replace(one.target, beside=()) for one in asked]
+    targets = [one.target for one in asked]
     if any(not np.array_equal(one.ids, targets[0].ids) for one in targets[1:]):
         return {}
     past = past_of(done, fit.memories[0].spec, targets[0], told)
