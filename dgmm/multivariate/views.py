@@ -84,10 +84,15 @@ def _led(info: Information, old: Model, new: Model, o: int) -> Information:
 
 
 def reading(fit: FittedOutcomes, o: int) -> Estimate:
-    """The view of an outcome as rows of it are read by: the rows of the others are not there."""
-    done = view(fit, o).estimate
-    alone = replace(done.panel, beside=())
-    return replace(done, likelihood=replace(done.likelihood, panel=alone))
+    """The estimate as rows of an outcome are read by: the others are not there."""
+    done = fit.estimate
+    entries = tuple(
+        tuple(replace(one, outcome=0) for one in own if one.outcome == o)
+        for own in done.model.entries
+    )
+    model = replace(done.model, outcomes=(done.model.outcomes[o],), entries=entries)
+    alone = replace(done.panel.panels[o], beside=())
+    return replace(done, likelihood=replace(done.likelihood, model=model, panel=alone))
 
 
 def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
