@@ -14,7 +14,7 @@ of the pixels of these frames that are wrong (the probability is rounded), and t
 log-likelihood of a frame under the predicted probabilities, pixels apart, of three dynamics, of
 one, of a variational recurrent network (prior="rnn", the same decoder and latent dimension), of the
 last frame that was seen, and of the mean film. Rows go to benchmarks/results/ball_video.csv, the
-frames of one film to benchmarks/results/ball_video_strip.csv.
+frames of one film to docs/ball_video.png.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 import dgmm
 
 RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs"
 SIDE, STEPS, RADIUS = 32, 20, 3.0
 GAP = range(5, 17)  # frames count from one
 CONTROL: dict[str, Any] = {
@@ -118,15 +120,43 @@ def score(model: str, seed: int, subjects: int = 400) -> tuple[dict[str, Any], n
     return {**row, **judged(p, y), "cpu_seconds": time.process_time() - start}, p
 
 
+def strip(found: dict[str, np.ndarray], seed: int) -> None:
+    """The lost frames of the film that moves most: the truth, and what the models make of them."""
+    known, new = films(400, seed), films(100, 1000 + seed)
+    lit = known.reshape(-1, SIDE * SIDE).any(0)
+    gap = [frame - 1 for frame in GAP]
+    film = int(np.abs(np.diff(new, axis=1)).sum((1, 2, 3)).argmax())
+    pictures = {"truth": new[film, gap]}
+    for model, p in found.items():
+        every = np.zeros((len(gap), SIDE * SIDE))
+        every[:, lit] = p.reshape(len(new), len(gap), -1)[film]
+        pictures[model] = every.reshape(len(gap), SIDE, SIDE)
+    figure = Figure(figsize=(0.72 * len(gap), 0.78 * len(pictures)), layout="constrained")
+    axes = figure.subplots(len(pictures), len(gap))
+    for line, (model, frames) in zip(axes, pictures.items(), strict=True):
+        for axis, frame, one in zip(line, GAP, frames, strict=True):
+            axis.imshow(one, cmap="gray_r", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if model == "truth":
+                axis.set_title(str(frame), fontsize=8)
+        line[0].set_ylabel(model, fontsize=8)
+    figure.savefig(DOCS / "ball_video.png", dpi=110)
+
+
 def main(words: list[str]) -> None:
-    """Every model and seed; the frames of the first film of seed 0."""
-    file = RESULTS / "ball_video.csv"
-    for seed in map(int, words or ["0"]):
+    """Every model and seed; a picture of a film of the first seed."""
+    file, seeds = RESULTS / "ball_video.csv", [int(word) for word in words or ["0"]]
+    for seed in seeds:
+        found = {}
         for model in ("mean film", "last frame", *TERMS):
-            row, _ = score(model, seed)
+            row, p = score(model, seed)
+            if model in TERMS:
+                found[model] = p
             old = [pd.read_csv(file)] if file.exists() else []
             pd.concat([*old, pd.DataFrame([row])]).to_csv(file, index=False, float_format="%.5g")
             print(pd.DataFrame([row]).to_string(index=False), flush=True)
+        if seed == seeds[0]:
+            strip(found, seed)
 
 
 if __name__ == "__main__":

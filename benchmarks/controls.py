@@ -31,7 +31,7 @@ B = np.array([[0.5, 0.0], [0.2, 0.6]])
 C = np.array([[1.0, 0.0], [0.7, 0.7], [0.0, 1.0], [-0.8, 0.5], [0.4, -0.9]])
 Q, R = 0.05 * np.eye(2), 0.2**2 * np.eye(OUTCOMES)
 CONTROL: dict[str, Any] = {
-    "epochs": 120,
+    "epochs": 60,
     "batch": 50,
     "pairs": 1,
     "draws": 50,

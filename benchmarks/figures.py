@@ -724,12 +724,13 @@ def labs() -> str:
 
 
 def recursion(name: str) -> str:
-    """The table of a study of vrnn()."""
+    """The table of a study of recursions."""
     file = RESULTS / f"recursion_{name}.csv"
     if not file.exists():
         return PENDING.format("recursion")
     table = pd.read_csv(file)
     forms = {
+        "model": ("model", "`{}`"),
         "latent": ("latent variables", "{:.0f}"),
         "n": ("N", "{:.0f}"),
         "seed": ("seed", "{:.0f}"),
@@ -777,9 +778,8 @@ SOURCES: dict[str, Callable[..., str]] = {
         shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
-        posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, controls, ball_video, labs,
-        recursion,
-        large, encoder_gaps, encoder_times,
+        posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, controls,
+        ball_video, labs, recursion, large, encoder_gaps, encoder_times,
     )
 }  # fmt: skip
 

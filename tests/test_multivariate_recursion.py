@@ -381,6 +381,11 @@ def test_a_report_calls_bounds_bounds(fit: dgmm.MultivariateFit) -> None:
         fit.aic()
     scores = fit.log_score(fit.frame, seed=fit.calls[0].seed)
     assert scores["joint"].sum() == pytest.approx(fit.estimate.log_likelihood, abs=1e-9)
+    assert list(scores) == ["joint", "mc_error"]  # no classical model was fitted beside it
+    alone = {name: dgmm.mixed_model(f"{name} ~ 1 + (1 | id)", fit.frame) for name in NAMES}
+    beside = fit.log_score(fit.frame, separate=alone)
+    expected = sum(one.log_score(fit.frame)["log_score"] for one in alone.values())
+    assert np.allclose(beside["separate"], expected, atol=1e-9)
 
 
 def test_a_file_gives_the_fit_back(fit: dgmm.MultivariateFit, tmp_path: Any) -> None:
