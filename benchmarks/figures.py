@@ -745,6 +745,25 @@ def recursion(name: str) -> str:
     return markdown(table, forms)
 
 
+def chorales() -> str:
+    """Nats a step of models of 88 keys, a row per model."""
+    file = RESULTS / "chorales.csv"
+    if not file.exists():
+        return PENDING.format("chorales")
+    forms = {
+        "model": ("model", "{}"),
+        "setting": ("term", "`{}`"),
+        "epochs": ("epochs", "{:.0f}"),
+        "train": ("learnt from", "{:.2f}"),
+        "valid": ("chosen by", "{:.3f}"),
+        "test": ("scored", "{:.3f}"),
+        "test_error": ("Monte Carlo error", "{:.3f}"),
+        "particles": ("particles", "{:,.0f}"),
+        "cpu_seconds": ("processor seconds", "{:,.0f}"),
+    }
+    return markdown(pd.read_csv(file), forms)
+
+
 def large() -> str:
     """Models of rows that are not in memory, a row per model and size."""
     file = RESULTS / "large.csv"
@@ -779,7 +798,7 @@ SOURCES: dict[str, Callable[..., str]] = {
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, controls,
-        ball_video, labs, recursion, large, encoder_gaps, encoder_times,
+        ball_video, labs, recursion, chorales, large, encoder_gaps, encoder_times,
     )
 }  # fmt: skip
 

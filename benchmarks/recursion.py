@@ -108,7 +108,7 @@ def narendra_li(n: int, seed: int | None, length: int) -> pd.DataFrame:
 
 
 SYSTEMS: dict[str, dict[str, Any]] = {
-    "dmm": {"term": "dmm(t, state=4, hidden=60, control=~ u)", "length": 50, "rate": 0.01},
+    "dmm": {"term": "dmm(t, state=4, hidden=60, control=~ u)", "length": 25, "rate": 0.01},
     "vrnn": {"term": "vrnn(t, latent=4, hidden=60, control=~ u)", "length": 100, "rate": 0.004},
 }
 
@@ -155,7 +155,7 @@ def main(words: list[str]) -> None:
             keep("bimodal", score_bimodal(0, seed, 40))
     elif words[:1] == ["identification"]:
         for seed in map(int, words[3:] or ["0", "1", "2"]):
-            keep("identification", score_identification(words[2], int(words[1]), seed, 120))
+            keep("identification", score_identification(words[2], int(words[1]), seed, 240))
     else:
         raise SystemExit(__doc__)
 

@@ -93,15 +93,16 @@ def mixed_model(
             ``(vrnn(visit, latent=2) | id)`` (a recurrent network of the outcomes before, with
             latent variables), ``dmm(time, state=2)`` (a deep Markov model, any times) and
             ``kvae(visit, code=1, state=2, K=3)`` (a code moved by mixed linear state spaces),
-            with ``hidden=``, ``posterior=`` and inputs ``control=~ u``; outcomes of ``mv()`` share
-            one. A covariance before the bar, ``cs(0 + visit | id)``: "us" (free, as without a
-            word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho from column to column);
-            ``hom=TRUE`` for one variance, the default of "ar1" alone. Correlated random effects
-            right of a bar, ``(1 | cre(id, ~ x + z))``: the mean of the random intercept is linear
-            in the means of x and z over the
-            rows of a subject (with ``dnn(x)`` also a network of them; ``device="chamberlain"``,
-            ``time=``: in their values at every time), and ``scale=~ w`` makes its standard
-            deviation log-linear; see :meth:`dgmm.Fit.panel_test`.
+            with ``hidden=``, ``posterior=`` and inputs ``control=~ u``; vrnn also with
+            ``memory="outcomes"`` (of which latent variables are no part) and ``dropout=0.2``;
+            outcomes of ``mv()`` share one. A covariance before the bar, ``cs(0 + visit | id)``:
+            "us" (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho
+            from column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
+            Correlated random effects right of a bar, ``(1 | cre(id, ~ x + z))``: the mean of the
+            random intercept is linear in the means of x and z over the rows of a subject (with
+            ``dnn(x)`` also a network of them; ``device="chamberlain"``, ``time=``: in their values
+            at every time), and ``scale=~ w`` makes its standard deviation log-linear; see
+            :meth:`dgmm.Fit.panel_test`.
             Several outcomes of the same subjects: ``mv("y ~ x + (1 |p| id)", "z ~ (1 |p| id)")``,
             parts of one name being correlated, or ``mv(y1, y2) ~ x + (1 | id)``; see
             :func:`dgmm.mv`. The result is then a :class:`dgmm.MultivariateFit`.

@@ -69,7 +69,7 @@ def test_every_option_belongs_to_one_step() -> None:
     parts = (ElboOptions, PolishOptions, NodeOptions, ErrorOptions, SaemOptions)
     names = [one.name for part in parts for one in fields(part)]
     assert names == [one.name for one in fields(Control)]
-    assert len(set(names)) == 30
+    assert len(set(names)) == 32
 
 
 def test_the_table_of_options_gives_every_default() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dgmm.numerics.quadrature import (
+    MOST_DIMENSIONS,
     Nodes,
     gauss_hermite,
     keyed_uniforms,
@@ -220,3 +221,14 @@ def test_uniforms_by_key_are_quasi_random_and_those_of_the_key_alone() -> None:
     assert bool(((many.mean(0) - 0.5).abs() < 4 / (12 * 4000) ** 0.5).all())
     assert abs(float(torch.corrcoef(many.T)[0, 1])) < 4 / 4000**0.5
     assert abs(float(torch.corrcoef(many[:, 0].reshape(-1, 2).T)[0, 1])) < 4 / 2000**0.5
+
+
+def test_in_very_many_dimensions_draws_are_random() -> None:
+    """Scrambling would cost more than it saves; fewer dimensions stay quasi-random."""
+    drawn = sobol_gaussian(2, MOST_DIMENSIONS + 1, 4, np.random.default_rng(3))
+    plain = np.random.default_rng(3).standard_normal((4, 2, MOST_DIMENSIONS + 1))
+    assert torch.equal(drawn, torch.from_numpy(plain))
+    few = sobol_gaussian(1, 3, 64, np.random.default_rng(3))[:, 0]
+    uniform = 0.5 * (1 + torch.erf(few / math.sqrt(2)))
+    counts = torch.stack([(64 * uniform[:, j]).long().bincount(minlength=64) for j in range(3)])
+    assert bool((counts == 1).all())  # one in each of 64 parts

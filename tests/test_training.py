@@ -260,3 +260,22 @@ def test_the_generator_goes_on_where_it_stood(tmp_path: Path) -> None:
         train(model, encoder, theta, phi, panel, schedule, stream, checkpoint=kept)
         draws.append(torch.randn(3, generator=stream))
     assert torch.equal(*draws)
+
+
+def test_mini_batches_of_similar_length() -> None:
+    """Lengths of 2 and 200 do not meet; every subject is there once, in batches of any order."""
+    lengths = torch.tensor([2, 200] * 10)
+    orders = set()
+    for seed in range(5):
+        rng = generator(seed)
+        order = torch.randperm(20, generator=rng)
+        shares = training._alike(order, lengths, 4, rng)
+        assert sorted(torch.cat(shares).tolist()) == list(range(20))
+        assert all(len(one) == 5 for one in shares)
+        assert all(len(lengths[one].unique()) == 1 for one in shares)
+        orders.add(tuple(int(lengths[one[0]]) for one in shares))
+    assert len(orders) > 1
+    same = torch.full((20,), 7)
+    rng = generator(0)
+    mixed = torch.cat(training._alike(torch.arange(20), same, 1, rng))
+    assert mixed.tolist() != list(range(20))

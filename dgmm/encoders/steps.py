@@ -8,9 +8,11 @@ An encoder is the weights and their sizes, a path what it says of the subjects o
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +36,20 @@ class Sequential(Amortised):
         """q of the subjects of a block at the current theta."""
 
 
+class _Drawn(NamedTuple):
+    """Draws of q of the steps of a recursion, and what is known of q there."""
+
+    drawn: Tensor  # (M, n, G, d)
+    mu: Tensor  # (M, n, G, K)
+    log_sd: Tensor  # (M, n, G, d) or (n, G, d)
+    kl: Tensor  # (n, G, d), mean over draws
+    mean: Tensor  # (n, G, d), mean over draws
+
+    def ratio(self, noise: Tensor) -> Tensor:
+        """log q - log p of every step, (M, n, G), of draws that one law of q gave."""
+        return 0.5 * (self.drawn.square() - noise.square()).sum(-1) - self.log_sd.sum(-1)
+
+
 @dataclass(frozen=True)
 class Path:
     """q of the subjects of a block."""
@@ -46,6 +62,10 @@ class Path:
     @abstractmethod
     def step(self, t: int, state: Tensor, law: Law) -> Law:
         """q of e_t given a state and the law of z under the model."""
+
+    def every(self, states: Tensor, laws: Law) -> Law:
+        """:meth:`step` of all steps at once, of states (n, G, S) that no draw has made."""
+        raise NotImplementedError(f"{type(self).__name__} goes one step after the other")
 
     @abstractmethod
     def others(self) -> Law:
@@ -113,6 +133,69 @@ class Path:
         own, latent = self.own, self.latent
         before = own.start
         noise, unseen = latent.split(e[..., own], self.steps.number)
+        told = latent.thinned(self.steps, unseen)
+        walk = self._at_once(told, noise) or self._one_by_one(told, noise, unseen)
+        z = torch.cat([walk.drawn, unseen], dim=-1).flatten(-2)
+        b = torch.cat([z, e[..., own][..., z.shape[-1] :]], dim=-1)
+        static = self.others()
+        rest = static.at(torch.cat([e[..., :before], e[..., own.stop :]], dim=-1))
+        b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
+        scale = walk.log_sd.sum((-2, -1)) + static.log_sd.sum(-1)
+        ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
+        of_others = static.kl()
+        return Sampled(
+            b,
+            ratio,
+            walk.kl.sum((-2, -1)) + of_others.sum(-1),
+            self._placed(walk.kl, of_others, before),
+            self._placed(walk.mean, static.mean, before),
+            *self._of_rows(walk.mu, b),
+        )
+
+    @property
+    def by_step(self) -> bool:
+        """log p(y) is a sum over steps of integrals over the z of that step alone."""
+        alone = self.latent.dim == self.model.k
+        return alone and self.latent.foreseen(self.weights, self.steps) is not None
+
+    def weighted(self, e: Tensor) -> Tensor:
+        """log 1/K sum_k p(y, b_k) / q(b_k), (n,), :attr:`by_step` the sum of those of all steps.
+
+        e: white noise (K, n, k).
+        """
+        if self.by_step:
+            noise, unseen = self.latent.split(e[..., self.own], self.steps.number)
+            told = self.latent.thinned(self.steps, unseen)
+            return (torch.logsumexp(self.log_weights(noise, told), 0) - math.log(len(e))).sum(-1)
+        drawn = self.sample(e)
+        value = drawn.log_likelihood(self.model, self.ready, self.block) - drawn.log_ratio
+        return torch.logsumexp(value, 0) - math.log(len(e))
+
+    def log_weights(self, noise: Tensor, told: Steps | None = None) -> Tensor:
+        """log p(y_t | z_t) p(z_t) / q(z_t) of every step, (M, n, G), of a q :attr:`by_step`.
+
+        noise: white noise of z, (M, n, G, d). told: what a state is told, by default all.
+        """
+        latent, model, steps = self.latent, self.model, self.steps
+        walk = self._at_once(told or steps, noise)
+        assert walk is not None
+        total = -walk.ratio(noise)
+        if self.alike is not None:
+            mu2 = latent.at_common_rows(walk.mu, steps.places[0])[..., self.positions]
+            there = self.alike.by_row(self.ready, self.alike.mu1(self.ready) + mu2)
+            total = total.scatter_add(-1, steps.places[0].expand_as(there), there)
+            return torch.where(steps.real, total, 0.0)
+        each = walk.mu.unbind(-1)
+        for o, mu1 in enumerate(model.fixed(self.ready, self.block)):
+            k, own = self.positions[o], self.block.blocks[o]
+            eta = mu1 + latent.of_rows(each[k], steps.places[k], k)
+            extra = model.extra(self.ready, own.rows, outcome=o)
+            density = model.outcomes[o].family.log_density(own.rows.data, eta, extra)
+            there = torch.where(own.mask, density, 0.0)
+            total = total.scatter_add(-1, steps.places[k].expand_as(there), there)
+        return torch.where(steps.real, total, 0.0)
+
+    def _one_by_one(self, steps: Steps, noise: Tensor, unseen: Tensor) -> _Drawn:
         drawn: list[Tensor] = []
         laws: list[Law] = []
 
@@ -121,33 +204,37 @@ class Path:
             drawn.append(laws[-1].at(noise[..., t, :]))
             return drawn[-1]
 
-        mu = latent.run(self.weights, self.steps, next_noise, unseen).mu
-        z = torch.cat([torch.stack(drawn, dim=-2), unseen], dim=-1).flatten(-2)
-        b = torch.cat([z, e[..., own][..., z.shape[-1] :]], dim=-1)
-        static = self.others()
-        rest = static.at(torch.cat([e[..., :before], e[..., own.stop :]], dim=-1))
-        b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
-        scale = sum(one.log_sd.sum(-1) for one in laws) + static.log_sd.sum(-1)
-        ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
-        kl = torch.stack([one.kl().mean(0) for one in laws], dim=-2)  # (n, G, d)
-        mean = torch.stack([one.mean.mean(0) for one in laws], dim=-2)
-        of_others = static.kl()
-        return Sampled(
-            b,
-            ratio,
-            kl.sum((-2, -1)) + of_others.sum(-1),
-            self._placed(kl, of_others, before),
-            self._placed(mean, static.mean, before),
-            *self._of_rows(mu, b),
+        mu = self.latent.run(self.weights, steps, next_noise, unseen).mu
+        return _Drawn(
+            torch.stack(drawn, dim=-2),
+            mu,
+            torch.stack([one.log_sd for one in laws], dim=-2),
+            torch.stack([one.kl().mean(0) for one in laws], dim=-2),
+            torch.stack([one.mean.mean(0) for one in laws], dim=-2),
         )
+
+    def _at_once(self, steps: Steps, noise: Tensor) -> _Drawn | None:
+        """All steps together, where the outcomes seen have made their states; else None."""
+        latent, weights = self.latent, self.weights
+        states = latent.foreseen(weights, steps)
+        if states is None:
+            return None
+        if steps.shown is not None:
+            states = states * steps.shown
+        law = latent.prior(weights, states, steps.x, False)
+        own = self.every(states, law)
+        drawn = own.at(noise)
+        mu = latent.emitted(weights, law.at(drawn), states, steps.x)
+        return _Drawn(drawn, mu, own.log_sd, own.kl(), own.mean)
 
     def _of_rows(self, mu: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """mu2 of the rows of every outcome, or of all of them at once."""
         latent, places = self.latent, self.steps.places
         if self.alike is not None:
             return (), latent.at_common_rows(mu, places[0])[..., self.positions]
-        each = (latent.at_rows(mu, places[k], k) for k in self.positions)
-        return tuple(one + self.beside(b, o) for o, one in enumerate(each)), None
+        each = mu.unbind(-1)
+        rows = (latent.of_rows(each[k], places[k], k) for k in self.positions)
+        return tuple(one + self.beside(b, o) for o, one in enumerate(rows)), None
 
     @cached_property
     def positions(self) -> list[int]:

@@ -159,13 +159,28 @@ class _Told(Path):
         return torch.cat(known, dim=-1)
 
     def step(self, t: int, state: Tensor, law: Law) -> Law:
-        encoder, phi, seen = self.encoder, self.phi, self.entering[:, t]
-        known = [state, law.mean, law.log_sd, seen.expand(*state.shape[:-1], -1)]
-        entering = torch.cat(known, dim=-1)
-        slope = phi["linear"] if t else phi["first"]  # the law of z is another one there
-        change = linear(entering, slope) + encoder.head(part(phi, "head."), entering)
-        told = self.steps.real[:, t] if encoder.smooth else self.steps.seen[:, t].any(-1)
-        m, spread = torch.where(told[:, None], change, 0.0).split([encoder.size] * 2, -1)
+        slope = self.phi["linear"] if t else self.phi["first"]  # the law of z is another one there
+        entering = self._entering(state, law, self.entering[:, t])
+        return self._law(linear(entering, slope), entering, self.told[:, t])
+
+    def every(self, states: Tensor, laws: Law) -> Law:
+        entering = self._entering(states, laws, self.entering)
+        first = linear(entering[:, :1], self.phi["first"])
+        later = linear(entering[:, 1:], self.phi["linear"])
+        return self._law(torch.cat([first, later], dim=1), entering, self.told)
+
+    @cached_property
+    def told(self) -> Tensor:
+        """Steps at which q may differ from the prior, (n, G)."""
+        return self.steps.real if self.encoder.smooth else self.steps.seen.any(-1)
+
+    def _entering(self, state: Tensor, law: Law, seen: Tensor) -> Tensor:
+        return torch.cat([state, law.mean, law.log_sd, seen.expand(*state.shape[:-1], -1)], dim=-1)
+
+    def _law(self, direct: Tensor, entering: Tensor, told: Tensor) -> Law:
+        encoder = self.encoder
+        change = direct + encoder.head(part(self.phi, "head."), entering)
+        m, spread = torch.where(told[..., None], change, 0.0).split([encoder.size] * 2, -1)
         return Law(m, spread.clamp(-7, 2))
 
     def others(self) -> Law:

@@ -97,8 +97,10 @@ class ElboOptions(_Options):
 
     epochs: int = _whole(300, 1)
     batch: int = _whole(100, 1)
+    batches: str = _one_of("random", "length")
     learning_rate: float = _between(4e-3, 0.0, 1.0)
     pairs: int = _whole(2, 1)
+    bound: str = _one_of("elbo", "weighted")
     steps: int = _whole(10_000, 1)
     kl_anneal: int = _whole(0, 0)
     kl_cycles: int = _whole(1, 1)
@@ -186,9 +188,13 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
                               every penalty tried, twice that (but no more than all) under "vae";
                               the encoder at theta-hat takes 1/5
     batch            100      subjects in a mini-batch
+    batches          "random" of any subjects, or of similar "length": recursions then calculate few
+                              steps that only pad others to the longest of a mini-batch
     learning_rate    0.004    of Adam; it rises over the first twentieth of the steps and then
                               falls to zero along a cosine
     pairs            2        antithetic pairs of draws of b per subject and step
+    bound            "elbo"   that is maximised; "weighted", of recursions alone, is the bound by
+                              importance weights of the draws of ``pairs``, once the KL has weight 1
     steps            10000    most steps in ``epochs`` epochs; with very many subjects there are
                               fewer epochs, so that time grows no faster than the data
     kl_anneal        0        epochs, at most half of the first part of the stage, over which the
@@ -225,7 +231,8 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
     holdout          0.2      share of the subjects in a fold when a deep model is compared with
                               its nested model: every subject is scored by fits without it. 0
                               leaves the comparison out; neural random effects choose penalty and
-                              form on folds of a fifth all the same
+                              form on folds of a fifth all the same. Recursions hold out a tenth,
+                              and nobody where it is 0
     ================ ======== ====================================================================
     Polish           default
     ================ ======== ====================================================================

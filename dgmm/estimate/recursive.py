@@ -21,6 +21,7 @@ from dgmm.estimate.records import Course, Estimate, Request
 from dgmm.likelihood import Likelihood
 from dgmm.likelihood.bound import ImportanceBound
 from dgmm.model import Model
+from dgmm.numerics.quadrature import MOST_DIMENSIONS
 from dgmm.panel import Panel
 from dgmm.variational.bounds import particles
 from dgmm.variational.elbo import Bound, evaluate
@@ -47,6 +48,12 @@ FEWEST = 20
 
 WATCH_DRAWS = 4
 """Of every subject held out: the KL is known in closed form given the past."""
+
+DRAWS = 64
+"""Of q in every replicate of the ELBO that is reported."""
+
+FEW_DRAWS = 8
+"""Those where b of a subject has very many elements, over which the ELBO sums as over draws."""
 
 PARTICLES = 64
 
@@ -87,7 +94,8 @@ def fit_recursive(likelihood: Likelihood, eta: Tensor, request: Request) -> Esti
         )
         trace = own if trace is None else trace.followed_by(own)
     found = likelihood.reached(theta, Learnt(encoder, phi))
-    bound = evaluate(model, encoder, theta, phi, seen, request.seed)
+    draws = DRAWS if model.k <= MOST_DIMENSIONS else FEW_DRAWS
+    bound = evaluate(model, encoder, theta, phi, seen, request.seed, draws)
     return replace(
         Estimate.of(found, "vae"),
         encoder=encoder,
@@ -104,9 +112,12 @@ def _stages(
 ) -> list[tuple[Schedule, tuple[str, ...]]]:
     """Schedules, each with the parameters that it holds."""
     schedule = replace(schedule_for(request.control, subjects), watch_draws=WATCH_DRAWS)
+    if schedule.weighted:  # all of q learns at once: no part of it is the skeleton
+        schedule = replace(schedule, skeleton_alone=0.0)
     if not schedule.kl_anneal:  # q begins at the prior, and a decoder learns to do without b
         schedule = replace(schedule, kl_anneal=schedule.epochs // ANNEALED)
-    if not schedule.patience and subjects >= FEWEST:
+    kept = schedule.average or not request.control.holdout
+    if not schedule.patience and not kept and subjects >= FEWEST:
         schedule = replace(schedule, patience=PATIENCE)
     late = _late(model)
     if not late:

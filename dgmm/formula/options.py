@@ -58,6 +58,7 @@ def _reader(kind: str | tuple[str, ...]) -> Reader:
         "layers": _layers,
         "word": _word,
         "penalty": _penalty,
+        "share": _share,
         "terms": _terms,
         "flag": _flag,
     }
@@ -130,6 +131,13 @@ def _one_of(words: tuple[str, ...]) -> Reader:
         return str(word)
 
     return read
+
+
+def _share(name: str, value: Piece) -> float:
+    share = _literal(value)
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < 1:
+        raise value.error(f"{name}= is a share, zero or larger and less than one")
+    return float(share)
 
 
 def _penalty(name: str, value: Piece) -> float | None:

@@ -11,7 +11,7 @@ class Syntax:
     """How a word is read, `(word(terms, option=value) | id)` or `word(terms | id, option=value)`.
 
     options: per option the kind of its value ("count", "size", which may be zero, "layers", "word",
-        "penalty", "terms", "flag"), or the words that it may be.
+        "penalty", "share", "terms", "flag"), or the words that it may be.
     neural: the word stands for a network.
     serial: the term is one numeric variable without intercept, in whose order the rows of a
         subject stand.

@@ -131,6 +131,10 @@ class Latent(ABC):
         """
         return self
 
+    def learning(self) -> Latent:
+        """The structure while a training moves its weights; what is reported is of itself."""
+        return self
+
     @classmethod
     def across(cls, name: str, parts: Mapping[str, Latent]) -> Latent:
         """The structure ``name`` of several outcomes, from one of this kind of each of them.

@@ -21,7 +21,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,13 +29,14 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
+from dgmm.latent.law import Law, Walk
 from dgmm.latent.path import Visits, read_visits, rows_of_visits
 from dgmm.latent.records import Places, placed
 from dgmm.latent.steps import Steps, steps_of
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["FLOOR", "Law", "Recursion", "Walk"]
+__all__ = ["FLOOR", "Recursion"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
@@ -44,39 +45,12 @@ SPARSE = 0.5
 """Largest share of steps of a grid that may have no row."""
 
 
-class Law(NamedTuple):
-    """z of a step given the past: N(mean, sd^2), or N(mean, root root') where there is a root."""
-
-    mean: Tensor  # (..., d)
-    log_sd: Tensor  # (..., d)
-    root: Tensor | None = None  # (..., d, d), lower triangular, with exp(log_sd) on its diagonal
-    made: Any = None  # what a word has made on the way, for the same step
-
-    def at(self, e: Tensor) -> Tensor:
-        """z of white noise e (..., d)."""
-        if self.root is None:
-            return self.mean + self.log_sd.exp() * e
-        return self.mean + (self.root @ e[..., None])[..., 0]
-
-    def kl(self) -> Tensor:
-        """KL from N(0, I), element by element, (..., d)."""
-        square = (2 * self.log_sd).exp() if self.root is None else self.root.square().sum(-1)
-        return 0.5 * (square + self.mean.square() - 1) - self.log_sd
-
-
 Noise = Callable[[int, Tensor, Law], Tensor]
 """e of a step, (..., n, d), from its number, the state before it and the law of its z."""
 
 After = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """The state that goes on, from the number of a step, its z, its predictors (..., n, K) and its
 state."""
-
-
-class Walk(NamedTuple):
-    """Where white noise leads, step by step."""
-
-    z: Tensor  # (..., n, G, d)
-    mu: Tensor  # mu2 in units of the linear predictors, (..., n, G, K)
 
 
 @dataclass(frozen=True)
@@ -152,6 +126,11 @@ class Recursion(Latent):
         """The recursion of a term with what all have in common ``given``."""
 
     @property
+    def shrinks(self) -> bool:
+        """Residuals are read as far as each tells of eta by itself."""
+        return False
+
+    @property
     def per_step(self) -> int:
         """Elements of b a step."""
         return self.size + self.outcomes * int(self.reads)
@@ -208,6 +187,10 @@ class Recursion(Latent):
     ) -> Tensor:
         """The state after a step, (..., S), in which z had the ``law``."""
 
+    def foreseen(self, weights: Weights, steps: Steps) -> Tensor | None:
+        """The states before all steps, (n, G, S), where the outcomes seen alone make them."""
+        return None
+
     # -- several outcomes --------------------------------------------------------------------------
 
     @classmethod
@@ -262,7 +245,15 @@ class Recursion(Latent):
         ordered = sorted(rows, key=lambda one: self.position(one.outcome))
         dtype = rows[0].T.dtype
         inputs = torch.tensor([self.centre, self.spread], dtype=dtype)
-        return steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
+        steps = steps_of(ordered, self.on_grid, self.usual, (inputs[0], inputs[1]))
+        return steps.shrunk() if self.shrinks else steps
+
+    def thinned(self, steps: Steps, unseen: Tensor) -> Steps:
+        """The steps as a state is told of them while it learns.
+
+        unseen: white noise (..., n, G, K), of which nothing else uses that of outcomes seen.
+        """
+        return steps
 
     # -- mu2 -------------------------------------------------------------------------------------
 
@@ -291,9 +282,10 @@ class Recursion(Latent):
         found, latent = [], []
         for t in range(steps.number):
             x = steps.x[:, t].expand(*unseen.shape[:-2], self.width)
-            law = self.prior(weights, state, x, t == 0)
-            z = law.at(noise(t, state, law))
-            mu = self.emitted(weights, z, state, x)
+            shown = state if steps.shown is None else state * steps.shown[:, t]
+            law = self.prior(weights, shown, x, t == 0)
+            z = law.at(noise(t, shown, law))
+            mu = self.emitted(weights, z, shown, x)
             r = mu.detach() if not self.reads else self._read(steps, t, mu, unseen)
             moved = self.advanced(weights, state, z, x, r, law)
             state = torch.where(steps.real[:, t, None], moved, state)
@@ -305,6 +297,8 @@ class Recursion(Latent):
 
     def _read(self, steps: Steps, t: int, mu: Tensor, unseen: Tensor) -> Tensor:
         drawn = mu + steps.spread[:, t] * unseen[..., t, :]
+        if self.shrinks:
+            drawn = steps.gain[:, t] * drawn
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
 
     def at_common_rows(self, mu: Tensor, place: Tensor) -> Tensor:
@@ -315,7 +309,10 @@ class Recursion(Latent):
 
     def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:
         """mu2 of rows of the k-th outcome, (..., n, J), whose steps are ``place`` (n, J)."""
-        own = mu[..., k]
+        return self.of_rows(mu[..., k], place, k)
+
+    def of_rows(self, own: Tensor, place: Tensor, k: int) -> Tensor:
+        """:meth:`at_rows` of the numbers of the k-th outcome alone, (..., n, G)."""
         return self.frame[k, k] * own.gather(-1, place.expand(*own.shape[:-1], -1))
 
     def at(self, weights: Weights, b: Tensor, rows: Sequence[LatentRows]) -> Weights:

@@ -25,11 +25,23 @@ class Steps(NamedTuple):
     seen: Tensor  # (n, G, K) bool
     real: Tensor  # (n, G) bool: the subject has this step
     places: tuple[Tensor, ...]  # of every outcome the step of every row, (n, J)
+    shown: Tensor | None = None  # (n, G, S): factors of the state as the networks see it
 
     @property
     def number(self) -> int:
         """G."""
         return self.real.shape[1]
+
+    @property
+    def gain(self) -> Tensor:
+        """1 / (1 + v) with v the variance of a residual, (n, G, K): by it one outcome alone tells
+        of a deviation of eta that is standard normal.
+        """
+        return 1 / (1 + self.spread.square())
+
+    def shrunk(self) -> Steps:
+        """With residuals times their gain."""
+        return self._replace(residual=self.gain * self.residual)
 
 
 def steps_of(

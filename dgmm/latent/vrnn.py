@@ -8,11 +8,27 @@ f, g and d networks, r_t the outcome as its residual from the fixed part, x_t th
 latent variables, latent=0, it is a recurrent network. After Chung, Kastner, Dinh, Goel, Courville
 and Bengio (2015), NeurIPS; with the linear terms, and the networks silent, a linear Gaussian state
 space is among them.
+
+With memory="outcomes" the GRU reads x_t and r_t alone, and A is zero. r_t is divided by 1 + v_t,
+v_t its variance: as far as an outcome by itself tells of a standard normal deviation in eta, since
+the residual of a rare event is large and says little. h_t is then known from what was seen, latent
+variables of different steps are independent given the outcomes, and
+
+    p(y_1, ..., y_T) = prod_t integral p(y_t | z_t, h_{t-1}) p(z_t | h_{t-1}) dz_t,
+
+a mixture at every step, whose posterior needs no outcome to come: posterior="filter" loses nothing.
+Where all outcomes were seen its steps are calculated at once. The form is that of Boulanger-
+Lewandowski, Bengio and Vincent (2012), ICML, with latent variables that are normal.
+
+dropout=p: while it learns, the memory is told a random share 1 - p of the residuals, divided by
+1 - p, and zero for the others, and law, decoder and q a share 1 - p of h alike; networks with many
+weights then learn less of few subjects by heart. Srivastava, Hinton, Krizhevsky, Sutskever and
+Salakhutdinov (2014), JMLR 15.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
@@ -20,11 +36,19 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Law, Recursion
+from dgmm.latent.law import Law
+from dgmm.latent.recursion import FLOOR, Recursion
+from dgmm.latent.steps import Steps
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
 __all__ = ["VariationalRecurrent"]
+
+CALM = 3**-0.5
+"""Factor of the matrices at the start, of a memory of outcomes alone: from larger ones its networks
+learn more of the subjects by heart. Those of the usual memory keep what z brings in."""
+
+MATRICES = ("A1", "A2", "input", "state")
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,8 @@ class VariationalRecurrent(Recursion):
             "latent": "size",
             "hidden": "count",
             "prior": ("rnn", "iid"),
+            "memory": ("all", "outcomes"),
+            "dropout": "share",
             "posterior": ("smooth", "filter"),
             "control": "terms",
         },
@@ -46,16 +72,30 @@ class VariationalRecurrent(Recursion):
         serial=True,
     )
     form: str = "rnn"
+    remembers: str = "all"  # what the memory reads: the latent variables too, or "outcomes"
+    dropout: float = 0.0
+    learns: bool = False  # now: dropout is for learning alone
 
     @classmethod
     def of(cls, options: Any, **given: Any) -> Self:
         form = options.get("prior", "rnn")
         size, hidden = options.get("latent", 2), options.get("hidden", 32)
-        return cls(size=size, hidden=hidden, form=form, **given)
+        found = cls(size=size, hidden=hidden, form=form, **given)
+        memory, dropout = options.get("memory", "all"), options.get("dropout", 0.0)
+        return replace(found, remembers=memory, dropout=dropout)
+
+    @property
+    def shrinks(self) -> bool:
+        return self.remembers == "outcomes"
+
+    @property
+    def kept(self) -> int:
+        """Latent variables of a step that the next ones are told."""
+        return self.size if self.remembers == "all" else 0
 
     @property
     def state_size(self) -> int:
-        return self.hidden + self.size
+        return self.hidden + self.kept
 
     @property
     def law(self) -> Dense:
@@ -70,7 +110,7 @@ class VariationalRecurrent(Recursion):
     @property
     def memory(self) -> Gated:
         """(r, z, x) and h -> h."""
-        return Gated(self.outcomes + self.size + self.width, self.hidden)
+        return Gated(self.outcomes + self.kept + self.width, self.hidden)
 
     def layers(self) -> str:
         sizes = [self.decoder.sizes, (self.memory.inputs, self.hidden)]
@@ -82,7 +122,8 @@ class VariationalRecurrent(Recursion):
         d = self.size
         moving: dict[str, tuple[int, ...]] = {}
         if self.form == "rnn" and d:
-            moving = {"A": (d, d), "l": (d,)}
+            moving = {"A": (d, d)} if self.kept else {}
+            moving |= {"l": (d,)}
             moving |= {f"law.{name}": s for name, s in self.law.shapes().items()}
         return {
             "h0": (self.hidden,),
@@ -100,30 +141,74 @@ class VariationalRecurrent(Recursion):
         }
         if self.form == "rnn" and d:
             law = self.law.initial(generator, last=0.1)
-            found |= {"A": torch.zeros(d, d, dtype=torch.float64)}
+            if self.kept:
+                found |= {"A": torch.zeros(d, d, dtype=torch.float64)}
             found |= {"l": torch.zeros(d, dtype=torch.float64)}
             found |= {f"law.{name}": w for name, w in law.items()}
         decoder = self.decoder.initial(generator, last=0.5)
         found |= {f"decoder.{name}": w for name, w in decoder.items()}
-        return found | {f"memory.{n}": w for n, w in self.memory.initial(generator).items()}
+        found |= {f"memory.{n}": w for n, w in self.memory.initial(generator).items()}
+        if self.kept or not d:
+            return found
+        return {n: CALM * w if n.rpartition(".")[2] in MATRICES else w for n, w in found.items()}
 
     def start(self, weights: Weights) -> Tensor:
-        return torch.cat([weights["h0"], weights["h0"].new_zeros(self.size)])
+        return torch.cat([weights["h0"], weights["h0"].new_zeros(self.kept)])
 
     def prior(self, weights: Weights, state: Tensor, x: Tensor, first: bool) -> Law:
         h, z = state[..., : self.hidden], state[..., self.hidden :]
         if self.form == "iid" or not self.size:
-            return Law(torch.zeros_like(z), torch.zeros_like(z))
+            nothing = h.new_zeros(*h.shape[:-1], self.size)
+            return Law(nothing, nothing)
         f, g = self.law(part(weights, "law."), torch.cat([h, x], dim=-1)).chunk(2, -1)
-        return Law(linear(z, weights["A"]) + f, (weights["l"] + g).clamp(min=FLOOR))
+        mean = linear(z, weights["A"]) + f if self.kept else f
+        return Law(mean, (weights["l"] + g).clamp(min=FLOOR))
 
     def emitted(self, weights: Weights, z: Tensor, state: Tensor, x: Tensor) -> Tensor:
-        entering = torch.cat([z, state[..., : self.hidden], x], dim=-1)
-        return self.loaded(weights, z) + self.decoder(part(weights, "decoder."), entering)
+        decoder, h = part(weights, "decoder."), state[..., : self.hidden]
+        if self.kept:
+            return self.loaded(weights, z) + self.decoder(decoder, torch.cat([z, h, x], dim=-1))
+        # h may be the one of all draws: what it adds is not calculated for every draw
+        A = self.decoder.matrix(decoder, 1)
+        shared = linear(torch.cat([h, x], dim=-1), A[:, self.size :], decoder["a1"])
+        units = torch.tanh(linear(z, A[:, : self.size]) + shared)
+        return self.loaded(weights, z) + linear(units, decoder["A2"], decoder["a2"])
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law
     ) -> Tensor:
         h, memory = state[..., : self.hidden], part(weights, "memory.")
+        if not self.kept:
+            drive = self.memory.drive(memory, torch.cat([r, x], dim=-1))
+            return self.memory.step(memory, drive, h)
         drive = self.memory.drive(memory, torch.cat([r, z, x], dim=-1))
         return torch.cat([self.memory.step(memory, drive, h), z], dim=-1)
+
+    def learning(self) -> VariationalRecurrent:
+        return replace(self, learns=self.dropout > 0)
+
+    def thinned(self, steps: Steps, unseen: Tensor) -> Steps:
+        if not self.learns:
+            return steps
+        seed = int(unseen.flatten()[0].float().view(torch.int32))  # the bits of a random number
+        generator = torch.Generator().manual_seed(seed)
+        shape, like = steps.residual.shape[:2], steps.residual
+
+        def factors(size: int) -> Tensor:
+            drawn = torch.rand(*shape, size, generator=generator, dtype=torch.float64, device="cpu")
+            return (drawn >= self.dropout).to(like) / (1 - self.dropout)
+
+        told = steps.residual * factors(self.outcomes)
+        shown = torch.cat([factors(self.hidden), like.new_ones(*shape, self.kept)], dim=-1)
+        return steps._replace(residual=told, shown=shown)
+
+    def foreseen(self, weights: Weights, steps: Steps) -> Tensor | None:
+        if self.kept or not bool((steps.seen | ~steps.real[..., None]).all()):
+            return None
+        memory = part(weights, "memory.")
+        drive = self.memory.drive(memory, torch.cat([steps.residual, steps.x], dim=-1))
+        state = self.start(weights).expand(len(drive), self.hidden)
+        found = [state]
+        for one in drive.unbind(1)[:-1]:
+            found.append(self.memory.step(memory, one, found[-1]))
+        return torch.stack(found, dim=1)

@@ -63,11 +63,15 @@ class Alike:
 
     def log_density(self, ready: Theta, eta: Tensor) -> Tensor:
         """log p(y_i | b_i), (..., n), at linear predictors eta (..., n, J, K)."""
+        return self.by_row(ready, eta).sum(-1)
+
+    def by_row(self, ready: Theta, eta: Tensor) -> Tensor:
+        """That of every row, (..., n, J)."""
         found = []
         for kind in self.kinds:
             own, there, extra = self._of(ready, kind, eta)
             density = kind.family.log_density(own.data, there, extra)
-            found.append(torch.where(own.counts, density, 0.0).sum((-2, -1)))
+            found.append(torch.where(own.counts, density, 0.0).sum(-1))
         return torch.stack(found).sum(0)
 
     def standing(self, ready: Theta) -> tuple[Tensor, Tensor]:

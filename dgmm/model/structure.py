@@ -52,6 +52,11 @@ class Structure:
         """Outcomes vary at every row, the first too, without noise of their own."""
         return any(one.nondegenerate for one in self.latents)
 
+    def learning(self) -> Self:
+        """The model while a training moves its weights."""
+        latents = tuple(one.learning() for one in self.latents)
+        return replace(self, latents=latents)
+
     # -- parameters -------------------------------------------------------------------------------
 
     @property

@@ -21,6 +21,7 @@ from scipy import special
 from torch import Tensor
 
 __all__ = [
+    "MOST_DIMENSIONS",
     "Nodes",
     "gauss_hermite",
     "keyed_uniforms",
@@ -224,6 +225,10 @@ def _scrambled(dimensions: int, draws: int, seed: int) -> np.ndarray:
     return found
 
 
+MOST_DIMENSIONS = 2_000
+"""Dimensions up to which draws for single subjects are quasi-random."""
+
+
 def keyed_uniforms(keys: Sequence[int], dimensions: int, draws: int, seed: int) -> Tensor:
     """Quasi-random uniforms of subjects by their keys, (draws, n, dimensions).
 
@@ -242,7 +247,13 @@ def keyed_uniforms(keys: Sequence[int], dimensions: int, draws: int, seed: int) 
 
 
 def sobol_gaussian(n: int, k: int, draws: int, rng: np.random.Generator) -> Tensor:
-    """Quasi-random draws from N(0, I_k), new for each subject, shape (draws, n, k)."""
+    """Quasi-random draws from N(0, I_k), new for each subject, shape (draws, n, k).
+
+    In more than :data:`MOST_DIMENSIONS` they are plain random draws: to scramble so many takes
+    longer than all that is done with them.
+    """
+    if k > MOST_DIMENSIONS:
+        return torch.from_numpy(rng.standard_normal((draws, n, k)))
     return torch.from_numpy(special.ndtri(_shifted_sobol(n, k, draws, rng)))
 
 

@@ -9,6 +9,8 @@ All three lie below log p(y); the second and the third reach it as K grows.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,13 +19,23 @@ from dgmm.encoders.particles import Cloud
 from dgmm.encoders.steps import Sequential
 from dgmm.model import Model
 from dgmm.networks import Weights
-from dgmm.panel import Panel
+from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 
-__all__ = ["importance", "particles"]
+__all__ = ["importance", "particles", "weighted"]
 
 CELLS = 400_000
 """Rows times draws held at once."""
+
+
+def weighted(
+    model: Model, encoder: Sequential, theta: Theta, phi: Weights, block: Block, e: Tensor
+) -> Tensor:
+    """IWAE_K of the subjects of a block, (n,), by white noise e (K, n, k), to be differentiated.
+
+    Where outcomes alone make the states it is the sum over steps of IWAE_K of each.
+    """
+    return encoder.posterior(phi, model, model.prepare(theta), block).weighted(e)
 
 
 def importance(
@@ -60,11 +72,22 @@ def particles(
     draws: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """The particle bound of every subject, (n,)."""
+    """The particle bound of every subject, (n,).
+
+    Where outcomes alone make the states, particles are new ones at every step,
+
+        sum_t log 1/K sum_k p(y_t | z_tk) p(z_tk) / q(z_tk).
+    """
     value = torch.zeros(panel.n, dtype=torch.float64)
     with torch.no_grad():
         ready = model.prepare(theta)
         for block in panel.blocks(cells=max(1, CELLS // draws)):
-            cloud = Cloud(encoder.posterior(phi, model, ready, block), draws, generator)
-            value[block.subjects] = cloud.bound()
+            q = encoder.posterior(phi, model, ready, block)
+            if q.by_step:
+                size = (draws, *q.steps.real.shape, q.latent.size)
+                noise = torch.randn(size, generator=generator, dtype=torch.float64)
+                mean = torch.logsumexp(q.log_weights(noise), 0) - math.log(draws)
+                value[block.subjects] = mean.sum(-1)
+            else:
+                value[block.subjects] = Cloud(q, draws, generator).bound()
     return value

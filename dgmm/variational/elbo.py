@@ -13,7 +13,7 @@ from dgmm.encoders import Amortised, Encoder, Posterior
 from dgmm.encoders.base import from_natural
 from dgmm.model import Model
 from dgmm.networks import Weights
-from dgmm.numerics.quadrature import sobol_gaussian
+from dgmm.numerics.quadrature import MOST_DIMENSIONS, sobol_gaussian
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 
@@ -21,6 +21,9 @@ __all__ = ["Bound", "elbo", "evaluate", "refine"]
 
 NEWTON_DRAWS = 16
 """Draws of the expectations in a Newton step of q."""
+
+WIDE = 2_000
+"""Rows of a block where b of a subject has very many elements."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def evaluate(
     own = np.random.default_rng([seed, 59])
     with torch.no_grad():
         ready = model.prepare(theta)
-    for block in panel.blocks():
+    wide = model.k > MOST_DIMENSIONS  # draws of all subjects at once would fill the memory
+    for block in panel.blocks(cells=WIDE) if wide else panel.blocks():
         size = len(block.subjects)
         with torch.no_grad():
             q = encoder.posterior(phi, model, ready, block)

@@ -17,12 +17,14 @@ class Schedule:
 
     epochs: int = 300
     batch: int = 100  # subjects
+    alike: bool = False  # mini-batches are of subjects of similar length
     learning_rate: float = 4e-3
     memory: float = 0.999  # of Adam for squared gradients
     skeleton: float = 25.0  # times the learning rate for the skeleton of the encoder
     skeleton_alone: float = 0.1  # share of the steps before the encoder's networks learn
     pairs: int = 2  # antithetic pairs of draws per subject
     warm_up: float = 0.05  # share of the steps
+    weighted: bool = False  # the importance-weighted bound once the KL has weight 1, of recursions
     kl_anneal: int = 0  # epochs over which the KL weight grows from 0 to 1
     kl_cycles: int = 1  # how often it does so within these epochs
     free_bits: float = 0.0  # nats per subject below which the KL is not pushed
@@ -87,9 +89,13 @@ class ScheduleOptions(Protocol):
     @property
     def batch(self) -> int: ...
     @property
+    def batches(self) -> str: ...
+    @property
     def learning_rate(self) -> float: ...
     @property
     def pairs(self) -> int: ...
+    @property
+    def bound(self) -> str: ...
     @property
     def kl_anneal(self) -> int: ...
     @property
@@ -117,8 +123,10 @@ def schedule_for(options: ScheduleOptions, n: int, epochs: int | None = None) ->
     return Schedule(
         epochs=max(1, round(share * wanted)),
         batch=batch,
+        alike=options.batches == "length",
         learning_rate=options.learning_rate,
         pairs=options.pairs,
+        weighted=options.bound == "weighted",
         kl_anneal=round(share * options.kl_anneal),
         kl_cycles=options.kl_cycles,
         free_bits=options.free_bits,

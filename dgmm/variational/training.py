@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dgmm.design import label_key
 from dgmm.encoders import Amortised
+from dgmm.encoders.steps import Sequential
 from dgmm.likelihood import Importance, freeze
 from dgmm.model import Model
 from dgmm.networks import Weights
@@ -22,6 +23,7 @@ from dgmm.runtime.checkpoint import Checkpoint, Saved
 from dgmm.runtime.devices import on, to
 from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
+from dgmm.variational.bounds import weighted
 from dgmm.variational.elbo import elbo, evaluate
 from dgmm.variational.newton import NewtonPosterior
 from dgmm.variational.schedule import Schedule
@@ -31,6 +33,9 @@ __all__ = ["Schedule", "Trace", "train"]
 SKELETON = frozenset({"W", "c"})
 """The few weights of an encoder that do the work of many: they learn faster, or the networks
 would learn in their place."""
+
+BLUR = 0.2
+"""Standard deviation of what is added to log lengths before subjects are sorted by them."""
 
 PRECISION = {"double": torch.float64, "single": torch.float32}
 
@@ -128,7 +133,7 @@ def train(
     number, saved = (0, None) if checkpoint is None else checkpoint.next()
     if saved is not None:
         _restore(run, saved, device)
-    here, seen = to((model, learning), device, dtype)
+    here, seen = to((model.learning(), learning), device, dtype)
     steps, written = schedule.epochs * schedule.batches(learning.n), run.epoch
     while run.epoch < schedule.epochs and not _finished(run, schedule):
         try:
@@ -190,18 +195,25 @@ def _epoch(
     weight, total = schedule.kl_weight(run.epoch), 0.0
     batches = schedule.batches(panel.n)
     moving = [w for w in run.weights.values() if w.requires_grad]
-    for number, subjects in enumerate(torch.tensor_split(order, batches)):
+    shares = list(torch.tensor_split(order, batches))
+    if schedule.alike:
+        shares = _alike(order, panel.count.cpu(), batches, run.generator)
+    for number, subjects in enumerate(shares):
         step = run.epoch * batches + number
         _set_rates(run.optimiser, schedule, step / steps, steps)
         block = panel.block(subjects.to(panel.start.device))
         e = _antithetic(schedule.pairs, len(subjects), model.k, run.generator)
         e = e.to(panel.rows.X)
-        if run.q is None:
-            bound = elbo(model, encoder, run.theta, run.phi, block, e)
+        if schedule.weighted and weight == 1 and isinstance(encoder, Sequential):
+            value = weighted(model, encoder, run.theta, run.phi, block, e)
+            gain = value.mean()
         else:
-            bound = run.q.bound(model, run.theta, block, e)
-        kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
-        gain = (bound.reconstruction - weight * kl).mean()
+            if run.q is None:
+                bound = elbo(model, encoder, run.theta, run.phi, block, e)
+            else:
+                bound = run.q.bound(model, run.theta, block, e)
+            kl = bound.kl.clamp(min=schedule.free_bits) if schedule.free_bits else bound.kl
+            value, gain = bound.elbo, (bound.reconstruction - weight * kl).mean()
         loss = model.penalty(run.theta) / panel.n - gain
         run.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -209,10 +221,25 @@ def _epoch(
         if not math.isfinite(run.gradient):
             raise FloatingPointError("the gradient of the ELBO is not finite")
         run.optimiser.step()
-        total += float(bound.elbo.detach().sum())
+        total += float(value.detach().sum())
         if schedule.average and schedule.averages(step, steps):
             _average(run)
     run.elbo.append(total / panel.n)
+
+
+def _alike(
+    order: Tensor, lengths: Tensor, batches: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Mini-batches of subjects of similar length, in random order.
+
+    Subjects are sorted by their length times exp(N(0, :data:`BLUR`^2)), so that who meets whom is
+    another draw in every epoch.
+    """
+    blur = BLUR * torch.randn(len(order), generator=generator, dtype=torch.float64, device="cpu")
+    place = torch.argsort(lengths[order].log() + blur)
+    shares = torch.tensor_split(order[place], batches)
+    mixed = torch.randperm(batches, generator=generator, device="cpu")
+    return [shares[one] for one in mixed.tolist()]
 
 
 def _diverged(run: _Run, schedule: Schedule, newton: bool) -> ValueError:

@@ -1,0 +1,260 @@
+"""Bach's chorales: vrnn() and dmm() of 88 keys beside published models.
+
+    DGMM_DATA=FOLDER python benchmarks/chorales.py keys            two simple models, seconds
+    DGMM_DATA=FOLDER python benchmarks/chorales.py NAME            one of FITS below
+
+FOLDER holds jsb_chorales_quarter.json: 229, 76 and 77 chorales to learn from, to choose settings by
+and to be scored, each a list of quarter notes, a quarter note the list of MIDI keys that sound
+(Boulanger-Lewandowski, Bengio and Vincent, 2012, ICML).
+
+A score is the negative log-likelihood of all 88 keys summed over all steps of a part, divided by
+the number of steps. Of a recursion it is the particle bound of dgmm.variational.bounds, which the
+negative log-likelihood does not exceed in expectation.
+
+A key that never sounds in the N steps learnt from is no outcome of a model: it has the probability
+0.5 / (N + 1) of sounding at any step. Rows go to benchmarks/results/chorales.csv, the course of a
+training to chorales_course.csv.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import dgmm
+from dgmm.encoders import Sequential
+from dgmm.multivariate.views import history_of, view
+from dgmm.variational.bounds import particles
+
+RESULTS = Path(__file__).parent / "results"
+FILE = "jsb_chorales_quarter.json"
+KEYS = range(21, 109)
+PARTS = ("train", "valid", "test")
+DRAWS, FEW = 1_000, 100
+"""Particles of a step of the chorales that are scored, and of the others."""
+
+REPLICATES = 2
+"""Of every bound; its error is that of their mean."""
+
+
+Rolls = list[np.ndarray]
+"""A table (steps, 88) of zeros and ones for every chorale."""
+
+
+# -- the data ------------------------------------------------------------------------------------
+
+
+def folder() -> Path:
+    """The folder of the data.
+
+    Raises:
+        ValueError: DGMM_DATA is not set, or there is no such file in it.
+    """
+    named = os.environ.get("DGMM_DATA")
+    if not named:
+        raise ValueError(f"the environment variable DGMM_DATA names the folder of {FILE}: set it")
+    if not (Path(named) / FILE).is_file():
+        raise ValueError(f"DGMM_DATA={named} has no file {FILE}")
+    return Path(named)
+
+
+def read() -> dict[str, Rolls]:
+    """The chorales of every part."""
+    text = (folder() / FILE).read_text(encoding="utf-8")
+    return {part: [roll(one) for one in json.loads(text)[part]] for part in PARTS}
+
+
+def roll(steps: Sequence[Sequence[float]]) -> np.ndarray:
+    """Which of the 88 keys sound at every step."""
+    table = np.zeros((len(steps), len(KEYS)), dtype=int)
+    for t, sounding in enumerate(steps):
+        table[t, np.array(sounding, dtype=int) - KEYS[0]] = 1
+    return table
+
+
+def frame(rolls: Rolls) -> pd.DataFrame:
+    """A row per step: the chorale, its step 1, 2, ... and a column per key."""
+    names = [f"k{key}" for key in KEYS]
+    tables = [
+        pd.DataFrame(one, columns=names).assign(id=i, t=np.arange(1, len(one) + 1))
+        for i, one in enumerate(rolls)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+# -- models that are a table -----------------------------------------------------------------------
+
+
+def of_keys(table: np.ndarray, p: np.ndarray) -> float:
+    """log p of zeros and ones with probabilities p."""
+    return float(np.where(table == 1, np.log(p), np.log1p(-p)).sum())
+
+
+def share(sounding: np.ndarray, number: Any) -> np.ndarray:
+    """Probabilities from counts: (count + 0.5) / (number + 1)."""
+    return (sounding + 0.5) / (number + 1)
+
+
+def static(learnt: Rolls, scored: Rolls) -> float:
+    """Nats a step of keys that are independent of all else."""
+    table = np.concatenate(learnt)
+    p = share(table.sum(0), len(table))
+    return per_step(sum(of_keys(one, p) for one in scored), scored)
+
+
+def markov(learnt: Rolls, scored: Rolls) -> float:
+    """Nats a step where a key depends on itself a step before; the first step is :func:`static`."""
+    table = np.concatenate(learnt)
+    before, after = (
+        np.concatenate([one[part] for one in learnt]) for part in (slice(-1), slice(1, None))
+    )
+    moved = [share((after * (before == j)).sum(0), (before == j).sum(0)) for j in (0, 1)]
+    p, total = share(table.sum(0), len(table)), 0.0
+    for one in scored:
+        law = np.where(one[:-1] == 1, moved[1], moved[0])
+        total += of_keys(one, np.concatenate([p[None], law]))
+    return per_step(total, scored)
+
+
+def per_step(total: float, scored: Rolls) -> float:
+    """A log-likelihood as nats lost a step."""
+    return -total / sum(map(len, scored))
+
+
+# -- recursions ----------------------------------------------------------------------------------
+
+TRAINED = {
+    "learning_rate": 0.003,
+    "batch": 20,
+    "batches": "length",
+    "pairs": 1,
+    "draws": 8,
+    "precision": "single",
+}
+FITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "vrnn": (
+        "vrnn(t, latent=16, hidden=300, memory='outcomes', posterior='filter', dropout=0.25)",
+        {"epochs": 100, "kl_anneal": 25, "pairs": 3, "bound": "weighted", "holdout": 0},
+    ),
+    "dmm": (
+        "dmm(t, state=32, hidden=100)",
+        {"epochs": 100, "kl_anneal": 40},
+    ),
+}
+"""Term and options by name, chosen by the chorales of the middle part."""
+
+
+def fitted(term: str, learnt: Rolls, control: dict[str, Any], seed: int) -> dgmm.MultivariateFit:
+    """The model of all keys that sound in what it learns from."""
+    data = frame(learnt)
+    keys = [f"k{key}" for key in KEYS if data[f"k{key}"].any()]
+    fit = dgmm.mixed_model(
+        f"mv({', '.join(keys)}) ~ 1 + ({term} | id)",
+        data[["id", "t", *keys]],
+        family="bernoulli",
+        seed=seed,
+        verbose=1,
+        control=TRAINED | control,
+    )
+    assert isinstance(fit, dgmm.MultivariateFit)
+    return fit
+
+
+def bounds(
+    fit: dgmm.MultivariateFit, learnt: Rolls, scored: Rolls, draws: int
+) -> tuple[float, float]:
+    """Nats a step of all keys by the particle bound, and its Monte Carlo error."""
+    done, data = fit.estimate, frame(scored)
+    assert isinstance(done.encoder, Sequential)
+    assert done.phi is not None
+    panel = history_of(fit, view(fit, 0), 0, data[["id", "t", *fit.names]])
+    model = done.model.sized(panel)
+    generators = (torch.Generator().manual_seed(one) for one in range(REPLICATES))
+    values = [
+        float(particles(model, done.encoder, done.theta, done.phi, panel, draws, one).sum())
+        for one in generators
+    ]
+    table = np.concatenate(learnt)
+    silent = table.sum(0) == 0
+    p = share(np.zeros(int(silent.sum())), len(table))
+    others = sum(of_keys(one[:, silent], p) for one in scored)
+    error = float(np.std(values, ddof=1)) / REPLICATES**0.5 / sum(map(len, scored))
+    return per_step(float(np.mean(values)) + others, scored), error
+
+
+def course(fit: dgmm.MultivariateFit, name: str) -> pd.DataFrame:
+    """Nats a step of the ELBO by epoch, in training and, where some are, of subjects held out."""
+    trace = fit.estimate.trace
+    assert trace is not None
+    panel = fit.estimate.panel
+    steps = panel.n_rows / panel.n
+    return pd.DataFrame(
+        {
+            "model": name,
+            "epoch": np.arange(1, trace.epochs + 1),
+            "elbo": -np.array(trace.elbo) / steps,
+        }
+    )
+
+
+# -- the tables ----------------------------------------------------------------------------------
+
+
+def keep(file: str, rows: pd.DataFrame, key: str = "model") -> None:
+    """Add rows to a table, in the place of those of the same name."""
+    path = RESULTS / file
+    if path.exists():
+        old = pd.read_csv(path)
+        rows = pd.concat([old[~old[key].isin(rows[key])], rows])
+    rows.to_csv(path, index=False, float_format="%.5g")
+
+
+def score(name: str, rolls: dict[str, Rolls], seed: int = 0) -> None:
+    """Learn one of :data:`FITS`, and keep what it says of all three parts."""
+    term, control = FITS[name]
+    begun = time.process_time()
+    fit = fitted(term, rolls["train"], control, seed)
+    spent = time.process_time() - begun
+    trace = fit.estimate.trace
+    assert trace is not None
+    row: dict[str, Any] = {
+        "model": name,
+        "setting": term,
+        "epochs": trace.kept or trace.epochs,
+        "elbo_train": -fit.estimate.elbo / sum(map(len, rolls["train"])),
+    }
+    for part in ("valid", "test", "train"):
+        row[part], row[f"{part}_error"] = bounds(
+            fit, rolls["train"], rolls[part], DRAWS if part == "test" else FEW
+        )
+        print(part, row[part], row[f"{part}_error"], flush=True)
+    row |= {"bound": "particles", "particles": DRAWS, "cpu_seconds": spent}
+    keep("chorales.csv", pd.DataFrame([row]))
+    keep("chorales_course.csv", course(fit, name))
+
+
+def main(words: list[str]) -> None:
+    """Run what the words name."""
+    names = words or ["-"]
+    if names == ["keys"]:
+        rolls = read()
+        for name, law in (("static", static), ("markov", markov)):
+            row = {part: law(rolls["train"], rolls[part]) for part in PARTS}
+            keep("chorales.csv", pd.DataFrame([{"model": name, "setting": "", **row}]))
+    elif len(names) == 1 and names[0] in FITS:
+        score(names[0], read())
+    else:
+        raise SystemExit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
