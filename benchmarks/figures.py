@@ -662,6 +662,47 @@ def bouncing_ball() -> str:
     )
 
 
+def controls() -> str:
+    """Variance explained by predictions of steered series, every seed."""
+    file = RESULTS / "controls.csv"
+    if not file.exists():
+        return PENDING.format("controls")
+    table = pd.read_csv(file)
+    table["ratio"] = table["explained"] / table["oracle"]
+    cells = table.groupby(["K", "control"], sort=False)
+    rows = cells[["explained", "oracle", "ratio", "seconds"]].mean().reset_index()
+    each = cells["ratio"].agg(lambda one: ", ".join(f"{value:.3f}" for value in one))
+    rows["each"] = each.to_numpy()
+    rows["model"] = rows["K"].map("K = {:.0f}".format) + rows["control"].map(
+        lambda given: "" if given else ", without the controls"
+    )
+    forms = {
+        "model": ("dynamics", "{}"),
+        "explained": ("variance explained", "{:.3f}"),
+        "oracle": ("by the filter at the truth", "{:.3f}"),
+        "each": ("ratio of every seed", "{}"),
+        "seconds": ("seconds", "{:.0f}"),
+    }
+    return markdown(rows, forms)
+
+
+def ball_video() -> str:
+    """Frames of films that were lost, filled in by several models."""
+    file = RESULTS / "ball_video.csv"
+    if not file.exists():
+        return PENDING.format("ball_video")
+    table = pd.read_csv(file)
+    forms = {
+        "model": ("", "{}"),
+        "seed": ("seed", "{:.0f}"),
+        "pixels": ("pixels", "{:.0f}"),
+        "wrong": ("wrong pixels, %", "{:.2f}"),
+        "log_likelihood": ("log-likelihood of a frame", "{:.1f}"),
+        "cpu_seconds": ("processor seconds", "{:.0f}"),
+    }
+    return markdown(table, forms)
+
+
 def labs() -> str:
     """Errors in gaps of two laboratory series, mean over choices of people."""
     file = RESULTS / "labs.csv"
@@ -683,12 +724,13 @@ def labs() -> str:
 
 
 def recursion(name: str) -> str:
-    """The table of a study of vrnn()."""
+    """The table of a study of recursions."""
     file = RESULTS / f"recursion_{name}.csv"
     if not file.exists():
         return PENDING.format("recursion")
     table = pd.read_csv(file)
     forms = {
+        "model": ("model", "`{}`"),
         "latent": ("latent variables", "{:.0f}"),
         "n": ("N", "{:.0f}"),
         "seed": ("seed", "{:.0f}"),
@@ -755,8 +797,8 @@ SOURCES: dict[str, Callable[..., str]] = {
         shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
-        posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, labs, recursion,
-        chorales, large, encoder_gaps, encoder_times,
+        posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, controls,
+        ball_video, labs, recursion, chorales, large, encoder_gaps, encoder_times,
     )
 }  # fmt: skip
 

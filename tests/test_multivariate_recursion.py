@@ -34,6 +34,7 @@ TERMS = (
     "dmm(t, state=2, hidden=3)",
     "vrnn(t, latent=1, hidden=3, control=~ u)",
     "vrnn(t, latent=1, hidden=3, posterior='filter')",
+    "kvae(t, code=1, state=2, K=2, hidden=3, decoder=(4, 3), encoder='joint')",
 )
 
 
@@ -380,6 +381,11 @@ def test_a_report_calls_bounds_bounds(fit: dgmm.MultivariateFit) -> None:
         fit.aic()
     scores = fit.log_score(fit.frame, seed=fit.calls[0].seed)
     assert scores["joint"].sum() == pytest.approx(fit.estimate.log_likelihood, abs=1e-9)
+    assert list(scores) == ["joint", "mc_error"]  # no classical model was fitted beside it
+    alone = {name: dgmm.mixed_model(f"{name} ~ 1 + (1 | id)", fit.frame) for name in NAMES}
+    beside = fit.log_score(fit.frame, separate=alone)
+    expected = sum(one.log_score(fit.frame)["log_score"] for one in alone.values())
+    assert np.allclose(beside["separate"], expected, atol=1e-9)
 
 
 def test_a_file_gives_the_fit_back(fit: dgmm.MultivariateFit, tmp_path: Any) -> None:
@@ -393,7 +399,7 @@ def test_any_outcome_tells_of_the_others(fit: dgmm.MultivariateFit) -> None:
     data = fit.frame
     own = fit.predict(data, history=data)
     assert np.allclose(own, fit.predict(), atol=1e-12)
-    assert np.array_equal(own["w"], fit.predict(data, outcome="w", history=data))
+    assert np.allclose(own["w"], fit.predict(data, outcome="w", history=data), atol=1e-12)
     other = data.assign(z=data.z + 20.0 * (data.t == 2))
     moved = (fit.predict(data, outcome="w", history=other) - own["w"])["fit"]
     assert moved[data.t == 2].abs().max() > 1e-3

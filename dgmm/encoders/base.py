@@ -65,9 +65,14 @@ class Sampled(NamedTuple):
     kl_by_direction: Tensor  # (n, k)
     mean: Tensor  # (n, k)
     mu2: tuple[Tensor, ...] = ()  # of every outcome, (M, n, J), where drawing took it
+    common: Tensor | None = None  # of outcomes that are alike in one array, (M, n, J, K)
 
     def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
         """log p(y_i | b_i), (M, n)."""
+        if self.common is not None:
+            alike = model.alike(block)
+            assert alike is not None
+            return alike.log_density(ready, alike.mu1(ready) + self.common)
         if not self.mu2:
             return model.log_likelihood(ready, self.b, block)
         fixed, total = model.fixed(ready, block), torch.zeros(self.b.shape[:-1], dtype=self.b.dtype)

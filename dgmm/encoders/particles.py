@@ -19,10 +19,11 @@ from torch import Tensor
 from dgmm.encoders.base import Sampled
 from dgmm.encoders.steps import Path, Sequential
 from dgmm.latent import Law
-from dgmm.model import Model
+from dgmm.model import Alike, Model
 from dgmm.networks import Weights
 from dgmm.panel import Block
 from dgmm.parameters import Theta
+from dgmm.posterior.modes import weighted_moments
 
 __all__ = ["Cloud", "Learnt"]
 
@@ -74,15 +75,8 @@ class Learnt:
     ) -> tuple[Tensor, Tensor]:
         """Those given all outcomes, of weighted draws b (M, n, k)."""
         q = self.encoder.posterior(self.phi, model, ready, block)
-        mean, variance = weighted_moments(q.walked(b).z, log_weight)
+        mean, variance = weighted_moments(q.walked(b).z, torch.softmax(log_weight, 0))
         return q.at_rows(mean), q.at_rows(variance)
-
-
-def weighted_moments(value: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (n, ...) of draws (M, n, ...) with log weights (M, n)."""
-    weight = torch.softmax(log_weight, 0)
-    first = torch.einsum("mn,mn...->n...", weight, value)
-    return first, torch.einsum("mn,mn...->n...", weight, (value - first).square())
 
 
 class Cloud:
@@ -114,9 +108,13 @@ class Cloud:
         self.of_static = ratio - others.log_sd.sum(-1)
         self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
         b = self._wide(self.static)
-        fixed = q.model.fixed(q.ready, block)
+        self.base = list[Tensor]()  # eta without the recursion, of outcomes one by one
+        if q.alike is not None:
+            self.mu1 = q.alike.mu1(q.ready)
+            return
         self.base = [
-            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape) for o, mu1 in enumerate(fixed)
+            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape)
+            for o, mu1 in enumerate(q.model.fixed(q.ready, block))
         ]
 
     def _noise(self, *size: int) -> Tensor:
@@ -147,10 +145,27 @@ class Cloud:
         return e
 
     def _after(self, t: int, z: Tensor, mu: Tensor, state: Tensor) -> Tensor:
-        found = [self._seen_of(o, t, mu) for o in range(len(self.base))]
-        self.log_weight = self.log_weight + sum(found) - self.ratio
-        self.filtered.append(weighted_moments(z, self.log_weight))
+        if self.q.alike is not None:
+            found = self._seen_of_all(self.q.alike, t, mu)
+        else:
+            found = torch.stack([self._seen_of(o, t, mu) for o in range(len(self.base))]).sum(0)
+        self.log_weight = self.log_weight + found - self.ratio
+        self.filtered.append(weighted_moments(z, torch.softmax(self.log_weight, 0)))
         return self._resampled(state)
+
+    def _seen_of_all(self, alike: Alike, t: int, mu: Tensor) -> Tensor:
+        """log p of what was seen of outcomes that are alike at a step, (M, n)."""
+        q, place = self.q, self.q.steps.places[0]
+        at = torch.nonzero((place == t).any(0))[:, 0]
+        here = (place == t)[:, at]
+        random = (mu * q.latent.frame.diagonal())[..., q.positions]
+        eta = self.mu1[:, at] + random[..., None, :]
+        own = alike.at_columns(at, here)
+        if self.scale == "response":
+            self._note(at, here, own.mean(q.ready, eta)[..., 0])
+        else:
+            self._note(at, here, eta[..., 0])
+        return own.log_density(q.ready, eta)
 
     def _seen_of(self, o: int, t: int, mu: Tensor) -> Tensor:
         """log p of what was seen of an outcome at a step, (M, n)."""
@@ -169,7 +184,7 @@ class Cloud:
 
     def _note(self, at: Tensor, here: Tensor, value: Tensor) -> None:
         """Moments of the first outcome at rows of a step, before its outcomes are told."""
-        first, second = weighted_moments(value, self.log_weight)
+        first, second = weighted_moments(value, torch.softmax(self.log_weight, 0))
         self.mean[:, at] = torch.where(here, first, self.mean[:, at])
         self.variance[:, at] = torch.where(here, second, self.variance[:, at])
 

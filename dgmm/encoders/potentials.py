@@ -10,6 +10,10 @@ outcome, so that with a linear decoder and silent networks (omega, delta, rho) p
 of the outcomes and q the posterior. As that density psi_t is a product over outcomes, each with a
 network of its own: one that was not seen is left out, and the others stay what they are.
 
+With ``joint`` one network of all outcomes of a step, r_t and which of them were seen, says
+Lambda_t = diag(lambda_t) and eta_t = lambda_t m_t. It knows what no outcome tells by itself, as the
+pixels of a picture, and is right for the patterns of missing outcomes that it has learnt from.
+
 The potentials to come say of z_t a message exp(nu_t'z - z' Omega_t z / 2), by the filter run
 backwards; then q(a_t | a_1..a_{t-1}) is normal with closed moments, and draws go forwards. Weights
 of several dynamics see the code: the messages take those of its filtered mean, which costs q some
@@ -39,6 +43,11 @@ from dgmm.parameters import Theta, part
 __all__ = ["Potentials"]
 
 
+INFORMED = 2.0
+"""Log precision of what a network of all outcomes says at its start: of a code that it tells
+nothing of a decoder learns to do without."""
+
+
 class _Message(NamedTuple):
     """Omega (n, d, d) and nu (n, d)."""
 
@@ -55,6 +64,7 @@ class Potentials(Sequential):
     hidden: int
     smooth: bool
     outcomes: int = 1
+    joint: tuple[int, ...] = ()  # layers of one network of all outcomes, none without
 
     @classmethod
     def of(cls, model: Model) -> Potentials:
@@ -62,8 +72,10 @@ class Potentials(Sequential):
         one = recursion_of(model)
         if len(model.latents) > 1:
             raise ValueError(f"{one.label} stands alone left of its bar: leave out the other terms")
+        assert isinstance(one, KalmanCode)
         smooth = one.posterior == "smooth"
-        return cls(one.size, one.width, one.hidden, smooth, one.outcomes)
+        layers = one.decoder.sizes[-2:0:-1] if one.joint else ()
+        return cls(one.size, one.width, one.hidden, smooth, one.outcomes, layers)
 
     @property
     def head(self) -> Dense:
@@ -75,12 +87,23 @@ class Potentials(Sequential):
         """The beginning of the names of the weights of every outcome."""
         return [f"head{k or ''}." for k in range(self.outcomes)]
 
+    @property
+    def reader(self) -> Dense:
+        """(r, seen, x) of all outcomes -> m, log lambda."""
+        return Dense((2 * self.outcomes + self.inputs, *self.joint, 2 * self.size))
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        if self.joint:
+            return {f"reader.{name}": s for name, s in self.reader.shapes().items()}
         shapes = self.head.shapes()
         return {f"{head}{name}": s for head in self.heads for name, s in shapes.items()}
 
     def initial(self, generator: torch.Generator) -> Weights:
         found: Weights = {}
+        if self.joint:
+            own = self.reader.initial(generator)
+            own[f"a{len(self.joint) + 1}"][self.size :] = INFORMED
+            return {f"reader.{name}": w for name, w in own.items()}
         for head in self.heads:
             own = self.head.initial(generator, last=0.05)
             found |= {f"{head}{name}": w for name, w in own.items()}
@@ -104,6 +127,8 @@ class _Carried(Path):
     def potentials(self) -> tuple[Tensor, Tensor]:
         """eta (n, G, p) and Lambda (n, G, p, p)."""
         steps, p = self.steps, self.encoder.size
+        if self.encoder.joint:
+            return self._read_jointly()
         changes = []
         for k, head in enumerate(self.encoder.heads):
             known = torch.cat([steps.residual[..., k, None], steps.x], dim=-1)
@@ -117,6 +142,13 @@ class _Carried(Path):
         eta = (weight * steps.residual) @ J + delta.sum(-2)
         Lambda = (weight @ squares).unflatten(-1, (p, p))
         return eta, Lambda + torch.diag_embed(rho.square().sum(-2))
+
+    def _read_jointly(self) -> tuple[Tensor, Tensor]:
+        steps, p = self.steps, self.encoder.size
+        known = torch.cat([steps.residual, steps.seen.to(steps.x), steps.x], dim=-1)
+        m, spread = self.encoder.reader(part(self.phi, "reader."), known).split([p, p], dim=-1)
+        precision = torch.where(self.seen[..., None], spread.clamp(-7, 7).exp(), 0.0)
+        return precision * m, torch.diag_embed(precision)
 
     @cached_property
     def seen(self) -> Tensor:

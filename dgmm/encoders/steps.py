@@ -20,9 +20,9 @@ from torch.nn.functional import pad
 
 from dgmm.encoders.base import Amortised, Sampled
 from dgmm.latent import Law, Recursion, Steps, Walk
-from dgmm.model import Model
+from dgmm.model import Alike, Model
 from dgmm.networks import Weights
-from dgmm.panel import Block
+from dgmm.panel import Block, LatentRows, Past
 from dgmm.parameters import Theta, part
 
 __all__ = ["Path", "Sequential", "recursion_of", "term_of"]
@@ -93,8 +93,25 @@ class Path:
     @cached_property
     def steps(self) -> Steps:
         """The rows as steps, with the outcomes that count."""
+        if self.alike is not None:
+            return self.latent.as_steps([self._common_rows(self.alike)])
         seen = [own.mask for own in self.block.blocks]
         return self.latent.as_steps(self.model.rows_of(self.ready, self.block, self.term, seen))
+
+    @cached_property
+    def alike(self) -> Alike | None:
+        """The outcomes as columns, where they were measured in the same rows."""
+        return self.model.alike(self.block) if len(self.model.latents) == 1 else None
+
+    def _common_rows(self, alike: Alike) -> LatentRows:
+        """Rows of all outcomes at once, columns in the order of the recursion."""
+        order = sorted(range(len(self.positions)), key=self.positions.__getitem__)
+        residual, spread = alike.standing(self.ready)
+        seen = alike.stack.counts[..., order]
+        residual = torch.where(seen, residual[..., order], 0.0)
+        rows = self.block.rows.of_term(self.term)
+        past = Past(residual, spread[..., order], seen)
+        return rows._replace(past=past, there=self.block.there)
 
     @cached_property
     def own(self) -> slice:
@@ -125,8 +142,6 @@ class Path:
         b = torch.cat([rest[..., :before], b, rest[..., before:]], dim=-1)
         scale = walk.log_sd.sum((-2, -1)) + static.log_sd.sum(-1)
         ratio = 0.5 * (b.square() - e.square()).sum(-1) - scale
-        each = walk.mu.unbind(-1)
-        mu2 = (latent.of_rows(each[k], self.steps.places[k], k) for k in self.positions)
         of_others = static.kl()
         return Sampled(
             b,
@@ -134,7 +149,7 @@ class Path:
             walk.kl.sum((-2, -1)) + of_others.sum(-1),
             self._placed(walk.kl, of_others, before),
             self._placed(walk.mean, static.mean, before),
-            tuple(one + self.beside(b, o) for o, one in enumerate(mu2)),
+            *self._of_rows(walk.mu, b),
         )
 
     @property
@@ -165,6 +180,11 @@ class Path:
         walk = self._at_once(told or steps, noise)
         assert walk is not None
         total = -walk.ratio(noise)
+        if self.alike is not None:
+            mu2 = latent.at_common_rows(walk.mu, steps.places[0])[..., self.positions]
+            there = self.alike.by_row(self.ready, self.alike.mu1(self.ready) + mu2)
+            total = total.scatter_add(-1, steps.places[0].expand_as(there), there)
+            return torch.where(steps.real, total, 0.0)
         each = walk.mu.unbind(-1)
         for o, mu1 in enumerate(model.fixed(self.ready, self.block)):
             k, own = self.positions[o], self.block.blocks[o]
@@ -206,6 +226,15 @@ class Path:
         drawn = own.at(noise)
         mu = latent.emitted(weights, law.at(drawn), states, steps.x)
         return _Drawn(drawn, mu, own.log_sd, own.kl(), own.mean)
+
+    def _of_rows(self, mu: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """mu2 of the rows of every outcome, or of all of them at once."""
+        latent, places = self.latent, self.steps.places
+        if self.alike is not None:
+            return (), latent.at_common_rows(mu, places[0])[..., self.positions]
+        each = mu.unbind(-1)
+        rows = (latent.of_rows(each[k], places[k], k) for k in self.positions)
+        return tuple(one + self.beside(b, o) for o, one in enumerate(rows)), None
 
     @cached_property
     def positions(self) -> list[int]:

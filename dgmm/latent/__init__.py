@@ -5,10 +5,11 @@ from dgmm.formula import LatentTerm, Syntax
 from dgmm.latent.base import Latent
 from dgmm.latent.covariance import Pattern, theta_of_covariances
 from dgmm.latent.kvae import KalmanCode
+from dgmm.latent.law import Law, Walk
 from dgmm.latent.normal import Normal
 from dgmm.latent.path import Path
 from dgmm.latent.records import BOUNDARY, Boundary, Chain, Component, Places, columns_of
-from dgmm.latent.recursion import CALM, Law, Recursion, Walk
+from dgmm.latent.recursion import CALM, Recursion
 from dgmm.latent.steps import Steps
 from dgmm.latent.structures import Structure
 from dgmm.latent.structures import words as structures

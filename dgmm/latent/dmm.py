@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Law, Recursion
+from dgmm.latent.law import Law
+from dgmm.latent.recursion import FLOOR, Recursion
 from dgmm.networks import Dense, Weights
 from dgmm.parameters import part
 

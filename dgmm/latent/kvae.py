@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import FLOOR, Law, Recursion
+from dgmm.latent.law import Law
+from dgmm.latent.recursion import FLOOR, Recursion
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part
 
@@ -61,6 +62,8 @@ class KalmanCode(Recursion):
             "state": "count",
             "K": "count",
             "hidden": "count",
+            "decoder": "layers",
+            "encoder": ("each", "joint"),
             "posterior": ("smooth", "frame"),
             "control": "terms",
         },
@@ -69,6 +72,8 @@ class KalmanCode(Recursion):
     )
     dynamic: int = 2  # d
     modes: int = 3  # K
+    widths: tuple[int, ...] = ()  # of the layers of d; none is one of ``hidden`` units
+    joint: bool = False  # one network of all outcomes of a step says what they tell of the code
 
     @classmethod
     def of(cls, options: Any, **given: Any) -> Self:
@@ -77,6 +82,8 @@ class KalmanCode(Recursion):
             dynamic=options.get("state", 2),
             modes=options.get("K", 3),
             hidden=options.get("hidden", 16),
+            widths=options.get("decoder", ()),
+            joint=options.get("encoder", "each") == "joint",
             **given,
         )
 
@@ -93,7 +100,7 @@ class KalmanCode(Recursion):
     @property
     def decoder(self) -> Dense:
         """a -> d."""
-        return Dense((self.size, self.hidden, self.outcomes))
+        return Dense((self.size, *(self.widths or (self.hidden,)), self.outcomes))
 
     def layers(self) -> str:
         sizes = [self.decoder.sizes]

@@ -20,7 +20,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -28,13 +29,14 @@ from torch import Tensor
 
 from dgmm.design import LatentBlock
 from dgmm.latent.base import Latent
+from dgmm.latent.law import Law, Walk
 from dgmm.latent.path import Visits, read_visits, rows_of_visits
 from dgmm.latent.records import Places, placed
 from dgmm.latent.steps import Steps, steps_of
 from dgmm.networks import Weights
 from dgmm.panel import LatentRows
 
-__all__ = ["CALM", "FLOOR", "Law", "Recursion", "Walk"]
+__all__ = ["CALM", "FLOOR", "Recursion"]
 
 FLOOR = -6.0
 """Smallest log standard deviation of a step: an unbounded one would let a density grow."""
@@ -46,39 +48,12 @@ SPARSE = 0.5
 """Largest share of steps of a grid that may have no row."""
 
 
-class Law(NamedTuple):
-    """z of a step given the past: N(mean, sd^2), or N(mean, root root') where there is a root."""
-
-    mean: Tensor  # (..., d)
-    log_sd: Tensor  # (..., d)
-    root: Tensor | None = None  # (..., d, d), lower triangular, with exp(log_sd) on its diagonal
-    made: Any = None  # what a word has made on the way, for the same step
-
-    def at(self, e: Tensor) -> Tensor:
-        """z of white noise e (..., d)."""
-        if self.root is None:
-            return self.mean + self.log_sd.exp() * e
-        return self.mean + (self.root @ e[..., None])[..., 0]
-
-    def kl(self) -> Tensor:
-        """KL from N(0, I), element by element, (..., d)."""
-        square = (2 * self.log_sd).exp() if self.root is None else self.root.square().sum(-1)
-        return 0.5 * (square + self.mean.square() - 1) - self.log_sd
-
-
 Noise = Callable[[int, Tensor, Law], Tensor]
 """e of a step, (..., n, d), from its number, the state before it and the law of its z."""
 
 After = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """The state that goes on, from the number of a step, its z, its predictors (..., n, K) and its
 state."""
-
-
-class Walk(NamedTuple):
-    """Where white noise leads, step by step."""
-
-    z: Tensor  # (..., n, G, d)
-    mu: Tensor  # mu2 in units of the linear predictors, (..., n, G, K)
 
 
 @dataclass(frozen=True)
@@ -251,11 +226,19 @@ class Recursion(Latent):
 
     def position(self, outcome: str) -> int:
         """The place of an outcome among the K."""
-        return next((k for k, one in enumerate(self.places) if one[0] == outcome), 0)
+        return self._positions.get(outcome, 0)
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {one[0]: k for k, one in enumerate(self.places)}
 
     def as_steps(self, rows: Sequence[LatentRows]) -> Steps:
-        """The steps of the rows of all outcomes that it enters, in any order."""
-        if len(rows) != self.outcomes:
+        """The steps of the rows of all outcomes that it enters, in any order.
+
+        Rows that all outcomes have in common are given once, with columns of their past in its
+        order.
+        """
+        if len(rows) != self.outcomes and (len(rows) > 1 or not _of_several(rows[0])):
             raise ValueError(f"{self.label} is made of the rows of all its outcomes at once")
         ordered = sorted(rows, key=lambda one: self.position(one.outcome))
         dtype = rows[0].T.dtype
@@ -317,6 +300,12 @@ class Recursion(Latent):
         if self.calm:
             drawn = steps.gain[:, t] * drawn
         return torch.where(steps.seen[:, t], steps.residual[:, t], drawn)
+
+    def at_common_rows(self, mu: Tensor, place: Tensor) -> Tensor:
+        """mu2 of rows that all outcomes have in common, (..., n, J, K)."""
+        own = mu * self.frame.diagonal()
+        index = place[..., None].expand(*own.shape[:-3], *place.shape, own.shape[-1])
+        return own.gather(-2, index)
 
     def at_rows(self, mu: Tensor, place: Tensor, k: int) -> Tensor:
         """mu2 of rows of the k-th outcome, (..., n, J), whose steps are ``place`` (n, J)."""
@@ -397,3 +386,7 @@ def _grid(text: str, visits: Visits) -> tuple[int, int]:
             "no row: number the visits more coarsely, or use dmm(), which takes any times"
         )
     return int(steps.max()), added
+
+
+def _of_several(rows: LatentRows) -> bool:
+    return rows.past is not None and rows.past.residual.ndim == 3

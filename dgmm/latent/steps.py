@@ -49,6 +49,8 @@ def steps_of(
 ) -> Steps:
     """The steps of the rows of every outcome; of rows at one time the first counts.
 
+    Rows that are those of K outcomes say what they know of the past of all in columns, (n, J, K).
+
     grid: steps are visits 1, 2, ..., with a row or without, and have no gaps to be told.
     usual: the gap that is told as zero.
     inputs: means and spreads (c,) of the inputs in the basis of the rows, none without.
@@ -74,18 +76,23 @@ def steps_of(
         columns.append(_at_steps(u, sources, held))
     x = torch.cat(columns, dim=-1) if columns else time[0].new_zeros(*held[0].shape, 0)
     told = [_told(*one) for one in zip(rows, sources, held, strict=True)]
-    residual, sd, seen = (torch.stack(some, dim=-1) for some in zip(*told, strict=True))
-    return Steps(x, residual, sd, seen, torch.arange(size) <= last[:, None], tuple(places))
+    residual, sd, seen = (torch.cat(some, dim=-1) for some in zip(*told, strict=True))
+    of_rows = [
+        place for place, own in zip(places, told, strict=True) for _ in range(own[0].shape[-1])
+    ]
+    return Steps(x, residual, sd, seen, torch.arange(size) <= last[:, None], tuple(of_rows))
 
 
 def _told(rows: LatentRows, source: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual, spread and whether it was seen of one outcome at every step, (n, G) each."""
+    """Residual, spread and whether it was seen at every step, (n, G, K) each of K outcomes."""
     if rows.past is None:
-        nothing = torch.zeros(source.shape, dtype=rows.T.dtype)
-        return nothing, nothing, torch.zeros_like(held)
-    seen = rows.past.seen.gather(1, source) & held
-    residual = torch.where(seen, rows.past.residual.gather(1, source), 0.0)
-    return residual, rows.past.spread.gather(1, source), seen
+        nothing = torch.zeros(*source.shape, 1, dtype=rows.T.dtype)
+        return nothing, nothing, torch.zeros_like(held)[..., None]
+    residual, spread, seen = (one if one.ndim == 3 else one[..., None] for one in rows.past)
+    place = source[..., None].expand(-1, -1, seen.shape[-1])
+    seen = seen.gather(1, place) & held[..., None]
+    residual = torch.where(seen, residual.gather(1, place), 0.0)
+    return residual, spread.gather(1, place), seen
 
 
 def _true(like: Tensor) -> Tensor:

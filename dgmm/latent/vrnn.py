@@ -36,7 +36,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from dgmm.formula import Syntax
-from dgmm.latent.recursion import CALM, FLOOR, Law, Recursion
+from dgmm.latent.law import Law
+from dgmm.latent.recursion import CALM, FLOOR, Recursion
 from dgmm.latent.steps import Steps
 from dgmm.networks import Dense, Gated, Weights
 from dgmm.parameters import part

@@ -23,6 +23,7 @@ from dgmm.likelihood.posterior import Effects, OverNodes, Posterior, Predictive
 from dgmm.model import Model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Packing, Theta
+from dgmm.posterior.modes import weighted_moments
 
 __all__ = ["ImportanceBound", "Proposal", "Weighted", "WeightedPosterior"]
 
@@ -219,6 +220,24 @@ class WeightedPosterior(OverNodes):
         told = [own.mask for own in history.blocks]
         ready = self.model.at(self._ready, b, rows, told)
         return self.model.mu2(ready, b, rows.rows, seen=history.mask)
+
+    def predictive_each(self, target: Panel, scale: str) -> list[Predictive]:
+        """:meth:`predictive` of every outcome of ``target``, all from the same draws."""
+        found = [torch.zeros(2, one.n_rows, dtype=torch.float64) for one in target.panels]
+        for block, b, terms in self._nodes():
+            rows, weight = target.block(block.subjects), torch.softmax(terms, 0)
+            told = [own.mask for own in block.blocks]
+            with torch.no_grad():
+                ready = self.model.at(self._ready, b, rows, told)
+                for o, own in enumerate(rows.blocks):
+                    value = self.model.outcomes[o].mu1(ready, own.rows)
+                    value = value + self.model.mu2(ready, b, own.rows, outcome=o, seen=told[o])
+                    if scale == "response":
+                        extra = self.model.extra(ready, own.rows, b, o)
+                        value = self.model.outcomes[o].family.mean(value, extra)
+                    here = torch.stack(weighted_moments(value, weight))
+                    found[o][:, own.index[own.mask]] = here[:, own.mask]
+        return [Predictive(mean, variance) for mean, variance in found]
 
     def one_step(self, target: Panel, scale: str) -> Predictive:
         return self.likelihood.one_step(self.theta, self.likelihood.kept, scale)

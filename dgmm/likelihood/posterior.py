@@ -20,7 +20,7 @@ from dgmm.likelihood.nodes import Frozen
 from dgmm.model import Model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.modes import Anchor, find_modes, moments
+from dgmm.posterior.modes import Anchor, find_modes, moments, weighted_moments
 
 __all__ = [
     "Effects",
@@ -270,8 +270,7 @@ class OverNodes(Posterior):
                 weight = torch.softmax(terms, 0)
                 if scale == "response":
                     value = model.family.mean(value, model.extra(ready, rows.rows, b))
-                first = torch.einsum("mn,mnj->nj", weight, value)
-                second = torch.einsum("mn,mnj->nj", weight, (value - first).square())
+                first, second = weighted_moments(value, weight)
             mean[rows.index[rows.mask]] = first[rows.mask]
             variance[rows.index[rows.mask]] = second[rows.mask]
         return Predictive(mean, variance)

@@ -1,5 +1,6 @@
 """The statistical model: its joint density, how it is built, draws from it."""
 
+from dgmm.model.alike import Alike
 from dgmm.model.build import START_RIDGE, build_model, orthonormal_basis
 from dgmm.model.candidates import candidates
 from dgmm.model.density import Fixed, Model, log_prior
@@ -22,6 +23,7 @@ from dgmm.model.structure import Entry
 
 __all__ = [
     "START_RIDGE",
+    "Alike",
     "Entry",
     "Fixed",
     "Model",

@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from dgmm.families import Extra, Family
+from dgmm.families import Extra
+from dgmm.model.alike import Alike, Kind, kinds
+from dgmm.model.expanded import Expanded
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
 from dgmm.panel import Block, LatentRows, Panel, Past, Rows
@@ -29,27 +31,6 @@ __all__ = ["Entry", "Fixed", "Model", "log_prior"]
 
 Fixed = tuple[Tensor, ...]
 """mu1 of the rows of a block, (n, J) for every outcome."""
-
-
-class _Expanded(NamedTuple):
-    """An outcome at some b."""
-
-    family: Family
-    block: Block
-    J: Tensor  # d eta / d b, (..., n, J, k)
-    eta: Tensor  # (..., n, J)
-    extra: Extra
-
-    def slope(self) -> Tensor:
-        """J' d log p / d eta, (..., n, k)."""
-        score = self.family.score(self.block.rows.data, self.eta, self.extra)
-        score = torch.where(self.block.mask, score, 0.0)
-        return (score[..., None, :] @ self.J)[..., 0, :]
-
-    def precision(self) -> Tensor:
-        """J'W J, (..., n, k, k)."""
-        W = self.family.information(self.block.rows.data, self.eta, self.extra)
-        return self.J.mT @ (torch.where(self.block.mask, W, 0.0)[..., None] * self.J)
 
 
 @dataclass(frozen=True)
@@ -188,6 +169,19 @@ class Model(Structure):
             found |= {f"latent{i + 1}.{name}": value for name, value in more.items()}
         return found
 
+    def alike(self, block: Block) -> Alike | None:
+        """The outcomes of a block as columns of one array; None where they were not measured in
+        the same rows, or where a mean has more than columns of its own.
+        """
+        if not block.beside or self._kinds is None or self.residual is not None:
+            return None
+        stack = block.stack
+        return None if stack is None else Alike(self.outcomes, self._kinds, stack)
+
+    @cached_property
+    def _kinds(self) -> tuple[Kind, ...] | None:
+        return kinds(self.outcomes)
+
     def rows_of(
         self, ready: Theta, block: Block, i: int, seen: Sequence[Tensor] | None
     ) -> tuple[LatentRows, ...]:
@@ -268,7 +262,7 @@ class Model(Structure):
         found: Tensor = torch.autograd.grad(value, point, create_graph=graph)[0]
         return found
 
-    def _expanded(self, ready: Theta, b: Tensor, block: Block, fixed: Fixed) -> Iterator[_Expanded]:
+    def _expanded(self, ready: Theta, b: Tensor, block: Block, fixed: Fixed) -> Iterator[Expanded]:
         """Every outcome whose residuals are its own, expanded in b."""
         together = self._together()
         for o, (outcome, own) in enumerate(zip(self.outcomes, block.blocks, strict=True)):
@@ -276,7 +270,7 @@ class Model(Structure):
                 J = self.jacobian(ready, b, own.rows, o)
                 eta = fixed[o] + self.mu2(ready, b, own.rows, outcome=o)
                 extra = self.extra(ready, own.rows, b, o)
-                yield _Expanded(outcome.family, own, J, eta, extra)
+                yield Expanded(outcome.family, own, J, eta, extra)
 
     def log_likelihood(
         self, ready: Theta, b: Tensor, block: Block, fixed: Fixed | None = None

@@ -156,10 +156,10 @@ def without(model: Model, i: int, latent: Latent, left: str) -> Model:
 def within(model: Model, panel: Panel) -> Panel:
     """The rows of the first outcome by itself as a panel of the model, the other outcomes unseen.
 
-    Random parts that do not enter the outcome have no columns there. Of a model of one outcome it
-    is the panel itself.
+    Random parts that do not enter the outcome have no columns there. Where all do it is the panel
+    itself.
     """
-    if len(model.outcomes) == 1:
+    if all(any(entry.outcome == 0 for entry in entries) for entries in model.entries):
         return panel
     columns = iter(zip(panel.rows.T, panel.rows.basis, strict=True))
     nothing = panel.rows.X[:, :0]

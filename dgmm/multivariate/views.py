@@ -23,7 +23,7 @@ from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
 from dgmm.prediction.moments import outcomes_seen
 
-__all__ = ["alone_history", "history_of", "view"]
+__all__ = ["alone_history", "history_of", "reading", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
@@ -83,6 +83,18 @@ def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse, joint=joint)
 
 
+def reading(fit: FittedOutcomes, o: int) -> Estimate:
+    """The estimate as rows of an outcome are read by: the others are not there."""
+    done = fit.estimate
+    entries = tuple(
+        tuple(replace(one, outcome=0) for one in own if one.outcome == o)
+        for own in done.model.entries
+    )
+    model = replace(done.model, outcomes=(done.model.outcomes[o],), entries=entries)
+    alone = replace(done.panel.panels[o], beside=())
+    return replace(done, likelihood=replace(done.likelihood, model=model, panel=alone))
+
+
 def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
     """The outcomes of all kinds that a frame holds, in the order of a view; others are missing.
 
@@ -101,17 +113,16 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
         if frame is None:
             found.append(None)
             continue
-        point = view(fit, other).estimate
+        point = reading(fit, other)
         found.append(outcomes_seen(point, fit.memories[other].spec, frame))
     ids = _every_id([panel.ids for panel in found if panel is not None])
     every = [
-        own.select(torch.zeros(0, dtype=torch.long)).align(ids)
+        replace(own, beside=()).select(torch.zeros(0, dtype=torch.long)).align(ids)
         if panel is None
         else panel.align(ids)
         for panel, own in zip(found, one.estimate.observed.panels, strict=True)
     ]
-    own = [replace(panel, beside=()) for panel in every]
-    return replace(own[0], beside=tuple(own[1:]))
+    return replace(every[0], beside=tuple(every[1:]))
 
 
 def _every_id(labels: list[np.ndarray]) -> np.ndarray:

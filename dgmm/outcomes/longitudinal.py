@@ -15,18 +15,27 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dgmm.families import Extra, Family
+from dgmm.families import Extra, Family, Observations
 from dgmm.networks import FixedNetwork, Reference
 from dgmm.panel import Block, Panel, Rows
 from dgmm.parameters import Packing, Theta, part
 
-__all__ = ["REFERENCE_ROWS", "Longitudinal", "PartPredictor"]
+__all__ = ["REFERENCE_ROWS", "Longitudinal", "PartPredictor", "standing"]
 
 FARTHEST = 20.0
 """Largest working residual that a recursion reads, in units of the linear predictor."""
 
 REFERENCE_ROWS = 20_000
 """Most rows over which networks are centred."""
+
+
+def standing(
+    family: Family, data: Observations, eta: Tensor, extra: Extra, unit: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Working residuals from eta and their standard deviation, in a unit."""
+    residual = family.working_residual(data, eta, extra) / unit
+    spread = family.information(data, eta, extra).rsqrt() / unit
+    return residual.clamp(-FARTHEST, FARTHEST), spread
 
 
 @dataclass(frozen=True)
@@ -144,9 +153,7 @@ class Longitudinal:
     def standing(self, ready: Theta, rows: Rows) -> tuple[Tensor, Tensor]:
         """Working residuals from the fixed part and their standard deviation, in its unit."""
         eta, extra = self.mu1(ready, rows), self.extra(ready, rows, {})
-        residual = self.family.working_residual(rows.data, eta, extra) / self.unit
-        spread = self.family.information(rows.data, eta, extra).rsqrt() / self.unit
-        return residual.clamp(-FARTHEST, FARTHEST), spread
+        return standing(self.family, rows.data, eta, extra, self.unit)
 
     def log_density(self, eta: Tensor, extra: Extra, block: Block) -> Tensor:
         """log p(y_i | b_i), (..., n), at a linear predictor eta (..., n, J)."""

@@ -3,7 +3,7 @@
 from dgmm.panel.common_rows import common_rows
 from dgmm.panel.crossing import Crossing, Factor, effects_of_rows
 from dgmm.panel.panel import Panel
-from dgmm.panel.rows import Block, LatentRows, Past, Rows
+from dgmm.panel.rows import Block, LatentRows, Past, Rows, Stack
 from dgmm.panel.sums import Sums
 from dgmm.panel.turns import ranks, together
 
@@ -15,6 +15,7 @@ __all__ = [
     "Panel",
     "Past",
     "Rows",
+    "Stack",
     "Sums",
     "common_rows",
     "effects_of_rows",

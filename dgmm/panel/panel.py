@@ -21,7 +21,8 @@ from torch import Tensor
 from dgmm.design import Design, label_key, places_among
 from dgmm.families import Observations
 from dgmm.panel.crossing import Crossing, Factor, crossing_of
-from dgmm.panel.rows import Block, Rows
+from dgmm.panel.rows import Block, Rows, Stack
+from dgmm.panel.stack import Beside, stacked
 from dgmm.panel.sums import Sums
 from dgmm.runtime.absent import Absent
 
@@ -114,6 +115,11 @@ class Panel:
     def whole(self) -> tuple[Block, ...]:
         """Blocks of all rows, of a masked panel those too that were not seen."""
         return tuple(replace(self, masked=False).blocks())
+
+    @cached_property
+    def stack(self) -> Stack | None:
+        """The outcomes as columns, where all were measured in the same rows."""
+        return None if self.several or self.sums is not None else stacked(self.panels)
 
     @property
     def outcomes(self) -> Tensor:
@@ -336,7 +342,7 @@ class Panel:
         first = self.start[subjects].clamp(max=len(self.subject) - 1)[:, None]
         index = torch.where(mask, first + occasion, first)
         counted = mask & self.observed[index] if self.masked else mask
-        beside = tuple(one.block(subjects) for one in self.beside)
+        beside = Beside(self, subjects, index, mask) if self.beside else ()
         return Block(subjects, counted, index, self.rows.take(index), count > 0, beside)
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:

@@ -5,6 +5,7 @@ Axis order is (M draws, n subjects, J measurements, .).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from dgmm.families import Observations
 
-__all__ = ["Block", "LatentRows", "Past", "Rows"]
+__all__ = ["Block", "LatentRows", "Past", "Rows", "Stack"]
 
 
 class Past(NamedTuple):
@@ -111,6 +112,26 @@ class Rows:
         return replace(both, steady=(False,) * len(self.inputs))
 
 
+class Stack(NamedTuple):
+    """K outcomes of the same rows; leading axes (N,) in a panel, (n, J) in a block."""
+
+    data: Observations  # (N, K)
+    offset: Tensor  # (N, K)
+    counts: Tensor  # (N, K) bool: the outcome enters the density
+    X: Tensor  # (N, p), the same columns of all
+
+    def at(self, index: Tensor, mask: Tensor) -> Stack:
+        """The rows ``index`` (n, J), of which those of ``mask`` count."""
+        data = Observations(*(column[index] for column in self.data))
+        counts = self.counts[index] & mask[..., None]
+        return Stack(data, self.offset[index], counts, self.X[index])
+
+    def some(self, which: Tensor) -> Stack:
+        """The outcomes ``which`` (K',) alone."""
+        data = Observations(*(column[..., which] for column in self.data))
+        return Stack(data, self.offset[..., which], self.counts[..., which], self.X)
+
+
 @dataclass(frozen=True)
 class Block:
     """Padded measurements of n subjects, axes (n, J); ``mask`` marks those that the density counts:
@@ -123,12 +144,17 @@ class Block:
     index: Tensor  # (n, J) long rows of the panel, padding repeats the first row of the subject
     rows: Rows
     there: Tensor  # (n,) bool: the subject has rows, seen or not
-    beside: tuple[Block, ...] = ()  # the rows of further outcomes, of the same subjects
+    beside: Sequence[Block] = ()  # the rows of further outcomes, of the same subjects
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One for every outcome."""
         return (self, *self.beside)
+
+    @property
+    def stack(self) -> Stack | None:
+        """The outcomes as columns, where all were measured in the same rows."""
+        return getattr(self.beside, "stack", None)
 
     def some(self, which: Tensor) -> Block:
         """The block of some of its subjects, ``which`` (n,) bool."""

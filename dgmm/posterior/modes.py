@@ -23,6 +23,7 @@ __all__ = [
     "moments",
     "tracked",
     "trials",
+    "weighted_moments",
 ]
 
 LARGEST_STEP = 3.0
@@ -203,6 +204,12 @@ def tracked(
     root, log_det = factor_root(P)
     step = torch.einsum("...ab,...cb,...c->...a", root, root, gradient)
     return anchor.mode + step, root, log_det
+
+
+def weighted_moments(value: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (n, ...) of values (M, n, ...) at nodes of weight (M, n)."""
+    first = torch.einsum("mn,mn...->n...", weight, value)
+    return first, torch.einsum("mn,mn...->n...", weight, (value - first).square())
 
 
 def moments(values: Tensor, log_weight: Tensor) -> Moments:

@@ -14,6 +14,7 @@ from dgmm.design import Specification, rebuild
 from dgmm.estimate import Estimate
 from dgmm.families import Observations
 from dgmm.likelihood import Effects, Point, Posterior, Predictive
+from dgmm.likelihood.bound import WeightedPosterior
 from dgmm.model import Model, course, kept, within
 from dgmm.model.simulation import check_population
 from dgmm.numerics.quadrature import sobol_normal, wide_rule
@@ -27,6 +28,7 @@ __all__ = [
     "following",
     "given_history",
     "given_history_by_scale",
+    "given_history_each",
     "marginal",
     "marginal_link",
     "mean_subject",
@@ -88,6 +90,28 @@ def given_history_by_scale(
     history, rows, place = _together(done, history, target)
     every = _given(done, theta, history, rows, scales, seed)
     return [Predictive(one.mean[place], one.variance[place]) for one in every]
+
+
+def given_history_each(
+    done: Estimate, history: Panel, targets: Sequence[Panel], scale: str, seed: int
+) -> list[Predictive]:
+    """:func:`given_history` of every outcome of a recursion, of one posterior.
+
+    targets: rows of every outcome, of the subjects of ``history`` in the same order.
+    """
+    panels, places = [], []
+    for past, target, seen in zip(history.panels, targets, done.observed.panels, strict=True):
+        both, place = replace(past, beside=()).joined(target, seen.rows.data)
+        panels.append(both)
+        places.append(place)
+    every = replace(panels[0], beside=tuple(panels[1:]))
+    rows = replace(
+        panels[0], masked=False, beside=tuple(replace(p, masked=False) for p in panels[1:])
+    )
+    posterior = _posterior(done.at(done.theta), every, seed)
+    assert isinstance(posterior, WeightedPosterior)
+    found = zip(posterior.predictive_each(rows, scale), places, strict=True)
+    return [Predictive(one.mean[place], one.variance[place]) for one, place in found]
 
 
 def following(

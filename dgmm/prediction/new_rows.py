@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from dgmm.prediction.sources import source_of
 from dgmm.runtime.listing import listed
 from dgmm.runtime.warned import warn_user
 
-__all__ = ["history_of", "predict"]
+__all__ = ["Asked", "history_of", "predict", "rows_asked"]
 
 
 def predict(
@@ -43,36 +45,71 @@ def predict(
             "history= is for type='subject' and 'one_step': a prediction of "
             f"type={wanted.type!r} does not depend on the outcomes of a subject"
         )
-    if newdata is None:
-        target, (_, rows) = done.panel, order
-    else:
-        table = Table(newdata)
-        if not table.size:
-            raise ValueError("newdata has no rows: there is nothing to predict")
-        design = rebuild(_knowing(spec, history), table, outcome=False)
-        target = within(done.model, Panel.from_design(design))
-        rows, departures = design.rows, design.departures
-        tell_beyond(spec.time_name, target.rows.time, done.observed.rows.time, "newdata")
-        if wanted.type == "subject":
-            _name_rows_of_nobody(design, table, history)
+    asked = rows_asked(done, spec, newdata, history, order, departures, wanted.type)
+    target = asked.target
     past = history_of(done, spec, target, history)
     if wanted.new_groups == "error" and done.panel.several:
         _refuse_unknown_levels(done.panel.factors(len(done.model.latents)), target)
     elif wanted.new_groups == "error":
         _refuse_unknown(spec, target, past, history is None)
-    rows_asked = Rows(target, past, history is not None, seed)
-    columns = source_of(done).columns(rows_asked, info, wanted)
-    if any(bool(value.isnan().any()) for value in columns.values()):
-        raise FloatingPointError("predictions are not numbers")
-    frame = pd.DataFrame({name: value.numpy() for name, value in columns.items()}, index=rows)
-    mean = wanted.type == "mean_subject"
-    frame = _estimable(frame, departures.without_random() if mean else departures)
+    rows = Rows(target, past, history is not None, seed)
+    return asked.frame(source_of(done).columns(rows, info, wanted), wanted.type)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows to predict, and the way of their predictions back into the frame of the user."""
+
+    target: Panel
+    rows: np.ndarray  # of each its place in the frame
+    departures: Departures
+    index: pd.Index  # of the frame
+    of_fit: bool  # the rows are those of the fit: places are not 0, 1, ...
+
+    def frame(self, columns: Mapping[str, Tensor], type: str) -> pd.DataFrame:
+        """Columns (N,) of the target as a frame like that of the user.
+
+        Raises:
+            FloatingPointError: a prediction is not a number.
+        """
+        if any(bool(value.isnan().any()) for value in columns.values()):
+            raise FloatingPointError("predictions are not numbers")
+        found = pd.DataFrame({n: value.numpy() for n, value in columns.items()}, index=self.rows)
+        mean = type == "mean_subject"
+        found = _estimable(found, self.departures.without_random() if mean else self.departures)
+        if self.of_fit:
+            labels = pd.Series(self.index, index=self.rows)
+            found = found.sort_index(kind="stable")
+            return found.set_axis(labels.loc[found.index].to_numpy(), axis=0)
+        found = found.reindex(range(len(self.index)))  # rows without covariates are missing
+        return found.set_axis(self.index, axis=0)
+
+
+def rows_asked(
+    done: Estimate,
+    spec: Specification,
+    newdata: Any,
+    history: Any,
+    order: tuple[pd.Index, np.ndarray],
+    departures: Departures,
+    type: str,
+) -> Asked:
+    """The rows of a frame, or without one those of the fit in their ``order``.
+
+    Raises:
+        ValueError: the frame has no rows, or is none of this model.
+    """
     if newdata is None:
-        labels = pd.Series(order[0], index=rows)
-        frame = frame.sort_index(kind="stable")
-        return frame.set_axis(labels.loc[frame.index].to_numpy(), axis=0)
-    frame = frame.reindex(range(table.size))  # rows without covariates come back as missing
-    return frame.set_axis(table.index, axis=0)
+        return Asked(done.panel, order[1], departures, order[0], True)
+    table = Table(newdata)
+    if not table.size:
+        raise ValueError("newdata has no rows: there is nothing to predict")
+    design = rebuild(_knowing(spec, history), table, outcome=False)
+    target = within(done.model, Panel.from_design(design))
+    tell_beyond(spec.time_name, target.rows.time, done.observed.rows.time, "newdata")
+    if type == "subject":
+        _name_rows_of_nobody(design, table, history)
+    return Asked(target, design.rows, design.departures, table.index, False)
 
 
 def _knowing(spec: Specification, history: Any) -> Specification:
