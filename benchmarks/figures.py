@@ -757,7 +757,7 @@ def chorales() -> str:
         "train": ("learnt from", "{:.2f}"),
         "valid": ("chosen by", "{:.3f}"),
         "test": ("scored", "{:.3f}"),
-        "error": ("error of those it is chosen by", "{:.3f}"),
+        "elbo": ("scored by one particle", "{:.2f}"),
         "particles": ("particles", "{:,.0f}"),
         "cpu_seconds": ("processor seconds", "{:,.0f}"),
     }
