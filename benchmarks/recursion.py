@@ -154,8 +154,10 @@ def main(words: list[str]) -> None:
             keep("bimodal", score_bimodal(2, seed, 250))
             keep("bimodal", score_bimodal(0, seed, 40))
     elif words[:1] == ["identification"]:
+        n, model = int(words[1]), words[2]
         for seed in map(int, words[3:] or ["0", "1", "2"]):
-            keep("identification", score_identification(words[2], int(words[1]), seed, 240))
+            row = score_identification(model, n, seed, 240 if n < 10_000 else 150)
+            keep("identification", row)
     else:
         raise SystemExit(__doc__)
 
