@@ -30,7 +30,7 @@ __all__ = ["Panel"]
 
 
 MANY = 4
-"""Outcomes of a row from which on it counts as several entries."""
+"""Outcomes of a row that count as one entry of a block."""
 
 
 @dataclass(frozen=True)
