@@ -681,7 +681,6 @@ def controls() -> str:
         "explained": ("variance explained", "{:.3f}"),
         "oracle": ("by the filter at the truth", "{:.3f}"),
         "each": ("ratio of every seed", "{}"),
-        "seconds": ("seconds", "{:.0f}"),
     }
     return markdown(rows, forms)
 

@@ -17,17 +17,16 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from stored import RESULTS, keep
 
 import dgmm
 from dgmm.prediction.moments import outcomes_seen
 from dgmm.variational.elbo import evaluate
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = 20
 TRUE = -0.214
 
@@ -138,26 +137,23 @@ def score_identification(model: str, n: int, seed: int, epochs: int) -> dict[str
     return {**row, "seconds": time.time() - start}
 
 
-def keep(name: str, row: dict[str, Any]) -> None:
-    """Add a row to the table of a study."""
-    file = RESULTS / f"recursion_{name}.csv"
-    table = pd.DataFrame([row])
-    old = [pd.read_csv(file)] if file.exists() else []
-    pd.concat([*old, table]).to_csv(file, index=False, float_format="%.5g")
-    print(table.to_string(index=False), flush=True)
-
-
 def main(words: list[str]) -> None:
     """Run the study that the words name."""
-    if words[:1] == ["bimodal"]:
-        for seed in map(int, words[1:] or ["0", "1", "2"]):
-            keep("bimodal", score_bimodal(2, seed, 250))
-            keep("bimodal", score_bimodal(0, seed, 40))
-    elif words[:1] == ["identification"]:
-        for seed in map(int, words[3:] or ["0", "1", "2"]):
-            keep("identification", score_identification(words[2], int(words[1]), seed, 240))
-    else:
-        raise SystemExit(__doc__)
+    match words:
+        case ["bimodal", *seeds]:
+            for seed in map(int, seeds or ["0", "1", "2"]):
+                for latent, epochs in ((2, 250), (0, 40)):
+                    row = score_bimodal(latent, seed, epochs)
+                    keep(RESULTS / "recursion_bimodal.csv", row, ("latent", "seed"))
+                    print(row, flush=True)
+        case ["identification", size, model, *seeds] if model in SYSTEMS:
+            n = int(size)
+            for seed in map(int, seeds or ["0", "1", "2"]):
+                row = score_identification(model, n, seed, 240 if n < 10_000 else 150)
+                keep(RESULTS / "recursion_identification.csv", row, ("model", "n", "seed"))
+                print(row, flush=True)
+        case _:
+            raise SystemExit(__doc__)
 
 
 if __name__ == "__main__":

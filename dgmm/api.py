@@ -94,10 +94,12 @@ def mixed_model(
             latent variables), ``dmm(time, state=2)`` (a deep Markov model, any times) and
             ``kvae(visit, code=1, state=2, K=3)`` (a code moved by mixed linear state spaces),
             with ``hidden=``, ``posterior=`` and inputs ``control=~ u``; vrnn also with
-            ``memory="outcomes"`` (of which latent variables are no part) and ``dropout=0.2``;
-            outcomes of ``mv()`` share one. A covariance before the bar, ``cs(0 + visit | id)``:
-            "us" (free, as without a word), "diag" (``||``), "cs" (one correlation) or "ar1" (rho
-            from column to column); ``hom=TRUE`` for one variance, the default of "ar1" alone.
+            ``memory="outcomes"`` (of which latent variables are no part) and ``dropout=0.2``, kvae
+            with ``decoder=(64, 64)`` (layers) and ``encoder="joint"`` (one network of all outcomes
+            of a visit, for pictures); outcomes of ``mv()`` share one. A covariance before the bar,
+            ``cs(0 + visit | id)``: "us" (free, as without a word), "diag" (``||``), "cs" (one
+            correlation) or "ar1" (rho from column to column); ``hom=TRUE`` for one variance, the
+            default of "ar1" alone.
             Correlated random effects right of a bar, ``(1 | cre(id, ~ x + z))``: the mean of the
             random intercept is linear in the means of x and z over the rows of a subject (with
             ``dnn(x)`` also a network of them; ``device="chamberlain"``, ``time=``: in their values

@@ -78,6 +78,11 @@ def test_history_of_both_outcomes_is_used(fit) -> None:
     assert found["fit"].item() == pytest.approx(conditional(fit, past, 3.0)[0], abs=1e-6)
 
 
+def test_prob_asks_for_categories_of_all_outcomes(fit) -> None:
+    with pytest.raises(ValueError, match="categories"):
+        fit.predict(type="prob")
+
+
 def test_a_subject_of_whom_one_outcome_says_nothing_is_kept(fit) -> None:
     wide = several()
     some = wide[wide.id.isin(wide.id.unique()[:4])]

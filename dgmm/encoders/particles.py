@@ -108,13 +108,11 @@ class Cloud:
         self.of_static = ratio - others.log_sd.sum(-1)
         self.unseen = self._noise(n, steps.number, latent.per_step - latent.size)
         b = self._wide(self.static)
-        self.base = list[Tensor]()  # eta without the recursion, of outcomes one by one
-        if q.alike is not None:
-            self.mu1 = q.alike.mu1(q.ready)
-            return
+        # eta without the recursion: of outcomes that are alike together, else one by one
+        self.mu1 = None if q.alike is None else q.alike.mu1(q.ready)
+        fixed = q.model.fixed(q.ready, block) if q.alike is None else ()
         self.base = [
-            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape)
-            for o, mu1 in enumerate(q.model.fixed(q.ready, block))
+            (mu1 + q.beside(b, o)).expand(draws, *mu1.shape) for o, mu1 in enumerate(fixed)
         ]
 
     def _noise(self, *size: int) -> Tensor:
@@ -145,27 +143,26 @@ class Cloud:
         return e
 
     def _after(self, t: int, z: Tensor, mu: Tensor, state: Tensor) -> Tensor:
-        if self.q.alike is not None:
-            found = self._seen_of_all(self.q.alike, t, mu)
+        if self.q.alike is not None and self.mu1 is not None:
+            found = self._seen_of_all(self.q.alike, self.mu1, t, mu)
         else:
             found = torch.stack([self._seen_of(o, t, mu) for o in range(len(self.base))]).sum(0)
         self.log_weight = self.log_weight + found - self.ratio
         self.filtered.append(weighted_moments(z, torch.softmax(self.log_weight, 0)))
         return self._resampled(state)
 
-    def _seen_of_all(self, alike: Alike, t: int, mu: Tensor) -> Tensor:
+    def _seen_of_all(self, alike: Alike, mu1: Tensor, t: int, mu: Tensor) -> Tensor:
         """log p of what was seen of outcomes that are alike at a step, (M, n)."""
         q, place = self.q, self.q.steps.places[0]
         at = torch.nonzero((place == t).any(0))[:, 0]
         here = (place == t)[:, at]
         random = (mu * q.latent.frame.diagonal())[..., q.positions]
-        eta = self.mu1[:, at] + random[..., None, :]
-        own = alike.at_columns(at, here)
+        eta = mu1[:, at] + random[..., None, :]
+        first, family = eta[..., 0], q.model.outcomes[0].family
         if self.scale == "response":
-            self._note(at, here, own.mean(q.ready, eta)[..., 0])
-        else:
-            self._note(at, here, eta[..., 0])
-        return own.log_density(q.ready, eta)
+            first = family.mean(first, q.model.extra(q.ready, q.block.rows))
+        self._note(at, here, first)
+        return alike.at_columns(at, here).log_density(q.ready, eta)
 
     def _seen_of(self, o: int, t: int, mu: Tensor) -> Tensor:
         """log p of what was seen of an outcome at a step, (M, n)."""

@@ -1,4 +1,4 @@
-"""What is known of a latent variable at one step of a recursion, and of where its noise leads."""
+"""The law of a latent variable at a step of a recursion, and the places that noise leads to."""
 
 from __future__ import annotations
 

@@ -19,26 +19,31 @@ from dgmm.outcomes import Longitudinal, standing
 from dgmm.panel import Stack
 from dgmm.parameters import Theta
 
-__all__ = ["Alike", "Kind", "kinds"]
+__all__ = ["Alike", "OfFamily", "by_family"]
 
 
-class Kind(NamedTuple):
+class OfFamily(NamedTuple):
     """Outcomes of one family."""
 
     family: Family
     places: tuple[int, ...]
 
 
-def kinds(outcomes: Sequence[Longitudinal]) -> tuple[Kind, ...] | None:
-    """The outcomes by their families; None where a mean has more than columns of its own."""
+def by_family(outcomes: Sequence[Longitudinal]) -> tuple[OfFamily, ...] | None:
+    """The outcomes by their families; None where a mean has more than columns of its own.
+
+    Families are one where they are of one class and made alike; of a class that holds other
+    objects, such as the base of a wrapper, every outcome has its own.
+    """
     found: dict[Any, list[int]] = {}
     for k, one in enumerate(outcomes):
         if one.networks or one.parts or one.shared:
             return None
         family = one.family
-        options = tuple(sorted((name, repr(value)) for name, value in family.options().items()))
-        found.setdefault((type(family), options, family.extra), []).append(k)
-    return tuple(Kind(outcomes[some[0]].family, tuple(some)) for some in found.values())
+        made = {n: repr(v) for n, v in vars(family).items() if n != "link"}
+        alike = type(family), family.name, family.link.name, family.extra, tuple(made.items())
+        found.setdefault(alike, []).append(k)
+    return tuple(OfFamily(outcomes[some[0]].family, tuple(some)) for some in found.values())
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Alike:
     """The outcomes of a model at the rows of a block, (n, J, K)."""
 
     outcomes: tuple[Longitudinal, ...]
-    kinds: tuple[Kind, ...]
+    families: tuple[OfFamily, ...]
     stack: Stack
 
     def mu1(self, ready: Theta) -> Tensor:
@@ -66,46 +71,38 @@ class Alike:
         return self.by_row(ready, eta).sum(-1)
 
     def by_row(self, ready: Theta, eta: Tensor) -> Tensor:
-        """That of every row, (..., n, J)."""
+        """log p of the outcomes of every row, (..., n, J)."""
         found = []
-        for kind in self.kinds:
-            own, there, extra = self._of(ready, kind, eta)
-            density = kind.family.log_density(own.data, there, extra)
+        for one in self.families:
+            own, there, extra = self._of(ready, one, eta)
+            density = one.family.log_density(own.data, there, extra)
             found.append(torch.where(own.counts, density, 0.0).sum(-1))
         return torch.stack(found).sum(0)
 
     def standing(self, ready: Theta) -> tuple[Tensor, Tensor]:
         """Working residuals from the fixed part and their standard deviation, (n, J, K) each."""
-        eta, units = self.mu1(ready), [one.unit for one in self.outcomes]
+        eta, units = self.mu1(ready), [each.unit for each in self.outcomes]
         residual, spread = [], []
-        for kind in self.kinds:
-            own, there, extra = self._of(ready, kind, eta)
-            unit = there.new_tensor([units[k] for k in kind.places])
-            found = standing(kind.family, own.data, there, extra, unit)
+        for one in self.families:
+            own, there, extra = self._of(ready, one, eta)
+            unit = there.new_tensor([units[k] for k in one.places])
+            found = standing(one.family, own.data, there, extra, unit)
             residual.append(found[0])
             spread.append(found[1].expand_as(there))
         return self._in_order(residual), self._in_order(spread)
 
-    def mean(self, ready: Theta, eta: Tensor) -> Tensor:
-        """E(y | eta) of all outcomes, (..., n, J, K)."""
-        found = []
-        for kind in self.kinds:
-            _, there, extra = self._of(ready, kind, eta)
-            found.append(kind.family.mean(there, extra))
-        return self._in_order(found)
-
-    def _of(self, ready: Theta, kind: Kind, eta: Tensor) -> tuple[Stack, Tensor, Tensor]:
+    def _of(self, ready: Theta, one: OfFamily, eta: Tensor) -> tuple[Stack, Tensor, Tensor]:
         """Rows, linear predictors and extra parameters (R, K') of the outcomes of a family."""
-        each = [ready[f"{self.outcomes[k].key}extra"] for k in kind.places]
+        each = [ready[f"{self.outcomes[k].key}extra"] for k in one.places]
         extra = torch.stack(each, dim=-1)
-        if len(self.kinds) == 1:
+        if len(self.families) == 1:
             return self.stack, eta, extra
-        at = torch.tensor(kind.places)
+        at = torch.tensor(one.places)
         return self.stack.some(at), eta[..., at], extra
 
     def _in_order(self, found: Sequence[Tensor]) -> Tensor:
         """Columns of the families in the order of the outcomes."""
         if len(found) == 1:
             return found[0]
-        places = torch.tensor([k for kind in self.kinds for k in kind.places])
+        places = torch.tensor([k for one in self.families for k in one.places])
         return torch.cat(list(found), dim=-1)[..., torch.argsort(places)]

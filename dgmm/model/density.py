@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families import Extra
-from dgmm.model.alike import Alike, Kind, kinds
+from dgmm.model.alike import Alike, OfFamily, by_family
 from dgmm.model.expanded import Expanded
 from dgmm.model.structure import Entry, Structure
 from dgmm.outcomes import Standardised
@@ -173,14 +173,14 @@ class Model(Structure):
         """The outcomes of a block as columns of one array; None where they were not measured in
         the same rows, or where a mean has more than columns of its own.
         """
-        if not block.beside or self._kinds is None or self.residual is not None:
+        if not block.beside or self._families is None or self.residual is not None:
             return None
         stack = block.stack
-        return None if stack is None else Alike(self.outcomes, self._kinds, stack)
+        return None if stack is None else Alike(self.outcomes, self._families, stack)
 
     @cached_property
-    def _kinds(self) -> tuple[Kind, ...] | None:
-        return kinds(self.outcomes)
+    def _families(self) -> tuple[OfFamily, ...] | None:
+        return by_family(self.outcomes)
 
     def rows_of(
         self, ready: Theta, block: Block, i: int, seen: Sequence[Tensor] | None

@@ -21,14 +21,13 @@ from dgmm.model import alone_panel, led_panel
 from dgmm.model.simulation import check_population, simulate_every
 from dgmm.multivariate.reading import outcome_name
 from dgmm.multivariate.record import FittedOutcomes
-from dgmm.multivariate.views import alone_history, history_of, reading, view
+from dgmm.multivariate.views import alone_history, history_of, in_front_alone, view
 from dgmm.panel import Panel
 from dgmm.prediction.landmarks import at_landmarks, clock_of
 from dgmm.prediction.moments import given_history_each
 from dgmm.prediction.new_rows import history_of as past_of
 from dgmm.prediction.new_rows import rows_asked
 from dgmm.prediction.new_values import calculable
-from dgmm.prediction.options import Wanted
 
 __all__ = ["fitted", "impute", "log_score", "predict", "residuals", "simulate"]
 
@@ -77,8 +76,9 @@ def predict(
         told = history
         if history is not None and at is None:  # read once for all
             told = history_of(fit, view(fit, 0), 0, history)
-        wanted = Wanted(type, scale, interval, level, new_groups, draws)
-        at_once = _each_given_all(fit, wanted, newdata, told, at, seed)
+        at_once = None
+        if at is None and interval is None and type == "subject" and new_groups == "population":
+            at_once = _each_given_all(fit, newdata, told, history, scale, seed)
         each = at_once or {
             name: predict(
                 fit, newdata, outcome=name, type=type, scale=scale,
@@ -118,37 +118,34 @@ def predict(
 
 
 def _each_given_all(
-    fit: FittedOutcomes, wanted: Wanted, newdata: Any, told: Any, at: Any, seed: int | None
-) -> dict[str, pd.DataFrame]:
-    """Means of all outcomes of a recursion, by draws of one posterior; empty where each outcome is
-    predicted by itself.
+    fit: FittedOutcomes, newdata: Any, told: Any, history: Any, scale: str, seed: int | None
+) -> dict[str, pd.DataFrame] | None:
+    """Means of all outcomes of a recursion by draws of one posterior.
+
+    None of other models, or where outcomes have subjects of their own.
     """
     done = fit.estimate
-    plain = wanted.type == "subject" and wanted.interval is None and wanted.scale != "categories"
-    if not done.likelihood.bound or not plain or at is not None or wanted.new_groups == "error":
-        return {}
+    if not done.likelihood.bound or scale not in ("response", "link"):
+        return None
     asked = []
     for o, memory in enumerate(fit.memories):
         rows = newdata
         if newdata is not None and fit.layout.item in Table.of(newdata).names:
             rows = fit.layout.present(newdata, fit.names)[o]
-        order = memory.labels, memory.rows
-        asked.append(
-            rows_asked(
-                reading(fit, o), memory.spec, rows, told, order, memory.departures, wanted.type
-            )
-        )
+        order, own = (memory.labels, memory.rows), in_front_alone(fit, o)
+        asked.append(rows_asked(own, memory.spec, rows, told, order, memory.departures, "subject"))
     targets = [one.target for one in asked]
     if any(not np.array_equal(one.ids, targets[0].ids) for one in targets[1:]):
-        return {}
+        return None
     past = past_of(done, fit.memories[0].spec, targets[0], told)
-    random = fit.calls[0].seed if seed is None else seed
-    with calculable(fit.memories[0], newdata=newdata):
-        found = given_history_each(done, past, targets, wanted.scale, random)
-    return {
-        name: one.frame({"fit": value.mean}, wanted.type)
-        for name, one, value in zip(fit.names, asked, found, strict=True)
-    }
+    given = None if isinstance(history, Panel) else history
+    with calculable(fit.memories[0], newdata=newdata, history=given):
+        random = fit.calls[0].seed if seed is None else seed
+        found = given_history_each(done, past, targets, scale, random)
+        return {
+            name: one.frame({"fit": value.mean}, "subject")
+            for name, one, value in zip(fit.names, asked, found, strict=True)
+        }
 
 
 def fitted(fit: FittedOutcomes, outcome: str | None = None, *, scale: str = "response") -> Any:
@@ -279,9 +276,10 @@ def log_score(
         seed: of draws, where the likelihood needs them.
 
     Returns:
-        A row per subject: ``joint``, ``separate`` (the sum over the separate fits), ``difference``,
-        and ``mc_error`` of the joint one. The mean difference with its standard error says what
-        jointness is worth for subjects that no fit has seen.
+        A row per subject: ``joint``, ``separate`` (the sum over the separate fits), ``difference``
+        (both where there are such fits), and ``mc_error`` of the joint one. The mean
+        difference with its standard error says what jointness is worth for subjects that no fit
+        has seen.
 
     Raises:
         ValueError: ``separate`` has no fit of an outcome, or one of other subjects.

@@ -23,7 +23,7 @@ from dgmm.multivariate.record import FittedOutcomes
 from dgmm.panel import Panel
 from dgmm.prediction.moments import outcomes_seen
 
-__all__ = ["alone_history", "history_of", "reading", "view"]
+__all__ = ["alone_history", "history_of", "in_front_alone", "view"]
 
 
 def view(fit: FittedOutcomes, o: int) -> Fit:
@@ -83,7 +83,7 @@ def _led(info: Information, old: Model, new: Model, o: int) -> Information:
     return replace(info, packing=packing, vcov=vcov, inverse_hessian=inverse, joint=joint)
 
 
-def reading(fit: FittedOutcomes, o: int) -> Estimate:
+def in_front_alone(fit: FittedOutcomes, o: int) -> Estimate:
     """The estimate as rows of an outcome are read by: the others are not there."""
     done = fit.estimate
     entries = tuple(
@@ -113,7 +113,7 @@ def history_of(fit: FittedOutcomes, one: Fit, o: int, data: Any) -> Panel:
         if frame is None:
             found.append(None)
             continue
-        point = reading(fit, other)
+        point = in_front_alone(fit, other)
         found.append(outcomes_seen(point, fit.memories[other].spec, frame))
     ids = _every_id([panel.ids for panel in found if panel is not None])
     every = [

@@ -29,6 +29,10 @@ from dgmm.runtime.absent import Absent
 __all__ = ["Panel"]
 
 
+MANY = 4
+"""Outcomes of a row that count as one entry of a block."""
+
+
 @dataclass(frozen=True)
 class Panel:
     """All measurements, subjects contiguous; ``count`` may be zero for a subject.
@@ -346,7 +350,11 @@ class Panel:
         return Block(subjects, counted, index, self.rows.take(index), count > 0, beside)
 
     def blocks(self, cells: int = 200_000) -> Iterator[Block]:
-        """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries."""
+        """All subjects in blocks of similar n_i, each of at most ``cells`` padded entries.
+
+        Of many outcomes fewer rows are held at once.
+        """
+        cells //= max(1, len(self.panels) // MANY)
         order = torch.argsort(self.count, stable=True)
         sizes = self.count[order].clamp(min=1).numpy()
         first = 0

@@ -1,6 +1,6 @@
-"""Outcomes that were measured together: one array with a column for each, in the place of panels.
+"""Outcomes that were measured together: one array with a column for each, beside their panels.
 
-Whoever asks the panels of a hundred outcomes one after the other spends its time on asking.
+A likelihood of a hundred outcomes that asks every panel by itself takes most of its time to ask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dgmm.panel.rows import Block, Rows, Stack
 __all__ = ["Beside", "stacked"]
 
 
-class Measured(Protocol):
+class RowsOfOne(Protocol):
     """Rows of an outcome."""
 
     @property
@@ -32,17 +32,17 @@ class Measured(Protocol):
     def masked(self) -> bool: ...
 
 
-class Several(Protocol):
+class PanelOfSeveral(Protocol):
     """A panel of several outcomes."""
 
     @property
-    def beside(self) -> Sequence[OneOf]: ...
+    def beside(self) -> Sequence[PanelOfOne]: ...
     @property
     def stack(self) -> Stack | None: ...
 
 
-class OneOf(Protocol):
-    """The panel of one of them."""
+class PanelOfOne(Protocol):
+    """The panel of one outcome."""
 
     def block(self, subjects: Tensor) -> Block:
         """Rows of some subjects, padded."""
@@ -53,7 +53,7 @@ class OneOf(Protocol):
 class Beside(Sequence[Block]):
     """Blocks of the further outcomes of a panel, made when one of them is asked for."""
 
-    panel: Several
+    panel: PanelOfSeveral
     subjects: Tensor
     at: Tensor  # (n, J) rows of the block of the first
     mask: Tensor  # the real ones
@@ -76,7 +76,7 @@ class Beside(Sequence[Block]):
         return self.blocks[which]
 
 
-def stacked(panels: Sequence[Measured]) -> Stack | None:
+def stacked(panels: Sequence[RowsOfOne]) -> Stack | None:
     """The outcomes of several panels as columns, where their rows are the same.
 
     None where rows, their fixed columns or what latent structures see of them differ.
@@ -92,7 +92,7 @@ def stacked(panels: Sequence[Measured]) -> Stack | None:
     return Stack(Observations(*data), offset, counts, first.rows.X[:size])
 
 
-def _alike(one: Measured, other: Measured) -> bool:
+def _alike(one: RowsOfOne, other: RowsOfOne) -> bool:
     """Whether two outcomes were measured in the same rows."""
     if one.masked != other.masked or not torch.equal(one.subject, other.subject):
         return False
