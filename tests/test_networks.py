@@ -111,3 +111,13 @@ def test_sweep_is_the_value_with_the_derivatives_of_autograd(
     assert torch.allclose(sweep.jacobian(), J, atol=1e-12, rtol=0)
     omega = torch.randn(7, generator=generator(3), dtype=torch.float64)
     assert torch.allclose(sweep.pull(omega), J.T @ omega, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "silu"])
+def test_a_part_that_draws_share_is_calculated_once(activation: str) -> None:
+    network = Dense((5, 4, 3, 2), activation=activation, fan_in=True)
+    weights = network.initial(torch.Generator().manual_seed(0))
+    g = torch.Generator().manual_seed(1)
+    x, shared = torch.randn(7, 6, 2, generator=g).double(), torch.randn(6, 3, generator=g).double()
+    whole = torch.cat([x, shared.expand(7, 6, 3)], dim=-1)
+    assert torch.allclose(network.of_parts(weights, x, shared), network(weights, whole), atol=1e-14)

@@ -23,7 +23,7 @@ from dgmm.model import Model
 from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
-from dgmm.variational.bounds import importance, particles
+from dgmm.variational.bounds import importance, particles, weighted_of_all
 from dgmm.variational.elbo import elbo, evaluate
 from dgmm.variational.schedule import Schedule
 from dgmm.variational.training import train
@@ -330,6 +330,14 @@ def test_bounds_rise_to_the_likelihood_and_stay_below_it() -> None:
     assert cloud.mean() > -0.05
 
 
+def test_weighted_bounds_are_means_of_weights() -> None:
+    model, panel, theta, encoder, _ = truth("filter", 30, 8)
+    phi = locally_exact(encoder)
+    w = importance(model, encoder, theta, phi, panel, 16, generator(4))
+    found = weighted_of_all(model, encoder, theta, phi, panel, 16, generator(4))
+    assert torch.allclose(found, torch.logsumexp(w, 0) - math.log(16), atol=1e-12)
+
+
 def test_the_local_posterior_is_a_filter_and_loses_what_the_future_says() -> None:
     """Two nats of a sequence of twenty. Its ELBO is sum_t E log p(y_t | z_{t-1}), z by q alone."""
     n, T = 1000, 20
@@ -537,9 +545,10 @@ def test_simulated_outcomes_have_the_law_of_the_model() -> None:
 # -- bad input -------------------------------------------------------------------------------------
 
 
-def refused(text: str, data: pd.DataFrame, words: str, **options: Any) -> None:
+def refused(text: Any, data: pd.DataFrame, words: str, **options: Any) -> None:
+    control = QUICK | options.pop("control", {})
     with pytest.raises(ValueError, match=words):
-        dgmm.mixed_model(text, data, control=QUICK, verbose=0, **options)
+        dgmm.mixed_model(text, data, control=control, verbose=0, **options)
 
 
 def test_grids_are_checked() -> None:
@@ -562,5 +571,10 @@ def test_what_has_no_meaning_is_refused() -> None:
     refused("y ~ (vrnn(t, prior='flat') | id)", data, "'rnn' or 'iid'")
     refused("y ~ (vrnn(t, latent=-1) | id)", data, "zero or larger")
     refused("y ~ (dmm(t, state=0) | id)", data, "positive whole number")
+    refused(VRNN, data, "penalty of dnn", control={"ridge": 1.0})
+    refused(VRNN, data, "free_bits", control={"bound": "weighted", "free_bits": 0.5})
+    refused("y ~ u + (1 | id)", data, "for recursions", control={"bound": "weighted"})
+    both = ["y ~ u + (1 |p| id)", "u ~ t + (1 |p| id)"]
+    refused(dgmm.mv(*both), data, "for recursions", control={"bound": "weighted"})
     with pytest.raises(ValueError, match="lower bound|recursions"):
         dgmm.mixed_model("y ~ u + (1 | id)", data, likelihood="bound", verbose=0)

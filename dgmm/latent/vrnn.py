@@ -161,11 +161,9 @@ class VariationalRecurrent(Recursion):
         if self.kept:
             entering = torch.cat([z, h, x], dim=-1)
             return self.loaded(weights, z) + self.decoder(decoder, entering)
-        # h may be the one of all draws: what it adds is not calculated for every draw
-        A = self.decoder.matrix(decoder, 1)
-        shared = linear(torch.cat([h, x], dim=-1), A[:, self.size :], decoder["a1"])
-        units = torch.tanh(linear(z, A[:, : self.size]) + shared)
-        return self.loaded(weights, z) + linear(units, decoder["A2"], decoder["a2"])
+        # h may be the one of all draws
+        found = self.decoder.of_parts(decoder, z, torch.cat([h, x], dim=-1))
+        return self.loaded(weights, z) + found
 
     def advanced(
         self, weights: Weights, state: Tensor, z: Tensor, x: Tensor, r: Tensor, law: Law

@@ -37,6 +37,7 @@ from dgmm.plan import (
     INSTEAD,
     Call,
     as_counted,
+    check_control,
     check_options,
     has_recursions,
     parse_call,
@@ -200,6 +201,7 @@ def fit_several(
     """Fit all outcomes together; see :func:`dgmm.mixed_model`."""
     check_options(call)
     reading = read_several(several, call, families, bounds, outcome)
+    check_control(call.control, [parse_call(one) for one in reading.calls])
     frames = reading.layout.frames(data, reading.names)
     check_seen(frames, reading.names)
     separate = tuple(_separate(reading, o, frame) for o, frame in enumerate(frames))

@@ -160,12 +160,25 @@ class Dense:
 
     def __call__(self, weights: Weights, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
+        return self._after(
+            weights, functional.linear(x, self.matrix(weights, 1), weights.get("a1"))
+        )
+
+    def of_parts(self, weights: Weights, x: Tensor, shared: Tensor) -> Tensor:
+        """f of (x, shared), (..., outputs): the first layer works on each of them by itself.
+
+        ``shared`` may lack axes of x, such as draws: its part is then calculated once for all.
+        """
+        A, first = self.matrix(weights, 1), x.shape[-1]
+        inner = functional.linear(shared, A[:, first:], weights.get("a1"))
+        return self._after(weights, functional.linear(x, A[:, :first]) + inner)
+
+    def _after(self, weights: Weights, x: Tensor) -> Tensor:
+        """The layers after the first, whose output is x before the activation."""
         step, _ = ACTIVATIONS[self.activation]
-        layers = len(self.sizes) - 1
-        for layer in range(1, layers + 1):
-            x = functional.linear(x, self.matrix(weights, layer), weights.get(f"a{layer}"))
-            if layer < layers:
-                x = step(x)
+        for layer in range(2, len(self.sizes)):
+            A = self.matrix(weights, layer)
+            x = functional.linear(step(x), A, weights.get(f"a{layer}"))
         return x
 
     def jacobian(self, weights: Weights, x: Tensor) -> Tensor:

@@ -17,13 +17,14 @@ from dgmm.plan.model import (
     read_family,
     structures,
 )
-from dgmm.plan.request import check_options, make_request, request_behind
+from dgmm.plan.request import check_control, check_options, make_request, request_behind
 
 __all__ = [
     "INSTEAD",
     "Call",
     "as_counted",
     "check_columns",
+    "check_control",
     "check_enough",
     "check_left",
     "check_options",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from dgmm.formula import Formula
 from dgmm.likelihood import WORDS
 from dgmm.plan.call import Call
 from dgmm.plan.groups import factors
-from dgmm.plan.model import has_neural_effects, has_paths, is_deep
+from dgmm.plan.model import has_neural_effects, has_paths, has_recursions, is_deep
 from dgmm.plan.sampling import check_sampled, check_sampling
 from dgmm.runtime.devices import choose_device
 from dgmm.runtime.gate import is_whole
@@ -55,9 +56,32 @@ def check_options(call: Call) -> None:
     find_encoder(call.encoder)
 
 
+def check_control(control: Control, formulas: Sequence[Formula]) -> None:
+    """Refuse options of recursions for other models, and those that recursions do not have.
+
+    formulas: of all outcomes.
+
+    Raises:
+        ValueError: the option, and what there is in its place.
+    """
+    recursions = any(has_recursions(one) for one in formulas)
+    if control.bound == "weighted" and not recursions:
+        raise ValueError(
+            "control bound='weighted' is for recursions, vrnn(), dmm() and kvae(): leave it out"
+        )
+    if control.ridge is not None and recursions and not any(one.networks for one in formulas):
+        raise ValueError(
+            "control ridge= is a penalty of dnn(), and the weights of a recursion have none: leave "
+            "it out; vrnn() has dropout="
+        )
+    if control.free_bits and control.bound == "weighted":
+        raise ValueError("control bound='weighted' has no KL by itself that free_bits= could spare")
+
+
 def make_request(call: Call, design: Design, family: Family) -> Request:
     """The options of a call as the estimation takes them, checked, "auto" resolved."""
     formula = design.formula
+    check_control(call.control, [formula])
     method = _method(call.method, formula, call.missing)
     _check_missing(call, method, design)
     likelihood = _likelihood(call.likelihood, method, design, family)

@@ -22,7 +22,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
 
-__all__ = ["importance", "particles", "weighted"]
+__all__ = ["importance", "particles", "weighted", "weighted_of_all"]
 
 CELLS = 400_000
 """Rows times draws held at once."""
@@ -36,6 +36,25 @@ def weighted(
     Where outcomes alone make the states it is the sum over steps of IWAE_K of each.
     """
     return encoder.posterior(phi, model, model.prepare(theta), block).weighted(e)
+
+
+def weighted_of_all(
+    model: Model,
+    encoder: Sequential,
+    theta: Theta,
+    phi: Weights,
+    panel: Panel,
+    draws: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """:func:`weighted` of every subject of a panel, (n,), of K = ``draws`` draws."""
+    value = torch.zeros(panel.n, dtype=torch.float64)
+    with torch.no_grad():
+        for block in panel.blocks(cells=max(1, CELLS // draws)):
+            size = (draws, len(block.subjects), model.k)
+            e = torch.randn(size, generator=generator, dtype=torch.float64)
+            value[block.subjects] = weighted(model, encoder, theta, phi, block, e)
+    return value
 
 
 def importance(

@@ -23,7 +23,7 @@ from dgmm.runtime.checkpoint import Checkpoint, Saved
 from dgmm.runtime.devices import on, to
 from dgmm.runtime.parallel import one_thread
 from dgmm.runtime.progress import Progress
-from dgmm.variational.bounds import weighted
+from dgmm.variational.bounds import weighted, weighted_of_all
 from dgmm.variational.elbo import elbo, evaluate
 from dgmm.variational.newton import NewtonPosterior
 from dgmm.variational.schedule import Schedule
@@ -197,7 +197,8 @@ def _epoch(
     moving = [w for w in run.weights.values() if w.requires_grad]
     shares = list(torch.tensor_split(order, batches))
     if schedule.alike:
-        shares = _alike(order, panel.count.cpu(), batches, run.generator)
+        longest = torch.stack([one.count for one in panel.panels]).amax(0)
+        shares = _alike(order, longest.cpu(), batches, run.generator)
     for number, subjects in enumerate(shares):
         step = run.epoch * batches + number
         _set_rates(run.optimiser, schedule, step / steps, steps)
@@ -307,6 +308,9 @@ def _watch(run: _Run, model: Model, encoder: Amortised, panel: Panel, schedule: 
         score = freeze(model, theta, panel, Importance(schedule.watch_draws), rng).per_subject(
             theta
         )
+    elif schedule.weighted and isinstance(encoder, Sequential):
+        same, draws = torch.Generator().manual_seed(0), 2 * schedule.watch_draws
+        score = weighted_of_all(model, encoder, theta, phi, panel, draws, same)
     else:
         score = evaluate(model, encoder, theta, phi, panel, 0, schedule.watch_draws, 2).elbo
     run.watched.append(float(score.mean()))
