@@ -3,7 +3,7 @@
     python benchmarks/ball_video.py [SEED ...]
 
 A disc of radius 3 pixels flies through a box of 32 x 32 black or white pixels at 1.5 to 2.5 pixels
-a frame and bounces off its walls: 400 films of 20 frames, 100 others. Every pixel that is ever
+a frame and bounces off its walls: 500 films of 20 frames, 100 others. Every pixel that is ever
 white is a Bernoulli outcome,
 
     mv(p1, p2, ...) ~ 1 + (kvae(frame, code=2, state=4, K=3, decoder=(64, 128), encoder="joint",
@@ -35,8 +35,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 SIDE, STEPS, RADIUS = 32, 20, 3.0
 GAP = range(5, 17)  # frames count from one
 CONTROL: dict[str, Any] = {
-    "epochs": 60,
-    "batch": 50,
+    "epochs": 120,
+    "batch": 25,
     "pairs": 1,
     "draws": 16,
     "learning_rate": 0.005,
@@ -90,7 +90,7 @@ def judged(p: np.ndarray, y: np.ndarray) -> dict[str, float]:
     }
 
 
-def score(model: str, seed: int, subjects: int = 400) -> tuple[dict[str, Any], np.ndarray]:
+def score(model: str, seed: int, subjects: int = 500) -> tuple[dict[str, Any], np.ndarray]:
     """A row of the table, and the probabilities of the frames that were lost."""
     start, known, new = time.process_time(), films(subjects, seed), films(100, 1000 + seed)
     lit = known.reshape(-1, SIDE * SIDE).any(0)
@@ -122,7 +122,7 @@ def score(model: str, seed: int, subjects: int = 400) -> tuple[dict[str, Any], n
 
 def strip(found: dict[str, np.ndarray], seed: int) -> None:
     """The lost frames of the film that moves most: the truth, and what the models make of them."""
-    known, new = films(400, seed), films(100, 1000 + seed)
+    known, new = films(500, seed), films(100, 1000 + seed)
     lit = known.reshape(-1, SIDE * SIDE).any(0)
     gap = [frame - 1 for frame in GAP]
     film = int(np.abs(np.diff(new, axis=1)).sum((1, 2, 3)).argmax())
