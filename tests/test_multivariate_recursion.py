@@ -26,6 +26,7 @@ from dgmm.networks import Weights
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 from dgmm.variational.bounds import importance, particles
+from dgmm.variational.elbo import elbo
 
 NAMES = ("y", "z", "w")
 TERMS = (
@@ -193,6 +194,41 @@ def test_the_leading_outcome_and_the_order_of_subjects_change_nothing(term: str)
     order = [3, 0, 4, 2, 1]
     turned = values_of(model, panel.select(np.array(order)), (theta, encoder, phi), e[:, order])
     assert torch.allclose(turned, first[:, :, order], atol=1e-12)
+
+
+def test_codes_between_frames_that_tell_nearly_all_are_smoothed() -> None:
+    """Where outcomes have little noise q of a gap is p(a | codes seen), and the bound is tight."""
+    term, rng = (
+        "kvae(t, code=1, state=2, K=1, hidden=3, posterior='frame')",
+        np.random.default_rng(5),
+    )
+    data = frame(n=6)
+    model, _ = joint(term, data)
+    theta, encoder, phi = silent(model)
+    theta["latent1.A"] = 0.98 * torch.eye(2, dtype=torch.float64)[None]
+    theta |= {
+        f"latent1.{name}": torch.full_like(theta[f"latent1.{name}"], -2.0) for name in ("lq", "lr")
+    }
+    c = theta["latent1.c"].numpy()
+    C, start, sd = theta["latent1.C"][0, 0].numpy(), theta["latent1.l1"].exp().numpy(), np.exp(-2.0)
+    z, a = np.zeros(2), np.zeros(len(data))
+    for row, (first, steps) in enumerate(zip(data.t == 1, data.t.diff(), strict=True)):
+        if first:
+            z = start * rng.normal(size=2)
+        for _ in range(0 if first else int(steps)):
+            z = 0.98 * z + sd * rng.normal(size=2)
+        a[row] = C @ z + sd * rng.normal()
+    for k, one in enumerate(model.outcomes):
+        theta[f"{one.key}extra"] = torch.full_like(theta[f"{one.key}extra"], -6.0)
+        mean = float(one.beta(theta)[0]) + 0.7 * c[k] * a
+        data[NAMES[k]] = mean + np.exp(-6.0) * rng.normal(size=len(data))
+    data.loc[data.t.isin([2, 3]), list(NAMES)] = np.nan
+    model, panel = joint(term, data)
+    block = panel.masked_rows().block(torch.arange(panel.n))
+    e = torch.randn(400, panel.n, model.k, generator=generator(3), dtype=torch.float64)
+    gap = dense(model, theta, data, NAMES) - elbo(model, encoder, theta, phi, block, e).elbo
+    assert gap.max() < 0.2
+    assert gap.min() > -0.2
 
 
 @pytest.mark.parametrize("term", TERMS[2:4])

@@ -20,7 +20,7 @@ of several dynamics see the code: the messages take those of its filtered mean, 
 of its shape and the bound nothing of its truth.
 
 "smooth" is this; "frame" is one step by itself, q(a_t | y_t) = N(V_t eta_t, V_t) with
-V_t = (I + Lambda_t)^-1.
+V_t = (I + Lambda_t)^-1, and between steps that were seen the same as "smooth".
 """
 
 from __future__ import annotations
@@ -219,11 +219,24 @@ class _Carried(Path):
         return found[::-1]
 
     def step(self, t: int, state: Tensor, law: Law) -> Law:
+        if self.encoder.smooth:
+            return self._guided(t, law)
+        seen = self.seen[:, t]
+        eta, Lambda = (one[:, t] for one in self.potentials)
+        V = torch.linalg.inv(torch.eye(eta.shape[-1], dtype=eta.dtype) + Lambda)
+        own = self._whitened((V @ eta[..., None])[..., 0], V, law, seen)
+        if bool((seen | ~self.steps.real[:, t]).all()):
+            return own
+        between = self._guided(t, law)
+        assert own.root is not None
+        assert between.root is not None
+        mean = torch.where(seen[:, None], own.mean, between.mean)
+        root = torch.where(seen[:, None, None], own.root, between.root)
+        return Law(mean, root.diagonal(dim1=-2, dim2=-1).log(), root)
+
+    def _guided(self, t: int, law: Law) -> Law:
+        """The law of e of a step given its potential and the message of those to come."""
         assert law.root is not None
-        if not self.encoder.smooth:
-            eta, Lambda = (one[:, t] for one in self.potentials)
-            V = torch.linalg.inv(torch.eye(eta.shape[-1], dtype=eta.dtype) + Lambda)
-            return self._whitened((V @ eta[..., None])[..., 0], V, law, self.seen[:, t])
         code, w = self.code, self.weights
         m, P, by = law.made
         Omega, nu = self.messages[t]
