@@ -16,15 +16,14 @@ from __future__ import annotations
 import sys
 import time
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from stored import RESULTS, keep
 
 import dgmm
 
-RESULTS = Path(__file__).parent / "results"
 STEPS, SENSORS = 20, 16
 GAP = range(7, 15)  # steps count from one
 NAMES = [f"s{k + 1}" for k in range(SENSORS)]
@@ -117,14 +116,12 @@ def score(K: int, seed: int, missing: float = 0.0, **changes: Any) -> dict[str, 
 
 def main(words: list[str]) -> None:
     """Three dynamics and one, then with frames missing in training; every seed."""
-    file = RESULTS / "bouncing_ball.csv"
     seeds = [int(word) for word in words or ["0", "1", "2"]]
     for kinds in (((3, 0.0), (1, 0.0)), ((3, 0.3),)):
         for seed, (K, missing) in product(seeds, kinds):
-            row = pd.DataFrame([score(K, seed, missing)])
-            old = [pd.read_csv(file)] if file.exists() else []
-            pd.concat([*old, row]).to_csv(file, index=False, float_format="%.5g")
-            print(row.to_string(index=False), flush=True)
+            row = score(K, seed, missing)
+            keep(RESULTS / "bouncing_ball.csv", row, ("K", "seed", "missing"))
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from stored import RESULTS, keep
 
 import dgmm
 from dgmm.encoders import Sequential
 from dgmm.multivariate.views import history_of, view
 from dgmm.variational.bounds import particles
 
-RESULTS = Path(__file__).parent / "results"
 FILE = "jsb_chorales_quarter.json"
 KEYS = range(21, 109)
 PARTS = ("train", "valid", "test")
@@ -202,12 +202,12 @@ def course(fit: dgmm.MultivariateFit, name: str) -> pd.DataFrame:
 # -- the tables ----------------------------------------------------------------------------------
 
 
-def keep(file: str, rows: pd.DataFrame, key: str = "model") -> None:
-    """Add rows to a table, in the place of those of the same name."""
-    path = RESULTS / file
+def keep_course(rows: pd.DataFrame) -> None:
+    """Epochs of one model, in the place of those of an earlier training of it."""
+    path = RESULTS / "chorales_course.csv"
     if path.exists():
         old = pd.read_csv(path)
-        rows = pd.concat([old[~old[key].isin(rows[key])], rows])
+        rows = pd.concat([old[~old["model"].isin(rows["model"])], rows])
     rows.to_csv(path, index=False, float_format="%.5g")
 
 
@@ -229,8 +229,8 @@ def score(name: str, rolls: dict[str, Rolls], seed: int = 0) -> None:
     row["elbo"] = np.mean(single)
     row |= {"bound": "particles", "particles": DRAWS, "cpu_seconds": spent}
     print(row, flush=True)
-    keep("chorales.csv", pd.DataFrame([row]))
-    keep("chorales_course.csv", course(fit, name))
+    keep(RESULTS / "chorales.csv", row, ("model",))
+    keep_course(course(fit, name))
 
 
 def main(words: list[str]) -> None:
@@ -240,7 +240,7 @@ def main(words: list[str]) -> None:
         rolls = read()
         for name, law in (("static", static), ("markov", markov)):
             row = {part: law(rolls["train"], rolls[part]) for part in PARTS}
-            keep("chorales.csv", pd.DataFrame([{"model": name, "setting": "", **row}]))
+            keep(RESULTS / "chorales.csv", {"model": name, "setting": "", **row}, ("model",))
     elif len(names) == 1 and names[0] in FITS:
         score(names[0], read())
     else:

@@ -67,6 +67,10 @@ class Sampled(NamedTuple):
     mu2: tuple[Tensor, ...] = ()  # of every outcome, (M, n, J), where drawing took it
     common: Tensor | None = None  # of outcomes that are alike in one array, (M, n, J, K)
 
+    def log_weight(self, model: Model, ready: Theta, block: Block) -> Tensor:
+        """log {p(y_i | b_i) p(b_i) / q(b_i)}, (M, n)."""
+        return self.log_likelihood(model, ready, block) - self.log_ratio
+
     def log_likelihood(self, model: Model, ready: Theta, block: Block) -> Tensor:
         """log p(y_i | b_i), (M, n)."""
         if self.common is not None:

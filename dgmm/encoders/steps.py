@@ -156,7 +156,7 @@ class Path:
     def by_step(self) -> bool:
         """log p(y) is a sum over steps of integrals over the z of that step alone."""
         alone = self.latent.dim == self.model.k
-        return alone and self.latent.foreseen(self.weights, self.steps) is not None
+        return alone and self.latent.foresees(self.steps)
 
     def weighted(self, e: Tensor) -> Tensor:
         """log 1/K sum_k p(y, b_k) / q(b_k), (n,), :attr:`by_step` the sum of those of all steps.
@@ -167,8 +167,7 @@ class Path:
             noise, unseen = self.latent.split(e[..., self.own], self.steps.number)
             told = self.latent.thinned(self.steps, unseen)
             return (torch.logsumexp(self.log_weights(noise, told), 0) - math.log(len(e))).sum(-1)
-        drawn = self.sample(e)
-        value = drawn.log_likelihood(self.model, self.ready, self.block) - drawn.log_ratio
+        value = self.sample(e).log_weight(self.model, self.ready, self.block)
         return torch.logsumexp(value, 0) - math.log(len(e))
 
     def log_weights(self, noise: Tensor, told: Steps | None = None) -> Tensor:
@@ -181,7 +180,7 @@ class Path:
         assert walk is not None
         total = -walk.ratio(noise)
         if self.alike is not None:
-            mu2 = latent.at_common_rows(walk.mu, steps.places[0])[..., self.positions]
+            mu2 = self._of_common_rows(walk.mu)
             there = self.alike.by_row(self.ready, self.alike.mu1(self.ready) + mu2)
             total = total.scatter_add(-1, steps.places[0].expand_as(there), there)
             return torch.where(steps.real, total, 0.0)
@@ -227,11 +226,15 @@ class Path:
         mu = latent.emitted(weights, law.at(drawn), states, steps.x)
         return _Drawn(drawn, mu, own.log_sd, own.kl(), own.mean)
 
+    def _of_common_rows(self, mu: Tensor) -> Tensor:
+        """mu2 of rows that all outcomes have in common, in the order of the model, (M, n, J, K)."""
+        return self.latent.at_common_rows(mu, self.steps.places[0])[..., self.positions]
+
     def _of_rows(self, mu: Tensor, b: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """mu2 of the rows of every outcome, or of all of them at once."""
         latent, places = self.latent, self.steps.places
         if self.alike is not None:
-            return (), latent.at_common_rows(mu, places[0])[..., self.positions]
+            return (), self._of_common_rows(mu)
         each = mu.unbind(-1)
         rows = (latent.of_rows(each[k], places[k], k) for k in self.positions)
         return tuple(one + self.beside(b, o) for o, one in enumerate(rows)), None

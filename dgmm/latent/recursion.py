@@ -185,6 +185,10 @@ class Recursion(Latent):
     ) -> Tensor:
         """The state after a step, (..., S), in which z had the ``law``."""
 
+    def foresees(self, steps: Steps) -> bool:
+        """Whether the outcomes seen alone make the states before all steps."""
+        return False
+
     def foreseen(self, weights: Weights, steps: Steps) -> Tensor | None:
         """The states before all steps, (n, G, S), where the outcomes seen alone make them."""
         return None

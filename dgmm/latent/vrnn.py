@@ -193,8 +193,11 @@ class VariationalRecurrent(Recursion):
         shown = torch.cat([factors(self.hidden), like.new_ones(*shape, self.kept)], dim=-1)
         return steps._replace(residual=told, shown=shown)
 
+    def foresees(self, steps: Steps) -> bool:
+        return not self.kept and bool((steps.seen | ~steps.real[..., None]).all())
+
     def foreseen(self, weights: Weights, steps: Steps) -> Tensor | None:
-        if self.kept or not bool((steps.seen | ~steps.real[..., None]).all()):
+        if not self.foresees(steps):
             return None
         memory = part(weights, "memory.")
         drive = self.memory.drive(memory, torch.cat([steps.residual, steps.x], dim=-1))

@@ -108,13 +108,18 @@ def predict(
     past = history
     if history is not None and not isinstance(history, Panel):
         past = history_of(fit, one, o, history)
-    rows = newdata
-    if newdata is not None and fit.layout.item in Table.of(newdata).names:
-        rows = fit.layout.present(newdata, fit.names)[o]
+    rows = _rows_of_outcomes(fit, newdata)[o]
     return one.predict(
         rows, type=type, scale=scale, history=past, interval=interval, level=level,
         new_groups=new_groups, draws=draws, seed=seed,
     )  # fmt: skip
+
+
+def _rows_of_outcomes(fit: FittedOutcomes, newdata: Any) -> Sequence[Any]:
+    """The frame in which every outcome is predicted: one for all, unless rows are values of one."""
+    if newdata is not None and fit.layout.item in Table.of(newdata).names:
+        return fit.layout.present(newdata, fit.names)
+    return [newdata] * len(fit.names)
 
 
 def _each_given_all(
@@ -128,10 +133,8 @@ def _each_given_all(
     if not done.likelihood.bound or scale not in ("response", "link"):
         return None
     asked = []
-    for o, memory in enumerate(fit.memories):
-        rows = newdata
-        if newdata is not None and fit.layout.item in Table.of(newdata).names:
-            rows = fit.layout.present(newdata, fit.names)[o]
+    every = _rows_of_outcomes(fit, newdata)
+    for o, (memory, rows) in enumerate(zip(fit.memories, every, strict=True)):
         order, own = (memory.labels, memory.rows), in_front_alone(fit, o)
         asked.append(rows_asked(own, memory.spec, rows, told, order, memory.departures, "subject"))
     targets = [one.target for one in asked]

@@ -10,6 +10,7 @@ All three lie below log p(y); the second and the third reach it as K grows.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -50,10 +51,10 @@ def weighted_of_all(
     """:func:`weighted` of every subject of a panel, (n,), of K = ``draws`` draws."""
     value = torch.zeros(panel.n, dtype=torch.float64)
     with torch.no_grad():
-        for block in panel.blocks(cells=max(1, CELLS // draws)):
-            size = (draws, len(block.subjects), model.k)
-            e = torch.randn(size, generator=generator, dtype=torch.float64)
-            value[block.subjects] = weighted(model, encoder, theta, phi, block, e)
+        ready = model.prepare(theta)
+        for block, e in _noise(model, panel, draws, generator):
+            q = encoder.posterior(phi, model, ready, block)
+            value[block.subjects] = q.weighted(e)
     return value
 
 
@@ -73,13 +74,19 @@ def importance(
     out = torch.zeros(draws, panel.n, dtype=torch.float64)
     with torch.no_grad():
         ready = model.prepare(theta)
-        for block in panel.blocks(cells=max(1, CELLS // draws)):
-            size = (draws, len(block.subjects), model.k)
-            e = torch.randn(size, generator=generator, dtype=torch.float64)
+        for block, e in _noise(model, panel, draws, generator):
             drawn = encoder.posterior(phi, model, ready, block).sample(e)
-            value = drawn.log_likelihood(model, ready, block) - drawn.log_ratio
-            out[:, block.subjects] = value
+            out[:, block.subjects] = drawn.log_weight(model, ready, block)
     return out
+
+
+def _noise(
+    model: Model, panel: Panel, draws: int, generator: torch.Generator
+) -> Iterator[tuple[Block, Tensor]]:
+    """The blocks of a panel with white noise (draws, n, k) for each."""
+    for block in panel.blocks(cells=max(1, CELLS // draws)):
+        size = (draws, len(block.subjects), model.k)
+        yield block, torch.randn(size, generator=generator, dtype=torch.float64)
 
 
 def particles(
