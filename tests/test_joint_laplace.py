@@ -264,8 +264,11 @@ def test_predictions_are_around_the_mean_of_the_effects() -> None:
     normal = done.likelihood.posterior(done.theta)
     exact = nodes.predictive(done.panel, "link").mean
     gap = normal.predictive(done.panel, "link").mean - exact
-    at_mode = replace(normal, shift=None).predictive(done.panel, "link").mean - exact
+    still = replace(normal, shift=torch.zeros_like(normal.shift))
+    at_mode = still.predictive(done.panel, "link").mean - exact
     assert float(gap.norm()) < 0.25 * float(at_mode.norm())
+    by_differences = replace(normal, shift=None).predictive(done.panel, "link").mean - exact
+    assert torch.allclose(by_differences, gap, atol=1e-7, rtol=0)
     # the score equations of the intercepts: predictions add up to the outcomes
     told = fit.fitted()
     for name, least in (("z", 0.002), ("c", 0.01)):

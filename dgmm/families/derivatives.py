@@ -6,7 +6,7 @@ are needed in all of them, higher ones only where a random effect enters (``movi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -32,8 +32,12 @@ def row_derivatives(
     predictors: Sequence[Tensor],
     moving: Sequence[int],
     order: int,
+    among: Collection[int] | None = None,
 ) -> RowDerivatives:
-    """Derivatives up to ``order`` (1, 2 or 3) of log p(y | predictors), elementwise."""
+    """Derivatives up to ``order`` (1, 2 or 3) of log p(y | predictors), elementwise.
+
+    among: the predictors that are differentiated, by default all; in others derivatives are zero.
+    """
     if len(predictors) == 1:
         empty = predictors[0].new_zeros(0)
         closed = family.derivatives(data, predictors[0], empty, order)
@@ -44,7 +48,7 @@ def row_derivatives(
                 {(0, 0): closed.second},
                 {(0, 0, 0): closed.third},
             )
-    return _by_autograd(family, data, predictors, moving, order)
+    return _by_autograd(family, data, predictors, moving, order, among)
 
 
 def _by_autograd(
@@ -53,9 +57,13 @@ def _by_autograd(
     predictors: Sequence[Tensor],
     moving: Sequence[int],
     order: int,
+    among: Collection[int] | None,
 ) -> RowDerivatives:
     with torch.enable_grad():
-        points = [p.detach().clone().requires_grad_() for p in predictors]
+        points = [
+            p.detach().clone().requires_grad_(among is None or s in among)
+            for s, p in enumerate(predictors)
+        ]
         extra = torch.stack(points[1:]) if len(points) > 1 else points[0].new_zeros(0)
         value = family.log_density(data, points[0], extra)
         first = _slopes(value, points, order > 1)
@@ -81,9 +89,12 @@ def _slopes(value: Tensor, points: list[Tensor], graph: bool) -> tuple[Tensor, .
     """d value / d point for every point, elementwise; zero where there is no dependence."""
     if not value.requires_grad:
         return tuple(torch.zeros_like(p) for p in points)
-    found = torch.autograd.grad(
-        value.sum(), points, create_graph=graph, retain_graph=True, allow_unused=True
+    moved = [p for p in points if p.requires_grad]
+    slopes = torch.autograd.grad(
+        value.sum(), moved, create_graph=graph, retain_graph=True, allow_unused=True
     )
+    found = iter(slopes)
+    every = [next(found) if p.requires_grad else None for p in points]
     return tuple(
-        torch.zeros_like(p) if f is None else f for p, f in zip(points, found, strict=True)
+        torch.zeros_like(p) if f is None else f for p, f in zip(points, every, strict=True)
     )

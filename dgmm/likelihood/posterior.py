@@ -20,7 +20,7 @@ from dgmm.likelihood.nodes import Frozen
 from dgmm.model import Model
 from dgmm.panel import Block, Panel
 from dgmm.parameters import Theta
-from dgmm.posterior.modes import Anchor, find_modes, moments, weighted_moments
+from dgmm.posterior.modes import Anchor, find_modes, mean_shift, moments, weighted_moments
 
 __all__ = [
     "Effects",
@@ -116,8 +116,8 @@ def over_normal(model: Model, theta: Theta, target: Panel, eta: Predictive) -> P
 class NormalPosterior(Posterior):
     """N(mode, P^-1) of every subject: exact for Gaussian outcomes, else Laplace's approximation.
 
-    Outside Gaussian models b | y is skew. Where the ``shift`` is known, predictions and draws are
-    around the mean to first order, with l3 the third derivative of a row's log density in eta,
+    Outside Gaussian models b | y is skew. There predictions and draws are around the mean to first
+    order, with l3 the third derivative of a row's log density in eta,
 
         E(b | y) - mode = P^-1 sum_j 1/2 l3_j (J_j P^-1 J_j') J_j'
 
@@ -129,7 +129,7 @@ class NormalPosterior(Posterior):
     theta: Theta
     history: Panel  # observed rows
     start: Tensor | None = None  # (n, k) places near the modes
-    shift: Tensor | None = None  # (n, k) E(b | y) - mode; used up to one standard deviation
+    shift: Tensor | None = None  # (n, k) E(b | y) - mode where it is known in closed form
 
     @cached_property
     def _anchors(self) -> list[tuple[Block, Anchor]]:
@@ -144,10 +144,14 @@ class NormalPosterior(Posterior):
         return NormalPosterior(self.model, theta, self.history, self.effects().mean[0])
 
     def _centre(self, block: Block, anchor: Anchor) -> Tensor:
-        """E(b | y), (n_c, k)."""
-        if self.shift is None:
+        """E(b | y), (n_c, k); one standard deviation from the mode at most."""
+        model = self.model
+        if model.linear and all(one.family.conjugate for one in model.outcomes):
             return anchor.mode
-        shift = self.shift[block.subjects]
+        if self.shift is None:
+            shift = mean_shift(model, self._ready, anchor, block)
+        else:
+            shift = self.shift[block.subjects]
         size = torch.linalg.solve_triangular(anchor.root, shift[..., None], upper=True).norm(dim=1)
         return anchor.mode + shift / size.clamp(min=1.0)
 

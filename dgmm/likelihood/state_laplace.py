@@ -19,6 +19,7 @@ slopes in the matrices of the filter, and T'g, T'rho those in Lambda. The same a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from dgmm.likelihood.packed import moving_packing
 from dgmm.likelihood.path_weights import PathSlopes, PathWeights
 from dgmm.likelihood.state_modes import (
     Mode,
+    Pseudo,
     Rows,
     find_mode,
     joined_sides,
@@ -37,7 +39,7 @@ from dgmm.likelihood.state_modes import (
 from dgmm.model import Model
 from dgmm.numerics.ascent import Evaluation
 from dgmm.numerics.cholesky import backward, forward
-from dgmm.numerics.kalman import Slopes
+from dgmm.numerics.kalman import Backward, Slopes
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
@@ -45,6 +47,16 @@ __all__ = ["StateLaplace"]
 
 LEAST = 0.01
 """The least that is known of a parameter on a log scale: a standard error of 10 is flat."""
+
+
+class _Bent(NamedTuple):
+    """Third derivatives at a mode: what they bend, and how far the mean lies from the mode."""
+
+    own: Backward  # of the columns C of random effects
+    v: np.ndarray  # (N,)
+    t: np.ndarray  # (N,)
+    h: np.ndarray  # (N,) E(u | t / W), E(u | y) - u to first order
+    behind: Pseudo  # of t / W
 
 
 @dataclass(frozen=True)
@@ -84,12 +96,25 @@ class StateLaplace:
         self._latest = mode.u
         return mode, paths
 
-    def proposal(self, x: np.ndarray) -> Mode:
+    def proposal(self, x: np.ndarray, order: int = 2) -> Mode:
         """The mode with errors of positive variances, a distribution for draws."""
         theta = self.theta(x)
         own = {name: theta[name] for name in moving_packing(self.rows.model).shapes}
         paths = PathWeights.of(self.rows.packed, own)
-        return find_mode(self.rows, theta, paths.system, self._kept)
+        return find_mode(self.rows, theta, paths.system, self._kept, order)
+
+    def skewed(self, x: np.ndarray) -> tuple[Mode, np.ndarray]:
+        """:meth:`proposal`, and t / W (N,): u + E(u | t / W) is E(u | y) to first order.
+
+        A series moves by one standard deviation of any of its rows at most.
+        """
+        mode, packed = self.proposal(x, 3), self.rows.packed
+        found = self._bent(mode, self.rows.Lambda(self.theta(x)).detach().numpy())
+        longest = np.ones(packed.series)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            length = np.where(packed.seen > 0, np.abs(found.h) / np.sqrt(found.v), 0.0)
+        np.maximum.at(longest, packed.steps.series, np.nan_to_num(length, nan=0.0))
+        return mode, found.t / mode.W / longest[packed.steps.series]
 
     def keep(self) -> None:
         """Let the next search for modes begin where the last one ended."""
@@ -134,9 +159,33 @@ class StateLaplace:
 
     def _slopes(self, mode: Mode, paths: PathWeights, theta: Theta) -> _Slopes:
         rows, near = self.rows, mode.smoothed
-        seen, series = rows.packed.seen, rows.packed.steps.series
+        seen = rows.packed.seen
         Lambda = rows.Lambda(theta).detach().numpy()
         q, k = Lambda.shape
+        bent = self._bent(mode, Lambda)
+        v, h, rho = bent.v, bent.h, bent.behind.a[0]
+        omega = []
+        for s, first in enumerate(mode.found.first):
+            second, third = mode.found.second[0, s].numpy(), mode.found.third[0, 0, s].numpy()
+            total = first.numpy() + 0.5 * v * third + h * second
+            omega.append(np.where(seen > 0, total, 0.0))
+        weight = np.eye(k + 2)
+        weight[k:, k:] = [[1.0, 1.0], [1.0, 0.0]]
+        matrices = joined_sides(bent.own, near.sides, bent.behind.sides).slopes(weight)
+        g = np.stack([rows.per_series(one * mode.g) for one in rows.T]) if q else _none(rows)
+        r = np.stack([rows.per_series(one * rho) for one in rows.T]) if q else _none(rows)
+        bg, br = Lambda.T @ g, Lambda.T @ r
+        GL = np.einsum("abn,bk->akn", near.G, Lambda)
+        identity = np.broadcast_to(np.eye(k)[..., None], near.L.shape)
+        inverse = backward(near.L, forward(near.L, identity))
+        to_Lambda = g[:, None] * bg + r[:, None] * bg + g[:, None] * br
+        to_Lambda -= np.einsum("akn,kln->aln", GL, inverse)
+        return _Slopes(omega, to_Lambda, paths, matrices)
+
+    def _bent(self, mode: Mode, Lambda: np.ndarray) -> _Bent:
+        """Of a mode of order 3."""
+        rows, near = self.rows, mode.smoothed
+        seen, series, k = rows.packed.seen > 0, rows.packed.steps.series, Lambda.shape[1]
         # columns C of T Lambda L'^-1, so that var(b | .) is theirs: v = c'Vc + sum (C - c'E(z|C))^2
         identity = np.broadcast_to(np.eye(k)[..., None], near.L.shape)
         turn = np.einsum("ak,kln->aln", Lambda, backward(near.L, identity))  # (q, k, n)
@@ -149,26 +198,10 @@ class StateLaplace:
         c = near.system.c
         free = C - np.einsum("dn,dkn->kn", c, own.mean)
         v = np.einsum("dn,den,en->n", c, own.covariance, c) + (free**2).sum(0)
-        v = np.where(seen > 0, v, 0.0)
+        v = np.where(seen, v, 0.0)
         t = 0.5 * v * mode.found.third[0, 0, 0].numpy()
         behind = smooth(rows, near.system, Lambda, (t / mode.W)[None])
-        h, rho = np.where(seen > 0, behind.u[0], 0.0), behind.a[0]
-        omega = []
-        for s, first in enumerate(mode.found.first):
-            second, third = mode.found.second[0, s].numpy(), mode.found.third[0, 0, s].numpy()
-            total = first.numpy() + 0.5 * v * third + h * second
-            omega.append(np.where(seen > 0, total, 0.0))
-        weight = np.eye(k + 2)
-        weight[k:, k:] = [[1.0, 1.0], [1.0, 0.0]]
-        matrices = joined_sides(own, near.sides, behind.sides).slopes(weight)
-        g = np.stack([rows.per_series(one * mode.g) for one in rows.T]) if q else _none(rows)
-        r = np.stack([rows.per_series(one * rho) for one in rows.T]) if q else _none(rows)
-        bg, br = Lambda.T @ g, Lambda.T @ r
-        GL = np.einsum("abn,bk->akn", near.G, Lambda)
-        inverse = backward(near.L, forward(near.L, identity))
-        to_Lambda = g[:, None] * bg + r[:, None] * bg + g[:, None] * br
-        to_Lambda -= np.einsum("akn,kln->aln", GL, inverse)
-        return _Slopes(omega, to_Lambda, paths, matrices)
+        return _Bent(own, v, t, np.where(seen, behind.u[0], 0.0), behind)
 
     def _scores(self, found: _Slopes, theta: Theta) -> np.ndarray:
         """The gradient of every l_i in the order of theta, (n, P)."""

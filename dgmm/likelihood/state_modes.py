@@ -186,20 +186,21 @@ def find_mode(
         theta: the parameters.
         system: the matrices of the filter by variances of the errors, (N,).
         start: a random part (N,) near the mode; by default zero.
-        order: of the derivatives at the mode, 2 or 3.
+        order: of the derivatives at the mode, 2 in eta alone or 3 in all predictors.
         signed: W is minus the curvature there, of either sign; else it is positive.
     """
     with torch.no_grad():
         Lambda, fixed = rows.Lambda(theta).numpy(), rows.predictors(theta)
     seen, series = rows.packed.seen, rows.packed.steps.series
 
-    def look(u: np.ndarray, order: int) -> RowDerivatives:
+    def look(u: np.ndarray, order: int = 2, among: tuple[int, ...] | None = (0,)) -> RowDerivatives:
+        """In eta alone where nothing else is asked."""
         eta = fixed[0] + torch.from_numpy(u)
-        return row_derivatives(rows.model.family, rows.data, [eta, *fixed[1:]], [0], order)
+        return row_derivatives(rows.model.family, rows.data, [eta, *fixed[1:]], [0], order, among)
 
-    def height(u: np.ndarray, a: np.ndarray) -> np.ndarray:
+    def height(found: RowDerivatives, u: np.ndarray, a: np.ndarray) -> np.ndarray:
+        value = found.value.numpy()
         with np.errstate(all="ignore"):
-            value = look(u, 1).value.numpy()
             total = rows.per_series(np.where(seen > 0, value, 0.0) - 0.5 * u * a)
         return np.where(np.isfinite(total), total, -np.inf)
 
@@ -220,37 +221,45 @@ def find_mode(
         return W, e, smooth(rows, system(1 / W), Lambda, e[None])
 
     zero = np.zeros(len(seen))
-    u, a, top = zero, zero, height(zero, zero)
+    u, a, found = zero, zero, look(zero, 1 if start is not None else 2)
+    top = height(found, u, a)
     if start is not None:  # a step from there is a place whose height is known
-        near = step(start, look(start, 2))[2]
-        there = height(near.u[0], near.a[0])
-        better = (there > top)[series]
-        u, a = np.where(better, near.u[0], u), np.where(better, near.a[0], a)
-        top = np.maximum(top, there)
+        near = step(start, look(start))[2]
+        there = look(near.u[0])
+        reached = height(there, near.u[0], near.a[0])
+        better = (reached > top)[series]
+        u, a, found = np.where(better, near.u[0], u), np.where(better, near.a[0], a), there
+        if not better.all():
+            found = look(u)
+        top = np.maximum(top, reached)
     for _ in range(ITERATIONS):
-        found = look(u, 2)
         W, _, near = step(u, found)
         du, da = near.u[0] - u, near.a[0] - a
         length = np.ones(len(top))
         left = rows.per_series(du**2 * W * seen)
         for _ in range(HALVINGS):
             s = length[series]
-            there = height(u + s * du, a + s * da)
+            found = look(u + s * du)
+            there = height(found, u + s * du, a + s * da)
             falls = there < top - 1e-10 * np.abs(top)
             if not falls.any():
                 break
             length = np.where(falls, 0.5 * length, length)
-        length = np.where(there < top - 1e-10 * np.abs(top), 0.0, length)
+        stays = there < top - 1e-10 * np.abs(top)
+        length = np.where(stays, 0.0, length)
         s = length[series]
         u, a, top = u + s * du, a + s * da, np.where(length > 0, there, top)
+        if falls.any():
+            found = look(u)
         if float((left * (length > 0)).max(initial=0.0)) < DONE:
             break
-    found = look(u, order)
     if signed and bool((found.second[0, 0] > 0).any()):  # scoring steps are slow at the end
         for _ in range(LAST):
             near = step(u, found, signed)[2]
-            u, found = near.u[0], look(near.u[0], order)
-        top = height(u, near.a[0])
+            u, found = near.u[0], look(near.u[0])
+        top = height(found, u, near.a[0])
+    if order > 2:
+        found = look(u, order, None)
     W, e, smoothed = step(u, found, signed)
     g = np.where(seen > 0, found.first[0].numpy(), 0.0)
     return Mode(u, found, W, g, e, top, smoothed)

@@ -46,20 +46,23 @@ class Pseudo(NamedTuple):
 
     e: np.ndarray  # (N,) less X beta
     noise: np.ndarray  # (N,)
+    skew: np.ndarray  # (N,) added to e it moves E(u | e) from the mode to E(u | y), first order
     each: np.ndarray  # (n,) Laplace's l_i of every series
 
 
 def pseudo_outcomes(model: Model, theta: Theta, history: Panel) -> Pseudo:
     """Those at the modes."""
     engine = StateLaplace(model, history)
-    mode = engine.proposal(model.packing.pack(theta).detach().numpy())
-    return Pseudo(mode.e, 1 / mode.W, engine.each_at(mode))
+    mode, skew = engine.skewed(model.packing.pack(theta).detach().numpy())
+    return Pseudo(mode.e, 1 / mode.W, skew, engine.each_at(mode))
 
 
 @dataclass(frozen=True)
 class StatePosterior(Posterior):
-    """The posterior of a model with paths: exact of a Gaussian one, else normal around the mode.
+    """The posterior of a model with paths: exact of a Gaussian one, else normal.
 
+    Outside Gaussian models predictions, states and draws are around E(. | y) to first order, as
+    those of :class:`~dgmm.likelihood.posterior.NormalPosterior`; effects of subjects are modes.
     ``history`` has the rows at which anything is asked; in a masked panel those whose outcome was
     not seen have states alone.
     """
@@ -175,6 +178,11 @@ class StatePosterior(Posterior):
         residual = np.where(self._packed.seen > 0, y - self._mu1, 0.0)
         return residual[None] / float(self._sigma)
 
+    @property
+    def _centre(self) -> np.ndarray:
+        """Residuals whose smoother has the means of what is not normal, (1, N)."""
+        return self._residual if self.pseudo is None else self._residual + self.pseudo.skew
+
     def _unpacked(self, values: np.ndarray) -> Tensor:
         """Values (..., N) in the order of the rows of the history."""
         found = np.empty_like(values)
@@ -254,7 +262,7 @@ class StatePosterior(Posterior):
             )
         system, packed = self._system, self._packed
         series, f = packed.steps.series, len(packed.flat)
-        own, back = self._of_own(self._residual)
+        own, back = self._of_own(self._centre)
         z = -self._smoothed_own.mean  # (d, o, N): what is left of them beside the states of F
         z[:, :f] += packed.flat_states
         mean = back.mean[:, 0] + np.einsum("don,on->dn", z, own[:, 0][:, series])
@@ -288,7 +296,7 @@ class StatePosterior(Posterior):
     def predictive(self, target: Panel, scale: str) -> Predictive:
         self._check(target)
         series = self._packed.steps.series
-        eta = self._mu1 + float(self._sigma) * self._random_part(self._residual)[0]
+        eta = self._mu1 + float(self._sigma) * self._random_part(self._centre)[0]
         c, back = self._system.c, self._smoothed_own
         variance = np.einsum("an,abn,bn->n", c, back.covariance, c)
         if len(self._own):
@@ -326,7 +334,7 @@ class StatePosterior(Posterior):
         noise = torch.randn(size, target.n_rows, generator=generator, dtype=torch.float64)
         made = eta.numpy()[:, packed.places] / sigma
         missed = noise.numpy()[:, packed.places] * np.sqrt(self._noise)
-        e = np.where(packed.seen > 0, self._residual - made - missed, 0.0)
+        e = np.where(packed.seen > 0, self._centre - made - missed, 0.0)
         found = self._mu1 + sigma * (made + self._random_part(e))
         return self._unpacked(found)
 
