@@ -6,6 +6,7 @@ import pytest
 import torch
 from toys import build, frame, random_theta
 
+import dgmm
 from dgmm.estimate.ladder import Ladder, _settled, _silent, _taken
 from dgmm.estimate.learners import Learned
 from dgmm.model import Model
@@ -81,3 +82,19 @@ def test_silent_networks_leave_the_nested_model_unless_a_curve_is_left() -> None
         quiet = {name: 1e-3 * w if ".A" in name or ".a" in name else w for name, w in theta.items()}
         assert _silent([learned(model, quiet)])
         assert classical(model, quiet) is plain
+
+
+def test_folds_in_several_processes_give_the_numbers_of_one() -> None:
+    def fitted(workers: int) -> dgmm.Fit:
+        return dgmm.mixed_model(
+            "y ~ x + (dnn(t, latent=1, hidden=(3,), ridge=30) | id)",
+            frame(24, 5),
+            control={"workers": workers, "epochs": 3, "draws": 32, "polish_draws": 16},
+            starts=1,
+            se=None,
+            verbose=0,
+        )
+
+    one, two = fitted(1), fitted(2)
+    assert one.estimate.held_out == two.estimate.held_out
+    assert float(one.loglik()) == float(two.loglik())

@@ -11,7 +11,7 @@ import dgmm
 from dgmm.design import build_design
 from dgmm.estimate import Control, Request
 from dgmm.estimate.folds import Folds
-from dgmm.estimate.nested import Nested
+from dgmm.estimate.nested import Nested, fit_from
 from dgmm.families import find
 from dgmm.formula import parse_formula
 
@@ -33,7 +33,8 @@ def test_some_subjects_are_those_of_a_smaller_frame() -> None:
     some = np.array([0, 3, *range(10, 40)])
     data = frame(40, 5)
     plain = dgmm.mixed_model("y ~ x + t + (1 | id)", data[data["id"].isin(some)], verbose=0)
-    found = nested.fit_some(some, nested.fit().theta)
+    likelihood = nested.likelihood.on(nested.panel.select(some))
+    found = fit_from(likelihood, nested.fit().theta)
     assert found.likelihood.value(found.theta) == pytest.approx(float(plain.loglik()), abs=1e-7)
 
 
@@ -41,8 +42,10 @@ def test_scores_are_those_of_fits_to_the_frame_without_the_fold() -> None:
     nested, request = made()
     folds, data = Folds.deal(nested.panel, request.seed, 0.34), frame(40, 5)
     assert folds is not None
-    score = nested.apart(folds, nested.fit().theta).scores
+    theta = nested.fit().theta
+    score = nested.apart(folds, theta).scores
     assert len(folds.left) == 3
+    assert torch.equal(nested.apart(folds, theta, workers=2).scores, score)
     for left in folds.left:
         away = data["id"].isin(left)
         plain = dgmm.mixed_model("y ~ x + t + (1 | id)", data[~away], verbose=0)

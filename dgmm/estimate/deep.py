@@ -95,7 +95,7 @@ def fit_deep(likelihood: Likelihood, below: Nested, request: Request) -> Estimat
     folds = Folds.deal(panel, request.seed)
     apart = None
     if folds is not None and _open(likelihood.model):
-        apart = below.apart(folds, classical.theta)
+        apart = below.apart(folds, classical.theta, workers_of(request, len(folds.left)))
     model, ladder, form_choice = _form(likelihood, apart, request)
     likelihood = likelihood.under(model)
     steps = (first_step(model),) if ladder is None else ladder.steps
@@ -125,7 +125,7 @@ def fit_deep(likelihood: Likelihood, below: Nested, request: Request) -> Estimat
     parts = Folds.deal(panel, request.seed, share) if share > 0 else None
     if parts is not None:
         if ladder is None or apart is None or len(parts.left) != len(apart.folds.left):
-            apart = below.apart(parts, classical.theta)
+            apart = below.apart(parts, classical.theta, workers_of(request, len(parts.left)))
             ladder = scored(likelihood, apart, request, steps)
         held_out = HeldOut.of(ladder.scores - apart.scores, len(parts.left))
     near = [one for one in reached if one.value > reached[best].value - FAR * panel.n]

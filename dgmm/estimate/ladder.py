@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from dgmm.estimate.folds import Folds
 from dgmm.estimate.learners import Learned, follow, kindle, tied_start
 from dgmm.estimate.nested import Apart, score
 from dgmm.estimate.records import Request, mean_and_error
+from dgmm.estimate.starts import workers_of
 from dgmm.likelihood import Likelihood, NodeRule, Point
 from dgmm.model import Model
 from dgmm.penalised.silence import classical, silent
+from dgmm.runtime.parallel import each
 
 __all__ = ["Ladder", "climbed", "first_step", "node_rule", "open_ridges", "scored"]
 
@@ -84,21 +85,33 @@ def climbed(
 def scored(
     likelihood: Likelihood, apart: Apart, request: Request, steps: tuple[Step, ...] | None = None
 ) -> Ladder:
-    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given."""
+    """Go up until the scores of subjects left out are clearly worse, or all the ``steps`` given.
+
+    Folds are worked through beside each other where there are processors.
+    """
     quiet = replace(request, method="ml", missing="observed", verbose=0, checkpoint=None)
-    likelihoods = [likelihood.on(likelihood.panel.select(kept)) for kept in apart.folds.kept]
-    pairs = zip(likelihoods, apart.points, strict=True)
-    states = [climbed(one, plain, (), quiet) for one, plain in pairs]
+    folds, panel = apart.folds, likelihood.panel
+    workers = workers_of(request, len(folds.left))
+    likelihoods = [likelihood.on(panel.select(kept)) for kept in folds.kept]
+    others = [likelihood.on(panel.select(left)) for left in folds.left]
     rule, taken = node_rule(likelihood), list[Step]()
+
+    def begin(fold: tuple[Likelihood, Point]) -> Learned:
+        return climbed(*fold, (), quiet)
+
+    def rise(fold: tuple[Likelihood, Likelihood, Learned]) -> tuple[Learned, Tensor]:
+        one, other, state = fold
+        state = follow(state, one.panel, quiet, rule)
+        return state, score(other.under(state.model), state.theta)
+
+    states = list(each(begin, list(zip(likelihoods, apart.points, strict=True)), workers))
     found: list[Ladder] = []
     while True:
         step = _next(likelihood.model, taken) if steps is None else steps[len(taken)]
         taken.append(step)
-        states = [
-            follow(state.under(dict(step)), one.panel, quiet, rule)
-            for state, one in zip(states, likelihoods, strict=True)
-        ]
-        scores = _scores(likelihood, apart.folds, states)
+        below = [state.under(dict(step)) for state in states]
+        risen = list(each(rise, list(zip(likelihoods, others, below, strict=True)), workers))
+        states, scores = [state for state, _ in risen], folds.joined([own for _, own in risen])
         plain = all(classical(state.model, state.theta) for state in states)
         found.append(Ladder(tuple(taken), scores, plain))
         if steps is not None:
@@ -149,14 +162,6 @@ def _next(model: Model, taken: list[Step]) -> Step:
 
 def _last(step: Step) -> bool:
     return not step or GRID * max(step.values()) > LARGEST
-
-
-def _scores(likelihood: Likelihood, folds: Folds, states: list[Learned]) -> Tensor:
-    scores = [
-        score(likelihood.under(state.model).on(likelihood.panel.select(left)), state.theta)
-        for state, left in zip(states, folds.left, strict=True)
-    ]
-    return folds.joined(scores)
 
 
 def node_rule(likelihood: Likelihood) -> NodeRule | None:

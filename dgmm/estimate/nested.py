@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,8 +16,9 @@ from dgmm.likelihood import Likelihood, Point, choose
 from dgmm.model import build_model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
+from dgmm.runtime.parallel import each
 
-__all__ = ["Apart", "Nested", "score"]
+__all__ = ["Apart", "Nested", "fit_from", "score"]
 
 REFIT = 0.05
 """Newton decrement, in standard errors, at which a fit without a fold ends where draws are used."""
@@ -64,22 +64,27 @@ class Nested:
         """Fit it to all subjects."""
         return Estimate.of(self.likelihood.maximise(self.start), "ml")
 
-    def fit_some(self, subjects: np.ndarray, theta: Theta) -> Point:
-        """Fit it to the subjects at some positions, from ``theta`` nearby."""
-        likelihood = self.likelihood.on(self.panel.select(subjects))
-        if likelihood.sampled:
-            likelihood = likelihood.by(draws=DRAWS)
-            return Point(likelihood, likelihood.polished(theta, tolerance=REFIT).theta)
-        return likelihood.maximise(lambda: theta)
+    def apart(self, folds: Folds, theta: Theta, workers: int = 1) -> Apart:
+        """Fit it without every fold, in several processes; theta: of the fit to all subjects."""
 
-    def apart(self, folds: Folds, theta: Theta) -> Apart:
-        """Fit it without every fold; theta: of the fit to all subjects."""
-        points = tuple(self.fit_some(kept, theta) for kept in folds.kept)
-        scores = [
-            score(point.likelihood.on(self.panel.select(left)), point.theta)
-            for point, left in zip(points, folds.left, strict=True)
-        ]
+        def one(fold: tuple[Likelihood, Panel]) -> tuple[Point, Tensor]:
+            kept, left = fold
+            point = fit_from(kept, theta)
+            return point, score(point.likelihood.on(left), point.theta)
+
+        panel, whole = self.panel, self.likelihood
+        parts = zip(folds.kept, folds.left, strict=True)
+        todo = [(whole.on(panel.select(kept)), panel.select(left)) for kept, left in parts]
+        points, scores = zip(*each(one, todo, workers), strict=True)
         return Apart(folds, points, folds.joined(scores))
+
+
+def fit_from(likelihood: Likelihood, theta: Theta) -> Point:
+    """The maximum, or a point near enough, from ``theta`` nearby."""
+    if likelihood.sampled:
+        likelihood = likelihood.by(draws=DRAWS)
+        return Point(likelihood, likelihood.polished(theta, tolerance=REFIT).theta)
+    return likelihood.maximise(lambda: theta)
 
 
 def score(likelihood: Likelihood, theta: Theta) -> Tensor:

@@ -16,10 +16,11 @@ from dgmm.runtime.parallel import processors
 __all__ = ["distances", "own_request", "workers_of"]
 
 
-def workers_of(request: Request) -> int:
-    """Processes for the starts: one for each that has a processor of its own."""
+def workers_of(request: Request, tasks: int | None = None) -> int:
+    """Processes for some tasks, by default the starts: one for each that has a processor."""
     wanted = request.control.workers
-    return min(request.starts, processors()) if wanted is None else wanted
+    tasks = request.starts if tasks is None else tasks
+    return min(tasks, processors()) if wanted is None else wanted
 
 
 def own_request(request: Request, number: int, part: str = "") -> Request:
