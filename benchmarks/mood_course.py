@@ -11,6 +11,7 @@ study share, such as the error of a slope of time, is in this error and not in o
 joint     generalized mixed models of all outcomes at once, courses of one's own ns(time, 2)
 glmm      the same per outcome: of the binary ones not valid under MAR, where the answers that are
           missing depend on negative affect
+state     that of negative affect with a momentary state besides, an Ornstein-Uhlenbeck path
 gru       a recurrent network of answers and covariates
 answers   nothing but the mean of the answers
 """
@@ -34,7 +35,7 @@ from dgmm.studies.mood import mood_frame, simulate_mood
 
 TABLE = RESULTS / "mood_course.csv"
 PEOPLE = 300
-METHODS = ("joint", "glmm", "gru", "answers")
+METHODS = ("joint", "glmm", "state", "gru", "answers")
 KEY = ("missing", "seed", "method")
 BIAS = tuple(f"{name}{week}" for name in FAMILIES for week in WEEKS)
 COLUMNS = (*KEY, "version", *BIAS, "seconds")
@@ -73,9 +74,10 @@ def expected(method: str, data: pd.DataFrame, seed: int) -> pd.DataFrame:
             **OPTIONS,
         )
         return pd.DataFrame({name: fit.fitted(name) for name in FAMILIES})
+    formulas = {"na": f"{FORMULA['na']} + (ou(time) | id)"} if method == "state" else FORMULA
     fits = {
         name: dgmm.mixed_model(text, rows, **FAMILIES[name], **OPTIONS)
-        for name, text in FORMULA.items()
+        for name, text in formulas.items()
     }
     return pd.DataFrame({name: fit.predict(rows)["fit"] for name, fit in fits.items()})
 
@@ -85,7 +87,9 @@ def report(path: Path = TABLE) -> str:
     table, rows = kept(path, COLUMNS), []
     for (missing, method), found in table.groupby(["missing", "method"], sort=False):
         for name in FAMILIES:
-            own = found[[f"{name}{week}" for week in WEEKS]]
+            own = found[[f"{name}{week}" for week in WEEKS]].astype(float)
+            if own.isna().all(axis=None):
+                continue
             mean, error = own.mean().to_numpy(), own.sem().to_numpy()
             row = {"missing": missing.upper(), "method": method, "outcome": name, "n": len(own)}
             row |= {f"bias{w}": value for w, value in zip(WEEKS, mean, strict=True)}

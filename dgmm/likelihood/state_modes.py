@@ -225,12 +225,11 @@ def find_mode(
     top = height(found, u, a)
     if start is not None:  # a step from there is a place whose height is known
         near = step(start, look(start))[2]
-        there = look(near.u[0])
-        reached = height(there, near.u[0], near.a[0])
+        beyond = look(near.u[0])
+        reached = height(beyond, near.u[0], near.a[0])
         better = (reached > top)[series]
-        u, a, found = np.where(better, near.u[0], u), np.where(better, near.a[0], a), there
-        if not better.all():
-            found = look(u)
+        u, a = np.where(better, near.u[0], u), np.where(better, near.a[0], a)
+        found = beyond if better.all() else look(u)
         top = np.maximum(top, reached)
     for _ in range(ITERATIONS):
         W, _, near = step(u, found)
