@@ -14,6 +14,7 @@ glmm      a generalized mixed model per outcome: courses of one's own ns(time, 2
 glmm_ou   the same with a momentary state of every person, an Ornstein-Uhlenbeck path
 deep      networks of age and sex, and of the course in time, per outcome
 joint     the models of `glmm` at once, random effects correlated across outcomes: one call
+deep_joint those of `deep` at once, one network of all random effects
 gru       a recurrent network of answers and covariates
 network   that without the answers: covariates alone
 answers   nothing but the mean of the answers
@@ -23,6 +24,7 @@ oracle    the true model
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 from mood_gru import mood_gru
 from stored import RESULTS, keep, kept
 
@@ -50,7 +53,7 @@ KEY = ["people", "new", "missing", "seed", "method", "outcome"]
 SCORES = ["log_score", "se", "rmse", "calibration", "coverage", "width"]
 WEEKS = (1, 2, 3)
 BIAS = [f"{what}{week}" for what in ("bias", "bias_se") for week in WEEKS]
-COLUMNS = [*KEY, "fit_seconds", "seconds", "memory", *SCORES, *BIAS, "formula", "version"]
+COLUMNS = [*KEY, "fit_seconds", "seconds", "memory", *SCORES, *BIAS, "formula", "wall", "version"]
 
 COMMON = "female + ns(age, 3) + weekend + ns(hour, 3)"
 YES_NO = COMMON + " + time"
@@ -87,6 +90,7 @@ class Answer(NamedTuple):
     course: pd.DataFrame | None  # a column per outcome
     fit_seconds: dict[str, float]
     formulas: dict[str, str]
+    wall: float = np.nan  # seconds of the call
 
 
 # -- the methods ---------------------------------------------------------------------------------
@@ -104,25 +108,32 @@ def per_outcome(word: str, data: pd.DataFrame, seed: int) -> Answer:
     return Answer(fit_next_day(fits, data), course, seconds, FORMULAS[word])
 
 
-def joint(data: pd.DataFrame, seed: int) -> Answer:
+def joint(word: str, data: pd.DataFrame, seed: int) -> Answer:
     """One fit of all outcomes; its seconds are those of the call."""
-    formulas = [one.replace(" | id", " |p| id") for one in FORMULAS["glmm"].values()]
-    rows, start = mood_frame(data), time.process_time()
+    formulas = [one.replace(" | id", " |p| id") for one in FORMULAS[word].values()]
+    rows, start, begun = mood_frame(data), _seconds(), time.perf_counter()
     fit = dgmm.mixed_model(
         dgmm.mv(*formulas),
         rows,
         family=[one["family"] for one in FAMILIES.values()],
         bounds=[one.get("bounds") for one in FAMILIES.values()],
-        likelihood="laplace",
         seed=seed,
         verbose=0,
+        **LAPLACE.get(word, {}),
     )
-    seconds = time.process_time() - start
-    print(f"      {seconds:.0f} s, {fit.loglik()}", flush=True)
+    wall, seconds = time.perf_counter() - begun, _seconds() - start
+    print(f"      {seconds:.0f} s ({wall:.0f} s), {fit.loglik()}", flush=True)
     course = pd.DataFrame({name: fit.fitted(name) for name in FAMILIES})
     text = dict(zip(FAMILIES, formulas, strict=True))
     said = joint_next_day(fit, data)
-    return Answer(said, course, dict.fromkeys(FAMILIES, seconds), text)
+    return Answer(said, course, dict.fromkeys(FAMILIES, seconds), text, wall)
+
+
+def _seconds() -> float:
+    """CPU seconds of this process and of those it started, which are ended to be counted."""
+    get_reusable_executor().shutdown()
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def recurrent(data: pd.DataFrame, seed: int, history: bool) -> Answer:
@@ -151,10 +162,11 @@ METHODS: dict[str, Callable[[pd.DataFrame, int], Answer]] = {
     "network": lambda data, seed: recurrent(data, seed, history=False),
     "gru": lambda data, seed: recurrent(data, seed, history=True),
     "glmm": lambda data, seed: per_outcome("glmm", data, seed),
-    "joint": joint,
+    "joint": lambda data, seed: joint("glmm", data, seed),
     "oracle": oracle,
     "glmm_ou": lambda data, seed: per_outcome("glmm_ou", data, seed),
     "deep": lambda data, seed: per_outcome("deep", data, seed),
+    "deep_joint": lambda data, seed: joint("deep", data, seed),
 }
 
 
@@ -168,7 +180,9 @@ def measure(method: str, data: pd.DataFrame, seed: int) -> pd.DataFrame:
     seconds = time.process_time() - start
     table = pd.DataFrame(index=list(FAMILIES), columns=COLUMNS[len(KEY) : -1], dtype=object)
     table["seconds"] = seconds
-    table["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    table["memory"] = max(resource.getrusage(one).ru_maxrss for one in who) / 2**20
+    table["wall"] = answer.wall
     table["fit_seconds"], table["formula"] = (
         pd.Series(answer.fit_seconds),
         pd.Series(answer.formulas),

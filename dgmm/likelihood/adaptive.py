@@ -142,12 +142,6 @@ class AdaptiveLaplace(Adaptive):
             return by_importance(self, theta, value)
         return by_quadrature(self.engine, self.engine.vector(theta), value)
 
-    def posterior(self, theta: Theta) -> Posterior:
-        return self._normal_posterior(theta)
-
-    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
-        return self.posterior  # the engine keeps the modes
-
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveQuadrature(Adaptive):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dgmm.likelihood.base import Likelihood, chosen_columns
-from dgmm.likelihood.posterior import NormalPosterior
+from dgmm.likelihood.posterior import NormalPosterior, Posterior
 from dgmm.numerics.ascent import Evaluation
 from dgmm.parameters import Packing, Theta
 
@@ -50,7 +50,7 @@ class ByEngine(Likelihood):
         assert found is not None
         return chosen_columns(found * engine.working_slope(x), self.model.packing, packing)
 
-    def _normal_posterior(self, theta: Theta) -> NormalPosterior:
+    def posterior(self, theta: Theta) -> Posterior:
         """Around the modes of the engine; from a search of its own where the engine finds none."""
         engine: Any = self.engine
         try:
@@ -59,6 +59,9 @@ class ByEngine(Likelihood):
             return NormalPosterior(self.model, theta, self.observed)
         engine.keep()
         return NormalPosterior(self.model, theta, self.observed, mode, shift)
+
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        return self.posterior  # the engine keeps the modes
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: v for name, v in self.__dict__.items() if name != "engine"}

@@ -16,7 +16,6 @@ from dgmm.likelihood.compared import by_importance
 from dgmm.likelihood.joint_engine import JointEngine
 from dgmm.likelihood.joint_statistics import columns_of_outcomes
 from dgmm.likelihood.numerical import no_density
-from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule
 from dgmm.model import Model
@@ -81,12 +80,6 @@ class JointLaplace(ByEngine):
         matrix[logged, logged] += found.gradient[logged] * x[logged]
         form = "observed information of the Laplace approximation, central differences of the score"
         return Observed(curvature_of(matrix), form).among(self.model.packing, packing)
-
-    def posterior(self, theta: Theta) -> Posterior:
-        return self._normal_posterior(theta)
-
-    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
-        return self.posterior  # the engine keeps the modes
 
     # -- the search --------------------------------------------------------------------------------
 
