@@ -217,9 +217,9 @@ class Control(SaemOptions, ErrorOptions, NodeOptions, PolishOptions, ElboOptions
     covariance       "full"   of q(b | y), or "diagonal"
     refine           0        Newton steps by which q of every subject is improved before its
                               bound is reported
-    workers          None     processes in which several starts (of neural random effects) or
-                              resamples run, one thread each; None is one for resamples, and as
-                              many as there are starts and processors
+    workers          None     processes in which the folds and starts of neural random effects,
+                              or resamples, run, one thread each; None is one for resamples,
+                              and otherwise as many as there are tasks and processors
     checkpoint       None     file that the stage, where there is one, writes as it goes (each of
                               several starts beside it: FILE.start1); the same call goes on from
                               it, to the same numbers, and a file of another fit is refused

@@ -80,13 +80,17 @@ class Rows:
         return self.packed.panel.rows.take(self._at).data
 
     @cached_property
+    def closed(self) -> bool:
+        """Whether derivatives are in closed form; then order 2 comes without a value."""
+        family, probe = self.model.family, torch.zeros(1, dtype=torch.float64)
+        return not family.extra and family.derivatives(self.data, probe, probe[:0], 1) is not None
+
+    @cached_property
     def constant(self) -> np.ndarray:
         """What closed derivatives leave out of every l_i, (n,)."""
-        family, probe = self.model.family, torch.zeros(1, dtype=torch.float64)
-        closed = not family.extra and family.derivatives(self.data, probe, probe[:0], 1) is not None
-        if not closed:
+        if not self.closed:
             return np.zeros(self.packed.series)
-        constant = family.constant(self.data).expand(len(self._at)).numpy()
+        constant = self.model.family.constant(self.data).expand(len(self._at)).numpy()
         return self.per_series(np.where(self.packed.seen > 0, constant, 0.0))
 
     @cached_property
@@ -192,9 +196,12 @@ def find_mode(
     with torch.no_grad():
         Lambda, fixed = rows.Lambda(theta).numpy(), rows.predictors(theta)
     seen, series = rows.packed.seen, rows.packed.steps.series
+    usual = 3 if rows.closed else 2
 
-    def look(u: np.ndarray, order: int = 2, among: tuple[int, ...] | None = (0,)) -> RowDerivatives:
-        """In eta alone where nothing else is asked."""
+    def look(
+        u: np.ndarray, order: int = usual, among: tuple[int, ...] | None = (0,)
+    ) -> RowDerivatives:
+        """Value and two derivatives, in eta alone where nothing else is asked."""
         eta = fixed[0] + torch.from_numpy(u)
         return row_derivatives(rows.model.family, rows.data, [eta, *fixed[1:]], [0], order, among)
 
@@ -221,7 +228,7 @@ def find_mode(
         return W, e, smooth(rows, system(1 / W), Lambda, e[None])
 
     zero = np.zeros(len(seen))
-    u, a, found = zero, zero, look(zero, 1 if start is not None else 2)
+    u, a, found = zero, zero, look(zero, usual if start is None else 1)
     top = height(found, u, a)
     if start is not None:  # a step from there is a place whose height is known
         near = step(start, look(start))[2]
