@@ -75,7 +75,7 @@ def by_levels(engine: CrossedEngine, theta: Theta, seed: int) -> Compared:
 
     and u - mode = P^-1 (z_1 + Lambda'Z'W^1/2 z_2) for white noise z has that covariance.
     """
-    mode, rows = engine.at(theta), len(engine.t)
+    mode, rows = engine.at(theta), engine.t.shape[1]
     pairs = max(8, min(DRAWS, ENTRIES // rows) // 2)
     generator = torch.Generator().manual_seed(seed)
     surplus = engine.surplus(mode, theta, pairs, generator, max(1, ROWS // rows))

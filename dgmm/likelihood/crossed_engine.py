@@ -25,12 +25,12 @@ from torch import Tensor
 from dgmm.families import Family, Observations
 from dgmm.families.derivatives import row_derivatives
 from dgmm.latent import Pattern
-from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
+from dgmm.likelihood.cells import Factorised, Layout, lay_out, products_by, sum_by, turned
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 
-__all__ = ["CrossedEngine", "Mode"]
+__all__ = ["CrossedEngine", "Mode", "loadings", "variances"]
 
 LONGEST = 100
 """Newton steps for the modes."""
@@ -88,7 +88,14 @@ class Mode(NamedTuple):
     eta: Tensor  # (N,)
     value: float  # sum f - |u|^2 / 2
     factor: Factorised  # of P with the observed weights
-    weighted: np.ndarray  # sum t w t' by cells (c, K, K)
+    weighted: np.ndarray  # sum t w t' by cells (K, K, c)
+
+
+class _Weighed(NamedTuple):
+    weight: Tensor  # (N,)
+    Lambda: np.ndarray
+    products: np.ndarray  # sum t w t' by cells (K, K, c)
+    factor: Factorised
 
 
 class CrossedEngine:
@@ -110,6 +117,7 @@ class CrossedEngine:
         self.p = self.X.shape[1]
         self._u = np.zeros(self.layout.plan.order)
         self._latest: Mode | None = None
+        self._last: _Weighed | None = None
 
     # -- the function --------------------------------------------------------------------------
 
@@ -122,22 +130,20 @@ class CrossedEngine:
         """l and its exact gradient, the mode following the parameters."""
         beta, Lambda, extra, scale = self._split(x, natural)
         mode, model, place = self.mode(beta, Lambda, extra), self.model, self.layout.plan.positions
-        cell, inner = self.layout.cell, mode.factor.cells()
-        a = self.t @ Lambda
-        v = torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner[cell], a))
+        inner = mode.factor.cells
+        a = Lambda.T @ self.t
+        v = torch.from_numpy(variances(a, inner, self.layout.cell))
         eta, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
         found = slopes(model.family, self.data, eta, free, graph=True)
         c = -(found.third.detach() * v)
         s = mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
-        s_cell = s[place]
-        along = torch.from_numpy((a * s_cell[cell]).sum(1))
+        along = torch.from_numpy(self._of_rows(a, s))
         phi = (found.f + 0.5 * found.second * v - 0.5 * found.first * along).sum()
         by_eta, by_extra = torch.autograd.grad(phi, (eta, free), allow_unused=True)
-        first = found.first.detach().numpy()
-        u_cell = mode.u[place]
-        L_slope = _outer(self.t, cell, by_eta.numpy(), u_cell)
-        L_slope -= 0.5 * _outer(self.t, cell, first, s_cell)
-        L_slope -= np.einsum("cij,jk,ckl->il", mode.weighted, Lambda, inner)
+        first, K = found.first.detach().numpy(), len(a)
+        L_slope = self._by_cells(by_eta.numpy()) @ mode.u[place].T
+        L_slope -= 0.5 * self._by_cells(first) @ s[place].T
+        L_slope -= (Lambda.T @ mode.weighted).reshape(K, -1) @ inner.reshape(K, -1).T
         entries = self.layout.restore(L_slope)[self.pattern.row, self.pattern.column]
         by_extra = torch.zeros_like(extra) if by_extra is None else by_extra
         gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
@@ -177,11 +183,11 @@ class CrossedEngine:
         if bool((W < 0).any()):
             with torch.no_grad():
                 W = torch.where(W > 0, W, family.information(self.data, mode.eta, extra))
-        w, X, a = W.numpy()[:, None], self.X.numpy(), self.t @ Lambda
+        w, X, a = W.numpy()[:, None], self.X.numpy(), Lambda.T @ self.t
         pull = np.column_stack([w * X, *(-second[0, r].numpy() for r in range(1, 1 + R))])
         c = mode.factor.solve(self._gather_rows(a, pull))
-        own = c[self.layout.plan.positions][self.layout.cell]  # (N, K, p + R)
-        left = np.column_stack([X, np.zeros((len(X), R))]) - np.einsum("ik,ikj->ij", a, own)
+        taken = np.stack([self._of_rows(a, column) for column in c.T], axis=1)
+        left = np.column_stack([X, np.zeros((len(X), R))]) - taken
         out: np.ndarray = left.T @ (w * left) + c.T @ c
         for r in range(R):
             across = (left * pull[:, self.p + r, None]).sum(0)
@@ -201,12 +207,12 @@ class CrossedEngine:
             E[r, c] = 1.0
             F = inverse @ self.layout.rearrange(E)
             slopes.append(F + F.T)
-        G, inner = np.array(slopes), mode.factor.cells()
+        G, inner = np.array(slopes), mode.factor.cells
         out, column, plan = np.zeros((len(G), len(G))), 0, self.layout.plan
         for j, width in enumerate(plan.widths):
             _, some = np.unique(plan.level[:, j], return_index=True)
             own = slice(column, column + width)
-            known = np.eye(width) - inner[some][:, own, own]
+            known = np.eye(width) - inner[own, own][..., some].transpose(2, 0, 1)
             N = known[:, None] @ G[:, own, own]
             out += 0.5 * np.einsum("leab,lfba->ef", N, N)
             column += width
@@ -217,8 +223,7 @@ class CrossedEngine:
     ) -> np.ndarray:
         """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
         Lambda = self._Lambda(theta)
-        a, place = self.t @ Lambda, self.layout.plan.positions
-        extra = theta["extra"].detach()[:, None, None]
+        a, extra = Lambda.T @ self.t, theta["extra"].detach()[:, None, None]
         found = slopes(self.model.family, self.data, mode.eta, theta["extra"].detach(), graph=False)
         root = (-found.second).clamp(min=0.0).sqrt().numpy()[:, None]
         data = Observations(*(column[:, None] for column in self.data))
@@ -226,9 +231,9 @@ class CrossedEngine:
         for first in range(0, pairs, at_once):
             count = min(at_once, pairs - first)
             noise = torch.randn(len(self._u), count, generator=generator, dtype=torch.float64)
-            z = torch.randn(len(a), count, generator=generator, dtype=torch.float64).numpy()
+            z = torch.randn(a.shape[1], count, generator=generator, dtype=torch.float64).numpy()
             step = mode.factor.solve(noise.numpy() + self._gather_rows(a, root * z))
-            shift = np.einsum("ik,ikd->id", a, step[place][self.layout.cell])
+            shift = np.stack([self._of_rows(a, column) for column in step.T], axis=1)
             # (u - mode)'P(u - mode), P with the same positive weights
             quadratic = (step**2).sum(0) + ((root * shift) ** 2).sum(0)
             for sign in (1.0, -1.0):
@@ -264,18 +269,34 @@ class CrossedEngine:
     def _gather_rows(self, a: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Lambda'Z' values (N, d), (q, d)."""
         plan = self.layout.plan
-        rows = a[:, :, None] * values[:, None, :]
-        return plan.scatter(sum_by(self.layout.cell, rows, len(plan.level)))
+        found = [
+            plan.scatter(sum_by(self.layout.cell, a * column, len(plan.level)))
+            for column in values.T
+        ]
+        return np.stack(found, axis=1)
+
+    def _of_rows(self, a: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """Z Lambda times effects (q,) of all levels, (N,)."""
+        place, cell = self.layout.plan.positions, self.layout.cell
+        found: np.ndarray = sum(
+            own * np.take(effects[at], cell) for own, at in zip(a, place, strict=True)
+        )
+        return found
+
+    def _by_cells(self, weight: np.ndarray) -> np.ndarray:
+        """sum_i weight_i t_i of every cell, (K, c)."""
+        return sum_by(self.layout.cell, self.t * weight, len(self.layout.plan.level))
 
     # -- the mode ------------------------------------------------------------------------------
 
     def mode(self, beta: Tensor, Lambda: np.ndarray, extra: Tensor) -> Mode:
         """Newton's method for u with the observed weights where they are positive."""
         family, data = self.model.family, self.data
-        a = self.t @ Lambda
+        a = Lambda.T @ self.t
         fixed = self.offset + self.X @ beta
         u, at, height = self._begin(fixed, a, extra)
         decrement = last = np.inf
+        self._latest = None
         for _ in range(LONGEST):
             found = slopes(family, data, at, extra, graph=False)
             weight = -found.second
@@ -285,9 +306,8 @@ class CrossedEngine:
                 weight = torch.where(weight > 0, weight, expected)
             if not bool(weight.isfinite().all()):
                 raise FloatingPointError("the information in the outcomes is not finite")
-            factor = self._factorise(self._weigh(weight), Lambda)
             g = self._gather_rows(a, found.first.numpy()[:, None])[:, 0] - u
-            step = factor.solve(g[:, None])[:, 0]
+            step = self._weighed(weight, Lambda).factor.solve(g[:, None])[:, 0]
             decrement = float(g @ step)
             if decrement < NEAR:  # below what the height can tell; Newton converges quadratically
                 u = u + step
@@ -296,7 +316,7 @@ class CrossedEngine:
                     break  # there, or no digits are left
                 last = decrement
                 continue
-            reach = np.abs((a * step[self.layout.plan.positions][self.layout.cell]).sum(1)).max()
+            reach = np.abs(self._of_rows(a, step)).max()
             length = min(1.0, LARGEST_STEP / max(float(reach), 1e-300))
             for _ in range(30):
                 eta, value = self._height(u + length * step, fixed, a, extra)
@@ -308,9 +328,23 @@ class CrossedEngine:
                 break
         if not decrement < LOST:
             raise FloatingPointError("the mode of the random effects is not found")
-        weighted = self._weigh(-slopes(family, data, at, extra, graph=False).second)
-        self._latest = Mode(u, at, height, self._factorise(weighted, Lambda), weighted)
+        weight = -slopes(family, data, at, extra, graph=False).second
+        known = self._weighed(weight, Lambda)
+        self._latest = Mode(u, at, height, known.factor, known.products)
         return self._latest
+
+    def _weighed(self, weight: Tensor, Lambda: np.ndarray) -> _Weighed:
+        """The factors of P with weights; the last ones where nothing has changed."""
+        last = self._last
+        if last is None or not (
+            torch.equal(last.weight, weight) and np.array_equal(last.Lambda, Lambda)
+        ):
+            last = self._last = None  # there may be no memory for two
+            cell, plan = self.layout.cell, self.layout.plan
+            products = products_by(cell, self.t * weight.numpy(), self.t, plan)
+            factor = plan.factorise(turned(Lambda, products))
+            last = self._last = _Weighed(weight, Lambda, products, factor)
+        return last
 
     def _begin(
         self, fixed: Tensor, a: np.ndarray, extra: Tensor
@@ -327,20 +361,10 @@ class CrossedEngine:
         self, u: np.ndarray, fixed: Tensor, a: np.ndarray, extra: Tensor
     ) -> tuple[Tensor, float]:
         """eta and sum f - |u|^2 / 2."""
-        own = u[self.layout.plan.positions][self.layout.cell]
-        eta = fixed + torch.from_numpy((a * own).sum(1))
+        eta = fixed + torch.from_numpy(self._of_rows(a, u))
         with torch.no_grad():
             density = self.model.family.log_density(self.data, eta, extra)
         return eta, float(density.sum()) - 0.5 * float(u @ u)
-
-    def _weigh(self, weight: Tensor) -> np.ndarray:
-        """sum t w t' by cells, (c, K, K)."""
-        t = self.t
-        rows = (t * weight.numpy()[:, None])[:, :, None] * t[:, None, :]
-        return sum_by(self.layout.cell, rows, len(self.layout.plan.level))
-
-    def _factorise(self, weighted: np.ndarray, Lambda: np.ndarray) -> Factorised:
-        return self.layout.plan.factorise(Lambda.T @ weighted @ Lambda)
 
 
 def loadings(model: Model, theta: Theta) -> Tensor:
@@ -350,11 +374,14 @@ def loadings(model: Model, theta: Theta) -> Tensor:
 
 
 def scaled_columns(model: Model, panel: Panel, layout: Layout) -> np.ndarray:
-    """The columns of all T frame, in the order of elimination, (N, K)."""
-    return model.columns(panel.rows).numpy()[:, layout.columns]
+    """The columns of all T frame, in the order of elimination, (K, N)."""
+    return np.ascontiguousarray(model.columns(panel.rows).numpy().T[layout.columns])
 
 
-def _outer(t: np.ndarray, cell: np.ndarray, weight: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """sum_i weight_i t_i effect_c(i)', (K, K)."""
-    by_cell = sum_by(cell, t * weight[:, None], len(effect))
-    return by_cell.T @ effect
+def variances(a: np.ndarray, blocks: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """a_i'B_c(i) a_i of every row, (N,), a (K, N), symmetric B (K, K, c)."""
+    found = np.zeros(a.shape[1])
+    for k, own in enumerate(a):
+        for j in range(k + 1):
+            found += (1 + (j < k)) * own * a[j] * np.take(blocks[k, j], cell)
+    return found
