@@ -46,9 +46,11 @@ class _Surface:
 
     def information(self, x: np.ndarray, scores: np.ndarray | None = None) -> np.ndarray:
         assert self.last is not None
-        found = self.last.found
+        found, v, rss = self.last.found, self.last.v, self.last.rss
         assert isinstance(found, CrossedPieces)
-        return 0.5 * found.average_information(self.last.v, self.last.rss, self.restricted)
+        df = self.stats.N - self.restricted * self.stats.p
+        average = found.average_information(v, rss, self.restricted)
+        return 0.5 * (average + found.pull(v, df / rss))
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         return least_of_loadings(self.stats.pattern, x, diagonal)

@@ -43,6 +43,9 @@ __all__ = ["CrossedPieces", "CrossedStatistics", "crossed_statistics", "moments"
 SMALL = 1e-3
 """Variance that a search begins with at least, relative to the residual one."""
 
+SINGULAR = 1e8
+"""Condition of a Lambda that is not divided by."""
+
 CLOSE = 1e-13
 """Entries of Lambda, relative to them, that are the same."""
 
@@ -232,10 +235,8 @@ class CrossedPieces:
 
     def average_information(self, v: np.ndarray, rss: float, restricted: bool) -> np.ndarray:
         """That about the free entries of Lambda, sigma and beta profiled out, (E, E)."""
-        stats, p, pattern = self.stats, self.stats.p, self.stats.pattern
+        stats, p, (rows, columns) = self.stats, self.stats.p, self._entries
         u, r = self.residual(v)
-        place = np.argsort(stats.layout.columns)  # of a column of Lambda as written
-        rows, columns = place[pattern.row], place[pattern.column]
         b = np.stack([self._moved(i, k, u, r) for i, k in zip(rows, columns, strict=True)], axis=1)
         Gb = stats.crossed(stats.G, b)
         y = stats.lifted(self.Lambda.T, Gb)
@@ -245,9 +246,35 @@ class CrossedPieces:
         information = b.T @ Gb - y.T @ stats.factor(self.Lambda).solve(y)
         information -= across.T @ np.linalg.solve(self.S[:p, :p], across)
         information -= np.outer(along, along) / rss
-        pull = self._pull(r, df / rss)[np.ix_(rows, rows)] * (columns[:, None] == columns)
-        found: np.ndarray = information * df / rss + 2 * pull
+        found: np.ndarray = information * df / rss
         return found
+
+    def pull(self, v: np.ndarray, precision: float) -> np.ndarray:
+        """The second derivatives of -2 l through those of Lambda Lambda', (E, E).
+
+        Twice M_ii' where k = k' for entries (i, k) and (i', k'), M the positive part of the slope
+        of -2 l in Lambda Lambda': it keeps a variance at zero that would be negative.
+        """
+        stats, M = self.stats, np.zeros_like(self.Lambda)
+        r = self.residual(v)[1]
+        rr = stats.between(r, r)
+        for own, _, _ in stats.spans():
+            Lambda = self.Lambda[own, own]
+            if np.linalg.cond(Lambda) > SINGULAR:
+                continue
+            within = np.linalg.solve(Lambda.T, self.traced[own, own].T).T
+            value, vector = np.linalg.eigh(0.5 * (within + within.T) - precision * rr[own, own])
+            M[own, own] = (vector * np.maximum(value, 0.0)) @ vector.T
+        rows, columns = self._entries
+        same = columns[:, None] == columns
+        found: np.ndarray = 2 * M[np.ix_(rows, rows)] * same
+        return found
+
+    @property
+    def _entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the free entries in the order of elimination."""
+        place, pattern = np.argsort(self.stats.layout.columns), self.stats.pattern
+        return place[pattern.row], place[pattern.column]
 
     def _moved(self, i: int, k: int, u: np.ndarray, r: np.ndarray) -> np.ndarray:
         """E u + Lambda E'r for E zero but for a one at (i, k), (q,)."""
@@ -261,19 +288,6 @@ class CrossedPieces:
             into += r[place].reshape(-1, width)[:, i, None] * own[:, k]
             out[place] = into.ravel()
             break
-        return out
-
-    def _pull(self, r: np.ndarray, precision: float) -> np.ndarray:
-        """Half the slope of -2 l in Lambda Lambda', (K, K) by factors, where that is positive."""
-        stats, out = self.stats, np.zeros_like(self.Lambda)
-        rr = stats.between(r, r)
-        for columns, _, _ in stats.spans():
-            Lambda = self.Lambda[columns, columns]
-            if np.linalg.cond(Lambda) > 1e8:
-                continue
-            own = np.linalg.solve(Lambda.T, self.traced[columns, columns].T).T
-            value, vector = np.linalg.eigh(0.5 * (own + own.T) - precision * rr[columns, columns])
-            out[columns, columns] = (vector * np.maximum(value, 0.0)) @ vector.T
         return out
 
     @property
