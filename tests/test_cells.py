@@ -46,6 +46,11 @@ def test_the_determinant_and_solutions_are_those_of_the_dense_matrix(
     factor, B = found.factorise(M), rng.normal(size=(len(A), 3))
     np.testing.assert_allclose(factor.log_det, np.linalg.slogdet(A)[1], rtol=1e-12)
     np.testing.assert_allclose(factor.solve(B), np.linalg.solve(A, B), atol=1e-12)
+    root = factor.root(np.eye(len(A)))
+    np.testing.assert_allclose(root @ root.T, np.linalg.inv(A), atol=1e-12)
+    assert factor.cells.size  # now the inverse is in the place of the factor
+    root = factor.root(np.eye(len(A)))
+    np.testing.assert_allclose(root @ root.T, np.linalg.inv(A), atol=1e-12)
 
 
 def test_the_inverse_on_the_cells_is_that_of_the_dense_matrix(

@@ -182,6 +182,18 @@ class Factorised:
         below = left.solve(right)
         return np.concatenate([x - self.across @ below, below])
 
+    def root(self, B: np.ndarray) -> np.ndarray:
+        """R B for B (q, d), R R' = A^-1."""
+        first, width = self.plan.eliminated, self.plan.widths[0]
+        half = np.linalg.cholesky(self.inverse_first.transpose(2, 0, 1))
+        x = (half @ B[:first].reshape(-1, width, B.shape[1])).reshape(first, -1)
+        if self.across is None:
+            return x
+        left = self.rest or self.corner
+        assert left is not None
+        below = left.root(B[first:])
+        return np.concatenate([x - self.across @ below, below])
+
     @cached_property
     def cells(self) -> np.ndarray:
         """The blocks of A^-1 on the cells, (K, K, c)."""

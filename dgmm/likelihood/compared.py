@@ -14,7 +14,8 @@ import torch
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.answers import Compared
 from dgmm.likelihood.base import Likelihood
-from dgmm.likelihood.crossed_engine import CrossedEngine
+from dgmm.likelihood.crossed_engine import CrossedEngine, Mode
+from dgmm.likelihood.crossed_rows import density
 from dgmm.likelihood.growth import RULE_TOLERANCE, moved
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.rules import Importance, Quadrature
@@ -32,8 +33,11 @@ DRAWS = 2048
 ENTRIES = 8_000_000
 """Most rows times draws in it: beyond, there are fewer draws."""
 
-ROWS = 2_000_000
-"""Rows times draws at once."""
+FEWEST = 16
+"""Pairs of draws that tell their Monte Carlo error."""
+
+SMALL = 0.03
+"""Monte Carlo error of a log-likelihood at which no more are drawn: AIC is known to a tenth."""
 
 
 def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
@@ -73,14 +77,34 @@ def by_levels(engine: CrossedEngine, theta: Theta, seed: int) -> Compared:
 
         exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2,
 
-    and u - mode = P^-1 (z_1 + Lambda'Z'W^1/2 z_2) for white noise z has that covariance.
+    until its Monte Carlo error is small.
     """
     mode, rows = engine.at(theta), engine.t.shape[1]
-    pairs = max(8, min(DRAWS, ENTRIES // rows) // 2)
+    most = max(FEWEST, min(DRAWS, ENTRIES // rows) // 2)
     generator = torch.Generator().manual_seed(seed)
-    surplus = engine.surplus(mode, theta, pairs, generator, max(1, ROWS // rows))
-    top = float(surplus.max())
-    weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
-    mean = float(weight.mean())
-    error = float(weight.std(ddof=1)) / mean / math.sqrt(pairs)
+    surplus, error, pairs = np.empty((2, 0)), math.inf, FEWEST
+    while error > SMALL and surplus.shape[1] < most:
+        more = _surplus(engine, mode, theta, min(pairs, most - surplus.shape[1]), generator)
+        surplus = np.concatenate([surplus, more], axis=1)
+        top, pairs = float(surplus.max()), surplus.shape[1]  # as many again
+        weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
+        mean = float(weight.mean())
+        error = float(weight.std(ddof=1)) / mean / math.sqrt(len(weight))
     return Compared("", "importance sampling", math.log(mean) + top, error, math.nan)
+
+
+def _surplus(
+    engine: CrossedEngine, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator
+) -> np.ndarray:
+    """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
+    a, extra = engine.loadings(theta).T @ engine.t, theta["extra"].detach()
+    f, out = float(mode.rows.f.sum()), np.empty((2, pairs))
+    for j in range(pairs):
+        noise = torch.randn(len(mode.u), 1, generator=generator, dtype=torch.float64).numpy()
+        step = mode.factor.root(noise)[:, 0]
+        shift = torch.from_numpy(engine.of_rows(a, step))
+        for k, sign in enumerate((1.0, -1.0)):
+            found = density(engine.model.family, engine.data, mode.eta + sign * shift, extra)
+            prior = -sign * (mode.u @ step) - 0.5 * (step @ step)
+            out[k, j] = float(found.sum()) - f + prior + 0.5 * float(noise[:, 0] @ noise[:, 0])
+    return out

@@ -173,6 +173,15 @@ class Corner:
             self._inverted = True
         return self.matrix
 
+    def root(self, B: np.ndarray) -> np.ndarray:
+        """R B for B (r, d), R R' = S^-1."""
+        if self._inverted:
+            return np.asarray(np.linalg.cholesky(self.matrix) @ B)
+        solution: np.ndarray = linalg.solve_triangular(
+            self.matrix.T, B, lower=False, check_finite=False
+        )
+        return solution
+
     def solve(self, B: np.ndarray) -> np.ndarray:
         """S^-1 B, B (r, d)."""
         if self._inverted:
