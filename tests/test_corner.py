@@ -20,10 +20,15 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES, ids=str)
-def case(request: pytest.FixtureRequest) -> tuple[Pairs, np.ndarray, np.ndarray, np.ndarray]:
+@pytest.fixture(params=[(name, faster) for name in CASES for faster in (0, 1e9)], ids=str)
+def case(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Pairs, np.ndarray, np.ndarray, np.ndarray]:
     """Pairs, the blocks F of their cells, W as one matrix (r, first effects), and W by cells."""
-    found: Plan = plan(*CASES[request.param])
+    name, faster = request.param
+    monkeypatch.setattr(corner, "FASTER", faster)
+    found: Plan = plan(*CASES[name])
+    assert found.pairs.dense == (faster > 0)
     width, c = found.widths[0], len(found.level)
     b = len(found.positions) - width
     root = rng.normal(size=(b, b, c))

@@ -100,7 +100,8 @@ class Plan:
         own = self.level[:, 0]
         start = np.searchsorted(own, own)
         left = self.positions[self.widths[0] :] - self.eliminated
-        return Pairs(left, start, self.order - self.eliminated, alone=len(self.sizes) == 2)
+        row = self.positions[: self.widths[0]]
+        return Pairs(left, start, self.order - self.eliminated, row, alone=len(self.sizes) == 2)
 
     @cached_property
     def across(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

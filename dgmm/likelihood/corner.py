@@ -5,7 +5,9 @@ With cells c of a level s of the first factor, E_c (b, k), W_c = E_c D_s^-1 and 
     S = I + sum_c F_c - sum_s sum_{c, c' in s} W_c E_c''.
 
 Only pairs of cells of one level meet, so S is built from their list and (S^-1 W) is read off it on
-the cells: both cost as many operations as there are pairs, far fewer than products of matrices.
+the cells: both cost as many operations as there are pairs. Where most effects meet, products of
+matrices, some levels at once, have more operations and take less time.
+
 Cholesky factor and inverse take the place of S, which is in memory once. After the sparse times
 sparse products of Bates, Maechler, Bolker and Walker (2015), J. Statistical Software 67(1).
 """
@@ -27,6 +29,9 @@ __all__ = ["Corner", "Pairs", "check_memory"]
 
 PAIRS = 4_000_000
 """Entries of pairs of cells held at once; fewer are kept from one evaluation to the next."""
+
+FASTER = 100
+"""Operations of a product of matrices in the time that a pair takes."""
 
 
 def check_memory(order: int) -> None:
@@ -59,6 +64,7 @@ class Pairs:
     position: np.ndarray  # (b, c) place of each effect of a cell in S, growing along b
     start: np.ndarray  # (c,) first cell of the level of each cell; cells are in order of levels
     order: int
+    row: np.ndarray  # (k, c) place of each effect of the first factor, among its own
     alone: bool  # effects of one factor, of which different cells of a level share none
 
     def runs(self) -> Iterator[Run]:
@@ -73,6 +79,29 @@ class Pairs:
             last = max(last, first + 1)
             if self._until[last - 1] > before:
                 yield self._run(first, last)
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether products of matrices take less time."""
+        rows = (self.row.max(initial=-1) + 1) * self.order**2
+        pairs = int(self._until[-1]) if len(self._until) else 0
+        return bool(rows < FASTER * pairs * len(self.position) ** 2)
+
+    def slabs(self) -> Iterator[tuple[slice, int, int]]:
+        """Cells of some levels at once, their first row, and how many rows they have."""
+        rows, last, step = self.row, 0, max(1, PAIRS // self.order)
+        while last < rows.shape[1]:
+            first, low = last, int(rows[0, last])
+            last = int(np.searchsorted(rows[-1], low + step))
+            last = max(last, int(np.searchsorted(self.start, first, side="right")))
+            yield slice(first, last), low, int(rows[-1, last - 1]) + 1 - low
+
+    def _wide(self, blocks: np.ndarray, cells: slice, low: int, size: int) -> np.ndarray:
+        """Blocks (b, k, c) of some cells as one matrix (size, order)."""
+        wide = np.zeros((size, self.order))
+        place = (self.row[:, cells] - low) * self.order + self.position[:, None, cells]
+        np.add.at(wide.reshape(-1), place.ravel(), blocks[..., cells].ravel())
+        return wide
 
     @property
     def _step(self) -> int:
@@ -105,11 +134,23 @@ class Pairs:
     def corner(self, F: np.ndarray, W: np.ndarray, E: np.ndarray) -> Corner:
         """chol(S) from F (b, b, c), W and E (b, k, c); LinAlgError where S has none."""
         S = np.zeros((self.order, self.order))
-        flat, b = S.reshape(-1), len(F)
-        own = F - np.einsum("ikc,jkc->ijc", W, E)
+        flat, b, own = S.reshape(-1), len(F), F
+        if self.dense:
+            for slab in self.slabs():
+                left, right = (torch.from_numpy(self._wide(one, *slab)) for one in (W, E))
+                torch.from_numpy(S).addmm_(left.mT, right, alpha=-1.0)
+        else:
+            own = F - np.einsum("ikc,jkc->ijc", W, E)
+            self._subtract(flat, W, E)
         for i in range(b):
             for j in range(i + 1):
                 np.add.at(flat, self.position[i] * self.order + self.position[j], own[i, j])
+        S[np.diag_indices(self.order)] += 1
+        return Corner(S)
+
+    def _subtract(self, flat: np.ndarray, W: np.ndarray, E: np.ndarray) -> None:
+        """Take W_c E_c'' of pairs of different cells from the lower triangle of S."""
+        b = len(W)
         for run in self.runs():
             left = np.repeat(-W[..., run.later], run.partners, axis=-1)
             right = np.take(E[..., run.every], run.earlier, axis=-1)
@@ -121,8 +162,6 @@ class Pairs:
                     if run.twice is not None:
                         value *= 1 + run.twice[i, j]
                     np.add.at(flat, run.place[i, j], value)
-        S[np.diag_indices(self.order)] += 1
-        return Corner(S)
 
     def blocks(self, inverse: np.ndarray) -> np.ndarray:
         """S^-1 on the cells, (b, b, c), of which the lower triangle is read."""
@@ -132,6 +171,8 @@ class Pairs:
 
     def times(self, inverse: np.ndarray, blocks: np.ndarray, W: np.ndarray) -> np.ndarray:
         """S^-1 W on the cells, (b, k, c): ``blocks`` are those of S^-1 there."""
+        if self.dense:
+            return self._times_wide(inverse, W)
         out = _product(blocks, W)
         flat, (b, k, _) = inverse.reshape(-1), W.shape
         for run in self.runs():
@@ -146,6 +187,15 @@ class Pairs:
                     for m in range(k):
                         later[i, m, some] += np.add.reduceat(x * right[j, m], begin)
                         earlier[j, m] += np.bincount(run.earlier, x * left[i, m], earlier.shape[-1])
+        return out
+
+    def _times_wide(self, inverse: np.ndarray, W: np.ndarray) -> np.ndarray:
+        """The same by products of matrices."""
+        out = np.empty_like(W)
+        for cells, low, size in self.slabs():
+            wide = self._wide(W, cells, low, size)
+            product = linalg.blas.dsymm(1.0, inverse.T, wide.T, lower=0)
+            out[..., cells] = product[self.position[:, None, cells], self.row[:, cells] - low]
         return out
 
 
