@@ -11,6 +11,7 @@ import math
 import numpy as np
 import torch
 
+from dgmm.families import Observations
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.answers import Compared
 from dgmm.likelihood.base import Likelihood
@@ -33,11 +34,8 @@ DRAWS = 2048
 ENTRIES = 8_000_000
 """Most rows times draws in it: beyond, there are fewer draws."""
 
-FEWEST = 16
-"""Pairs of draws that tell their Monte Carlo error."""
-
-SMALL = 0.03
-"""Monte Carlo error of a log-likelihood at which no more are drawn: AIC is known to a tenth."""
+ROWS = 200_000
+"""Rows times draws at once: what a cache holds."""
 
 
 def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
@@ -75,21 +73,21 @@ def by_levels(engine: CrossedEngine, theta: Theta, seed: int) -> Compared:
 
     With u drawn from N(mode, P^-1), l less its approximation is the log of the mean of
 
-        exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2,
-
-    until its Monte Carlo error is small.
+        exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2.
     """
     mode, rows = engine.at(theta), engine.t.shape[1]
-    most = max(FEWEST, min(DRAWS, ENTRIES // rows) // 2)
+    pairs = max(8, min(DRAWS, ENTRIES // rows) // 2)
     generator = torch.Generator().manual_seed(seed)
-    surplus, error, pairs = np.empty((2, 0)), math.inf, FEWEST
-    while error > SMALL and surplus.shape[1] < most:
-        more = _surplus(engine, mode, theta, min(pairs, most - surplus.shape[1]), generator)
-        surplus = np.concatenate([surplus, more], axis=1)
-        top, pairs = float(surplus.max()), surplus.shape[1]  # as many again
-        weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
-        mean = float(weight.mean())
-        error = float(weight.std(ddof=1)) / mean / math.sqrt(len(weight))
+    step = max(1, ROWS // rows)
+    parts = [
+        _surplus(engine, mode, theta, min(step, pairs - first), generator)
+        for first in range(0, pairs, step)
+    ]
+    surplus = np.concatenate(parts, axis=1)
+    top = float(surplus.max())
+    weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
+    mean = float(weight.mean())
+    error = float(weight.std(ddof=1)) / mean / math.sqrt(pairs)
     return Compared("", "importance sampling", math.log(mean) + top, error, math.nan)
 
 
@@ -97,14 +95,20 @@ def _surplus(
     engine: CrossedEngine, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator
 ) -> np.ndarray:
     """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
-    a, extra = engine.loadings(theta).T @ engine.t, theta["extra"].detach()
-    f, out = float(mode.rows.f.sum()), np.empty((2, pairs))
-    for j in range(pairs):
-        noise = torch.randn(len(mode.u), 1, generator=generator, dtype=torch.float64).numpy()
-        step = mode.factor.root(noise)[:, 0]
-        shift = torch.from_numpy(engine.of_rows(a, step))
-        for k, sign in enumerate((1.0, -1.0)):
-            found = density(engine.model.family, engine.data, mode.eta + sign * shift, extra)
-            prior = -sign * (mode.u @ step) - 0.5 * (step @ step)
-            out[k, j] = float(found.sum()) - f + prior + 0.5 * float(noise[:, 0] @ noise[:, 0])
-    return out
+    a, extra = engine.loadings(theta).T @ engine.t, theta["extra"].detach()[:, None, None]
+    data = Observations(*(column[:, None] for column in engine.data))
+    noise = torch.randn(len(mode.u), pairs, generator=generator, dtype=torch.float64).numpy()
+    step = mode.factor.root(noise)
+    shift = torch.from_numpy(engine.of_rows(a, step))
+    out = 0.5 * (noise**2).sum(0) - 0.5 * (step**2).sum(0) - float(mode.rows.f.sum())
+    return np.stack(
+        [
+            out
+            + density(engine.model.family, data, eta, extra).sum(0).numpy()
+            - sign * (mode.u @ step)
+            for sign, eta in (
+                (1.0, mode.eta[:, None] + shift),
+                (-1.0, mode.eta[:, None] - shift),
+            )
+        ]
+    )

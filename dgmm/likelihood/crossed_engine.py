@@ -117,6 +117,11 @@ class CrossedEngine:
         a = Lambda.T @ self.t
         v = torch.from_numpy(variances(a, inner, self.layout.cell))
         _, first, second, third = mode.rows
+        at, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
+        graph = None
+        if third is None or len(extra):
+            graph = with_graph(self.model.family, self.data, at, free)
+            third = graph.third.detach()
         c = -(third * v)
         s = mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
         along = torch.from_numpy(self.of_rows(a, s))
@@ -125,19 +130,13 @@ class CrossedEngine:
         L_slope -= 0.5 * self._by_cells(first.numpy()) @ s[place].T
         L_slope -= (Lambda.T @ mode.weighted).reshape(K, -1) @ inner.reshape(K, -1).T
         entries = self.layout.restore(L_slope)[self.pattern.row, self.pattern.column]
-        by_extra = self._by_extra(mode.eta, extra, v, along)
+        by_extra = extra
+        if graph is not None and len(extra):
+            phi = (graph.f + 0.5 * graph.second * v - 0.5 * graph.first * along).sum()
+            (slope,) = torch.autograd.grad(phi, free, allow_unused=True)
+            by_extra = torch.zeros_like(extra) if slope is None else slope
         gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
         return mode.value - 0.5 * mode.factor.log_det, np.concatenate(gradient)
-
-    def _by_extra(self, eta: Tensor, extra: Tensor, v: Tensor, along: Tensor) -> Tensor:
-        """The derivative of Phi in the parameters of the family."""
-        if not len(extra):
-            return extra
-        at, free = eta.detach().requires_grad_(), extra.clone().requires_grad_()
-        found = with_graph(self.model.family, self.data, at, free)
-        phi = (found.f + 0.5 * found.second * v - 0.5 * found.first * along).sum()
-        (slope,) = torch.autograd.grad(phi, free, allow_unused=True)
-        return torch.zeros_like(extra) if slope is None else slope
 
     def keep(self) -> None:
         """Let the next search for a mode begin where the last one ended."""
@@ -176,8 +175,7 @@ class CrossedEngine:
         w, X, a = W.numpy()[:, None], self.X.numpy(), Lambda.T @ self.t
         pull = np.column_stack([w * X, *(-second[0, r].numpy() for r in range(1, 1 + R))])
         c = mode.factor.solve(self._gather_rows(a, pull))
-        taken = np.stack([self.of_rows(a, column) for column in c.T], axis=1)
-        left = np.column_stack([X, np.zeros((len(X), R))]) - taken
+        left = np.column_stack([X, np.zeros((len(X), R))]) - self.of_rows(a, c)
         out: np.ndarray = left.T @ (w * left) + c.T @ c
         for r in range(R):
             across = (left * pull[:, self.p + r, None]).sum(0)
@@ -239,10 +237,11 @@ class CrossedEngine:
         return np.stack(found, axis=1)
 
     def of_rows(self, a: np.ndarray, effects: np.ndarray) -> np.ndarray:
-        """Z Lambda times effects (q,) of all levels, (N,)."""
+        """Z Lambda times effects (q, ...) of all levels, (N, ...)."""
         place, cell = self.layout.plan.positions, self.layout.cell
+        own = a if effects.ndim == 1 else a[:, :, None]
         found: np.ndarray = sum(
-            own * np.take(effects[at], cell) for own, at in zip(a, place, strict=True)
+            part * np.take(effects[at], cell, axis=0) for part, at in zip(own, place, strict=True)
         )
         return found
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dgmm.families import Family, Observations
 
-__all__ = ["Slopes", "constant", "density", "slopes", "with_graph"]
+__all__ = ["Graph", "Slopes", "constant", "density", "slopes", "with_graph"]
 
 
 class Slopes(NamedTuple):
@@ -21,16 +21,29 @@ class Slopes(NamedTuple):
     f: Tensor
     first: Tensor
     second: Tensor
+    third: Tensor | None  # where it was asked for
+
+
+class Graph(NamedTuple):
+    """The same, all of them, as autograd knows them."""
+
+    f: Tensor
+    first: Tensor
+    second: Tensor
     third: Tensor
 
 
 def slopes(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> Slopes:
-    """Derivatives row by row, in closed form where there is one."""
+    """Derivatives row by row: in closed form where there is one, else two of them by autograd."""
     closed = family.derivatives(data, eta, extra, 3)
     if closed is not None:
         return Slopes(*closed)
-    found = with_graph(family, data, eta.detach().requires_grad_(), extra)
-    return Slopes(*(one.detach() for one in found))
+    eta = eta.detach().requires_grad_()
+    with torch.enable_grad():
+        f = family.log_density(data, eta, extra)
+        (first,) = torch.autograd.grad(f, eta, torch.ones_like(eta), create_graph=True)
+        second = _derivative(first, eta, create_graph=False)
+    return Slopes(f.detach(), first.detach(), second.detach(), None)
 
 
 def density(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> Tensor:
@@ -42,7 +55,7 @@ def density(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> T
         return family.log_density(data, eta, extra)
 
 
-def with_graph(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> Slopes:
+def with_graph(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> Graph:
     """Value and derivatives by autograd, differentiable in eta and extra."""
     with torch.enable_grad():
         ones = torch.ones_like(eta)
@@ -50,7 +63,7 @@ def with_graph(family: Family, data: Observations, eta: Tensor, extra: Tensor) -
         first = torch.autograd.grad(f, eta, ones, create_graph=True)[0]
         second = _derivative(first, eta, create_graph=True)
         third = _derivative(second, eta, create_graph=False)
-    return Slopes(f, first, second, third)
+    return Graph(f, first, second, third)
 
 
 def _derivative(value: Tensor, at: Tensor, create_graph: bool) -> Tensor:
