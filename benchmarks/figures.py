@@ -383,6 +383,29 @@ def ratios() -> str:
     )
 
 
+def crossed() -> str:
+    """Large crossed factors, a row per size."""
+    file = RESULTS / "crossed.csv"
+    if not file.exists():
+        return PENDING.format("crossed")
+    table = pd.read_csv(file)
+    table["glmm_apart"] = (table["loglik"] - table["glmm_loglik"]).abs()
+    forms = {
+        "rows": ("rows", "{:,.0f}"),
+        "students": ("levels", "{:,.0f}"),
+        "lecturers": ("by", "{:,.0f}"),
+        "seconds": ("processor seconds", "{:,.3g}"),
+        "gigabytes": ("memory, GiB", "{:.2f}"),
+        "ranef_seconds": ("`ranef()`: seconds", "{:,.3g}"),
+        "predict_seconds": ("`predict()`: seconds", "{:,.3g}"),
+        "off": ("off, s.e.", "{:.1f}"),
+        "apart": ("other factor first: apart", "{:.0e}"),
+        "glmm_seconds": ("glmm: seconds", "{:,.3g}"),
+        "glmm_apart": ("glmm: apart", "{:.0e}"),
+    }
+    return markdown(table.sort_values("rows"), forms)
+
+
 def many_speed() -> str:
     """CPU seconds of many small models by `benchmarks/many.py`, a row per way to fit them."""
     table = pd.read_csv(RESULTS / "many.csv")
@@ -795,8 +818,8 @@ SOURCES: dict[str, Callable[..., str]] = {
     for one in (
         study, shares, mean_shares, mean_share, lead, where_linear, linear_price,
         coverage_fixed_table, coverage_of_random, coverage_of_population, interval_table, demo,
-        speed, ratios, many_speed, one_call, linear_speed, path_speed, outcome_speed, outcome_bias,
-        shared_effects, missing,
+        speed, ratios, crossed, many_speed, one_call, linear_speed, path_speed, outcome_speed,
+        outcome_bias, shared_effects, missing,
         accepted, elbo_bias, panel, panel_gain, mood_scores, mood_course, mood_cost, check_sizes,
         check_left_out, check_powers, check_share, dynamic_table, posterior_of_deviation,
         posterior_gap, posterior_off, calibration, gibbs_speed, bouncing_ball, controls,

@@ -50,7 +50,7 @@ class Job(NamedTuple):
         return f"y ~ t + x + sex + {self.random}"
 
 
-SLOPE, LEVEL = "(1 + t | id)", "(1 | id)"
+SLOPE, LEVEL, CROSSED = "(1 + t | id)", "(1 | id)", "(1 | s) + (1 | d)"
 JOBS = {
     "gaussian-800": Job("gaussian", 800, SLOPE, "exact", calls=11),
     "gaussian-8000": Job("gaussian", 8000, SLOPE, "exact", calls=6),
@@ -58,14 +58,15 @@ JOBS = {
     "bernoulli-8000": Job("bernoulli", 8000, LEVEL, "laplace"),
     "bernoulli-8000-11": Job("bernoulli", 8000, LEVEL, "11", calls=3),
     "poisson-8000": Job("poisson", 8000, SLOPE, "laplace", processes=2, calls=3),
-    "crossed": Job("gaussian", 2972, "(1 | s) + (1 | d)", "exact", processes=2, calls=3),
+    "crossed": Job("gaussian", 2972, CROSSED, "exact", processes=2, calls=3),
+    "crossed-bernoulli": Job("bernoulli", 500, CROSSED, "laplace", processes=2),
 }
 
 
 def data(job: Job) -> pd.DataFrame:
     """The frame of a job."""
     if " s)" in job.random:
-        return ratings()
+        return ratings() if job.family == "gaussian" else votes()
     frame = classical(job.subjects, 20, job.family, seed=1)
     frame["sex"] = frame["g"].map({0.0: "female", 1.0: "male"})
     return frame.drop(columns="g")
@@ -82,6 +83,17 @@ def ratings() -> pd.DataFrame:
     return pd.DataFrame(
         {"y": y + 1.2 * rng.normal(size=rows), "t": t, "x": x, "sex": word, "s": s, "d": d}
     )
+
+
+def votes() -> pd.DataFrame:
+    """20,000 outcomes, yes or no, of 100 lecturers by 500 students."""
+    rng, rows = np.random.default_rng(2), 20_000
+    s, d = rng.integers(0, 500, rows), rng.integers(0, 100, rows)
+    word = np.array(["female", "male"])[rng.integers(0, 2, 500)[s]]
+    t, x = rng.uniform(size=rows), rng.normal(size=rows)
+    eta = -0.3 + 0.1 * t + 0.4 * x + 0.8 * rng.normal(size=500)[s] + 0.5 * rng.normal(size=100)[d]
+    y = (rng.uniform(size=rows) < 1 / (1 + np.exp(-eta))).astype(float)
+    return pd.DataFrame({"y": y, "t": t, "x": x, "sex": word, "s": s, "d": d})
 
 
 # -- programs --------------------------------------------------------------------------------------

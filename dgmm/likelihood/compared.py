@@ -11,10 +11,12 @@ import math
 import numpy as np
 import torch
 
+from dgmm.families import Observations
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.answers import Compared
 from dgmm.likelihood.base import Likelihood
-from dgmm.likelihood.crossed_engine import CrossedEngine
+from dgmm.likelihood.crossed_engine import CrossedEngine, Mode
+from dgmm.likelihood.crossed_rows import density
 from dgmm.likelihood.growth import RULE_TOLERANCE, moved
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.rules import Importance, Quadrature
@@ -32,8 +34,8 @@ DRAWS = 2048
 ENTRIES = 8_000_000
 """Most rows times draws in it: beyond, there are fewer draws."""
 
-ROWS = 2_000_000
-"""Rows times draws at once."""
+ROWS = 200_000
+"""Rows times draws at once: what a cache holds."""
 
 
 def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
@@ -71,16 +73,42 @@ def by_levels(engine: CrossedEngine, theta: Theta, seed: int) -> Compared:
 
     With u drawn from N(mode, P^-1), l less its approximation is the log of the mean of
 
-        exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2,
-
-    and u - mode = P^-1 (z_1 + Lambda'Z'W^1/2 z_2) for white noise z has that covariance.
+        exp{ h(u) - h(mode) + (u - mode)'P(u - mode) / 2 },   h(u) = sum_i f_i - |u|^2 / 2.
     """
-    mode, rows = engine.at(theta), len(engine.t)
+    mode, rows = engine.at(theta), engine.t.shape[1]
     pairs = max(8, min(DRAWS, ENTRIES // rows) // 2)
     generator = torch.Generator().manual_seed(seed)
-    surplus = engine.surplus(mode, theta, pairs, generator, max(1, ROWS // rows))
+    step = max(1, ROWS // rows)
+    parts = [
+        _surplus(engine, mode, theta, min(step, pairs - first), generator)
+        for first in range(0, pairs, step)
+    ]
+    surplus = np.concatenate(parts, axis=1)
     top = float(surplus.max())
     weight = np.exp(surplus - top).mean(0)  # of a pair: antithetic draws are one
     mean = float(weight.mean())
     error = float(weight.std(ddof=1)) / mean / math.sqrt(pairs)
     return Compared("", "importance sampling", math.log(mean) + top, error, math.nan)
+
+
+def _surplus(
+    engine: CrossedEngine, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator
+) -> np.ndarray:
+    """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
+    a, extra = engine.loadings(theta).T @ engine.t, theta["extra"].detach()[:, None, None]
+    data = Observations(*(column[:, None] for column in engine.data))
+    noise = torch.randn(len(mode.u), pairs, generator=generator, dtype=torch.float64).numpy()
+    step = mode.factor.root(noise)
+    shift = torch.from_numpy(engine.of_rows(a, step))
+    out = 0.5 * (noise**2).sum(0) - 0.5 * (step**2).sum(0) - float(mode.rows.f.sum())
+    return np.stack(
+        [
+            out
+            + density(engine.model.family, data, eta, extra).sum(0).numpy()
+            - sign * (mode.u @ step)
+            for sign, eta in (
+                (1.0, mode.eta[:, None] + shift),
+                (-1.0, mode.eta[:, None] - shift),
+            )
+        ]
+    )

@@ -16,21 +16,22 @@ For a Gaussian outcome with identity link everything here is exact. After Breslo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.families import Family, Observations
 from dgmm.families.derivatives import row_derivatives
 from dgmm.latent import Pattern
-from dgmm.likelihood.cells import Factorised, Layout, lay_out, sum_by
+from dgmm.likelihood.cells import Factorised, Layout, lay_out, products_by, sum_by, turned
+from dgmm.likelihood.crossed_rows import Slopes, constant, slopes, with_graph
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Theta, part
 
-__all__ = ["CrossedEngine", "Mode"]
+__all__ = ["CrossedEngine", "Mode", "loadings", "variances"]
 
 LONGEST = 100
 """Newton steps for the modes."""
@@ -51,44 +52,31 @@ ROUNDING = 1e-13
 """Fall of sum f - |u|^2 / 2, relative to it, that may be rounding."""
 
 
-class Slopes(NamedTuple):
-    """log p(y | eta) of every row and its first three derivatives in eta, (N,) each."""
+class Place(NamedTuple):
+    """Effects of all levels, and what the outcomes say of them."""
 
-    f: Tensor
-    first: Tensor
-    second: Tensor
-    third: Tensor
-
-
-def slopes(family: Family, data: Observations, eta: Tensor, extra: Tensor, graph: bool) -> Slopes:
-    """Derivatives row by row; ``graph`` keeps them differentiable in eta and extra."""
-    with torch.enable_grad():
-        eta = eta if graph else eta.detach().requires_grad_()
-        ones = torch.ones_like(eta)
-        f = family.log_density(data, eta, extra)
-        first = torch.autograd.grad(f, eta, ones, create_graph=True)[0]
-        second = _derivative(first, eta, create_graph=True)
-        third = _derivative(second, eta, create_graph=False)
-    found = Slopes(f, first, second, third)
-    return found if graph else Slopes(*(one.detach() for one in found))
-
-
-def _derivative(value: Tensor, at: Tensor, create_graph: bool) -> Tensor:
-    if not value.requires_grad:  # linear in eta: its derivative is constant
-        return torch.zeros_like(at)
-    ones = torch.ones_like(value)
-    (found,) = torch.autograd.grad(
-        value, at, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
-    )
-    return torch.zeros_like(at) if found is None else found
+    u: np.ndarray  # (q,)
+    eta: Tensor  # (N,)
+    rows: Slopes
+    height: float  # sum f - |u|^2 / 2
 
 
 class Mode(NamedTuple):
+    """The highest place, and the factors there."""
+
     u: np.ndarray  # (q,)
     eta: Tensor  # (N,)
+    rows: Slopes
     value: float  # sum f - |u|^2 / 2
     factor: Factorised  # of P with the observed weights
-    weighted: np.ndarray  # sum t w t' by cells (c, K, K)
+    weighted: np.ndarray  # sum t w t' by cells (K, K, c)
+
+
+class _Weighed(NamedTuple):
+    weight: Tensor  # (N,)
+    Lambda: np.ndarray
+    products: np.ndarray  # sum t w t' by cells (K, K, c)
+    factor: Factorised
 
 
 class CrossedEngine:
@@ -108,8 +96,11 @@ class CrossedEngine:
         self.t = scaled_columns(model, panel, self.layout)
         self.pattern = Pattern.of(model.latents)
         self.p = self.X.shape[1]
+        some = torch.zeros(len(model.family.extra), dtype=torch.float64)
+        self.constant = constant(model.family, self.data, some)
         self._u = np.zeros(self.layout.plan.order)
         self._latest: Mode | None = None
+        self._last: _Weighed | None = None
 
     # -- the function --------------------------------------------------------------------------
 
@@ -121,25 +112,29 @@ class CrossedEngine:
     def value_and_gradient(self, x: np.ndarray, natural: bool = False) -> tuple[float, np.ndarray]:
         """l and its exact gradient, the mode following the parameters."""
         beta, Lambda, extra, scale = self._split(x, natural)
-        mode, model, place = self.mode(beta, Lambda, extra), self.model, self.layout.plan.positions
-        cell, inner = self.layout.cell, mode.factor.cells()
-        a = self.t @ Lambda
-        v = torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner[cell], a))
-        eta, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
-        found = slopes(model.family, self.data, eta, free, graph=True)
-        c = -(found.third.detach() * v)
+        mode, place = self.mode(beta, Lambda, extra), self.layout.plan.positions
+        inner = mode.factor.cells
+        a = Lambda.T @ self.t
+        v = torch.from_numpy(variances(a, inner, self.layout.cell))
+        _, first, second, third = mode.rows
+        at, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
+        graph = None
+        if third is None or len(extra):
+            graph = with_graph(self.model.family, self.data, at, free)
+            third = graph.third.detach()
+        c = -(third * v)
         s = mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
-        s_cell = s[place]
-        along = torch.from_numpy((a * s_cell[cell]).sum(1))
-        phi = (found.f + 0.5 * found.second * v - 0.5 * found.first * along).sum()
-        by_eta, by_extra = torch.autograd.grad(phi, (eta, free), allow_unused=True)
-        first = found.first.detach().numpy()
-        u_cell = mode.u[place]
-        L_slope = _outer(self.t, cell, by_eta.numpy(), u_cell)
-        L_slope -= 0.5 * _outer(self.t, cell, first, s_cell)
-        L_slope -= np.einsum("cij,jk,ckl->il", mode.weighted, Lambda, inner)
+        along = torch.from_numpy(self.of_rows(a, s))
+        by_eta, K = first + 0.5 * third * v - 0.5 * second * along, len(a)
+        L_slope = self._by_cells(by_eta.numpy()) @ mode.u[place].T
+        L_slope -= 0.5 * self._by_cells(first.numpy()) @ s[place].T
+        L_slope -= (Lambda.T @ mode.weighted).reshape(K, -1) @ inner.reshape(K, -1).T
         entries = self.layout.restore(L_slope)[self.pattern.row, self.pattern.column]
-        by_extra = torch.zeros_like(extra) if by_extra is None else by_extra
+        by_extra = extra
+        if graph is not None and len(extra):
+            phi = (graph.f + 0.5 * graph.second * v - 0.5 * graph.first * along).sum()
+            (slope,) = torch.autograd.grad(phi, free, allow_unused=True)
+            by_extra = torch.zeros_like(extra) if slope is None else slope
         gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
         return mode.value - 0.5 * mode.factor.log_det, np.concatenate(gradient)
 
@@ -177,11 +172,10 @@ class CrossedEngine:
         if bool((W < 0).any()):
             with torch.no_grad():
                 W = torch.where(W > 0, W, family.information(self.data, mode.eta, extra))
-        w, X, a = W.numpy()[:, None], self.X.numpy(), self.t @ Lambda
+        w, X, a = W.numpy()[:, None], self.X.numpy(), Lambda.T @ self.t
         pull = np.column_stack([w * X, *(-second[0, r].numpy() for r in range(1, 1 + R))])
         c = mode.factor.solve(self._gather_rows(a, pull))
-        own = c[self.layout.plan.positions][self.layout.cell]  # (N, K, p + R)
-        left = np.column_stack([X, np.zeros((len(X), R))]) - np.einsum("ik,ikj->ij", a, own)
+        left = np.column_stack([X, np.zeros((len(X), R))]) - self.of_rows(a, c)
         out: np.ndarray = left.T @ (w * left) + c.T @ c
         for r in range(R):
             across = (left * pull[:, self.p + r, None]).sum(0)
@@ -201,51 +195,23 @@ class CrossedEngine:
             E[r, c] = 1.0
             F = inverse @ self.layout.rearrange(E)
             slopes.append(F + F.T)
-        G, inner = np.array(slopes), mode.factor.cells()
+        G, inner = np.array(slopes), mode.factor.cells
         out, column, plan = np.zeros((len(G), len(G))), 0, self.layout.plan
         for j, width in enumerate(plan.widths):
             _, some = np.unique(plan.level[:, j], return_index=True)
             own = slice(column, column + width)
-            known = np.eye(width) - inner[some][:, own, own]
+            known = np.eye(width) - inner[own, own][..., some].transpose(2, 0, 1)
             N = known[:, None] @ G[:, own, own]
             out += 0.5 * np.einsum("leab,lfba->ef", N, N)
             column += width
         return out
 
-    def surplus(
-        self, mode: Mode, theta: Theta, pairs: int, generator: torch.Generator, at_once: int
-    ) -> np.ndarray:
-        """Log weights (2, pairs) of antithetic draws of u from N(mode, P^-1), 0 were u normal."""
-        Lambda = self._Lambda(theta)
-        a, place = self.t @ Lambda, self.layout.plan.positions
-        extra = theta["extra"].detach()[:, None, None]
-        found = slopes(self.model.family, self.data, mode.eta, theta["extra"].detach(), graph=False)
-        root = (-found.second).clamp(min=0.0).sqrt().numpy()[:, None]
-        data = Observations(*(column[:, None] for column in self.data))
-        base, out = float(found.f.sum()), []
-        for first in range(0, pairs, at_once):
-            count = min(at_once, pairs - first)
-            noise = torch.randn(len(self._u), count, generator=generator, dtype=torch.float64)
-            z = torch.randn(len(a), count, generator=generator, dtype=torch.float64).numpy()
-            step = mode.factor.solve(noise.numpy() + self._gather_rows(a, root * z))
-            shift = np.einsum("ik,ikd->id", a, step[place][self.layout.cell])
-            # (u - mode)'P(u - mode), P with the same positive weights
-            quadratic = (step**2).sum(0) + ((root * shift) ** 2).sum(0)
-            for sign in (1.0, -1.0):
-                eta = mode.eta[:, None] + sign * torch.from_numpy(shift)
-                with torch.no_grad():
-                    f = self.model.family.log_density(data, eta, extra).sum(0).numpy() - base
-                prior = -sign * (mode.u @ step) - 0.5 * (step**2).sum(0)
-                out.append(f + prior + 0.5 * quadratic)
-        plus, minus = np.concatenate(out[::2]), np.concatenate(out[1::2])
-        return np.stack([plus, minus])
-
     def at(self, theta: Theta) -> Mode:
         """The mode of the effects of all levels at some theta."""
-        return self.mode(theta["beta"].detach(), self._Lambda(theta), theta["extra"].detach())
+        return self.mode(theta["beta"].detach(), self.loadings(theta), theta["extra"].detach())
 
-    def _Lambda(self, theta: Theta) -> np.ndarray:
-        """Lambda in the order of elimination."""
+    def loadings(self, theta: Theta) -> np.ndarray:
+        """Lambda (K, K) in the order of elimination."""
         entries = self.pattern.of_theta(theta).detach().numpy()
         return self.layout.rearrange(self.pattern.fill(entries))
 
@@ -264,83 +230,117 @@ class CrossedEngine:
     def _gather_rows(self, a: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Lambda'Z' values (N, d), (q, d)."""
         plan = self.layout.plan
-        rows = a[:, :, None] * values[:, None, :]
-        return plan.scatter(sum_by(self.layout.cell, rows, len(plan.level)))
+        found = [
+            plan.scatter(sum_by(self.layout.cell, a * column, len(plan.level)))
+            for column in values.T
+        ]
+        return np.stack(found, axis=1)
+
+    def of_rows(self, a: np.ndarray, effects: np.ndarray) -> np.ndarray:
+        """Z Lambda times effects (q, ...) of all levels, (N, ...)."""
+        place, cell = self.layout.plan.positions, self.layout.cell
+        own = a if effects.ndim == 1 else a[:, :, None]
+        found: np.ndarray = sum(
+            part * np.take(effects[at], cell, axis=0) for part, at in zip(own, place, strict=True)
+        )
+        return found
+
+    def _by_cells(self, weight: np.ndarray) -> np.ndarray:
+        """sum_i weight_i t_i of every cell, (K, c)."""
+        return sum_by(self.layout.cell, self.t * weight, len(self.layout.plan.level))
 
     # -- the mode ------------------------------------------------------------------------------
 
     def mode(self, beta: Tensor, Lambda: np.ndarray, extra: Tensor) -> Mode:
         """Newton's method for u with the observed weights where they are positive."""
-        family, data = self.model.family, self.data
-        a = self.t @ Lambda
-        fixed = self.offset + self.X @ beta
-        u, at, height = self._begin(fixed, a, extra)
-        decrement = last = np.inf
+        a, fixed = Lambda.T @ self.t, self.offset + self.X @ beta
+
+        def place(u: np.ndarray) -> Place:
+            eta = fixed + torch.from_numpy(self.of_rows(a, u))
+            rows = slopes(self.model.family, self.data, eta, extra)
+            height = self.constant + float(rows.f.sum()) - 0.5 * float(u @ u)
+            return Place(u, eta, rows, height)
+
+        here, decrement, self._latest = self._begin(place), np.inf, None
         for _ in range(LONGEST):
-            found = slopes(family, data, at, extra, graph=False)
-            weight = -found.second
+            weight = -here.rows.second
             if bool((weight < 0).any()):
                 with torch.no_grad():
-                    expected = family.information(data, at, extra)
+                    expected = self.model.family.information(self.data, here.eta, extra)
                 weight = torch.where(weight > 0, weight, expected)
             if not bool(weight.isfinite().all()):
                 raise FloatingPointError("the information in the outcomes is not finite")
-            factor = self._factorise(self._weigh(weight), Lambda)
-            g = self._gather_rows(a, found.first.numpy()[:, None])[:, 0] - u
-            step = factor.solve(g[:, None])[:, 0]
-            decrement = float(g @ step)
-            if decrement < NEAR:  # below what the height can tell; Newton converges quadratically
-                u = u + step
-                at, height = self._height(u, fixed, a, extra)
-                if decrement < NEAR**2 or decrement >= last:
-                    break  # there, or no digits are left
-                last = decrement
-                continue
-            reach = np.abs((a * step[self.layout.plan.positions][self.layout.cell]).sum(1)).max()
+            self._weigh(weight, Lambda)
+            step, decrement = self._step(here, a)
+            if decrement < NEAR:
+                here = self._settled(here, step, decrement, place, a)
+                break
+            reach = np.abs(self.of_rows(a, step)).max()
             length = min(1.0, LARGEST_STEP / max(float(reach), 1e-300))
             for _ in range(30):
-                eta, value = self._height(u + length * step, fixed, a, extra)
-                if value >= height - ROUNDING * abs(height):
-                    u, at, height = u + length * step, eta, value
+                there = place(here.u + length * step)
+                if there.height >= here.height - ROUNDING * abs(here.height):
+                    here = there
                     break
                 length *= 0.5
             else:
                 break
         if not decrement < LOST:
             raise FloatingPointError("the mode of the random effects is not found")
-        weighted = self._weigh(-slopes(family, data, at, extra, graph=False).second)
-        self._latest = Mode(u, at, height, self._factorise(weighted, Lambda), weighted)
+        known = self._weigh(-here.rows.second, Lambda)
+        self._latest = Mode(*here, known.factor, known.products)
         return self._latest
 
-    def _begin(
-        self, fixed: Tensor, a: np.ndarray, extra: Tensor
-    ) -> tuple[np.ndarray, Tensor, float]:
+    def _settled(
+        self,
+        here: Place,
+        step: np.ndarray,
+        decrement: float,
+        place: Callable[[np.ndarray], Place],
+        a: np.ndarray,
+    ) -> Place:
+        """Whole steps with the same weights, until no digits are left.
+
+        The height cannot tell them any more; with weights from so near they gain half of all digits
+        each time.
+        """
+        last = np.inf
+        for _ in range(LONGEST):
+            here = place(here.u + step)
+            if decrement < NEAR**2 or decrement >= last:
+                break
+            last = decrement
+            step, decrement = self._step(here, a)
+        return here
+
+    def _step(self, here: Place, a: np.ndarray) -> tuple[np.ndarray, float]:
+        """Newton's step with the last weights, and its decrement."""
+        assert self._last is not None
+        g = self._gather_rows(a, here.rows.first.numpy()[:, None])[:, 0] - here.u
+        step = self._last.factor.solve(g[:, None])[:, 0]
+        return step, float(g @ step)
+
+    def _weigh(self, weight: Tensor, Lambda: np.ndarray) -> _Weighed:
+        """The factors of P with weights; the last ones where nothing has changed."""
+        last = self._last
+        if last is None or not (
+            torch.equal(last.weight, weight) and np.array_equal(last.Lambda, Lambda)
+        ):
+            last = self._last = None  # there may be no memory for two
+            cell, plan = self.layout.cell, self.layout.plan
+            products = products_by(cell, self.t * weight.numpy(), self.t, plan)
+            factor = plan.factorise(turned(Lambda, products))
+            last = self._last = _Weighed(weight, Lambda, products, factor)
+        return last
+
+    def _begin(self, place: Callable[[np.ndarray], Place]) -> Place:
         """The last mode or zero, whichever is higher."""
-        zero = np.zeros_like(self._u)
-        starts = [(u, *self._height(u, fixed, a, extra)) for u in (self._u, zero)]
-        best = max(starts, key=lambda start: start[2] if np.isfinite(start[2]) else -np.inf)
-        if not np.isfinite(best[2]):
+        starts = [place(self._u)] if self._u.any() else []
+        starts.append(place(np.zeros_like(self._u)))
+        best = max(starts, key=lambda one: one.height if np.isfinite(one.height) else -np.inf)
+        if not np.isfinite(best.height):
             raise FloatingPointError("the density of the outcomes is not finite")
         return best
-
-    def _height(
-        self, u: np.ndarray, fixed: Tensor, a: np.ndarray, extra: Tensor
-    ) -> tuple[Tensor, float]:
-        """eta and sum f - |u|^2 / 2."""
-        own = u[self.layout.plan.positions][self.layout.cell]
-        eta = fixed + torch.from_numpy((a * own).sum(1))
-        with torch.no_grad():
-            density = self.model.family.log_density(self.data, eta, extra)
-        return eta, float(density.sum()) - 0.5 * float(u @ u)
-
-    def _weigh(self, weight: Tensor) -> np.ndarray:
-        """sum t w t' by cells, (c, K, K)."""
-        t = self.t
-        rows = (t * weight.numpy()[:, None])[:, :, None] * t[:, None, :]
-        return sum_by(self.layout.cell, rows, len(self.layout.plan.level))
-
-    def _factorise(self, weighted: np.ndarray, Lambda: np.ndarray) -> Factorised:
-        return self.layout.plan.factorise(Lambda.T @ weighted @ Lambda)
 
 
 def loadings(model: Model, theta: Theta) -> Tensor:
@@ -350,11 +350,14 @@ def loadings(model: Model, theta: Theta) -> Tensor:
 
 
 def scaled_columns(model: Model, panel: Panel, layout: Layout) -> np.ndarray:
-    """The columns of all T frame, in the order of elimination, (N, K)."""
-    return model.columns(panel.rows).numpy()[:, layout.columns]
+    """The columns of all T frame, in the order of elimination, (K, N)."""
+    return np.ascontiguousarray(model.columns(panel.rows).numpy().T[layout.columns])
 
 
-def _outer(t: np.ndarray, cell: np.ndarray, weight: np.ndarray, effect: np.ndarray) -> np.ndarray:
-    """sum_i weight_i t_i effect_c(i)', (K, K)."""
-    by_cell = sum_by(cell, t * weight[:, None], len(effect))
-    return by_cell.T @ effect
+def variances(a: np.ndarray, blocks: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    """a_i'B_c(i) a_i of every row, (N,), a (K, N), symmetric B (K, K, c)."""
+    found = np.zeros(a.shape[1])
+    for k, own in enumerate(a):
+        for j in range(k + 1):
+            found += (1 + (j < k)) * own * a[j] * np.take(blocks[k, j], cell)
+    return found

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 from torch import Tensor
 
-from dgmm.likelihood.answers import Each
+from dgmm.likelihood.answers import Each, Observed
 from dgmm.likelihood.base import SEPARATE_MODELS
-from dgmm.likelihood.crossed_statistics import crossed_statistics
+from dgmm.likelihood.crossed_search import search
+from dgmm.likelihood.crossed_statistics import CrossedStatistics, crossed_statistics
 from dgmm.likelihood.gaussian import Gaussian, closed_form
 from dgmm.likelihood.level_posterior import LevelPosterior
 from dgmm.likelihood.posterior import Posterior
-from dgmm.likelihood.profiling import Profile, maximise
+from dgmm.likelihood.profiling import Profile
 from dgmm.likelihood.rules import NodeRule
-from dgmm.likelihood.sufficient import Sufficient
 from dgmm.model import Model
 from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
 __all__ = ["NOT_SEPARATE", "CrossedGaussian", "not_crossed"]
-
-RESTARTS = (0.3, 3.0)
-"""Diagonals of Lambda to start from again when the first maximum has a variance of zero."""
-
-ZERO = 1e-6
-"""A diagonal entry of Lambda below it is a variance of zero."""
 
 NOT_SEPARATE = f"log-likelihoods and scores of single subjects are for {SEPARATE_MODELS}"
 
@@ -57,7 +50,7 @@ class CrossedGaussian(Gaussian):
         return not_crossed(model, panel) or closed_form(model)
 
     @cached_property
-    def statistics(self) -> Sufficient:
+    def statistics(self) -> CrossedStatistics:
         """One pass over the observed rows."""
         return crossed_statistics(self.model, self.observed)
 
@@ -73,14 +66,12 @@ class CrossedGaussian(Gaussian):
     def posterior(self, theta: Theta) -> Posterior:
         return LevelPosterior(self.model, theta, self.observed)
 
+    def information(self, theta: Theta, packing: Packing) -> Observed:
+        found = super().information(theta, packing)
+        self.statistics.forget()
+        return found
+
     def _profile(self) -> Profile:
-        stats, reml = self.statistics, self.restricted
-        found = maximise(stats, reml)
-        evaluations = found.evaluations
-        if bool((np.diag(found.Lambda) < ZERO).any()):
-            for value in RESTARTS:
-                other = maximise(stats, reml, np.where(stats.pattern.on_diagonal, value, 0.0))
-                evaluations += other.evaluations
-                if other.log_likelihood > found.log_likelihood:
-                    found = other
-        return replace(found, evaluations=evaluations)
+        found = search(self.statistics, self.restricted)
+        self.statistics.forget()
+        return found

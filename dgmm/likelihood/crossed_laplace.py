@@ -14,7 +14,8 @@ from dgmm.likelihood.answers import Compared, Each, Observed
 from dgmm.likelihood.base import Likelihood, Maximum, unreached
 from dgmm.likelihood.compared import by_levels
 from dgmm.likelihood.crossed_engine import CrossedEngine
-from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, RESTARTS, ZERO, not_crossed
+from dgmm.likelihood.crossed_gaussian import NOT_SEPARATE, not_crossed
+from dgmm.likelihood.crossed_search import RESTARTS
 from dgmm.likelihood.level_posterior import LevelPosterior
 from dgmm.likelihood.posterior import Posterior
 from dgmm.likelihood.working import LEAST_OF_EXTRA, least_of_loadings
@@ -25,6 +26,9 @@ from dgmm.panel import Panel
 from dgmm.parameters import Packing, Theta
 
 __all__ = ["CrossedLaplace"]
+
+ZERO = 1e-6
+"""A diagonal entry of Lambda below it is a variance of zero."""
 
 FUTILE = 150
 """Evaluations after which no search begins again where the first did not come near a maximum."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.crossed_engine import CrossedEngine, Mode, loadings
+from dgmm.likelihood.crossed_engine import CrossedEngine, Mode, loadings, variances
 from dgmm.likelihood.posterior import Effects, Posterior, Predictive, over_normal
 from dgmm.model import Model
 from dgmm.panel import Panel
@@ -36,7 +36,7 @@ class LevelPosterior(Posterior):
 
     def effects(self) -> Effects:
         engine, mode = self._engine, self._mode
-        plan, inner = engine.layout.plan, mode.factor.cells()
+        plan, inner = engine.layout.plan, mode.factor.cells
         mean: dict[int, Tensor] = {}
         spread: dict[int, Tensor] = {}
         start = column = 0
@@ -45,7 +45,7 @@ class LevelPosterior(Posterior):
             levels, some = np.unique(plan.level[:, j], return_index=True)
             own = slice(column, column + width)
             covariance = np.tile(np.eye(width), (m, 1, 1))  # without outcomes the prior stands
-            covariance[levels] = inner[some][:, own, own]
+            covariance[levels] = inner[own, own][..., some].transpose(2, 0, 1)
             mean[f] = torch.from_numpy(mode.u[start : start + m * width].reshape(m, width))
             spread[f] = torch.from_numpy(covariance)
             start, column = start + m * width, column + width
@@ -69,15 +69,18 @@ class LevelPosterior(Posterior):
 
     def _linear_predictor(self, target: Panel) -> Predictive:
         engine = CrossedEngine(self.model, self.history, target)
-        mode, layout = engine.at(self.theta), engine.layout
+        layout = engine.layout
+        seen = len(layout.plan.level) == len(self._engine.layout.plan.level)
+        mode = self._mode if seen else engine.at(self.theta)
         T = np.concatenate([block.numpy() for block in target.rows.T], axis=1)
-        a = (T @ loadings(self.model, self.theta).detach().numpy())[:, layout.columns]
+        a = (T @ loadings(self.model, self.theta).detach().numpy()).T[layout.columns]
         # a level that the fit does not know has its prior, independent of all others
-        new = ~layout.known
-        own = np.where(new, 0.0, mode.u[layout.plan.positions][layout.target])
-        inner = mode.factor.cells()[layout.target]
-        prior = np.eye(a.shape[1]) * new[:, :, None]
-        inner = np.where(new[:, :, None] | new[:, None, :], prior, inner)
+        known = np.where(layout.known.T, a, 0.0)
+        own = sum(
+            part * np.take(mode.u[at], layout.target)
+            for part, at in zip(known, layout.plan.positions, strict=True)
+        )
+        spread = variances(known, mode.factor.cells, layout.target) + ((a - known) ** 2).sum(0)
         theta = {name: value.detach() for name, value in self.theta.items()}
-        mean = self.model.mu1(theta, target.rows) + torch.from_numpy((a * own).sum(1))
-        return Predictive(mean, torch.from_numpy(np.einsum("ik,ikl,il->i", a, inner, a)))
+        mean = self.model.mu1(theta, target.rows) + torch.from_numpy(own)
+        return Predictive(mean, torch.from_numpy(spread))

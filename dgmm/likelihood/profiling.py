@@ -19,7 +19,17 @@ from dgmm.likelihood.sufficient import (
 )
 from dgmm.numerics.newton import Descents, Evaluations, descend_each
 
-__all__ = ["NEWTON", "Profile", "maximise", "moment_start", "near_zero", "search_each"]
+__all__ = [
+    "LESS",
+    "NEWTON",
+    "Profile",
+    "maximise",
+    "moment_start",
+    "near_zero",
+    "profile_at",
+    "search_each",
+    "settled",
+]
 
 NEWTON = 1e-4
 """Decrement of the deviance from which one more Newton step reaches the minimum."""
@@ -60,14 +70,14 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
     """
     pattern = stats.pattern
     if not len(pattern.row):
-        return _profile(stats, reml, np.zeros(0), 1, "there is no Lambda")
+        return profile_at(stats, reml, np.zeros(0), 1, "there is no Lambda")
     used = 0
     if isinstance(stats, Statistics):
         every = stats.among(None)
         found = search_each(every, reml, moment_start(every) if start is None else start[None])
         start, used = found.x[0], int(found.evaluations[0])
         if found.reached[0]:
-            return _profile(stats, reml, start, used, "")
+            return profile_at(stats, reml, start, used, "")
     x = np.where(pattern.on_diagonal, 1.0, 0.0) if start is None else start
     best = _descend(stats, reml, x)
     used += best.evaluations
@@ -80,8 +90,8 @@ def maximise(stats: Sufficient, reml: bool = False, start: np.ndarray | None = N
         if not again.value < best.value - LESS * stats.N:
             break
         best = again
-    x = _settled(stats, reml, best.x)
-    return _profile(stats, reml, x, used, best.message, best.converged)
+    x = settled(stats, reml, best.x)
+    return profile_at(stats, reml, x, used, best.message, best.converged)
 
 
 def search_each(stats: Statistics, reml: bool, x: np.ndarray) -> Descents:
@@ -109,7 +119,7 @@ def search_each(stats: Statistics, reml: bool, x: np.ndarray) -> Descents:
     return found
 
 
-def _profile(
+def profile_at(
     stats: Sufficient, reml: bool, x: np.ndarray, used: int, message: str, done: bool = True
 ) -> Profile:
     """The record of a Lambda, all else at its conditional maximum."""
@@ -244,7 +254,7 @@ def _sharpened(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
     return moved if better else x
 
 
-def _settled(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
+def settled(stats: Sufficient, reml: bool, x: np.ndarray) -> np.ndarray:
     """Diagonal entries that are zero but for rounding, set to zero where that costs nothing."""
     zero = np.where(near_zero(stats.pattern, x), 0.0, x)
     if (zero == x).all():

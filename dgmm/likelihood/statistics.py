@@ -93,6 +93,8 @@ class Statistics:
 class Pieces:
     """The statistics at some Lambda."""
 
+    form = "observed information in closed form"
+
     stats: Statistics
     Lambda: np.ndarray  # (..., q, q)
     AL: np.ndarray  # A_i Lambda (q, q, ..., n)

@@ -40,6 +40,8 @@ class Reduced(Protocol):
     """The statistics at some Lambda."""
 
     @property
+    def form(self) -> str: ...  # how second derivatives are known, in words
+    @property
     def S(self) -> np.ndarray: ...  # (p + 1, p + 1)
     @property
     def log_det(self) -> Any: ...
@@ -281,7 +283,7 @@ class GaussianValue:
         relative, slope = (one[pattern.row, pattern.column] for one in (at.Lambda, slope))
         Sv = found.S @ v
         H = of_theta(second, relative, slope, at.sigma, Sv, pattern, self.restricted)
-        return curvature_of(-0.5 * H), "observed information in closed form"
+        return curvature_of(-0.5 * H), found.form
 
     def gls_covariance(self, theta: np.ndarray) -> np.ndarray:
         """(sum X'V^-1 X)^-1, (p, p)."""

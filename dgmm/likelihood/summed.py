@@ -63,6 +63,8 @@ class Blocked:
 class InBlocks:
     """The statistics at some Lambda, of which the parts of subjects are calculated again."""
 
+    form = "observed information in closed form"
+
     stats: Blocked
     Lambda: np.ndarray  # (q, q)
     S: np.ndarray  # (p + 1, p + 1)
