@@ -53,12 +53,16 @@ class Observations(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """log p(y | eta) less ``constant(data)``, and its first three derivatives in eta."""
+    """log p(y | eta) less ``constant(data)``, and its first derivatives in eta.
+
+    fourth: by it the curvature of Laplace's approximation has a closed form; without, differences.
+    """
 
     value: Tensor
     first: Tensor
     second: Tensor
     third: Tensor
+    fourth: Tensor | None = None
 
 
 class Family(ABC):
@@ -276,7 +280,7 @@ class Family(ABC):
 
         The constant depends on the data alone: it is computed once, these many times. ``order`` 2
         promises that value and third are not looked at, 1 only value and first are: what is not
-        looked at may be any tensor.
+        looked at may be any tensor. The fourth is asked for by ``order`` 4, and may be None.
         """
         return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.given_sum import binary_given_sum
@@ -25,18 +24,23 @@ def logit_derivatives(
 ) -> Derivatives:
     """y eta - m log(1 + e^eta), times the weights, and its derivatives.
 
-    With p = 1 / (1 + e^-eta): w (y - m p), -w m p (1 - p), -w m p (1 - p)(1 - 2 p).
+    With p = 1 / (1 + e^-eta) and v = p (1 - p): w (y - m p), -w m v, -w m v (1 - 2 p),
+    -w m v (1 - 6 v).
     """
     p = torch.sigmoid(eta)
     scale = weights * trials
     first = weights * y - scale * p
     second = third = value = first
-    if order != 2:
-        value = weights * (y * eta) - scale * softplus(eta)
+    fourth: Tensor | None = None
+    if order != 2:  # log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p): no slow function
+        excess = eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log()
+        value = weights * (y * eta) - scale * excess
     if order > 1:
-        second = -scale * (p * (1 - p))
+        spread = p * (1 - p)
+        second = -scale * spread
         third = second * (1 - 2 * p) if order > 2 else second
-    return Derivatives(value, first, second, third)
+        fourth = second * (1 - 6 * spread) if order > 3 else None
+    return Derivatives(value, first, second, third, fourth)
 
 
 class Bernoulli(Family):

@@ -23,6 +23,7 @@ from dgmm.likelihood.growth import (
     likelihood_at,
     not_by_columns,
 )
+from dgmm.likelihood.laplace_curvature import curved, is_curved
 from dgmm.likelihood.louis import louis_information
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.posterior import NodePosterior, Posterior
@@ -124,6 +125,9 @@ class AdaptiveLaplace(Adaptive):
 
     def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
         engine = self.engine
+        if is_curved(engine):
+            form = "observed information of the Laplace approximation, closed form"
+            return curved(engine, x).hessian, form
         scores = engine.value_and_gradient(x, scores=True).scores
         assert scores is not None
         engine.keep()

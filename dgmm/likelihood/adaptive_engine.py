@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +45,25 @@ from dgmm.numerics.cholesky import backward, cholesky, log_det, solve
 from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Panel
 
-__all__ = ["AdaptiveEngine"]
+__all__ = ["AdaptiveEngine", "AtMode"]
+
+Leverage = dict[tuple[int, int], Tensor]
+"""A of every pair of moving predictors, (J, n)."""
+
+
+class AtMode(NamedTuple):
+    """Laplace's approximation around the modes of a slab."""
+
+    found: RowDerivatives
+    C: np.ndarray  # T'WT (q, q, n)
+    L: np.ndarray  # chol(H) (k, k, n)
+    inverse: np.ndarray  # H^-1 (k, k, n)
+    leverage: Leverage
+    t: list[Tensor]  # per predictor (J, n)
+    Sg: np.ndarray  # T'g (q, n)
+    S_omega: np.ndarray  # T'omega (q, n)
+    r: np.ndarray  # (k, n)
+    rho: np.ndarray  # (q, n)
 
 
 class AdaptiveEngine(SlabModes):
@@ -139,26 +158,37 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """Value, omega of every predictor (J, n) and the gradient in Lambda (q, k, n)."""
-        found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 3)
+        at = self.at_mode(slab, fixed, Lambda, b, 3)
+        value = float(at.found.value.sum()) - 0.5 * float((b**2).sum() + log_det(at.L).sum())
+        return value, *self.slopes(slab, at, Lambda, b)
+
+    def at_mode(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray, order: int
+    ) -> AtMode:
+        """Laplace's approximation around the modes b (k, n), derivatives up to ``order``."""
+        found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), order)
         C, H = self.precision(slab, found, Lambda, safe=False)
         L = cholesky(H)
-        value = float(found.value.sum()) - 0.5 * float((b**2).sum() + log_det(L).sum())
-        k = len(b)
-        inverse, t, St, r = self._bent(slab, found, L, Lambda)
-        rho = Lambda @ r
-        omega = [g + u for g, u in zip(found.first, t, strict=True)]
-        for T, value_q, a in zip(slab.T, rho, self.predictor, strict=True):
-            shift = torch.from_numpy(np.ascontiguousarray(value_q))
-            for s in range(len(fixed)):
-                moved = found.second[int(a), s] * shift
-                omega[s] = omega[s] + (moved if T is None else moved * T)
-        Sg = self.sums(slab, list(found.first))
+        inverse, leverage, t, St, r = self._bent(slab, found, L, Lambda)
+        Sg, rho = self.sums(slab, list(found.first)), Lambda @ r
         S_omega = Sg + St - (C * rho).sum(1)
-        CL = np.tensordot(C, Lambda, axes=([1], [0]))  # (q, n, k)
-        to_Lambda = S_omega[:, None] * b + Sg[:, None] * r
-        for a in range(k):
-            to_Lambda[:, a] -= (CL * inverse[:, a].T).sum(-1)
-        return value, omega, to_Lambda
+        return AtMode(found, C, L, inverse, leverage, t, Sg, S_omega, r, rho)
+
+    def slopes(
+        self, slab: Slab, at: AtMode, Lambda: np.ndarray, b: np.ndarray
+    ) -> tuple[list[Tensor], np.ndarray]:
+        """omega of every predictor (J, n) and the gradient in Lambda (q, k, n)."""
+        omega = [g + u for g, u in zip(at.found.first, at.t, strict=True)]
+        for T, value_q, a in zip(slab.T, at.rho, self.predictor, strict=True):
+            shift = torch.from_numpy(np.ascontiguousarray(value_q))
+            for s in range(len(omega)):
+                moved = at.found.second[int(a), s] * shift
+                omega[s] = omega[s] + (moved if T is None else moved * T)
+        CL = np.tensordot(at.C, Lambda, axes=([1], [0]))  # (q, n, k)
+        to_Lambda = at.S_omega[:, None] * b + at.Sg[:, None] * at.r
+        for a in range(len(b)):
+            to_Lambda[:, a] -= (CL * at.inverse[:, a].T).sum(-1)
+        return omega, to_Lambda
 
     def modes_and_shifts(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
         """The modes b and r, which is E(b | y) - b to first order, (n, k) each."""
@@ -168,13 +198,13 @@ class AdaptiveEngine(SlabModes):
             b = self.find_modes(slab, fixed, point.Lambda)
             found = self.derivatives(slab, self.shifted(slab, fixed, point.Lambda @ b), 3)
             L = self.root(slab, found, point.Lambda)
-            shift[:, slab.subjects] = self._bent(slab, found, L, point.Lambda)[3]
+            shift[:, slab.subjects] = self._bent(slab, found, L, point.Lambda)[-1]
         return torch.from_numpy(self.latest.T.copy()), torch.from_numpy(shift.T)
 
     def _bent(
         self, slab: Slab, found: RowDerivatives, L: np.ndarray, Lambda: np.ndarray
-    ) -> tuple[np.ndarray, list[Tensor], np.ndarray, np.ndarray]:
-        """H^-1 (k, k, n), t of every predictor (J, n), T't (q, n) and r (k, n)."""
+    ) -> tuple[np.ndarray, Leverage, list[Tensor], np.ndarray, np.ndarray]:
+        """H^-1 (k, k, n), A, t of every predictor (J, n), T't (q, n) and r (k, n)."""
         inverse = solve(L, np.broadcast_to(np.eye(len(L))[:, :, None], L.shape))
         leverage = self._leverage(slab, between(Lambda.T, inverse))
         t = []
@@ -186,11 +216,11 @@ class AdaptiveEngine(SlabModes):
             assert total is not None
             t.append(0.5 * total)
         St = self.sums(slab, t)
-        return inverse, t, St, solve(L, (Lambda.T @ St)[:, None])[:, 0]
+        return inverse, leverage, t, St, solve(L, (Lambda.T @ St)[:, None])[:, 0]
 
-    def _leverage(self, slab: Slab, V: np.ndarray) -> dict[tuple[int, int], Tensor]:
+    def _leverage(self, slab: Slab, V: np.ndarray) -> Leverage:
         """A_ac = T_a V T_c' of every pair of moving predictors a <= c, off-diagonal pairs twice."""
-        out: dict[tuple[int, int], Tensor] = {}
+        out: Leverage = {}
         q = len(slab.T)
         for a in range(q):
             for c in range(a + 1):

@@ -13,6 +13,7 @@ import numpy as np
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.base import Integration, unreached
+from dgmm.likelihood.laplace_curvature import searched
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
@@ -80,7 +81,7 @@ def grow(
             bar.update(number, elbo=None, gradient=decrement)
 
         def reach(at: AdaptiveEngine, x: np.ndarray, tolerance: float) -> Ascent:
-            return ascend(at, x, tolerance=tolerance, report=report)
+            return ascend(searched(at), x, tolerance=tolerance, report=report)
 
         engine = likelihood_at(model, observed, Laplace())
         target = integration.tolerance / 100
@@ -194,7 +195,7 @@ def _off_the_boundary(engine: AdaptiveEngine, found: Ascent, tolerance: float) -
         return found
     x = found.x.copy()
     x[inside] = np.where(low, 0.5, x[inside])
-    again = ascend(engine, x, tolerance=tolerance)
+    again = ascend(searched(engine), x, tolerance=tolerance)
     return again if again.value > found.value + 1e-6 else found
 
 

@@ -130,6 +130,7 @@ class SlabModes(ClassicalObjective):
             tuple(slab.masked(v) for v in found.first),
             {key: slab.masked(v) for key, v in found.second.items()},
             {key: slab.masked(v) for key, v in found.third.items()},
+            None if found.fourth is None else slab.masked(found.fourth),
         )
 
     def precision(
