@@ -284,6 +284,14 @@ class Family(ABC):
         """
         return None
 
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """kappa and its slope where log p = w {y eta - m kappa(eta)} + what eta is not in.
+
+        That is so of an exponential family with its canonical link; None of any other. m are the
+        trials, w the prior weights.
+        """
+        return None
+
     def natural_links(self) -> tuple[Link, ...]:
         """Per reported extra parameter the link on whose scale its interval is made."""
         return tuple(LINKS[_prefix(name) or "identity"] for name in self.extra)

@@ -10,7 +10,7 @@ from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.given_sum import binary_given_sum
 from dgmm.families.links import Link
 
-__all__ = ["Bernoulli", "log_odds_terms", "logit_derivatives"]
+__all__ = ["Bernoulli", "log_odds_terms", "logit_cumulant", "logit_derivatives"]
 
 
 def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tensor:
@@ -27,13 +27,12 @@ def logit_derivatives(
     With p = 1 / (1 + e^-eta) and v = p (1 - p): w (y - m p), -w m v, -w m v (1 - 2 p),
     -w m v (1 - 6 v).
     """
-    p = torch.sigmoid(eta)
+    excess, p = logit_cumulant(eta) if order != 2 else (eta, torch.sigmoid(eta))
     scale = weights * trials
     first = weights * y - scale * p
     second = third = value = first
     fourth: Tensor | None = None
-    if order != 2:  # log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p): no slow function
-        excess = eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log()
+    if order != 2:
         value = weights * (y * eta) - scale * excess
     if order > 1:
         spread = p * (1 - p)
@@ -41,6 +40,12 @@ def logit_derivatives(
         third = second * (1 - 2 * p) if order > 2 else second
         fourth = second * (1 - 6 * spread) if order > 3 else None
     return Derivatives(value, first, second, third, fourth)
+
+
+def logit_cumulant(eta: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p), and p: no slow function."""
+    p = torch.sigmoid(eta)
+    return eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log(), p
 
 
 class Bernoulli(Family):
@@ -70,6 +75,9 @@ class Bernoulli(Family):
         if self.link.name != "logit":
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        return logit_cumulant(eta) if self.link.name == "logit" else None
 
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return binary_given_sum(data.y, eta, mask) if self.link.name == "logit" else None

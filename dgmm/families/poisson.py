@@ -76,6 +76,12 @@ class Poisson(Family):
     def constant(self, data: Observations) -> Tensor:
         return data.weights * log_saturated(data.y)
 
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.link.name != "log":
+            return None
+        mean = torch.exp(eta)
+        return mean, mean
+
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return counts_given_sum(data.y, eta, mask) if self.link.name == "log" else None
 

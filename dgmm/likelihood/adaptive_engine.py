@@ -37,6 +37,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from dgmm.families.derivatives import RowDerivatives, row_derivatives
+from dgmm.likelihood.canonical_nodes import AroundModes
 from dgmm.likelihood.slab_modes import CELLS, SlabModes, between
 from dgmm.likelihood.slabs import Slab
 from dgmm.model import Model
@@ -45,7 +46,10 @@ from dgmm.numerics.cholesky import backward, cholesky, log_det, solve
 from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Panel
 
-__all__ = ["AdaptiveEngine", "AtMode"]
+__all__ = ["AdaptiveEngine", "AtMode", "Curved"]
+
+NODES = 500_000
+"""Entries (nodes times subjects times dimensions) that are held at once."""
 
 Leverage = dict[tuple[int, int], Tensor]
 """A of every pair of moving predictors, (J, n)."""
@@ -66,6 +70,17 @@ class AtMode(NamedTuple):
     rho: np.ndarray  # (q, n)
 
 
+class Curved(NamedTuple):
+    """Laplace's approximation at a point, to second order."""
+
+    value: float
+    gradient: np.ndarray  # (P,)
+    hessian: np.ndarray  # (P, P)
+    expected: np.ndarray  # information of the outcome linearised at the modes (P, P)
+    modes: np.ndarray  # b (k, n)
+    slopes: np.ndarray  # db / dx (P, k, n)
+
+
 class AdaptiveEngine(SlabModes):
     """The marginal log-likelihood of a classical model by nodes around the modes.
 
@@ -75,6 +90,10 @@ class AdaptiveEngine(SlabModes):
     def __init__(self, model: Model, panel: Panel, nodes: Nodes) -> None:
         super().__init__(model, panel)
         self.nodes, self.draws = nodes, len(nodes.e)
+        self.last: tuple[Tensor, np.ndarray, Curved] | None = None  # under an offset, at a point
+        probe = torch.zeros(1, dtype=torch.float64)
+        shared = nodes.e.shape[1] == 1  # one rule for all subjects
+        self.canonical = shared and model.family.cumulant(probe) is not None
 
     # -- the likelihood ------------------------------------------------------------------------
 
@@ -269,7 +288,39 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> np.ndarray:
         """Log weight plus log density at every node, (M, n): their log-sum-exp is l_i."""
-        return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
+        if not self.canonical:
+            return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
+        around, parts = self.around(slab, fixed, Lambda, b), []
+        height = self.height_at(slab, fixed, Lambda, b)
+        for nodes, c, base in self._spread(slab, fixed, Lambda, b):
+            parts.append(around.heights(c) + base)
+        found: np.ndarray = torch.cat(parts).numpy()
+        return found + height
+
+    def around(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+    ) -> AroundModes:
+        """The rows of a family with its canonical link at the modes."""
+        (eta,) = self.shifted(slab, fixed, Lambda @ b)
+        return AroundModes.of(self.model.family, slab, eta, CELLS)
+
+    def _spread(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Some nodes (k, m, n), Lambda (b_m - b), and the log weights less the density's (m, n)."""
+        centre = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 2)
+        L = self.root(slab, centre, Lambda)
+        constant = -0.5 * log_det(L) - 0.5 * self.pattern.q * math.log(2 * math.pi)
+        constant += 0.5 * (b**2).sum(0)
+        at_once = max(1, NODES // b.size)
+        for first in range(0, self.draws, at_once):
+            e = self.nodes.e[first : first + at_once].expand(-1, b.shape[1], -1).numpy()
+            log_weight = self.nodes.log_weight[first : first + at_once].numpy()
+            away = backward(L, np.moveaxis(e, -1, 0))
+            nodes = b[:, None] + away
+            base = log_weight + constant - 0.5 * (nodes**2).sum(0)
+            c = np.tensordot(Lambda, away, axes=1)
+            yield torch.from_numpy(nodes), torch.from_numpy(c), torch.from_numpy(base)
 
     def _quadrature(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
@@ -277,6 +328,8 @@ class AdaptiveEngine(SlabModes):
         """The same by quadrature; weights are relative to the height of the mode, never too big."""
         k, n = b.shape
         height = self.height_at(slab, fixed, Lambda, b)
+        if self.canonical:
+            return self._canonical(slab, fixed, Lambda, b, height)
         mass = np.zeros(n)
         omega = [torch.zeros(slab.shape, dtype=torch.float64) for _ in fixed]
         to_Lambda = np.zeros((k, k, n))
@@ -294,3 +347,19 @@ class AdaptiveEngine(SlabModes):
         share = torch.from_numpy(1 / mass)
         value = float((np.log(mass) + height).sum())
         return value, [slab.masked(w * share) for w in omega], to_Lambda / mass
+
+    def _canonical(
+        self,
+        slab: Slab,
+        fixed: list[Tensor],
+        Lambda: np.ndarray,
+        b: np.ndarray,
+        height: np.ndarray,
+    ) -> tuple[float, list[Tensor], np.ndarray]:
+        """The same by sums at the nodes alone."""
+        around, parts = self.around(slab, fixed, Lambda, b), []
+        for nodes, c, base in self._spread(slab, fixed, Lambda, b):
+            parts.append(around.averages(c, nodes, base))
+        mass, first, to_Lambda = (sum(own) for own in zip(*parts, strict=True))
+        value = float(mass.log().sum()) + float(height.sum())
+        return value, [first / mass], (to_Lambda / mass).numpy()

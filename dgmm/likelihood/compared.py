@@ -16,6 +16,7 @@ from dgmm.likelihood.answers import Compared
 from dgmm.likelihood.base import Likelihood
 from dgmm.likelihood.crossed_engine import CrossedEngine
 from dgmm.likelihood.growth import RULE_TOLERANCE, moved
+from dgmm.likelihood.laplace_curvature import curvature, is_curved
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.rules import Importance, Quadrature
 from dgmm.numerics.ascent import whitening
@@ -39,18 +40,22 @@ ROWS = 2_000_000
 def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
     """Laplace's ``value`` at x beside adaptive quadrature there, as long as it takes."""
     k = engine.model.k
-    rule: Quadrature | None = Quadrature.default(k)
-    before, change = math.inf, math.inf
-    while rule is not None and change > RULE_TOLERANCE:
-        better, points = moved(engine, rule), rule.points
-        now = better.value(x)
-        before, change, rule = now, abs(now - before), rule.longer(k)
-    found = better.value_and_gradient(x, scores=True)
-    assert found.scores is not None
-    information = better.information(x, found.scores)
+    rule, closed = Quadrature.default(k), is_curved(engine)
+    before, longer = moved(engine, rule).value(x), rule.longer(k)
+    assert longer is not None
+    while True:
+        rule, better = longer, moved(engine, longer)
+        found = better.value_and_gradient(x, scores=not closed)  # mostly this rule is the last
+        change, before, longer = abs(found.value - before), found.value, rule.longer(k)
+        if change <= RULE_TOLERANCE or longer is None:
+            break
+    if found.scores is None:
+        information = curvature(engine, x).expected
+    else:
+        information = better.information(x, found.scores)
     back = whitening(information, better.least_information(x, np.diag(information)))
     away = float(np.linalg.norm(back.T @ found.gradient))
-    words = f"quadrature with {' x '.join([str(points)] * k)} points"
+    words = f"quadrature with {' x '.join([str(rule.points)] * k)} points"
     return Compared("quadrature", words, found.value - value, 0.0, away)
 
 

@@ -17,32 +17,25 @@ parameters, so that a search may take Newton's steps.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.adaptive_engine import AdaptiveEngine, AtMode
+from dgmm.likelihood.adaptive_engine import AdaptiveEngine, AtMode, Curved
 from dgmm.likelihood.slabs import Slab
-from dgmm.numerics.ascent import Evaluation, Objective
+from dgmm.numerics.ascent import Evaluation, Objective, whitening
 from dgmm.numerics.cholesky import log_det, solve
-from dgmm.numerics.hessian import curvature_of
 
-__all__ = ["Curved", "NewtonSearch", "curved", "is_curved", "searched"]
+__all__ = ["NewtonSearch", "curvature", "curved", "is_curved", "searched"]
+
+LEAST = 0.5
+"""The least curvature, in units of the expected one, by which steps are taken from afar."""
 
 DEFINITE = 1e-3
-"""The smallest eigenvalue of an information of unit diagonal that a step is taken with."""
+"""The same near a maximum, where the curvature is that of the maximum."""
 
-
-class Curved(NamedTuple):
-    """Laplace's approximation at a point, to second order."""
-
-    value: float
-    gradient: np.ndarray  # (P,)
-    hessian: np.ndarray  # (P, P)
-    modes: np.ndarray  # b (k, n)
-    slopes: np.ndarray  # db / dx (P, k, n)
+NEAR = 1.0
+"""Standard errors from a maximum, by the expected information, that are near."""
 
 
 def is_curved(engine: AdaptiveEngine) -> bool:
@@ -60,11 +53,23 @@ def searched(engine: AdaptiveEngine) -> Objective:
     return NewtonSearch(engine) if is_curved(engine) else engine
 
 
+def curvature(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
+    """That of the last call where it was at x: standard errors and notes ask for one after another.
+
+    Without modes and slopes, which are of the size of the data.
+    """
+    last = engine.last
+    if last is None or last[0] is not engine.offset or not np.array_equal(last[1], x):
+        found = curved(engine, x)._replace(modes=np.zeros((0, 0)), slopes=np.zeros((0, 0, 0)))
+        last = engine.last = (engine.offset, x.copy(), found)
+    return last[2]
+
+
 def curved(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
     """Value, gradient, Hessian and slopes of the modes at x."""
     point, (p, E) = engine.point(x), engine.sizes[:2]
     value, gradient = float(engine.constants.sum()), np.zeros(p + E)
-    hessian = np.zeros((p + E, p + E))
+    hessian, expected = np.zeros((2, p + E, p + E))
     slopes = np.zeros((p + E, engine.pattern.q, engine.panel.n))
     for slab in engine.slabs:
         fixed = engine.fixed(slab, point)
@@ -75,10 +80,10 @@ def curved(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
         Q = _columns(engine, slab)
         gradient[:p] += (Q.flatten(1) @ omega[0].flatten()).numpy()
         gradient[p:] += engine._entries(to_Lambda.sum(-1))
-        H, moved = _of_slab(engine, slab, at, Q, point.Lambda, b)
-        hessian += H
+        H, F, moved = _of_slab(engine, slab, at, Q, point.Lambda, b)
+        hessian, expected = hessian + H, expected + F
         slopes[:, :, slab.subjects] = moved
-    return Curved(value, gradient, hessian, engine.latest.copy(), slopes)
+    return Curved(value, gradient, hessian, expected, engine.latest.copy(), slopes)
 
 
 def _columns(engine: AdaptiveEngine, slab: Slab) -> Tensor:
@@ -93,8 +98,8 @@ def _columns(engine: AdaptiveEngine, slab: Slab) -> Tensor:
 
 def _of_slab(
     engine: AdaptiveEngine, slab: Slab, at: AtMode, Q: Tensor, Lambda: np.ndarray, b: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The Hessian (P, P) of a slab, and db / dx (P, k, n)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The Hessian (P, P) of a slab, the expected information (P, P), and db / dx (P, k, n)."""
     unit, row, column = engine.model.unit, engine.pattern.row, engine.pattern.column
     q, n, p, E = len(slab.T), slab.shape[1], len(Q), len(row)
     P, entry = p + E, p + np.arange(E)
@@ -135,6 +140,9 @@ def _of_slab(
     out: np.ndarray = ((v * weight).flatten(1) @ v.flatten(1).T).numpy()
     flat = moved.transpose(1, 0, 2).reshape(P, -1)
     out -= flat @ flat.T
+    expected = np.zeros((P, P))
+    expected[:p, :p] = ((v[:p] * -second).flatten(1) @ v[:p].flatten(1).T).numpy()
+    expected[:p, :p] += flat[:p] @ flat[:p].T
 
     # tr(V H_i V H_j) / 2 (k, k, P, n)
     turned = np.tensordot(Lambda.T, B, axes=1)  # (k, q, P, n)
@@ -158,15 +166,27 @@ def _of_slab(
     out[:, p:] += X.T
     pairs = C[row[:, None], row] * V[column[:, None], column]
     out[p:, p:] -= unit**2 * pairs.sum(-1)
-    return out, moved.transpose(1, 0, 2)
+    # T'V^-1 T = C - C Lambda V Lambda'C, and its products with d Lambda Lambda' / d entry
+    inner = C - np.einsum("anc,cdn,bnd->abn", CL, V, CL)
+    G = np.einsum("abn,ebc->eacn", inner, _slopes_of_squares(engine, Lambda))
+    expected[p:, p:] = 0.5 * G.reshape(E, -1) @ G.transpose(0, 2, 1, 3).reshape(E, -1).T
+    return out, expected, moved.transpose(1, 0, 2)
+
+
+def _slopes_of_squares(engine: AdaptiveEngine, Lambda: np.ndarray) -> np.ndarray:
+    """d Lambda Lambda' / d entry, (E, q, q)."""
+    row, column = engine.pattern.row, engine.pattern.column
+    half = np.zeros((len(row), *Lambda.shape))
+    half[np.arange(len(row)), row] = engine.model.unit * Lambda[:, column].T
+    return half + half.transpose(0, 2, 1)
 
 
 class NewtonSearch:
     """Laplace's approximation as an objective whose information is its own curvature.
 
     Quadrature, whose maximum is near, takes its steps by the same curvature. Modes are sought where
-    the slopes of the last ones point to. Where the curvature is not
-    definite, far from a maximum, the information of the outcome linearised at the modes stands in.
+    the slopes of the last ones point to. Where the curvature is little, far from a maximum, the
+    information of the outcome linearised at the modes stands in.
     """
 
     def __init__(self, engine: AdaptiveEngine) -> None:
@@ -191,11 +211,12 @@ class NewtonSearch:
         return Evaluation(found.value, found.gradient, np.zeros((0, len(x))))
 
     def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Minus the Hessian where that is definite."""
-        own = -self.latest[1].hessian
-        if curvature_of(own).smallest_eigenvalue > DEFINITE and (np.diag(own) > 0).all():
-            return own
-        return self.engine.linearised(x)
+        """Minus the Hessian where that says enough, else the expected information."""
+        found = self.latest[1]
+        back = whitening(found.expected, self.least_information(x, np.diag(found.expected)))
+        near = np.linalg.norm(back.T @ found.gradient) < NEAR
+        least = np.linalg.eigvalsh(-back.T @ found.hessian @ back)[0]
+        return -found.hessian if least > (DEFINITE if near else LEAST) else found.expected
 
     def keep(self) -> None:
         """Let the next modes be predicted from the last place."""
