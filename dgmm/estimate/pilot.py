@@ -16,15 +16,22 @@ from dgmm.numerics.triangle import ROWS, triangle
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 
-__all__ = ["pilot", "start_theta"]
+__all__ = ["NEARBY", "SETTLED", "pilot", "start_theta"]
 
 LARGEST_ETA = 30.0
 
+SETTLED = 1e-3
+"""Change of eta, relative to its size, below which it has been found."""
 
-def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
+NEARBY = 0.05
+"""The same where a search by Newton's steps goes on from it: the next change would be its square."""
+
+
+def pilot(design: Design, family: Family, settled: float = SETTLED) -> tuple[float, Tensor]:
     """Independence GLM by iteratively reweighted least squares: unit of eta, and X beta (N_obs,).
 
-    The unit is the residual standard deviation for the identity link, else 1.
+    The unit is the residual standard deviation for the identity link, else 1; ``settled`` ends the
+    search of others.
     """
     data, offset, X = _seen(design)
     identity = family.link.name == "identity"
@@ -47,9 +54,10 @@ def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
         new = offset + X @ (basis @ _least_squares(X, basis, weight / weight.max(), target))
         if not identity:
             new.clamp_(-LARGEST_ETA, LARGEST_ETA)
-        settled = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
+        least = SETTLED if identity else settled
+        near = bool((new - eta).abs().max() < least * (1 + new.abs().max()))
         # with an identity link the target is y - offset at any eta: equal weights give it at once
-        done = settled or (identity and bool(weight.max() == weight.min()))
+        done = near or (identity and bool(weight.max() == weight.min()))
         eta = new
         if done:
             break

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -89,11 +90,22 @@ class AdaptiveEngine(SlabModes):
 
     def __init__(self, model: Model, panel: Panel, nodes: Nodes) -> None:
         super().__init__(model, panel)
+        self._take(nodes)
+
+    def _take(self, nodes: Nodes) -> None:
         self.nodes, self.draws = nodes, len(nodes.e)
         self.last: tuple[Tensor, np.ndarray, Curved] | None = None  # under an offset, at a point
         probe = torch.zeros(1, dtype=torch.float64)
         shared = nodes.e.shape[1] == 1  # one rule for all subjects
-        self.canonical = shared and model.family.cumulant(probe) is not None
+        self.canonical = shared and self.model.family.cumulant(probe) is not None
+
+    def by(self, nodes: Nodes) -> AdaptiveEngine:
+        """The likelihood by other nodes, its modes where the last ones were."""
+        other = copy(self)
+        other.begin()
+        other._take(nodes)
+        other.modes[:] = self.modes
+        return other
 
     # -- the likelihood ------------------------------------------------------------------------
 

@@ -201,6 +201,6 @@ def _off_the_boundary(engine: AdaptiveEngine, found: Ascent, tolerance: float) -
 
 def moved(engine: ClassicalObjective, rule: NodeRule) -> AdaptiveEngine:
     """The likelihood under another rule, its modes where the last ones were."""
-    other = likelihood_at(engine.model, engine.panel, rule)
-    other.modes[:] = engine.modes
-    return other
+    if not isinstance(engine, AdaptiveEngine):
+        return likelihood_at(engine.model, engine.panel, rule)
+    return engine.by(rule.nodes(engine.model.k, engine.panel.n, np.random.default_rng(0)))

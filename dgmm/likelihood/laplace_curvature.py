@@ -34,6 +34,9 @@ LEAST = 0.5
 DEFINITE = 1e-3
 """The same near a maximum, where the curvature is that of the maximum."""
 
+SAME = 1e-13
+"""Relative change of a vector by which the logarithms of theta may move it."""
+
 NEAR = 1.0
 """Standard errors from a maximum, by the expected information, that are near."""
 
@@ -59,10 +62,16 @@ def curvature(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
     Without modes and slopes, which are of the size of the data.
     """
     last = engine.last
-    if last is None or last[0] is not engine.offset or not np.array_equal(last[1], x):
-        found = curved(engine, x)._replace(modes=np.zeros((0, 0)), slopes=np.zeros((0, 0, 0)))
-        last = engine.last = (engine.offset, x.copy(), found)
+    if last is None or last[0] is not engine.offset or not np.allclose(last[1], x, SAME, 0.0):
+        last = _kept(engine, x, curved(engine, x))
     return last[2]
+
+
+def _kept(engine: AdaptiveEngine, x: np.ndarray, found: Curved) -> tuple[Tensor, np.ndarray, Curved]:
+    """Note the curvature at x."""
+    small = found._replace(modes=np.zeros((0, 0)), slopes=np.zeros((0, 0, 0)))
+    engine.last = (engine.offset, x.copy(), small)
+    return engine.last
 
 
 def curved(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
@@ -221,6 +230,7 @@ class NewtonSearch:
     def keep(self) -> None:
         """Let the next modes be predicted from the last place."""
         self.here = self.latest
+        _kept(self.engine, *self.latest)
         self.engine.keep()
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:

@@ -56,9 +56,12 @@ class SlabModes(ClassicalObjective):
         self.moving = sorted(set(self.predictor.tolist()))
         self.slabs = list(slabs(panel, list(self.columns.unbind(1)), CELLS))
         self.designs = model.outcome.extra_designs(panel.rows)
-        # written anew by every call: fresh memory for all rows would cost more than the sums
-        self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
         self.constants = self._constants()
+
+    def begin(self) -> None:
+        super().begin()
+        # written anew by every call: fresh memory for all rows would cost more than the sums
+        self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(self.model.extra_sizes))]
 
     def _constants(self) -> np.ndarray:
         """What closed derivatives leave out of every l_i, (n,)."""

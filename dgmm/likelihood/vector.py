@@ -41,10 +41,14 @@ class ClassicalObjective(ABC):
         self.pattern = Pattern.of(model.latents)
         self.columns = model.columns(panel.rows) / model.unit
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
-        self.offset = panel.rows.offset
-        self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
+        self.begin()
+
+    def begin(self) -> None:
+        """What calls leave behind, as it is before the first one."""
+        self.offset = self.panel.rows.offset
+        self.eta = torch.empty(self.panel.n_rows, dtype=torch.float64)
         self.evaluations = 0
-        self.modes = np.zeros((self.pattern.q, panel.n))
+        self.modes = np.zeros((self.pattern.q, self.panel.n))
         self.latest = self.modes.copy()
 
     @abstractmethod
