@@ -36,14 +36,13 @@ def pilot(design: Design, family: Family, settled: float = SETTLED) -> tuple[flo
     data, offset, X = _seen(design)
     identity = family.link.name == "identity"
     if family.conjugate and family.noise:
-        whole = len(X) == design.n_rows
-        eta = _by_weights(X, design.fixed.triangle if whole else triangle(X.numpy()), data, offset)
+        eta = _by_weights(X, _triangle(design, X), data, offset)
         unit = float((data.y / data.trials - offset - eta).square().mean().sqrt())
         return (unit if unit > 0 else 1.0), eta
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
-    basis = orthonormal(torch.from_numpy(triangle(X.numpy())))
+    basis = orthonormal(torch.from_numpy(_triangle(design, X)))
     weight, target = torch.empty_like(eta), torch.empty_like(eta)
     for _ in range(25):
         for at in _blocks(X):
@@ -61,9 +60,16 @@ def pilot(design: Design, family: Family, settled: float = SETTLED) -> tuple[flo
         eta = new
         if done:
             break
-    residual = family.working_residual(data, eta, extra)  # on the scale of eta, log y for lognormal
-    unit = float(residual.square().mean().sqrt()) if identity else 1.0
+    unit = 1.0
+    if identity:  # on the scale of eta, log y for lognormal
+        residual = family.working_residual(data, eta, extra)
+        unit = float(residual.square().mean().sqrt())
     return (unit if unit > 0 else 1.0), eta - offset
+
+
+def _triangle(design: Design, X: Tensor) -> np.ndarray:
+    """R of X = QR, which the design knows of all its rows."""
+    return design.fixed.triangle if len(X) == design.n_rows else triangle(X.numpy())
 
 
 def _by_weights(X: Tensor, R: np.ndarray, data: Observations, offset: Tensor) -> Tensor:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.given_sum import binary_given_sum
 from dgmm.families.links import Link
 
 __all__ = ["Bernoulli", "log_odds_terms", "logit_cumulant", "logit_derivatives"]
+
+
+LARGEST = 700.0
+"""Below, e^eta is a number."""
 
 
 def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tensor:
@@ -27,12 +32,12 @@ def logit_derivatives(
     With p = 1 / (1 + e^-eta) and v = p (1 - p): w (y - m p), -w m v, -w m v (1 - 2 p),
     -w m v (1 - 6 v).
     """
-    excess, p = logit_cumulant(eta) if order != 2 else (eta, torch.sigmoid(eta))
-    scale = weights * trials
+    p, scale = torch.sigmoid(eta), weights * trials
     first = weights * y - scale * p
     second = third = value = first
     fourth: Tensor | None = None
-    if order != 2:
+    if order != 2:  # log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p): no slow function
+        excess = eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log()
         value = weights * (y * eta) - scale * excess
     if order > 1:
         spread = p * (1 - p)
@@ -43,9 +48,14 @@ def logit_derivatives(
 
 
 def logit_cumulant(eta: Tensor) -> tuple[Tensor, Tensor]:
-    """log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p), and p: no slow function."""
-    p = torch.sigmoid(eta)
-    return eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log(), p
+    """log(1 + e^eta), and p = e^eta / (1 + e^eta)."""
+    if not bool((eta < LARGEST).all()):
+        p = torch.sigmoid(eta)
+        return softplus(eta), p
+    odds = torch.exp(eta)
+    total = 1 + odds
+    p = odds.div_(total)
+    return total.log_(), p
 
 
 class Bernoulli(Family):

@@ -71,7 +71,8 @@ class Poisson(Family):
             excess = count * torch.expm1(ratio)
             value = data.weights * (data.y * ratio - excess)
             mean = data.weights * (count + excess)
-        return Derivatives(value, data.weights * data.y - mean, -mean, -mean, -mean)
+        bent = -mean
+        return Derivatives(value, data.weights * data.y - mean, bent, bent, bent)
 
     def constant(self, data: Observations) -> Tensor:
         return data.weights * log_saturated(data.y)

@@ -93,7 +93,7 @@ class Adaptive(ByEngine):
         first, model = self._first_rule(), self.model
         grown = grow(model, self.observed, start(), first, self.integration, verbose)
         own = replace(self, rule=grown.rule)
-        own.__dict__["engine"] = grown.engine  # with the modes where they are
+        own.__dict__["engine"] = grown.engine.at_rest()  # with the modes where they are
         return Maximum(
             own,
             grown.engine.theta(grown.found.x),
@@ -179,7 +179,7 @@ class AdaptiveQuadrature(Adaptive):
         return first_quadrature(self.model.k, self.integration)
 
     def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-        gradient = self.engine.value_and_gradient(x).gradient
+        gradient = self.engine.gradient_at(x)
         H = -louis_information(self.engine, x)
         return H, gradient, "observed information at the quadrature nodes (Louis's identity)"
 

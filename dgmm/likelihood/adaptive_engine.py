@@ -47,7 +47,10 @@ from dgmm.numerics.cholesky import backward, cholesky, log_det, solve
 from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Panel
 
-__all__ = ["AdaptiveEngine", "AtMode", "Curved"]
+__all__ = ["SAME", "AdaptiveEngine", "AtMode", "Curved"]
+
+SAME = 1e-13
+"""Relative change of a vector by which the logarithms of theta may move it."""
 
 NODES = 500_000
 """Entries (nodes times subjects times dimensions) that are held at once."""
@@ -74,6 +77,8 @@ class AtMode(NamedTuple):
 class Curved(NamedTuple):
     """Laplace's approximation at a point, to second order."""
 
+    offset: Tensor
+    x: np.ndarray  # (P,)
     value: float
     gradient: np.ndarray  # (P,)
     hessian: np.ndarray  # (P, P)
@@ -90,11 +95,12 @@ class AdaptiveEngine(SlabModes):
 
     def __init__(self, model: Model, panel: Panel, nodes: Nodes) -> None:
         super().__init__(model, panel)
+        self.last: Curved | None = None  # of the place that a search stands at
         self._take(nodes)
 
     def _take(self, nodes: Nodes) -> None:
         self.nodes, self.draws = nodes, len(nodes.e)
-        self.last: tuple[Tensor, np.ndarray, Curved] | None = None  # under an offset, at a point
+        self._noted: tuple[Tensor, np.ndarray, np.ndarray] | None = None  # offset, x, gradient
         probe = torch.zeros(1, dtype=torch.float64)
         shared = nodes.e.shape[1] == 1  # one rule for all subjects
         self.canonical = shared and self.model.family.cumulant(probe) is not None
@@ -106,6 +112,12 @@ class AdaptiveEngine(SlabModes):
         other._take(nodes)
         other.modes[:] = self.modes
         return other
+
+    def at_rest(self) -> AdaptiveEngine:
+        """After a search: without what is of the size of the data and only the search has used."""
+        if self.last is not None:
+            self.last = self.last._replace(slopes=np.zeros((0, 0, 0)))
+        return self
 
     # -- the likelihood ------------------------------------------------------------------------
 
@@ -136,6 +148,14 @@ class AdaptiveEngine(SlabModes):
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._evaluate(x, scores)
 
+    def gradient_at(self, x: np.ndarray) -> np.ndarray:
+        """The gradient of l, of the last call if that was at x."""
+        if self._noted is not None:
+            offset, place, gradient = self._noted
+            if offset is self.offset and np.allclose(place, x, SAME, 0.0):
+                return gradient
+        return self.value_and_gradient(x).gradient
+
     def _evaluate(self, x: np.ndarray, scores: bool) -> Evaluation:
         point = self.point(x)
         omega = [long.zero_() for long in self.omega]
@@ -155,6 +175,7 @@ class AdaptiveEngine(SlabModes):
             if each is not None:
                 each[slab.subjects] = np.moveaxis(per_Lambda, -1, 0)
         gradient = self._gradient(omega, to_Lambda)
+        self._noted = self.offset, x.copy(), gradient
         table = None if each is None else self._scores(omega, each)
         return Evaluation(total, gradient, table)
 
@@ -302,26 +323,25 @@ class AdaptiveEngine(SlabModes):
         """Log weight plus log density at every node, (M, n): their log-sum-exp is l_i."""
         if not self.canonical:
             return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
-        around, parts = self.around(slab, fixed, Lambda, b), []
-        height = self.height_at(slab, fixed, Lambda, b)
-        for nodes, c, base in self._spread(slab, fixed, Lambda, b):
-            parts.append(around.heights(c) + base)
+        around, height, L = self._around(slab, fixed, Lambda, b)
+        parts = [around.heights(c) + base for _, c, base in self._spread(L, Lambda, b)]
         found: np.ndarray = torch.cat(parts).numpy()
         return found + height
 
-    def around(
+    def _around(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
-    ) -> AroundModes:
-        """The rows of a family with its canonical link at the modes."""
-        (eta,) = self.shifted(slab, fixed, Lambda @ b)
-        return AroundModes.of(self.model.family, slab, eta, CELLS)
+    ) -> tuple[AroundModes, np.ndarray, np.ndarray]:
+        """Rows with a canonical link at the modes, log p(y, b) there (n,), and chol(H)."""
+        predictors = self.shifted(slab, fixed, Lambda @ b)
+        found = self.derivatives(slab, predictors, 3)
+        height: np.ndarray = found.value.sum(0).numpy() - 0.5 * (b**2).sum(0)
+        around = AroundModes.of(self.model.family, slab, predictors[0], CELLS)
+        return around, height, self.root(slab, found, Lambda)
 
     def _spread(
-        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+        self, L: np.ndarray, Lambda: np.ndarray, b: np.ndarray
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Some nodes (k, m, n), Lambda (b_m - b), and the log weights less the density's (m, n)."""
-        centre = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 2)
-        L = self.root(slab, centre, Lambda)
         constant = -0.5 * log_det(L) - 0.5 * self.pattern.q * math.log(2 * math.pi)
         constant += 0.5 * (b**2).sum(0)
         at_once = max(1, NODES // b.size)
@@ -338,10 +358,10 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """The same by quadrature; weights are relative to the height of the mode, never too big."""
+        if self.canonical:
+            return self._canonical(slab, fixed, Lambda, b)
         k, n = b.shape
         height = self.height_at(slab, fixed, Lambda, b)
-        if self.canonical:
-            return self._canonical(slab, fixed, Lambda, b, height)
         mass = np.zeros(n)
         omega = [torch.zeros(slab.shape, dtype=torch.float64) for _ in fixed]
         to_Lambda = np.zeros((k, k, n))
@@ -361,17 +381,11 @@ class AdaptiveEngine(SlabModes):
         return value, [slab.masked(w * share) for w in omega], to_Lambda / mass
 
     def _canonical(
-        self,
-        slab: Slab,
-        fixed: list[Tensor],
-        Lambda: np.ndarray,
-        b: np.ndarray,
-        height: np.ndarray,
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """The same by sums at the nodes alone."""
-        around, parts = self.around(slab, fixed, Lambda, b), []
-        for nodes, c, base in self._spread(slab, fixed, Lambda, b):
-            parts.append(around.averages(c, nodes, base))
+        around, height, L = self._around(slab, fixed, Lambda, b)
+        parts = [around.averages(c, at, base) for at, c, base in self._spread(L, Lambda, b)]
         mass, first, to_Lambda = (sum(own) for own in zip(*parts, strict=True))
         value = float(mass.log().sum()) + float(height.sum())
         return value, [first / mass], (to_Lambda / mass).numpy()

@@ -41,13 +41,16 @@ def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compar
     """Laplace's ``value`` at x beside adaptive quadrature there, as long as it takes."""
     k = engine.model.k
     rule, closed = Quadrature.default(k), is_curved(engine)
-    before, longer = moved(engine, rule).value(x), rule.longer(k)
-    assert longer is not None
-    while True:
-        rule, better = longer, moved(engine, longer)
-        found = better.value_and_gradient(x, scores=not closed)  # mostly this rule is the last
-        change, before, longer = abs(found.value - before), found.value, rule.longer(k)
-        if change <= RULE_TOLERANCE or longer is None:
+    better = moved(engine, rule)
+    while True:  # the gradient of the rule that a longer one confirms
+        found, longer = better.value_and_gradient(x, scores=not closed), rule.longer(k)
+        if longer is None:
+            now = found.value
+            break
+        rule, last, better = longer, better, moved(engine, longer)
+        now = better.value(x)
+        if abs(now - found.value) <= RULE_TOLERANCE:
+            better = last
             break
     if found.scores is None:
         information = curvature(engine, x).expected
@@ -56,7 +59,7 @@ def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compar
     back = whitening(information, better.least_information(x, np.diag(information)))
     away = float(np.linalg.norm(back.T @ found.gradient))
     words = f"quadrature with {' x '.join([str(rule.points)] * k)} points"
-    return Compared("quadrature", words, found.value - value, 0.0, away)
+    return Compared("quadrature", words, now - value, 0.0, away)
 
 
 def by_importance(likelihood: Likelihood, theta: Theta, value: float) -> Compared:

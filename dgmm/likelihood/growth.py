@@ -18,7 +18,7 @@ from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import Model
-from dgmm.numerics.ascent import Ascent, ascend
+from dgmm.numerics.ascent import Ascent, Objective, ascend
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.runtime.progress import Progress
@@ -80,8 +80,11 @@ def grow(
         def report(number: int, decrement: float) -> None:
             bar.update(number, elbo=None, gradient=decrement)
 
+        objectives: dict[int, Objective] = {}  # a search that goes on knows where it stands
+
         def reach(at: AdaptiveEngine, x: np.ndarray, tolerance: float) -> Ascent:
-            return ascend(searched(at), x, tolerance=tolerance, report=report)
+            objective = objectives.setdefault(id(at), searched(at))
+            return ascend(objective, x, tolerance=tolerance, report=report)
 
         engine = likelihood_at(model, observed, Laplace())
         target = integration.tolerance / 100

@@ -17,11 +17,13 @@ parameters, so that a search may take Newton's steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from dgmm.likelihood.adaptive_engine import AdaptiveEngine, AtMode, Curved
+from dgmm.likelihood.adaptive_engine import SAME, AdaptiveEngine, AtMode, Curved
 from dgmm.likelihood.slabs import Slab
 from dgmm.numerics.ascent import Evaluation, Objective, whitening
 from dgmm.numerics.cholesky import log_det, solve
@@ -31,11 +33,14 @@ __all__ = ["NewtonSearch", "curvature", "curved", "is_curved", "searched"]
 LEAST = 0.5
 """The least curvature, in units of the expected one, by which steps are taken from afar."""
 
+RENEWED = 2.0
+"""Standard errors from a place at which the curvature of a search by quadrature is made again."""
+
+ROWS = 10_000
+"""Rows of which all parameters are worked through at once."""
+
 DEFINITE = 1e-3
 """The same near a maximum, where the curvature is that of the maximum."""
-
-SAME = 1e-13
-"""Relative change of a vector by which the logarithms of theta may move it."""
 
 NEAR = 1.0
 """Standard errors from a maximum, by the expected information, that are near."""
@@ -57,21 +62,11 @@ def searched(engine: AdaptiveEngine) -> Objective:
 
 
 def curvature(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
-    """That of the last call where it was at x: standard errors and notes ask for one after another.
-
-    Without modes and slopes, which are of the size of the data.
-    """
+    """That of the last place where it was at x: standard errors and notes ask after a search."""
     last = engine.last
-    if last is None or last[0] is not engine.offset or not np.allclose(last[1], x, SAME, 0.0):
-        last = _kept(engine, x, curved(engine, x))
-    return last[2]
-
-
-def _kept(engine: AdaptiveEngine, x: np.ndarray, found: Curved) -> tuple[Tensor, np.ndarray, Curved]:
-    """Note the curvature at x."""
-    small = found._replace(modes=np.zeros((0, 0)), slopes=np.zeros((0, 0, 0)))
-    engine.last = (engine.offset, x.copy(), small)
-    return engine.last
+    if last is None or last.offset is not engine.offset or not np.allclose(last.x, x, SAME, 0.0):
+        last = engine.last = curved(engine, x)
+    return last
 
 
 def curved(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
@@ -92,17 +87,16 @@ def curved(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
         H, F, moved = _of_slab(engine, slab, at, Q, point.Lambda, b)
         hessian, expected = hessian + H, expected + F
         slopes[:, :, slab.subjects] = moved
-    return Curved(value, gradient, hessian, expected, engine.latest.copy(), slopes)
+    modes = engine.latest.copy()
+    return Curved(engine.offset, x.copy(), value, gradient, hessian, expected, modes, slopes)
 
 
 def _columns(engine: AdaptiveEngine, slab: Slab) -> Tensor:
     """The internal columns of the fixed part, (p, J, n)."""
-    rows, basis = engine.panel.rows.X[slab.rows], engine.model.basis
-    J, n = slab.shape
-    Q = basis.T @ rows.reshape(-1, rows.shape[-1]).T
+    Q, (J, n) = engine.panel.rows.X[slab.rows] @ engine.model.basis, slab.shape
     if isinstance(slab.rows, slice):
-        return Q.reshape(-1, n, J).transpose(1, 2).contiguous()
-    return Q.reshape(-1, J, n)
+        return Q.reshape(n, J, -1).permute(2, 1, 0).contiguous()
+    return Q.permute(2, 0, 1).contiguous()
 
 
 def _of_slab(
@@ -131,27 +125,23 @@ def _of_slab(
     N = M + (C[:, :, None] * shift).sum(1)
     for e, i in enumerate(entry):
         shift[row[e], i] += unit * b[column[e]]
-    v = torch.zeros(P, *slab.shape, dtype=torch.float64)
-    v[:p] = Q
-    for T, own in zip(slab.T, torch.from_numpy(shift), strict=True):
-        v += own[:, None] if T is None else own[:, None] * T
-
-    # C_i, and the rows of the second derivative
-    bent, B = v * -third, np.empty((q, q, P, n))
-    for a, Ta in enumerate(slab.T):
-        half = bent if Ta is None else bent * Ta
-        for c, Tc in enumerate(slab.T[: a + 1]):
-            whole = half if Tc is None else half * Tc
-            B[a, c] = B[c, a] = whole.sum(1).numpy()
     weight = second + 0.5 * at.leverage[0, 0] * fourth
     for T, own in zip(slab.T, torch.from_numpy(at.rho), strict=True):
         weight = weight + third * (own if T is None else own * T)
-    out: np.ndarray = ((v * weight).flatten(1) @ v.flatten(1).T).numpy()
-    flat = moved.transpose(1, 0, 2).reshape(P, -1)
-    out -= flat @ flat.T
-    expected = np.zeros((P, P))
-    expected[:p, :p] = ((v[:p] * -second).flatten(1) @ v[:p].flatten(1).T).numpy()
-    expected[:p, :p] += flat[:p] @ flat[:p].T
+
+    pairs = _pairs_of_columns(slab, -third)
+    B, out, expected = np.empty((q, q, P, n)), np.zeros((P, P)), np.zeros((P, P))
+    for some, v, buffer in _rows_moved(slab, Q, torch.from_numpy(shift)):
+        for (a, c), bent in pairs.items():
+            sums = torch.mul(v, bent[:, some], out=buffer).sum(1).numpy()
+            B[a, c, :, some] = B[c, a, :, some] = sums
+        flat = v.flatten(1)
+        out += (torch.mul(v, weight[:, some], out=buffer).flatten(1) @ flat.T).numpy()
+        torch.mul(v[:p], second[:, some], out=buffer[:p])
+        expected[:p, :p] -= (buffer[:p].flatten(1) @ flat[:p].T).numpy()
+    along = moved.transpose(1, 0, 2).reshape(P, -1)
+    out -= along @ along.T
+    expected[:p, :p] += along[:p] @ along[:p].T
 
     # tr(V H_i V H_j) / 2 (k, k, P, n)
     turned = np.tensordot(Lambda.T, B, axes=1)  # (k, q, P, n)
@@ -173,13 +163,40 @@ def _of_slab(
         X[e] = unit * own.sum(-1)
     out[p:] += X
     out[:, p:] += X.T
-    pairs = C[row[:, None], row] * V[column[:, None], column]
-    out[p:, p:] -= unit**2 * pairs.sum(-1)
+    both = C[row[:, None], row] * V[column[:, None], column]
+    out[p:, p:] -= unit**2 * both.sum(-1)
     # T'V^-1 T = C - C Lambda V Lambda'C, and its products with d Lambda Lambda' / d entry
     inner = C - np.einsum("anc,cdn,bnd->abn", CL, V, CL)
     G = np.einsum("abn,ebc->eacn", inner, _slopes_of_squares(engine, Lambda))
     expected[p:, p:] = 0.5 * G.reshape(E, -1) @ G.transpose(0, 2, 1, 3).reshape(E, -1).T
     return out, expected, moved.transpose(1, 0, 2)
+
+
+def _rows_moved(
+    slab: Slab, Q: Tensor, shift: Tensor
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some subjects, v (P, J, n) of their rows, and memory of that size: a cache's worth."""
+    (P, J, n), p = (shift.shape[1], *slab.shape), len(Q)
+    at_once = max(1, ROWS // J)
+    memory = torch.empty(2, P, J, min(at_once, n), dtype=torch.float64)
+    for first in range(0, n, at_once):
+        some = slice(first, min(first + at_once, n))
+        v, buffer = memory[..., : some.stop - first]
+        v.zero_()
+        v[:p] = Q[:, :, some]
+        for T, own in zip(slab.T, shift[:, :, None, some], strict=True):
+            v.add_(own) if T is None else v.addcmul_(T[:, some], own)
+        yield some, v, buffer
+
+
+def _pairs_of_columns(slab: Slab, values: Tensor) -> dict[tuple[int, int], Tensor]:
+    """T_a T_c values (J, n) of every pair of columns a >= c."""
+    found: dict[tuple[int, int], Tensor] = {}
+    for a, Ta in enumerate(slab.T):
+        half = values if Ta is None else values * Ta
+        for c, Tc in enumerate(slab.T[: a + 1]):
+            found[a, c] = half if Tc is None else half * Tc
+    return found
 
 
 def _slopes_of_squares(engine: AdaptiveEngine, Lambda: np.ndarray) -> np.ndarray:
@@ -193,35 +210,46 @@ def _slopes_of_squares(engine: AdaptiveEngine, Lambda: np.ndarray) -> np.ndarray
 class NewtonSearch:
     """Laplace's approximation as an objective whose information is its own curvature.
 
-    Quadrature, whose maximum is near, takes its steps by the same curvature. Modes are sought where
-    the slopes of the last ones point to. Where the curvature is little, far from a maximum, the
-    information of the outcome linearised at the modes stands in.
+    Quadrature, whose maximum is near, takes its steps by the same curvature, which is not made
+    again within two standard errors. Modes are sought where the slopes of the last ones point to.
+    Where the curvature is little, far from a maximum, the information of the outcome linearised at
+    the modes stands in.
     """
 
     def __init__(self, engine: AdaptiveEngine) -> None:
-        self.engine = engine
-        self.here: tuple[np.ndarray, Curved] | None = None
+        self.engine, self.latest = engine, engine.last
+        self.at: tuple[np.ndarray, Evaluation] | None = None  # the last place
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
-        """Value and gradient; of a place (``scores``) the curvature is kept."""
-        engine, here = self.engine, self.here
-        if here is not None:
-            start, at = here
-            engine.modes[:] = at.modes + np.tensordot(x - start, at.slopes, axes=1)
+        """Value and gradient; of a place (``scores``) the curvature is known."""
+        engine, last = self.engine, self.engine.last
+        if self.at is not None and np.array_equal(self.at[0], x):
+            return self.at[1]
+        if last is not None and last.slopes.size:
+            engine.modes[:] = last.modes + np.tensordot(x - last.x, last.slopes, axes=1)
         if not scores:
             return engine.value_and_gradient(x)
-        engine.evaluations += 1
+        if engine.draws > 1 and last is not None and _within(last, x):
+            self.latest, found = last, engine.value_and_gradient(x)
+        else:
+            found = self._curved(x)
+        self.at = x.copy(), found._replace(scores=np.zeros((0, len(x))))
+        return self.at[1]
+
+    def _curved(self, x: np.ndarray) -> Evaluation:
+        engine = self.engine
         with np.errstate(invalid="ignore", divide="ignore"):
-            self.latest = x.copy(), curved(engine, x)
-        found = self.latest[1]
+            self.latest = curved(engine, x)
         if engine.draws > 1:
-            engine.modes[:] = found.modes
-            found = engine.value_and_gradient(x)
-        return Evaluation(found.value, found.gradient, np.zeros((0, len(x))))
+            engine.modes[:] = self.latest.modes
+            return engine.value_and_gradient(x)
+        engine.evaluations += 1
+        return Evaluation(self.latest.value, self.latest.gradient, None)
 
     def information(self, x: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Minus the Hessian where that says enough, else the expected information."""
-        found = self.latest[1]
+        found = self.latest
+        assert found is not None
         back = whitening(found.expected, self.least_information(x, np.diag(found.expected)))
         near = np.linalg.norm(back.T @ found.gradient) < NEAR
         least = np.linalg.eigvalsh(-back.T @ found.hessian @ back)[0]
@@ -229,10 +257,15 @@ class NewtonSearch:
 
     def keep(self) -> None:
         """Let the next modes be predicted from the last place."""
-        self.here = self.latest
-        _kept(self.engine, *self.latest)
+        self.engine.last = self.latest
         self.engine.keep()
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         """That of the engine."""
         return self.engine.least_information(x, diagonal)
+
+
+def _within(found: Curved, x: np.ndarray) -> bool:
+    """Whether x is near enough to a place to take steps by its curvature."""
+    away = x - found.x
+    return bool(away @ found.expected @ away < RENEWED**2)
