@@ -22,7 +22,7 @@ from torch import Tensor
 from dgmm.design import Design
 from dgmm.estimate import classical, curved, deep, recursive, sampled
 from dgmm.estimate.patterns import with_patterns
-from dgmm.estimate.pilot import NEARBY, SETTLED, pilot
+from dgmm.estimate.pilot import pilot
 from dgmm.estimate.records import Estimate, Request
 from dgmm.likelihood import Likelihood, choose
 from dgmm.model import Model, build_model
@@ -77,7 +77,7 @@ def estimate(design: Design, nested: Design | None, request: Request) -> Estimat
     """Fit the model of a design; ``nested`` is the classical design beneath a deep one."""
     formula = design.formula
     classical_one = not (formula.networks or any(term.syntax.neural for term in formula.latents))
-    unit, start = pilot(design, request.family, NEARBY if classical_one else SETTLED)
+    unit, start = pilot(design, request.family, roughly=classical_one)
     model = build_model(design, request.family, unit, request.control.ridge)
     likelihood = choose(
         model,

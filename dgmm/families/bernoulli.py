@@ -40,7 +40,7 @@ def logit_derivatives(
         excess = eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log()
         value = weights * (y * eta) - scale * excess
     if order > 1:
-        spread = p * (1 - p)
+        spread = (1 - p).mul_(p)
         second = -scale * spread
         third = second * (1 - 2 * p) if order > 2 else second
         fourth = second * (1 - 6 * spread) if order > 3 else None
@@ -49,7 +49,7 @@ def logit_derivatives(
 
 def logit_cumulant(eta: Tensor) -> tuple[Tensor, Tensor]:
     """log(1 + e^eta), and p = e^eta / (1 + e^eta)."""
-    if not bool((eta < LARGEST).all()):
+    if eta.numel() and not float(eta.amax()) < LARGEST:
         p = torch.sigmoid(eta)
         return softplus(eta), p
     odds = torch.exp(eta)

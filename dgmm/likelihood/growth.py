@@ -13,12 +13,12 @@ import numpy as np
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.base import Integration, unreached
-from dgmm.likelihood.laplace_curvature import searched
+from dgmm.likelihood.laplace_curvature import NewtonSearch, is_curved
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
 from dgmm.model import Model
-from dgmm.numerics.ascent import Ascent, Objective, ascend
+from dgmm.numerics.ascent import Ascent, ascend
 from dgmm.panel import Panel
 from dgmm.parameters import Theta
 from dgmm.runtime.progress import Progress
@@ -80,11 +80,10 @@ def grow(
         def report(number: int, decrement: float) -> None:
             bar.update(number, elbo=None, gradient=decrement)
 
-        objectives: dict[int, Objective] = {}  # a search that goes on knows where it stands
+        searches: dict[int, NewtonSearch] = {}  # one that goes on knows where it stands
 
         def reach(at: AdaptiveEngine, x: np.ndarray, tolerance: float) -> Ascent:
-            objective = objectives.setdefault(id(at), searched(at))
-            return ascend(objective, x, tolerance=tolerance, report=report)
+            return _ascended(at, x, tolerance, searches, report)
 
         engine = likelihood_at(model, observed, Laplace())
         target = integration.tolerance / 100
@@ -198,8 +197,22 @@ def _off_the_boundary(engine: AdaptiveEngine, found: Ascent, tolerance: float) -
         return found
     x = found.x.copy()
     x[inside] = np.where(low, 0.5, x[inside])
-    again = ascend(searched(engine), x, tolerance=tolerance)
+    again = _ascended(engine, x, tolerance, {}, None)
     return again if again.value > found.value + 1e-6 else found
+
+
+def _ascended(
+    engine: AdaptiveEngine,
+    x: np.ndarray,
+    tolerance: float,
+    searches: dict[int, NewtonSearch],
+    report: Callable[[int, float], None] | None,
+) -> Ascent:
+    """The maximum by Newton's steps where the curvature is known, else by scoring."""
+    if not is_curved(engine):
+        return ascend(engine, x, tolerance=tolerance, report=report)
+    own = searches.setdefault(id(engine), NewtonSearch(engine))
+    return ascend(own, x, tolerance=tolerance, report=report, along=own.along)
 
 
 def moved(engine: ClassicalObjective, rule: NodeRule) -> AdaptiveEngine:

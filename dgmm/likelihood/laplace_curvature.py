@@ -25,10 +25,10 @@ from torch import Tensor
 
 from dgmm.likelihood.adaptive_engine import SAME, AdaptiveEngine, AtMode, Curved
 from dgmm.likelihood.slabs import Slab
-from dgmm.numerics.ascent import Evaluation, Objective, whitening
+from dgmm.numerics.ascent import Evaluation, whitening
 from dgmm.numerics.cholesky import log_det, solve
 
-__all__ = ["NewtonSearch", "curvature", "curved", "is_curved", "searched"]
+__all__ = ["NewtonSearch", "curvature", "curved", "is_curved"]
 
 LEAST = 0.5
 """The least curvature, in units of the expected one, by which steps are taken from afar."""
@@ -36,7 +36,7 @@ LEAST = 0.5
 RENEWED = 2.0
 """Standard errors from a place at which the curvature of a search by quadrature is made again."""
 
-ROWS = 10_000
+ROWS = 20_000
 """Rows of which all parameters are worked through at once."""
 
 DEFINITE = 1e-3
@@ -54,11 +54,6 @@ def is_curved(engine: AdaptiveEngine) -> bool:
     probe = torch.zeros(1, 1, dtype=torch.float64)
     closed = family.derivatives(engine.slabs[0].data, probe, probe[:0], 4)
     return closed is not None and closed.fourth is not None
-
-
-def searched(engine: AdaptiveEngine) -> Objective:
-    """The likelihood of an engine as a search takes it: by its curvature where that is known."""
-    return NewtonSearch(engine) if is_curved(engine) else engine
 
 
 def curvature(engine: AdaptiveEngine, x: np.ndarray) -> Curved:
@@ -129,16 +124,28 @@ def _of_slab(
     for T, own in zip(slab.T, torch.from_numpy(at.rho), strict=True):
         weight = weight + third * (own if T is None else own * T)
 
-    pairs = _pairs_of_columns(slab, -third)
-    B, out, expected = np.empty((q, q, P, n)), np.zeros((P, P)), np.zeros((P, P))
-    for some, v, buffer in _rows_moved(slab, Q, torch.from_numpy(shift)):
+    # v_i of the fixed part row by row; entries of Lambda move rows along the columns T alone
+    pairs, own = _pairs_of_columns(slab, -third), torch.from_numpy(shift)
+    B, U = np.empty((q, q, P, n)), np.empty((q, p, n))
+    out, expected = np.zeros((P, P)), np.zeros((P, P))
+    for some, v, buffer in _rows_moved(slab, Q, own[:, :p]):
         for (a, c), bent in pairs.items():
             sums = torch.mul(v, bent[:, some], out=buffer).sum(1).numpy()
-            B[a, c, :, some] = B[c, a, :, some] = sums
+            B[a, c, :p, some] = B[c, a, :p, some] = sums
         flat = v.flatten(1)
-        out += (torch.mul(v, weight[:, some], out=buffer).flatten(1) @ flat.T).numpy()
-        torch.mul(v[:p], second[:, some], out=buffer[:p])
-        expected[:p, :p] -= (buffer[:p].flatten(1) @ flat[:p].T).numpy()
+        torch.mul(v, second[:, some], out=buffer)
+        expected[:p, :p] -= (buffer.flatten(1) @ flat.T).numpy()
+        torch.mul(v, weight[:, some], out=buffer)
+        out[:p, :p] += (buffer.flatten(1) @ flat.T).numpy()
+        for a, T in enumerate(slab.T):
+            U[a, :, some] = (buffer if T is None else buffer * T[:, some]).sum(1).numpy()
+    for (a, c), bent in pairs.items():
+        cubes = torch.stack([(bent if T is None else bent * T).sum(0) for T in slab.T])
+        B[a, c, p:] = B[c, a, p:] = (cubes[:, None] * own[:, p:]).sum(0).numpy()
+    out[p:, :p] = sum(shift[a, p:] @ U[a].T for a in range(q))
+    out[:p, p:] = out[p:, :p].T
+    turned = (engine.crossed(slab, {(0, 0): weight})[:, :, None] * shift[:, None, p:]).sum(0)
+    out[p:, p:] = sum(turned[a] @ shift[a, p:].T for a in range(q))
     along = moved.transpose(1, 0, 2).reshape(P, -1)
     out -= along @ along.T
     expected[:p, :p] += along[:p] @ along[:p].T
@@ -219,6 +226,7 @@ class NewtonSearch:
     def __init__(self, engine: AdaptiveEngine) -> None:
         self.engine, self.latest = engine, engine.last
         self.at: tuple[np.ndarray, Evaluation] | None = None  # the last place
+        self.newton = False  # whether the last information was the curvature
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
         """Value and gradient; of a place (``scores``) the curvature is known."""
@@ -253,7 +261,12 @@ class NewtonSearch:
         back = whitening(found.expected, self.least_information(x, np.diag(found.expected)))
         near = np.linalg.norm(back.T @ found.gradient) < NEAR
         least = np.linalg.eigvalsh(-back.T @ found.hessian @ back)[0]
-        return -found.hessian if least > (DEFINITE if near else LEAST) else found.expected
+        self.newton = bool(least > (DEFINITE if near else LEAST))
+        return -found.hessian if self.newton else found.expected
+
+    def along(self, x: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Where a step leads: one of Newton's straight on, one of scoring straight in L L'."""
+        return x + step if self.newton else self.engine.stepped(x, step)
 
     def keep(self) -> None:
         """Let the next modes be predicted from the last place."""

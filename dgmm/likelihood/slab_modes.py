@@ -111,7 +111,7 @@ class SlabModes(ClassicalObjective):
         ]
         return torch.stack(columns).numpy()
 
-    def _crossed(self, slab: Slab, values: dict[tuple[int, int], Tensor]) -> np.ndarray:
+    def crossed(self, slab: Slab, values: dict[tuple[int, int], Tensor]) -> np.ndarray:
         """sum_j T_a T_c values_ac over pairs of columns, (q, q, n)."""
         q = len(slab.T)
         out = np.empty((q, q, slab.shape[1]))
@@ -146,7 +146,7 @@ class SlabModes(ClassicalObjective):
                 key: value.clamp(max=0.0) if key[0] == key[1] else torch.zeros_like(value)
                 for key, value in bent.items()
             }
-        C = -self._crossed(slab, bent)
+        C = -self.crossed(slab, bent)
         H = between(Lambda, C)
         H[np.arange(len(H)), np.arange(len(H))] += 1.0
         return C, H

@@ -19,6 +19,9 @@ from dgmm.parameters import Theta
 
 __all__ = ["ClassicalObjective"]
 
+SHRUNK = 0.01
+"""Share of a variance below which a step does not lead at once."""
+
 
 class ClassicalObjective(ABC):
     """The marginal log-likelihood of a classical model as a function of one vector.
@@ -172,6 +175,24 @@ class ClassicalObjective(ABC):
         out[:p, :p] = RX.T @ RX
         out[p:, p:] = 0.5 * torch.einsum("neab,nfba->ef", MG, MG)
         return out.numpy()
+
+    def stepped(self, x: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Where a step leads that is straight in L L', L being the free entries of Lambda.
+
+        With S = L^-1 dL the factor of L (I + S + S') L': of outcomes that say much of b it is the
+        covariance that is nearly quadratic in l. x + step where that is not positive definite.
+        """
+        there = x + step
+        inside = slice(self.sizes[0], self.sizes[0] + self.sizes[1])
+        L, dL = self.pattern.fill(x[inside]), self.pattern.fill(step[inside])
+        if not (np.diag(L) != 0).all():
+            return there
+        S = np.linalg.solve(L, dL)
+        value, vector = np.linalg.eigh(np.eye(len(L)) + S + S.T)
+        if len(value) and value[0] > SHRUNK:
+            moved = L @ np.linalg.cholesky((vector * value) @ vector.T)
+            there[inside] = moved[self.pattern.row, self.pattern.column]
+        return there
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         """The least information: about Lambda near zero, and the family at its edge, (P,)."""
