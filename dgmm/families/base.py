@@ -292,6 +292,13 @@ class Family(ABC):
         """
         return None
 
+    def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """How much kappa and its slope change from eta to eta + delta, to the digits of delta.
+
+        Counts in the millions need it; None where the family knows no more than a difference.
+        """
+        return None
+
     def natural_links(self) -> tuple[Link, ...]:
         """Per reported extra parameter the link on whose scale its interval is made."""
         return tuple(LINKS[_prefix(name) or "identity"] for name in self.extra)

@@ -83,6 +83,12 @@ class Poisson(Family):
         mean = torch.exp(eta)
         return mean, mean
 
+    def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.link.name != "log":
+            return None
+        change = torch.exp(eta) * torch.expm1(delta)
+        return change, change
+
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return counts_given_sum(data.y, eta, mask) if self.link.name == "log" else None
 

@@ -321,21 +321,27 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> np.ndarray:
         """Log weight plus log density at every node, (M, n): their log-sum-exp is l_i."""
-        if not self.canonical:
+        rows = self._around(slab, fixed, Lambda, b) if self.canonical else None
+        if rows is None:
             return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
-        around, height, L = self._around(slab, fixed, Lambda, b)
+        around, height, L = rows
         parts = [around.heights(c) + base for _, c, base in self._spread(L, Lambda, b)]
         found: np.ndarray = torch.cat(parts).numpy()
         return found + height
 
     def _around(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
-    ) -> tuple[AroundModes, np.ndarray, np.ndarray]:
-        """Rows with a canonical link at the modes, log p(y, b) there (n,), and chol(H)."""
+    ) -> tuple[AroundModes, np.ndarray, np.ndarray] | None:
+        """Rows with a canonical link at the modes, log p(y, b) there (n,), and chol(H).
+
+        None where sums are too large.
+        """
         predictors = self.shifted(slab, fixed, Lambda @ b)
+        around = AroundModes.of(self.model.family, slab, predictors[0], CELLS)
+        if around is None:
+            return None
         found = self.derivatives(slab, predictors, 3)
         height: np.ndarray = found.value.sum(0).numpy() - 0.5 * (b**2).sum(0)
-        around = AroundModes.of(self.model.family, slab, predictors[0], CELLS)
         return around, height, self.root(slab, found, Lambda)
 
     def _spread(
@@ -358,8 +364,9 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """The same by quadrature; weights are relative to the height of the mode, never too big."""
-        if self.canonical:
-            return self._canonical(slab, fixed, Lambda, b)
+        rows = self._around(slab, fixed, Lambda, b) if self.canonical else None
+        if rows is not None:
+            return self._canonical(*rows, Lambda, b)
         k, n = b.shape
         height = self.height_at(slab, fixed, Lambda, b)
         mass = np.zeros(n)
@@ -381,10 +388,14 @@ class AdaptiveEngine(SlabModes):
         return value, [slab.masked(w * share) for w in omega], to_Lambda / mass
 
     def _canonical(
-        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+        self,
+        around: AroundModes,
+        height: np.ndarray,
+        L: np.ndarray,
+        Lambda: np.ndarray,
+        b: np.ndarray,
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """The same by sums at the nodes alone."""
-        around, height, L = self._around(slab, fixed, Lambda, b)
         parts = [around.averages(c, at, base) for at, c, base in self._spread(L, Lambda, b)]
         mass, first, to_Lambda = (sum(own) for own in zip(*parts, strict=True))
         value = float(mass.log().sum()) + float(height.sum())

@@ -11,7 +11,7 @@ of a row nothing is needed at a node but kappa and its slope.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,11 @@ from dgmm.families import Family
 from dgmm.likelihood.slabs import Slab
 
 __all__ = ["AroundModes", "Averages"]
+
+LARGEST = 1e5
+"""The most that the rows of a subject may sum to: counts in the millions need what is relative to
+their own mean."""
+
 
 class Averages(NamedTuple):
     """What the gradient needs of the posterior given the nodes, weights summing to ``mass``."""
@@ -37,39 +42,49 @@ class AroundModes:
     family: Family
     slab: Slab
     eta: Tensor  # at the mode (J, n)
-    pull: Tensor  # sum_j T w y (q, n)
     scale: Tensor | None  # w m, zero in the padding; None where all are one
-    level: Tensor  # sum_j w m kappa(eta) (n,)
+    first: Tensor  # w y (J, n), of large counts less w m kappa'
+    pull: Tensor  # sum_j T w y (q, n)
+    back: Tensor  # sum_j T times ``first`` (q, n)
+    level: Tensor  # sum_j w m kappa(eta) (n,), of large counts 0
+    large: bool
     cells: int  # rows times nodes at once
 
     @classmethod
-    def of(cls, family: Family, slab: Slab, eta: Tensor, cells: int) -> AroundModes:
-        """The slab at eta (J, n)."""
+    def of(cls, family: Family, slab: Slab, eta: Tensor, cells: int) -> AroundModes | None:
+        """The slab at eta (J, n); None where sums are too large for the family."""
         y, trials, weights = slab.data
-        wy = slab.masked((weights * y).expand(slab.shape))
-        pull = torch.stack([(wy if T is None else wy * T).sum(0) for T in slab.T])
         scale: Tensor | None = weights * trials
         if slab.mask is not None:
             scale = scale * slab.mask
         elif scale.numel() == 1 and float(scale) == 1.0:
             scale = None
-        empty = cls(family, slab, eta, pull, scale, eta, cells)
-        return replace(empty, level=empty._rows(eta)[0].sum(0))
-
-    def _rows(self, eta: Tensor) -> tuple[Tensor, Tensor]:
-        """w m kappa and w m kappa' (J, n)."""
-        found = self.family.cumulant(eta)
-        assert found is not None
-        if self.scale is None:
-            return found
-        return found[0] * self.scale, found[1] * self.scale
+        kappa, slope = _scaled(family.cumulant(eta), scale)
+        level = kappa.sum(0)
+        large = not bool((level.abs() < LARGEST).all())
+        if large and family.cumulant_change(eta, eta) is None:
+            return None
+        wy = slab.masked((weights * y).expand(slab.shape))
+        first = wy - slope if large else wy
+        pull, back = _sums(slab, wy), _sums(slab, first)
+        level = torch.zeros_like(level) if large else level
+        return cls(family, slab, eta, scale, first, pull, back, level, large, cells)
 
     def _at(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        """The same at eta + T c, c (q, m, n): (m, J, n)."""
-        eta = self.eta
+        """w m kappa and w m kappa' at eta + T c, c (q, m, n): (m, J, n); of large ones the change.
+
+        Not to the size of a count but to that of its change, there are digits for them.
+        """
+        eta: Tensor | float = 0.0 if self.large else self.eta
         for T, own in zip(self.slab.T, c[:, :, None], strict=True):
-            eta = eta + own if T is None else torch.addcmul(eta, T, own)
-        return self._rows(eta)
+            if T is None or isinstance(eta, float):
+                eta = eta + (own if T is None else own * T)
+            else:
+                eta = torch.addcmul(eta, T, own)
+        assert isinstance(eta, Tensor)
+        if self.large:
+            return _scaled(self.family.cumulant_change(self.eta, eta), self.scale)
+        return _scaled(self.family.cumulant(eta), self.scale)
 
     def _groups(self, count: int) -> Iterator[slice]:
         """Nodes by their numbers, of so many rows as a cache holds."""
@@ -98,12 +113,23 @@ class AroundModes:
                 inside += (slope * own[:, None]).sum(0)
             for i, T in enumerate(self.slab.T):
                 torch.sum(slope if T is None else slope * T, 1, out=total[i, some])
-        pulled = torch.sub(self.pull[:, None], total, out=total).mul_(weight)
+        pulled = torch.sub(self.back[:, None], total, out=total).mul_(weight)
         to_Lambda = torch.empty(q, k, n, dtype=torch.float64)
         for i in range(q):
             for j in range(k):
                 to_Lambda[i, j] = (pulled[i] * nodes[j]).sum(0)
         mass = weight.sum(0)
-        y, _, weights = self.slab.data
-        first = self.slab.masked((weights * y).expand(self.slab.shape)) * mass - inside
-        return Averages(mass, first, to_Lambda)
+        return Averages(mass, self.first * mass - inside, to_Lambda)
+
+
+def _scaled(
+    found: tuple[Tensor, Tensor] | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """w m times kappa and its slope."""
+    assert found is not None
+    return found if scale is None else (found[0] * scale, found[1] * scale)
+
+
+def _sums(slab: Slab, values: Tensor) -> Tensor:
+    """sum_j T values (q, n)."""
+    return torch.stack([(values if T is None else values * T).sum(0) for T in slab.T])
