@@ -32,7 +32,7 @@ class Averages(NamedTuple):
 
     mass: Tensor  # (n,), relative to the height of the mode
     first: Tensor  # of d log p / d eta (J, n)
-    to_Lambda: Tensor  # of T'(d log p / d eta) b' (q, k, n)
+    outer: Tensor  # of T'(d log p / d eta) b' (q, k, n)
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,9 @@ class AroundModes:
     def of(cls, family: Family, slab: Slab, eta: Tensor, cells: int) -> AroundModes | None:
         """The slab at eta (J, n); None where sums are too large for the family."""
         y, trials, weights = slab.data
-        scale: Tensor | None = weights * trials
-        if slab.mask is not None:
-            scale = scale * slab.mask
-        elif scale.numel() == 1 and float(scale) == 1.0:
-            scale = None
+        counts = weights * trials
+        ones = slab.mask is None and counts.numel() == 1 and float(counts) == 1.0
+        scale = None if ones else slab.masked(counts)
         kappa, slope = _scaled(family.cumulant(eta), scale)
         level = kappa.sum(0)
         large = not bool((level.abs() < LARGEST).all())
@@ -114,17 +112,15 @@ class AroundModes:
             for i, T in enumerate(self.slab.T):
                 torch.sum(slope if T is None else slope * T, 1, out=total[i, some])
         pulled = torch.sub(self.back[:, None], total, out=total).mul_(weight)
-        to_Lambda = torch.empty(q, k, n, dtype=torch.float64)
+        outer = torch.empty(q, k, n, dtype=torch.float64)
         for i in range(q):
             for j in range(k):
-                to_Lambda[i, j] = (pulled[i] * nodes[j]).sum(0)
+                outer[i, j] = (pulled[i] * nodes[j]).sum(0)
         mass = weight.sum(0)
-        return Averages(mass, self.first * mass - inside, to_Lambda)
+        return Averages(mass, self.first * mass - inside, outer)
 
 
-def _scaled(
-    found: tuple[Tensor, Tensor] | None, scale: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _scaled(found: tuple[Tensor, Tensor] | None, scale: Tensor | None) -> tuple[Tensor, Tensor]:
     """w m times kappa and its slope."""
     assert found is not None
     return found if scale is None else (found[0] * scale, found[1] * scale)

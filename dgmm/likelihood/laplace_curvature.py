@@ -101,8 +101,7 @@ def _of_slab(
     unit, row, column = engine.model.unit, engine.pattern.row, engine.pattern.column
     q, n, p, E = len(slab.T), slab.shape[1], len(Q), len(row)
     P, entry = p + E, p + np.arange(E)
-    first, second = at.found.first[0], at.found.second[0, 0]
-    third, fourth = at.found.third[0, 0, 0], at.found.fourth
+    second, third, fourth = at.found.second[0, 0], at.found.third[0, 0, 0], at.found.fourth
     assert fourth is not None
     Sg, C, V, L = at.Sg, at.C, at.inverse, at.L
 
@@ -179,9 +178,7 @@ def _of_slab(
     return out, expected, moved.transpose(1, 0, 2)
 
 
-def _rows_moved(
-    slab: Slab, Q: Tensor, shift: Tensor
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _rows_moved(slab: Slab, Q: Tensor, shift: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Some subjects, v (P, J, n) of their rows, and memory of that size: a cache's worth."""
     (P, J, n), p = (shift.shape[1], *slab.shape), len(Q)
     at_once = max(1, ROWS // J)
