@@ -131,9 +131,8 @@ def derivatives(case: Case) -> None:
     if closed is None:
         return
     _same(case, "derivatives, value", closed.value + family.constant(data), value.detach())
-    slopes = [closed.first, closed.second, closed.third]
-    slopes += [] if closed.fourth is None else [closed.fourth]
-    for order, known in enumerate(slopes, 1):
+    every = (closed.first, closed.second, closed.third, closed.fourth)
+    for order, known in enumerate((one for one in every if one is not None), 1):
         (value,) = torch.autograd.grad(value.sum(), eta, create_graph=True)
         _same(case, f"derivatives, order {order}", known, value.detach())
 
