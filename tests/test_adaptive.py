@@ -133,8 +133,9 @@ def test_closed_derivatives_are_those_of_autograd() -> None:
     for name, y, m in (("bernoulli", 1.0, 1.0), ("binomial", 3.0, 7.0), ("poisson", 2.0, 1.0)):
         family = find(name)
         data = Observations(*(torch.full_like(eta, v) for v in (y, m, 1.5)))
-        closed = family.derivatives(data, eta, eta[:0])
+        closed = family.derivatives(data, eta, eta[:0], 4)
         assert closed is not None
+        assert closed.fourth is not None
         point = eta.clone().requires_grad_()
         value = family.log_density(data, point, eta[:0])
         torch.testing.assert_close(closed.value + family.constant(data), value.detach())

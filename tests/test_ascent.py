@@ -88,3 +88,20 @@ def test_an_overflow_is_an_error_and_no_warning() -> None:
         warnings.simplefilter("error")
         with pytest.raises(FloatingPointError, match="not finite"):
             ascend(Steep(np.ones(1)), np.zeros(1), tolerance=1e-3)
+
+
+def test_steps_may_lead_along_a_curve() -> None:
+    """exp(z) in place of x: a maximum of x log-quadratic in x is found by steps of z."""
+
+    class Bent(Quadratic):
+        def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
+            seen.append(float(x[0]))
+            return super().value_and_gradient(x, scores)
+
+    seen: list[float] = []
+    surface = Bent(np.array([4.0]))
+    surface.m = np.array([2.0])
+    start = np.array([1.0])
+    found = ascend(surface, start, tolerance=1e-6, along=lambda x, step: x * np.exp(step / x))
+    assert found.x[0] == pytest.approx(2.0, abs=1e-5)
+    assert seen[1] == pytest.approx(np.exp(1.0), rel=0.03)

@@ -127,11 +127,12 @@ def derivatives(case: Case) -> None:
             move[r] = step
             up, down = (family.log_density(data, case.eta, case.extra + s * move) for s in (1, -1))
             _same(case, f"derivatives in extra[{r}]", slopes[1][r], (up - down).sum() / (2 * step))
-    closed = family.derivatives(data, case.eta, case.extra)
+    closed = family.derivatives(data, case.eta, case.extra, 4)
     if closed is None:
         return
     _same(case, "derivatives, value", closed.value + family.constant(data), value.detach())
-    for order, known in enumerate(closed[1:], 1):
+    every = (closed.first, closed.second, closed.third, closed.fourth)
+    for order, known in enumerate((one for one in every if one is not None), 1):
         (value,) = torch.autograd.grad(value.sum(), eta, create_graph=True)
         _same(case, f"derivatives, order {order}", known, value.detach())
 

@@ -20,42 +20,68 @@ __all__ = ["pilot", "start_theta"]
 
 LARGEST_ETA = 30.0
 
+SETTLED = 1e-3
+"""Change of eta, relative to its size, below which it has been found."""
 
-def pilot(design: Design, family: Family) -> tuple[float, Tensor]:
+NEARBY = 0.25
+"""The same where a search for the mixed model goes on: the next change is about its square."""
+
+
+def pilot(design: Design, family: Family, *, roughly: bool = False) -> tuple[float, Tensor]:
     """Independence GLM by iteratively reweighted least squares: unit of eta, and X beta (N_obs,).
 
-    The unit is the residual standard deviation for the identity link, else 1.
+    The unit is the residual standard deviation for the identity link, else 1; with others eta may
+    be found ``roughly``.
     """
     data, offset, X = _seen(design)
     identity = family.link.name == "identity"
     if family.conjugate and family.noise:
-        whole = len(X) == design.n_rows
-        eta = _by_weights(X, design.fixed.triangle if whole else triangle(X.numpy()), data, offset)
+        eta = _by_weights(X, _triangle(design, X), data, offset)
         unit = float((data.y / data.trials - offset - eta).square().mean().sqrt())
         return (unit if unit > 0 else 1.0), eta
     start = family.start_mean(data)
     eta = family.link.forward(start)
     extra = family.start_extra(data, start)
-    basis = orthonormal(torch.from_numpy(triangle(X.numpy())))
+    basis = orthonormal(torch.from_numpy(_triangle(design, X)))
     weight, target = torch.empty_like(eta), torch.empty_like(eta)
     for _ in range(25):
         for at in _blocks(X):
             part = Observations(*(column[at] for column in data))
-            weight[at] = family.information(part, eta[at], extra)
-            target[at] = eta[at] - offset[at] + family.working_residual(part, eta[at], extra)
+            weight[at], residual = _working(family, part, eta[at], extra, roughly)
+            target[at] = eta[at] - offset[at] + residual
         weight.clamp_(min=1e-8)
         new = offset + X @ (basis @ _least_squares(X, basis, weight / weight.max(), target))
         if not identity:
             new.clamp_(-LARGEST_ETA, LARGEST_ETA)
-        settled = bool((new - eta).abs().max() < 1e-3 * (1 + new.abs().max()))
+        least = NEARBY if roughly and not identity else SETTLED
+        near = bool((new - eta).abs().max() < least * (1 + new.abs().max()))
         # with an identity link the target is y - offset at any eta: equal weights give it at once
-        done = settled or (identity and bool(weight.max() == weight.min()))
+        done = near or (identity and bool(weight.max() == weight.min()))
         eta = new
         if done:
             break
-    residual = family.working_residual(data, eta, extra)  # on the scale of eta, log y for lognormal
-    unit = float(residual.square().mean().sqrt()) if identity else 1.0
+    unit = 1.0
+    if identity:  # on the scale of eta, log y for lognormal
+        residual = family.working_residual(data, eta, extra)
+        unit = float(residual.square().mean().sqrt())
     return (unit if unit > 0 else 1.0), eta - offset
+
+
+def _working(
+    family: Family, data: Observations, eta: Tensor, extra: Tensor, roughly: bool
+) -> tuple[Tensor, Tensor]:
+    """Weights and residuals of scoring; from closed derivatives, with fewer digits, if they do."""
+    if roughly and family.cumulant(eta[:1]) is not None:  # observed and expected are the same
+        found = family.derivatives(data, eta, extra, 2)
+        if found is not None:
+            weight = -found.second
+            return weight, found.first / weight.clamp(min=1e-10)
+    return family.information(data, eta, extra), family.working_residual(data, eta, extra)
+
+
+def _triangle(design: Design, X: Tensor) -> np.ndarray:
+    """R of X = QR, which the design knows of all its rows."""
+    return design.fixed.triangle if len(X) == design.n_rows else triangle(X.numpy())
 
 
 def _by_weights(X: Tensor, R: np.ndarray, data: Observations, offset: Tensor) -> Tensor:

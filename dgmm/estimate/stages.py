@@ -75,7 +75,9 @@ def stored_estimate(model: Model, panel: Panel, beta: Tensor, request: Request) 
 
 def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
     """Fit the model of a design; ``nested`` is the classical design beneath a deep one."""
-    unit, start = pilot(design, request.family)
+    formula = design.formula
+    classical_one = not (formula.networks or any(term.syntax.neural for term in formula.latents))
+    unit, start = pilot(design, request.family, roughly=classical_one)
     model = build_model(design, request.family, unit, request.control.ridge)
     likelihood = choose(
         model,

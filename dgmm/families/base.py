@@ -53,12 +53,16 @@ class Observations(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """log p(y | eta) less ``constant(data)``, and its first three derivatives in eta."""
+    """log p(y | eta) less ``constant(data)``, and its first derivatives in eta.
+
+    fourth: by it the curvature of Laplace's approximation has a closed form; without, differences.
+    """
 
     value: Tensor
     first: Tensor
     second: Tensor
     third: Tensor
+    fourth: Tensor | None = None
 
 
 class Family(ABC):
@@ -276,7 +280,22 @@ class Family(ABC):
 
         The constant depends on the data alone: it is computed once, these many times. ``order`` 2
         promises that value and third are not looked at, 1 only value and first are: what is not
-        looked at may be any tensor.
+        looked at may be any tensor. The fourth is asked for by ``order`` 4, and may be None.
+        """
+        return None
+
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """kappa and its slope where log p = w {y eta - m kappa(eta)} + what eta is not in.
+
+        That is so of an exponential family with its canonical link; None of any other. m are the
+        trials, w the prior weights.
+        """
+        return None
+
+    def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
+        """How much kappa and its slope change from eta to eta + delta, to the digits of delta.
+
+        Counts in the millions need it; None where the family knows no more than a difference.
         """
         return None
 

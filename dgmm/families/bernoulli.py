@@ -11,7 +11,11 @@ from dgmm.families.base import Derivatives, Extra, Family, Observations, refuse
 from dgmm.families.given_sum import binary_given_sum
 from dgmm.families.links import Link
 
-__all__ = ["Bernoulli", "log_odds_terms", "logit_derivatives"]
+__all__ = ["Bernoulli", "log_odds_terms", "logit_cumulant", "logit_derivatives"]
+
+
+LARGEST = 700.0
+"""Below, e^eta is a number."""
 
 
 def log_odds_terms(link: Link, y: Tensor, failures: Tensor, eta: Tensor) -> Tensor:
@@ -25,18 +29,33 @@ def logit_derivatives(
 ) -> Derivatives:
     """y eta - m log(1 + e^eta), times the weights, and its derivatives.
 
-    With p = 1 / (1 + e^-eta): w (y - m p), -w m p (1 - p), -w m p (1 - p)(1 - 2 p).
+    With p = 1 / (1 + e^-eta) and v = p (1 - p): w (y - m p), -w m v, -w m v (1 - 2 p),
+    -w m v (1 - 6 v).
     """
-    p = torch.sigmoid(eta)
-    scale = weights * trials
+    p, scale = torch.sigmoid(eta), weights * trials
     first = weights * y - scale * p
     second = third = value = first
-    if order != 2:
-        value = weights * (y * eta) - scale * softplus(eta)
+    fourth: Tensor | None = None
+    if order != 2:  # log(1 + e^eta) = max(eta, 0) - log max(p, 1 - p): no slow function
+        excess = eta.clamp(min=0.0) - torch.maximum(p, 1 - p).log()
+        value = weights * (y * eta) - scale * excess
     if order > 1:
-        second = -scale * (p * (1 - p))
+        spread = (1 - p).mul_(p)
+        second = -scale * spread
         third = second * (1 - 2 * p) if order > 2 else second
-    return Derivatives(value, first, second, third)
+        fourth = second * (1 - 6 * spread) if order > 3 else None
+    return Derivatives(value, first, second, third, fourth)
+
+
+def logit_cumulant(eta: Tensor) -> tuple[Tensor, Tensor]:
+    """log(1 + e^eta), and p = e^eta / (1 + e^eta)."""
+    if eta.numel() and not float(eta.amax()) < LARGEST:
+        p = torch.sigmoid(eta)
+        return softplus(eta), p
+    odds = torch.exp(eta)
+    total = 1 + odds
+    p = odds.div_(total)
+    return total.log_(), p
 
 
 class Bernoulli(Family):
@@ -66,6 +85,9 @@ class Bernoulli(Family):
         if self.link.name != "logit":
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        return logit_cumulant(eta) if self.link.name == "logit" else None
 
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return binary_given_sum(data.y, eta, mask) if self.link.name == "logit" else None

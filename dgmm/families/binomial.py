@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dgmm.families.base import Derivatives, Extra, Family, Observations, OutcomeError, refuse
-from dgmm.families.bernoulli import log_odds_terms, logit_derivatives
+from dgmm.families.bernoulli import log_odds_terms, logit_cumulant, logit_derivatives
 from dgmm.families.beta import unit_share
 
 __all__ = ["Binomial", "log_choose", "read_trials"]
@@ -72,6 +72,9 @@ class Binomial(Family):
         if self.link.name != "logit":
             return None
         return logit_derivatives(data.y, data.trials, data.weights, eta, order)
+
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        return logit_cumulant(eta) if self.link.name == "logit" else None
 
     def distribution(
         self, data: Observations, eta: Tensor, extra: Extra

@@ -24,6 +24,7 @@ class RowDerivatives(NamedTuple):
     first: tuple[Tensor, ...]  # S
     second: dict[tuple[int, int], Tensor]  # (a, s), a moving, s any
     third: dict[tuple[int, int, int], Tensor]  # (a, b, s), a <= b moving, s any
+    fourth: Tensor | None = None  # of one predictor, where the family has it in closed form
 
 
 def row_derivatives(
@@ -34,7 +35,7 @@ def row_derivatives(
     order: int,
     among: Collection[int] | None = None,
 ) -> RowDerivatives:
-    """Derivatives up to ``order`` (1, 2 or 3) of log p(y | predictors), elementwise.
+    """Derivatives up to ``order`` (1 to 4) of log p(y | predictors), elementwise.
 
     among: the predictors that are differentiated, by default all; in others derivatives are zero.
     """
@@ -47,6 +48,7 @@ def row_derivatives(
                 (closed.first,),
                 {(0, 0): closed.second},
                 {(0, 0, 0): closed.third},
+                closed.fourth,
             )
     return _by_autograd(family, data, predictors, moving, order, among)
 

@@ -71,10 +71,23 @@ class Poisson(Family):
             excess = count * torch.expm1(ratio)
             value = data.weights * (data.y * ratio - excess)
             mean = data.weights * (count + excess)
-        return Derivatives(value, data.weights * data.y - mean, -mean, -mean)
+        bent = -mean
+        return Derivatives(value, data.weights * data.y - mean, bent, bent, bent)
 
     def constant(self, data: Observations) -> Tensor:
         return data.weights * log_saturated(data.y)
+
+    def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.link.name != "log":
+            return None
+        mean = torch.exp(eta)
+        return mean, mean
+
+    def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.link.name != "log":
+            return None
+        change = torch.exp(eta) * torch.expm1(delta)
+        return change, change
 
     def given_sum(self, data: Observations, eta: Tensor, mask: Tensor) -> Tensor | None:
         return counts_given_sum(data.y, eta, mask) if self.link.name == "log" else None

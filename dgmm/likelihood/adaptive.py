@@ -23,6 +23,7 @@ from dgmm.likelihood.growth import (
     likelihood_at,
     not_by_columns,
 )
+from dgmm.likelihood.laplace_curvature import curvature, is_curved
 from dgmm.likelihood.louis import louis_information
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.posterior import NodePosterior, Posterior
@@ -74,18 +75,17 @@ class Adaptive(ByEngine):
         """On the scale of theta, whose diagonal of Lambda is logged."""
         engine = self.engine
         x = engine.vector(theta)
-        H, form = self._hessian(x)
+        H, gradient, form = self._hessian(x)
         slope = engine.working_slope(x)
         H = slope[:, None] * H * slope
-        gradient = engine.value_and_gradient(x).gradient
         first = len(self.model.names)
         logged = first + np.flatnonzero(engine.pattern.on_diagonal)
         H[logged, logged] += gradient[logged] * x[logged]
         return Observed(curvature_of(H), form).among(self.model.packing, packing)
 
     @abstractmethod
-    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
-        """The Hessian in the vector of the engine, and how it is made."""
+    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        """The Hessian and the gradient in the vector of the engine, and how they are made."""
 
     # -- the search ------------------------------------------------------------------------------
 
@@ -93,7 +93,7 @@ class Adaptive(ByEngine):
         first, model = self._first_rule(), self.model
         grown = grow(model, self.observed, start(), first, self.integration, verbose)
         own = replace(self, rule=grown.rule)
-        own.__dict__["engine"] = grown.engine  # with the modes where they are
+        own.__dict__["engine"] = grown.engine.at_rest()  # with the modes where they are
         return Maximum(
             own,
             grown.engine.theta(grown.found.x),
@@ -122,20 +122,21 @@ class AdaptiveLaplace(Adaptive):
 
     word = "laplace"
 
-    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
-        engine = self.engine
-        scores = engine.value_and_gradient(x, scores=True).scores
-        assert scores is not None
+    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        engine, form = self.engine, "observed information of the Laplace approximation"
+        if is_curved(engine):
+            own = curvature(engine, x)
+            return own.hessian.copy(), own.gradient, f"{form}, closed form"
+        found = engine.value_and_gradient(x, scores=True)
+        assert found.scores is not None
         engine.keep()
-        known = engine.information(x, scores)
+        known = engine.information(x, found.scores)
         back = whitening(known, engine.least_information(x, np.diag(known)))
         back /= np.maximum(np.abs(back).max(0), 1.0)  # one without information is no unit
         H = whitened_jacobian(
             lambda at: engine.value_and_gradient(at).gradient, x, back, LAPLACE_STEP
         ).matrix
-        return H, (
-            "observed information of the Laplace approximation, central differences of the score"
-        )
+        return H, found.gradient, f"{form}, central differences of the score"
 
     def compared(self, theta: Theta, value: float) -> Compared | None:
         if self.model.k > MOST_AUTOMATIC:
@@ -171,9 +172,10 @@ class AdaptiveQuadrature(Adaptive):
     def _first_rule(self) -> NodeRule:
         return first_quadrature(self.model.k, self.integration)
 
-    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, str]:
+    def _hessian(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        gradient = self.engine.gradient_at(x)
         H = -louis_information(self.engine, x)
-        return H, "observed information at the quadrature nodes (Louis's identity)"
+        return H, gradient, "observed information at the quadrature nodes (Louis's identity)"
 
     def posterior(self, theta: Theta) -> Posterior:
         rng = np.random.default_rng(self.integration.seed)

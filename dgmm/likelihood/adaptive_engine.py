@@ -29,6 +29,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from dgmm.families.derivatives import RowDerivatives, row_derivatives
+from dgmm.likelihood.canonical_nodes import AroundModes
 from dgmm.likelihood.slab_modes import CELLS, SlabModes, between
 from dgmm.likelihood.slabs import Slab
 from dgmm.model import Model
@@ -44,7 +47,44 @@ from dgmm.numerics.cholesky import backward, cholesky, log_det, solve
 from dgmm.numerics.quadrature import Nodes
 from dgmm.panel import Panel
 
-__all__ = ["AdaptiveEngine"]
+__all__ = ["SAME", "AdaptiveEngine", "AtMode", "Curved"]
+
+SAME = 1e-13
+"""Relative change of a vector by which the logarithms of theta may move it."""
+
+NODES = 500_000
+"""Entries (nodes times subjects times dimensions) that are held at once."""
+
+Leverage = dict[tuple[int, int], Tensor]
+"""A of every pair of moving predictors, (J, n)."""
+
+
+class AtMode(NamedTuple):
+    """Laplace's approximation around the modes of a slab."""
+
+    found: RowDerivatives
+    C: np.ndarray  # T'WT (q, q, n)
+    L: np.ndarray  # chol(H) (k, k, n)
+    inverse: np.ndarray  # H^-1 (k, k, n)
+    leverage: Leverage
+    t: list[Tensor]  # per predictor (J, n)
+    Sg: np.ndarray  # T'g (q, n)
+    S_omega: np.ndarray  # T'omega (q, n)
+    r: np.ndarray  # (k, n)
+    rho: np.ndarray  # (q, n)
+
+
+class Curved(NamedTuple):
+    """Laplace's approximation at a point, to second order."""
+
+    offset: Tensor
+    x: np.ndarray  # (P,)
+    value: float
+    gradient: np.ndarray  # (P,)
+    hessian: np.ndarray  # (P, P)
+    expected: np.ndarray  # information of the outcome linearised at the modes (P, P)
+    modes: np.ndarray  # b (k, n)
+    slopes: np.ndarray  # db / dx (P, k, n)
 
 
 class AdaptiveEngine(SlabModes):
@@ -55,7 +95,29 @@ class AdaptiveEngine(SlabModes):
 
     def __init__(self, model: Model, panel: Panel, nodes: Nodes) -> None:
         super().__init__(model, panel)
+        self.last: Curved | None = None  # of the place that a search stands at
+        self._take(nodes)
+
+    def _take(self, nodes: Nodes) -> None:
         self.nodes, self.draws = nodes, len(nodes.e)
+        self._noted: tuple[Tensor, np.ndarray, np.ndarray] | None = None  # offset, x, gradient
+        probe = torch.zeros(1, dtype=torch.float64)
+        shared = nodes.e.shape[1] == 1  # one rule for all subjects
+        self.canonical = shared and self.model.family.cumulant(probe) is not None
+
+    def by(self, nodes: Nodes) -> AdaptiveEngine:
+        """The likelihood by other nodes, its modes where the last ones were."""
+        other = copy(self)
+        other.begin()
+        other._take(nodes)
+        other.modes[:] = self.modes
+        return other
+
+    def at_rest(self) -> AdaptiveEngine:
+        """After a search: without what is of the size of the data and only the search has used."""
+        if self.last is not None:
+            self.last = self.last._replace(slopes=np.zeros((0, 0, 0)))
+        return self
 
     # -- the likelihood ------------------------------------------------------------------------
 
@@ -86,6 +148,14 @@ class AdaptiveEngine(SlabModes):
         with np.errstate(invalid="ignore", divide="ignore"):
             return self._evaluate(x, scores)
 
+    def gradient_at(self, x: np.ndarray) -> np.ndarray:
+        """The gradient of l, of the last call if that was at x."""
+        if self._noted is not None:
+            offset, place, gradient = self._noted
+            if offset is self.offset and np.allclose(place, x, SAME, 0.0):
+                return gradient
+        return self.value_and_gradient(x).gradient
+
     def _evaluate(self, x: np.ndarray, scores: bool) -> Evaluation:
         point = self.point(x)
         omega = [long.zero_() for long in self.omega]
@@ -105,6 +175,7 @@ class AdaptiveEngine(SlabModes):
             if each is not None:
                 each[slab.subjects] = np.moveaxis(per_Lambda, -1, 0)
         gradient = self._gradient(omega, to_Lambda)
+        self._noted = self.offset, x.copy(), gradient
         table = None if each is None else self._scores(omega, each)
         return Evaluation(total, gradient, table)
 
@@ -139,26 +210,37 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """Value, omega of every predictor (J, n) and the gradient in Lambda (q, k, n)."""
-        found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), 3)
+        at = self.at_mode(slab, fixed, Lambda, b, 3)
+        value = float(at.found.value.sum()) - 0.5 * float((b**2).sum() + log_det(at.L).sum())
+        return value, *self.slopes(slab, at, Lambda, b)
+
+    def at_mode(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray, order: int
+    ) -> AtMode:
+        """Laplace's approximation around the modes b (k, n), derivatives up to ``order``."""
+        found = self.derivatives(slab, self.shifted(slab, fixed, Lambda @ b), order)
         C, H = self.precision(slab, found, Lambda, safe=False)
         L = cholesky(H)
-        value = float(found.value.sum()) - 0.5 * float((b**2).sum() + log_det(L).sum())
-        k = len(b)
-        inverse, t, St, r = self._bent(slab, found, L, Lambda)
-        rho = Lambda @ r
-        omega = [g + u for g, u in zip(found.first, t, strict=True)]
-        for T, value_q, a in zip(slab.T, rho, self.predictor, strict=True):
-            shift = torch.from_numpy(np.ascontiguousarray(value_q))
-            for s in range(len(fixed)):
-                moved = found.second[int(a), s] * shift
-                omega[s] = omega[s] + (moved if T is None else moved * T)
-        Sg = self.sums(slab, list(found.first))
+        inverse, leverage, t, St, r = self._bent(slab, found, L, Lambda)
+        Sg, rho = self.sums(slab, list(found.first)), Lambda @ r
         S_omega = Sg + St - (C * rho).sum(1)
-        CL = np.tensordot(C, Lambda, axes=([1], [0]))  # (q, n, k)
-        to_Lambda = S_omega[:, None] * b + Sg[:, None] * r
-        for a in range(k):
-            to_Lambda[:, a] -= (CL * inverse[:, a].T).sum(-1)
-        return value, omega, to_Lambda
+        return AtMode(found, C, L, inverse, leverage, t, Sg, S_omega, r, rho)
+
+    def slopes(
+        self, slab: Slab, at: AtMode, Lambda: np.ndarray, b: np.ndarray
+    ) -> tuple[list[Tensor], np.ndarray]:
+        """omega of every predictor (J, n) and the gradient in Lambda (q, k, n)."""
+        omega = [g + u for g, u in zip(at.found.first, at.t, strict=True)]
+        for T, value_q, a in zip(slab.T, at.rho, self.predictor, strict=True):
+            shift = torch.from_numpy(np.ascontiguousarray(value_q))
+            for s in range(len(omega)):
+                moved = at.found.second[int(a), s] * shift
+                omega[s] = omega[s] + (moved if T is None else moved * T)
+        CL = np.tensordot(at.C, Lambda, axes=([1], [0]))  # (q, n, k)
+        to_Lambda = at.S_omega[:, None] * b + at.Sg[:, None] * at.r
+        for a in range(len(b)):
+            to_Lambda[:, a] -= (CL * at.inverse[:, a].T).sum(-1)
+        return omega, to_Lambda
 
     def modes_and_shifts(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
         """The modes b and r, which is E(b | y) - b to first order, (n, k) each."""
@@ -168,13 +250,13 @@ class AdaptiveEngine(SlabModes):
             b = self.find_modes(slab, fixed, point.Lambda)
             found = self.derivatives(slab, self.shifted(slab, fixed, point.Lambda @ b), 3)
             L = self.root(slab, found, point.Lambda)
-            shift[:, slab.subjects] = self._bent(slab, found, L, point.Lambda)[3]
+            shift[:, slab.subjects] = self._bent(slab, found, L, point.Lambda)[-1]
         return torch.from_numpy(self.latest.T.copy()), torch.from_numpy(shift.T)
 
     def _bent(
         self, slab: Slab, found: RowDerivatives, L: np.ndarray, Lambda: np.ndarray
-    ) -> tuple[np.ndarray, list[Tensor], np.ndarray, np.ndarray]:
-        """H^-1 (k, k, n), t of every predictor (J, n), T't (q, n) and r (k, n)."""
+    ) -> tuple[np.ndarray, Leverage, list[Tensor], np.ndarray, np.ndarray]:
+        """H^-1 (k, k, n), A, t of every predictor (J, n), T't (q, n) and r (k, n)."""
         inverse = solve(L, np.broadcast_to(np.eye(len(L))[:, :, None], L.shape))
         leverage = self._leverage(slab, between(Lambda.T, inverse))
         t = []
@@ -186,11 +268,11 @@ class AdaptiveEngine(SlabModes):
             assert total is not None
             t.append(0.5 * total)
         St = self.sums(slab, t)
-        return inverse, t, St, solve(L, (Lambda.T @ St)[:, None])[:, 0]
+        return inverse, leverage, t, St, solve(L, (Lambda.T @ St)[:, None])[:, 0]
 
-    def _leverage(self, slab: Slab, V: np.ndarray) -> dict[tuple[int, int], Tensor]:
+    def _leverage(self, slab: Slab, V: np.ndarray) -> Leverage:
         """A_ac = T_a V T_c' of every pair of moving predictors a <= c, off-diagonal pairs twice."""
-        out: dict[tuple[int, int], Tensor] = {}
+        out: Leverage = {}
         q = len(slab.T)
         for a in range(q):
             for c in range(a + 1):
@@ -239,12 +321,52 @@ class AdaptiveEngine(SlabModes):
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> np.ndarray:
         """Log weight plus log density at every node, (M, n): their log-sum-exp is l_i."""
-        return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
+        rows = self._around(slab, fixed, Lambda, b) if self.canonical else None
+        if rows is None:
+            return np.concatenate([t for t, *_ in self.at_nodes(slab, fixed, Lambda, b, 1)])
+        around, height, L = rows
+        parts = [around.heights(c) + base for _, c, base in self._spread(L, Lambda, b)]
+        found: np.ndarray = torch.cat(parts).numpy()
+        return found + height
+
+    def _around(
+        self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
+    ) -> tuple[AroundModes, np.ndarray, np.ndarray] | None:
+        """Rows with a canonical link at the modes, log p(y, b) there (n,), and chol(H).
+
+        None where sums are too large.
+        """
+        predictors = self.shifted(slab, fixed, Lambda @ b)
+        around = AroundModes.of(self.model.family, slab, predictors[0], CELLS)
+        if around is None:
+            return None
+        found = self.derivatives(slab, predictors, 3)
+        height: np.ndarray = found.value.sum(0).numpy() - 0.5 * (b**2).sum(0)
+        return around, height, self.root(slab, found, Lambda)
+
+    def _spread(
+        self, L: np.ndarray, Lambda: np.ndarray, b: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Some nodes (k, m, n), Lambda (b_m - b), and the log weights less the density's (m, n)."""
+        constant = -0.5 * log_det(L) - 0.5 * self.pattern.q * math.log(2 * math.pi)
+        constant += 0.5 * (b**2).sum(0)
+        at_once = max(1, NODES // b.size)
+        for first in range(0, self.draws, at_once):
+            e = self.nodes.e[first : first + at_once].expand(-1, b.shape[1], -1).numpy()
+            log_weight = self.nodes.log_weight[first : first + at_once].numpy()
+            away = backward(L, np.moveaxis(e, -1, 0))
+            nodes = b[:, None] + away
+            base = log_weight + constant - 0.5 * (nodes**2).sum(0)
+            c = np.tensordot(Lambda, away, axes=1)
+            yield torch.from_numpy(nodes), torch.from_numpy(c), torch.from_numpy(base)
 
     def _quadrature(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
         """The same by quadrature; weights are relative to the height of the mode, never too big."""
+        rows = self._around(slab, fixed, Lambda, b) if self.canonical else None
+        if rows is not None:
+            return self._canonical(*rows, Lambda, b)
         k, n = b.shape
         height = self.height_at(slab, fixed, Lambda, b)
         mass = np.zeros(n)
@@ -264,3 +386,17 @@ class AdaptiveEngine(SlabModes):
         share = torch.from_numpy(1 / mass)
         value = float((np.log(mass) + height).sum())
         return value, [slab.masked(w * share) for w in omega], to_Lambda / mass
+
+    def _canonical(
+        self,
+        around: AroundModes,
+        height: np.ndarray,
+        L: np.ndarray,
+        Lambda: np.ndarray,
+        b: np.ndarray,
+    ) -> tuple[float, list[Tensor], np.ndarray]:
+        """The same by sums at the nodes alone."""
+        parts = [around.averages(c, at, base) for at, c, base in self._spread(L, Lambda, b)]
+        mass, first, to_Lambda = (sum(own) for own in zip(*parts, strict=True))
+        value = float(mass.log().sum()) + float(height.sum())
+        return value, [first / mass], (to_Lambda / mass).numpy()

@@ -18,6 +18,7 @@ from dgmm.likelihood.base import Likelihood
 from dgmm.likelihood.crossed_engine import CrossedEngine, Mode
 from dgmm.likelihood.crossed_rows import density
 from dgmm.likelihood.growth import RULE_TOLERANCE, moved
+from dgmm.likelihood.laplace_curvature import curvature, is_curved
 from dgmm.likelihood.nodes import freeze
 from dgmm.likelihood.rules import Importance, Quadrature
 from dgmm.numerics.ascent import whitening
@@ -41,19 +42,26 @@ ROWS = 200_000
 def by_quadrature(engine: AdaptiveEngine, x: np.ndarray, value: float) -> Compared:
     """Laplace's ``value`` at x beside adaptive quadrature there, as long as it takes."""
     k = engine.model.k
-    rule: Quadrature | None = Quadrature.default(k)
-    before, change = math.inf, math.inf
-    while rule is not None and change > RULE_TOLERANCE:
-        better, points = moved(engine, rule), rule.points
+    rule, closed = Quadrature.default(k), is_curved(engine)
+    better = moved(engine, rule)
+    while True:  # the gradient of the rule that a longer one confirms
+        found, longer = better.value_and_gradient(x, scores=not closed), rule.longer(k)
+        if longer is None:
+            now = found.value
+            break
+        rule, last, better = longer, better, moved(engine, longer)
         now = better.value(x)
-        before, change, rule = now, abs(now - before), rule.longer(k)
-    found = better.value_and_gradient(x, scores=True)
-    assert found.scores is not None
-    information = better.information(x, found.scores)
+        if abs(now - found.value) <= RULE_TOLERANCE:
+            better = last
+            break
+    if found.scores is None:
+        information = curvature(engine, x).expected
+    else:
+        information = better.information(x, found.scores)
     back = whitening(information, better.least_information(x, np.diag(information)))
     away = float(np.linalg.norm(back.T @ found.gradient))
-    words = f"quadrature with {' x '.join([str(points)] * k)} points"
-    return Compared("quadrature", words, found.value - value, 0.0, away)
+    words = f"quadrature with {' x '.join([str(rule.points)] * k)} points"
+    return Compared("quadrature", words, now - value, 0.0, away)
 
 
 def by_importance(likelihood: Likelihood, theta: Theta, value: float) -> Compared:

@@ -13,6 +13,7 @@ import numpy as np
 
 from dgmm.likelihood.adaptive_engine import AdaptiveEngine
 from dgmm.likelihood.base import Integration, unreached
+from dgmm.likelihood.laplace_curvature import NewtonSearch, is_curved
 from dgmm.likelihood.profiling import near_zero
 from dgmm.likelihood.rules import Laplace, NodeRule, Quadrature
 from dgmm.likelihood.vector import ClassicalObjective
@@ -79,8 +80,10 @@ def grow(
         def report(number: int, decrement: float) -> None:
             bar.update(number, elbo=None, gradient=decrement)
 
+        searches: dict[int, NewtonSearch] = {}  # one that goes on knows where it stands
+
         def reach(at: AdaptiveEngine, x: np.ndarray, tolerance: float) -> Ascent:
-            return ascend(at, x, tolerance=tolerance, report=report)
+            return _ascended(at, x, tolerance, searches, report)
 
         engine = likelihood_at(model, observed, Laplace())
         target = integration.tolerance / 100
@@ -194,12 +197,26 @@ def _off_the_boundary(engine: AdaptiveEngine, found: Ascent, tolerance: float) -
         return found
     x = found.x.copy()
     x[inside] = np.where(low, 0.5, x[inside])
-    again = ascend(engine, x, tolerance=tolerance)
+    again = _ascended(engine, x, tolerance, {}, None)
     return again if again.value > found.value + 1e-6 else found
+
+
+def _ascended(
+    engine: AdaptiveEngine,
+    x: np.ndarray,
+    tolerance: float,
+    searches: dict[int, NewtonSearch],
+    report: Callable[[int, float], None] | None,
+) -> Ascent:
+    """The maximum by Newton's steps where the curvature is known, else by scoring."""
+    if not is_curved(engine):
+        return ascend(engine, x, tolerance=tolerance, report=report)
+    own = searches.setdefault(id(engine), NewtonSearch(engine))
+    return ascend(own, x, tolerance=tolerance, report=report, along=own.along)
 
 
 def moved(engine: ClassicalObjective, rule: NodeRule) -> AdaptiveEngine:
     """The likelihood under another rule, its modes where the last ones were."""
-    other = likelihood_at(engine.model, engine.panel, rule)
-    other.modes[:] = engine.modes
-    return other
+    if not isinstance(engine, AdaptiveEngine):
+        return likelihood_at(engine.model, engine.panel, rule)
+    return engine.by(rule.nodes(engine.model.k, engine.panel.n, np.random.default_rng(0)))

@@ -109,6 +109,7 @@ def _of_slab(
     columns = _columns(engine, slab)
     at = _centre(engine, slab, fixed, Lambda, b, columns)
     (P, k, n), S = at.A.shape, len(fixed)
+    rows = dict(enumerate(engine.pattern.row, engine.sizes[0]))  # of the entries of Lambda
     terms = engine.log_terms(slab, fixed, Lambda, b)
     share = torch.from_numpy(np.exp(terms - logsumexp(terms, axis=0)))
     # E(W), E(W d) and E(W d d') of every pair of predictors, d = b less its mode
@@ -120,21 +121,30 @@ def _of_slab(
         seen += nodes.shape[1]
         away = torch.from_numpy(nodes) - at.b[:, None]
         change = [slab.masked(g) - c for g, c in zip(found.first, at.first, strict=True)]
-        score = sum(
-            torch.einsum("mjn,pjn->pmn", g, v) for g, v in zip(change, at.moves, strict=True)
-        )
-        score += torch.einsum("pkn,kmn->pmn", at.A, away)
-        for i, (s, part, direction) in enumerate(columns):
-            moved = (change[s] * part).sum(-2)
-            pull[i] += (weight * moved).sum(0)
+        score = torch.zeros(P, *weight.shape, dtype=torch.float64)
+        for direction, own in enumerate(away):
+            score.addcmul_(at.A[:, direction, None], own)
+        for g, v in zip(change, at.moves, strict=True):
+            for i, own in enumerate(v):
+                score[i] += (g * own).sum(-2)
+        sums = engine.sums(slab, change)
+        for i, (_, _, direction) in enumerate(columns):
             if direction >= 0:
+                moved = engine.model.unit * torch.from_numpy(sums[rows[i]])
+                pull[i] += (weight * moved).sum(0)
                 score[i] += (moved + at.pull[i]) * away[direction]
         mean += (weight * score).sum(1)
         flat = (score * weight.sqrt()).flatten(1)
         square += flat @ flat.T
         power = torch.cat([torch.ones_like(away[:1]), away])
         for (s, u), second in found.second.items():
-            W[s, u] -= torch.einsum("cmn,dmn,mjn->cdjn", power * weight, power, slab.masked(second))
+            own = slab.masked(second)
+            for c in range(1 + k):
+                for d in range(c + 1):
+                    _subtract(W[s, u, c, d], own, weight * power[c] * power[d])
+    for c in range(1 + k):
+        for d in range(c):
+            W[:, :, d, c] = W[:, :, c, d]
     pull += at.pull
     information = mean @ mean.T - square + torch.einsum("pkn,qkn->pq", at.A, at.A)
     moving = [(i, *column) for i, column in enumerate(columns) if column.direction >= 0]
@@ -151,3 +161,11 @@ def _of_slab(
             weighted = (W[s, u, 0, 0] * at.moves[u]).flatten(1)
             information += at.moves[s].flatten(1) @ weighted.T
     return information
+
+
+def _subtract(total: Tensor, values: Tensor, weight: Tensor) -> None:
+    """Take the weighted sum over nodes of values (m, J, n) from a total (J, n)."""
+    if len(weight) == 1:
+        total.addcmul_(values[0], weight[0], value=-1)
+    else:
+        total -= (values * weight[:, None]).sum(0)

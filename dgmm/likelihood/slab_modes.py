@@ -56,9 +56,12 @@ class SlabModes(ClassicalObjective):
         self.moving = sorted(set(self.predictor.tolist()))
         self.slabs = list(slabs(panel, list(self.columns.unbind(1)), CELLS))
         self.designs = model.outcome.extra_designs(panel.rows)
-        # written anew by every call: fresh memory for all rows would cost more than the sums
-        self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(model.extra_sizes))]
         self.constants = self._constants()
+
+    def begin(self) -> None:
+        super().begin()
+        # written anew by every call: fresh memory for all rows would cost more than the sums
+        self.omega = [torch.empty_like(self.eta) for _ in range(1 + len(self.model.extra_sizes))]
 
     def _constants(self) -> np.ndarray:
         """What closed derivatives leave out of every l_i, (n,)."""
@@ -108,14 +111,14 @@ class SlabModes(ClassicalObjective):
         ]
         return torch.stack(columns).numpy()
 
-    def _crossed(self, slab: Slab, W: dict[tuple[int, int], Tensor]) -> np.ndarray:
-        """sum_j T_a T_c W_ac over pairs of columns, (q, q, n)."""
+    def crossed(self, slab: Slab, values: dict[tuple[int, int], Tensor]) -> np.ndarray:
+        """sum_j T_a T_c values_ac over pairs of columns, (q, q, n)."""
         q = len(slab.T)
         out = np.empty((q, q, slab.shape[1]))
         for a in range(q):
             Ta, s = slab.T[a], int(self.predictor[a])
             for c in range(a + 1):
-                weighted = W[s, int(self.predictor[c])]
+                weighted = values[s, int(self.predictor[c])]
                 for T in (Ta, slab.T[c]):
                     weighted = weighted if T is None else weighted * T
                 out[a, c] = out[c, a] = weighted.sum(0).numpy()
@@ -130,19 +133,20 @@ class SlabModes(ClassicalObjective):
             tuple(slab.masked(v) for v in found.first),
             {key: slab.masked(v) for key, v in found.second.items()},
             {key: slab.masked(v) for key, v in found.third.items()},
+            None if found.fourth is None else slab.masked(found.fourth),
         )
 
     def precision(
         self, slab: Slab, found: RowDerivatives, Lambda: np.ndarray, safe: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """T'WT (q, q, n) and H = I + Lambda'T'W T Lambda; ``safe`` keeps W >= 0."""
-        W = {key: -value for key, value in found.second.items()}
+        bent = found.second
         if safe:
-            W = {
-                key: value.clamp(min=0.0) if key[0] == key[1] else torch.zeros_like(value)
-                for key, value in W.items()
+            bent = {
+                key: value.clamp(max=0.0) if key[0] == key[1] else torch.zeros_like(value)
+                for key, value in bent.items()
             }
-        C = self._crossed(slab, W)
+        C = -self.crossed(slab, bent)
         H = between(Lambda, C)
         H[np.arange(len(H)), np.arange(len(H))] += 1.0
         return C, H
@@ -198,8 +202,8 @@ class SlabModes(ClassicalObjective):
         eta counts in units of the model, extra parameters on their log or logit scale.
         """
         total = np.zeros(c.shape[1])
-        for T, values, s in zip(slab.T, np.abs(c), self.predictor, strict=True):
-            most = values if T is None else values * T.abs().amax(0).numpy()
+        for top, values, s in zip(slab.most, np.abs(c), self.predictor, strict=True):
+            most = values if top is None else values * top
             total += most if s else most / self.model.unit
         return total
 

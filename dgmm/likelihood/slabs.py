@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ class Slab:
     mask: Tensor | None  # (J, n) of 0 and 1, None when nothing is padded
     data: Observations  # (J, n), or (1, 1) where all are equal
     T: tuple[Tensor | None, ...]  # columns of the random part (J, n), None for a column of ones
+
+    @cached_property
+    def most(self) -> tuple[np.ndarray | None, ...]:
+        """The largest |T| of every subject, (n,)."""
+        return tuple(None if T is None else T.abs().amax(0).numpy() for T in self.T)
 
     def gather(self, long: Tensor) -> Tensor:
         """Values of the long rows (N,) or (N, c) as (J, n) or (J, n, c)."""

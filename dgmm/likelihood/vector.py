@@ -19,6 +19,9 @@ from dgmm.parameters import Theta
 
 __all__ = ["ClassicalObjective"]
 
+SHRUNK = 0.01
+"""Share of a variance below which a step does not lead at once."""
+
 
 class ClassicalObjective(ABC):
     """The marginal log-likelihood of a classical model as a function of one vector.
@@ -41,10 +44,14 @@ class ClassicalObjective(ABC):
         self.pattern = Pattern.of(model.latents)
         self.columns = model.columns(panel.rows) / model.unit
         self.sizes = (len(model.names), len(self.pattern.row), *model.extra_sizes)
-        self.offset = panel.rows.offset
-        self.eta = torch.empty(panel.n_rows, dtype=torch.float64)
+        self.begin()
+
+    def begin(self) -> None:
+        """What calls leave behind, as it is before the first one."""
+        self.offset = self.panel.rows.offset
+        self.eta = torch.empty(self.panel.n_rows, dtype=torch.float64)
         self.evaluations = 0
-        self.modes = np.zeros((self.pattern.q, panel.n))
+        self.modes = np.zeros((self.pattern.q, self.panel.n))
         self.latest = self.modes.copy()
 
     @abstractmethod
@@ -121,6 +128,10 @@ class ClassicalObjective(ABC):
         out[np.ix_(own, ~own)], out[np.ix_(~own, own)] = cross, cross.T
         return out
 
+    def linearised(self, x: np.ndarray) -> np.ndarray:
+        """The information of the outcome linearised at the modes, of one predictor, (P, P)."""
+        return self._linearised(x, np.full(self.size, True))
+
     @property
     def _entered(self) -> np.ndarray:
         """The predictor that every entry of Lambda enters, 0 for eta, (E,)."""
@@ -164,6 +175,24 @@ class ClassicalObjective(ABC):
         out[:p, :p] = RX.T @ RX
         out[p:, p:] = 0.5 * torch.einsum("neab,nfba->ef", MG, MG)
         return out.numpy()
+
+    def stepped(self, x: np.ndarray, step: np.ndarray) -> np.ndarray:
+        """Where a step leads that is straight in L L', L being the free entries of Lambda.
+
+        With S = L^-1 dL the factor of L (I + S + S') L': of outcomes that say much of b it is the
+        covariance that is nearly quadratic in l. x + step where that is not positive definite.
+        """
+        there = x + step
+        inside = slice(self.sizes[0], self.sizes[0] + self.sizes[1])
+        L, dL = self.pattern.fill(x[inside]), self.pattern.fill(step[inside])
+        if not (np.diag(L) != 0).all():
+            return there
+        S = np.linalg.solve(L, dL)
+        value, vector = np.linalg.eigh(np.eye(len(L)) + S + S.T)
+        if len(value) and value[0] > SHRUNK:
+            moved = L @ np.linalg.cholesky((vector * value) @ vector.T)
+            there[inside] = moved[self.pattern.row, self.pattern.column]
+        return there
 
     def least_information(self, x: np.ndarray, diagonal: np.ndarray) -> np.ndarray:
         """The least information: about Lambda near zero, and the family at its edge, (P,)."""

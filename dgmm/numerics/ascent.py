@@ -18,7 +18,7 @@ from scipy import optimize
 
 from dgmm.numerics.walled import Walled
 
-__all__ = ["Ascent", "Evaluation", "Objective", "ascend", "whitening"]
+__all__ = ["Along", "Ascent", "Evaluation", "Objective", "ascend", "whitening"]
 
 FLOOR = 1e-8
 FAR = 1.0
@@ -27,6 +27,10 @@ MOST = 400
 
 ROUNDING = 1e-12
 """Change of the objective, relative to it, that may be rounding."""
+
+
+Along = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Where a step (P,) from a point (P,) leads."""
 
 
 class Evaluation(NamedTuple):
@@ -119,10 +123,10 @@ class _Place(NamedTuple):
         decrement = float(np.linalg.norm(back.T @ found.gradient))
         return cls(x, found.value, found.gradient, back, decrement)
 
-    def scored(self, objective: Objective) -> _Place | None:
+    def scored(self, objective: Objective, along: Along) -> _Place | None:
         """A scoring step further; None where that is not nearer to a maximum."""
         try:
-            there = _Place.at(objective, self.x + self.back @ (self.back.T @ self.gradient))
+            there = _Place.at(objective, along(self.x, self.back @ (self.back.T @ self.gradient)))
         except FloatingPointError:
             return None
         least = self.value - ROUNDING * abs(self.value)
@@ -138,10 +142,12 @@ def ascend(
     rounds: int = 16,
     evaluations: int = 60,
     report: Callable[[int, float], None] | None = None,
+    along: Along = np.add,
 ) -> Ascent:
     """Maximise until the decrement is below ``tolerance``; every round renews the metric.
 
     The first search, whose metric is that of the start, is cut short once it has come near.
+    ``along`` says where a step from x leads: to x + step, but for terms of its square.
     """
     here, used = _Place.at(objective, x), 1
     path = [here.value]
@@ -151,7 +157,7 @@ def ascend(
             report(number, here.decrement)
         if here.decrement < tolerance or number == rounds or used >= MOST:
             break
-        there, used = here.scored(objective), used + 1
+        there, used = here.scored(objective, along), used + 1
         if there is None:
             z, gain, more = _searched(objective, here, tolerance, evaluations)
             used += more + 1

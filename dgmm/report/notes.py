@@ -219,7 +219,8 @@ def separation_messages(design: Design, done: Estimate) -> tuple[str, ...]:
     compared = model.family.comparisons(rows.X, rows.data)
     if compared is None or not model.names:
         return ()
-    effect = model.beta(done.theta).detach().abs() * rows.X.std(0, correction=0)
+    spread = (rows.X - rows.X.mean(0)).square_().mean(0).sqrt()
+    effect = model.beta(done.theta).detach().abs() * spread
     if len(rows.X) > FEW_ROWS and not bool((effect > SUSPICIOUS).any()):
         return ()
     found = find_separation(*(one.numpy() for one in compared))
