@@ -81,3 +81,24 @@ def test_effects_and_predictors_are_those_of_the_conditional_normal() -> None:
     np.testing.assert_allclose(effects.mean[0][:, 0], u[:12], atol=1e-10)
     np.testing.assert_allclose(effects.mean[1].reshape(-1), u[12:], atol=1e-10)
     np.testing.assert_allclose(effects.covariance[1][1], inverse[14:16, 14:16], atol=1e-10)
+
+
+def test_predictions_are_around_the_mean_of_skew_effects() -> None:
+    """mode + 1/2 P^-1 Z'(f''' v) of counts, f'' = f''' = -mu, in dense matrices."""
+    model, panel = build("count ~ x + (1 | a) + (t | b)", crossed_frame(), "poisson")
+    theta = random_theta(model, 3)
+    Z, rows = dense_Z(model, theta, panel), panel.rows
+    fixed, y, u = model.mu1(theta, rows).numpy(), rows.data.y.numpy(), np.zeros(Z.shape[1])
+    for _ in range(60):
+        mu = np.exp(fixed + Z @ u)
+        inverse = np.linalg.inv(Z.T @ (mu[:, None] * Z) + np.eye(len(u)))
+        u = u + inverse @ (Z.T @ (y - mu) - u)
+    mu = np.exp(fixed + Z @ u)
+    inverse = np.linalg.inv(Z.T @ (mu[:, None] * Z) + np.eye(len(u)))
+    shift = 0.5 * inverse @ Z.T @ (-mu * np.diag(Z @ inverse @ Z.T))
+    assert 0.05 < np.abs(shift).max() and (np.abs(shift) < np.sqrt(np.diag(inverse))).all()
+    posterior = LevelPosterior(model, theta, panel)
+    mean, variance = posterior.predictive(panel, "link")
+    np.testing.assert_allclose(mean, fixed + Z @ (u + shift), atol=1e-8)
+    np.testing.assert_allclose(variance, np.diag(Z @ inverse @ Z.T), atol=1e-8)
+    np.testing.assert_allclose(posterior.effects().mean[0][:, 0], u[:12], atol=1e-8)

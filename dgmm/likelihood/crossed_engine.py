@@ -113,17 +113,14 @@ class CrossedEngine:
         """l and its exact gradient, the mode following the parameters."""
         beta, Lambda, extra, scale = self._split(x, natural)
         mode, place = self.mode(beta, Lambda, extra), self.layout.plan.positions
-        inner = mode.factor.cells
-        a = Lambda.T @ self.t
-        v = torch.from_numpy(variances(a, inner, self.layout.cell))
+        inner, a = mode.factor.cells, Lambda.T @ self.t
         _, first, second, third = mode.rows
         at, free = mode.eta.detach().requires_grad_(), extra.clone().requires_grad_()
         graph = None
         if third is None or len(extra):
             graph = with_graph(self.model.family, self.data, at, free)
             third = graph.third.detach()
-        c = -(third * v)
-        s = mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
+        v, s = self._bent(mode, a, third)
         along = torch.from_numpy(self.of_rows(a, s))
         by_eta, K = first + 0.5 * third * v - 0.5 * second * along, len(a)
         L_slope = self._by_cells(by_eta.numpy()) @ mode.u[place].T
@@ -137,6 +134,27 @@ class CrossedEngine:
             by_extra = torch.zeros_like(extra) if slope is None else slope
         gradient = [(self.X.T @ by_eta).numpy(), entries * scale, by_extra.numpy()]
         return mode.value - 0.5 * mode.factor.log_det, np.concatenate(gradient)
+
+    def mean(self, theta: Theta, mode: Mode) -> np.ndarray:
+        """E(u | y) to first order, mode - s / 2, at most a standard deviation from the mode, (q,).
+
+        Tierney, Kass and Kadane (1989), JASA 84, 710-716.
+        """
+        third = mode.rows.third
+        if third is None:
+            at, extra = mode.eta.detach().requires_grad_(), theta["extra"].detach()
+            third = with_graph(self.model.family, self.data, at, extra).third.detach()
+        _, s = self._bent(mode, self.loadings(theta).T @ self.t, third)
+        most, own = np.ones_like(mode.u), np.arange(len(self.t))
+        most[self.layout.plan.positions] = np.sqrt(mode.factor.cells[own, own])
+        found: np.ndarray = mode.u - (0.5 * s).clip(-most, most)
+        return found
+
+    def _bent(self, mode: Mode, a: np.ndarray, third: Tensor) -> tuple[Tensor, np.ndarray]:
+        """v (N,) and s (q,)."""
+        v = torch.from_numpy(variances(a, mode.factor.cells, self.layout.cell))
+        c = -(third * v)
+        return v, mode.factor.solve(self._gather_rows(a, c.numpy()[:, None]))[:, 0]
 
     def keep(self) -> None:
         """Let the next search for a mode begin where the last one ended."""

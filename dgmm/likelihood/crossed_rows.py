@@ -37,7 +37,7 @@ def slopes(family: Family, data: Observations, eta: Tensor, extra: Tensor) -> Sl
     """Derivatives row by row: in closed form where there is one, else two of them by autograd."""
     closed = family.derivatives(data, eta, extra, 3)
     if closed is not None:
-        return Slopes(*closed)
+        return Slopes(*closed[:4])
     eta = eta.detach().requires_grad_()
     with torch.enable_grad():
         f = family.log_density(data, eta, extra)

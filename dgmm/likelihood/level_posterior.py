@@ -20,7 +20,10 @@ __all__ = ["LevelPosterior"]
 
 @dataclass(frozen=True)
 class LevelPosterior(Posterior):
-    """Mode and covariance of the effects of all levels; of new levels the prior."""
+    """Mode and covariance of the effects of all levels; of new levels the prior.
+
+    Outside Gaussian models predictions and draws are around E(u | y) to first order.
+    """
 
     model: Model
     theta: Theta
@@ -72,15 +75,16 @@ class LevelPosterior(Posterior):
         layout = engine.layout
         seen = len(layout.plan.level) == len(self._engine.layout.plan.level)
         mode = self._mode if seen else engine.at(self.theta)
+        mean = mode.u if self.model.family.conjugate else engine.mean(self.theta, mode)
         T = np.concatenate([block.numpy() for block in target.rows.T], axis=1)
         a = (T @ loadings(self.model, self.theta).detach().numpy()).T[layout.columns]
         # a level that the fit does not know has its prior, independent of all others
         known = np.where(layout.known.T, a, 0.0)
         own = sum(
-            part * np.take(mode.u[at], layout.target)
+            part * np.take(mean[at], layout.target)
             for part, at in zip(known, layout.plan.positions, strict=True)
         )
         spread = variances(known, mode.factor.cells, layout.target) + ((a - known) ** 2).sum(0)
         theta = {name: value.detach() for name, value in self.theta.items()}
-        mean = self.model.mu1(theta, target.rows) + torch.from_numpy(own)
-        return Predictive(mean, torch.from_numpy(spread))
+        eta = self.model.mu1(theta, target.rows) + torch.from_numpy(own)
+        return Predictive(eta, torch.from_numpy(spread))
