@@ -146,7 +146,8 @@ class NormalPosterior(Posterior):
     def _centre(self, block: Block, anchor: Anchor) -> Tensor:
         """E(b | y), (n_c, k); one standard deviation from the mode at most."""
         model = self.model
-        if model.linear and all(one.family.conjugate for one in model.outcomes):
+        linear = all(latent.linear for latent in model.latents)
+        if linear and all(one.family.conjugate for one in model.outcomes):
             return anchor.mode
         if self.shift is None:
             shift = mean_shift(model, self._ready, anchor, block)
