@@ -15,7 +15,7 @@ from dgmm.diagnostics.check import check
 from dgmm.diagnostics.predictive import calibration, pp_check
 from dgmm.diagnostics.residuals import residuals
 from dgmm.diagnostics.scoring import scoring_rules
-from dgmm.estimate import Estimate, Request, estimate
+from dgmm.estimate import Control, Estimate, Request, estimate
 from dgmm.estimate.again import refit_estimate
 from dgmm.estimate.patterns import with_patterns
 from dgmm.estimate.resume import checkpoint_for, checkpoint_of_more
@@ -272,7 +272,7 @@ def fit_model(call: Call, data: Any) -> Fit:
         replace(
             call,
             formula=_settled(parsed.text, done),
-            control=replace(call.control, checkpoint=None),
+            control=_without_checkpoint(call.control),
         ),
         Memory.of(design, nested, data),
         done,
@@ -298,6 +298,11 @@ def _fit_stored(call: Call, parsed: Formula, family: Family, data: Any) -> Fit:
     messages = (*done.messages, *found.messages, *statistical_messages(done, info))
     settled = replace(call, formula=parsed.text)
     return Fit(settled, found.memory, done, info, messages, versions())
+
+
+def _without_checkpoint(control: Control) -> Control:
+    """The options that a fit keeps, which says nothing of the file that it was written to."""
+    return control if control.checkpoint is None else replace(control, checkpoint=None)
 
 
 def _settled(text: str, done: Estimate) -> str:

@@ -9,6 +9,11 @@ from scipy import optimize, special, stats
 from toys import frame
 
 from dgmm import Fit, mixed_model
+from dgmm.design import build_design
+from dgmm.estimate.pilot import pilot
+from dgmm.families import find
+from dgmm.formula import parse_formula
+from dgmm.latent import structures, words
 
 NODES = np.linspace(-8, 8, 401)  # the trapezoidal rule
 MASSES = stats.norm.pdf(NODES) / stats.norm.pdf(NODES).sum()
@@ -107,3 +112,17 @@ def test_crossed_and_deep_models_without_linear_terms() -> None:
     exact = stats.multivariate_normal(mean, V).logpdf(data["y"])
     assert float(deep.loglik()) == pytest.approx(exact, abs=1e-6)
     assert deep.fixef().empty
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("z ~ x + t + (1 | id)", "bernoulli"), ("count ~ x + t + (1 | id)", "poisson")],
+)
+def test_a_rough_start_is_near_the_independence_model(text: str, name: str) -> None:
+    parsed = parse_formula(text, latent_words=words(), structures=structures())
+    design, family = build_design(parsed, frame(40, 6, seed=3)), find(name)
+    eta, rough = pilot(design, family)[1], pilot(design, family, roughly=True)[1]
+    X, y = design.fixed.matrix, design.y
+    mean = family.link.inverse(eta).numpy()
+    np.testing.assert_allclose(X.T @ (y - mean), 0.0, atol=1e-2)  # its score
+    assert 1e-6 < float((rough - eta).abs().max()) < 0.25

@@ -73,11 +73,16 @@ def stored_estimate(model: Model, panel: Panel, beta: Tensor, request: Request) 
     return classical.fit_linear(likelihood, beta, request, theta)
 
 
+def _searched(design: Design, request: Request) -> bool:
+    """Whether the maximum of a likelihood without networks is searched, from anywhere near."""
+    formula = design.formula
+    networks = formula.networks or any(term.syntax.neural for term in formula.latents)
+    return not networks and request.method in ("ml", "reml")
+
+
 def estimate(design: Design, nested: Design | None, request: Request) -> Estimate:
     """Fit the model of a design; ``nested`` is the classical design beneath a deep one."""
-    formula = design.formula
-    classical_one = not (formula.networks or any(term.syntax.neural for term in formula.latents))
-    unit, start = pilot(design, request.family, roughly=classical_one)
+    unit, start = pilot(design, request.family, roughly=_searched(design, request))
     model = build_model(design, request.family, unit, request.control.ridge)
     likelihood = choose(
         model,
