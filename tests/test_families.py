@@ -368,7 +368,7 @@ def test_closed_derivatives_are_those_of_autograd(case: tuple[str, str]) -> None
     assert closed is not None
     value = family.log_density(data, eta, extra)
     assert torch.allclose(closed.value + family.constant(data), value, rtol=1e-12)
-    for derivative in closed[1:]:
+    for derivative in closed[1:4]:
         (value,) = torch.autograd.grad(value.sum(), eta, create_graph=True)
         assert torch.allclose(derivative, value, rtol=1e-9, atol=1e-12)
 

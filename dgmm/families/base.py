@@ -53,16 +53,13 @@ class Observations(NamedTuple):
 
 
 class Derivatives(NamedTuple):
-    """log p(y | eta) less ``constant(data)``, and its first derivatives in eta.
-
-    fourth: by it the curvature of Laplace's approximation has a closed form; without, differences.
-    """
+    """log p(y | eta) less ``constant(data)``, and its derivatives in eta."""
 
     value: Tensor
     first: Tensor
     second: Tensor
     third: Tensor
-    fourth: Tensor | None = None
+    fourth: Tensor | None = None  # gives Laplace's approximation a closed curvature
 
 
 class Family(ABC):
@@ -278,25 +275,17 @@ class Family(ABC):
     ) -> Derivatives | None:
         """Closed derivatives of log p - constant(data) in eta, or None: then autograd takes them.
 
-        The constant depends on the data alone: it is computed once, these many times. ``order`` 2
-        promises that value and third are not looked at, 1 only value and first are: what is not
-        looked at may be any tensor. The fourth is asked for by ``order`` 4, and may be None.
+        ``order`` 2 promises that value and third are not looked at, 1 only value and first are:
+        what is not looked at may be any tensor. The fourth is for ``order`` 4, and may be None.
         """
         return None
 
     def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
-        """kappa and its slope where log p = w {y eta - m kappa(eta)} + what eta is not in.
-
-        That is so of an exponential family with its canonical link; None of any other. m are the
-        trials, w the prior weights.
-        """
+        """kappa and its slope where log p = w {y eta - m kappa(eta)} + c(y), m trials, w weights."""
         return None
 
     def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
-        """How much kappa and its slope change from eta to eta + delta, to the digits of delta.
-
-        Counts in the millions need it; None where the family knows no more than a difference.
-        """
+        """How kappa and its slope change from eta to eta + delta to all digits, for large counts."""
         return None
 
     def natural_links(self) -> tuple[Link, ...]:

@@ -20,9 +20,7 @@ t = A l3 / 2, s = Lambda'T't, r = H^-1 s, rho = Lambda r,
 That of the second is the posterior mean of the complete-data score (Fisher's identity), and its
 observed information is Louis's, E(-d2) - var(score): both as exact as the rule.
 
-Subjects lie along the last axis, so sums over measurements and the small matrices are vectorised
-over subjects. Modes and Laplace gradient after Bates et al. (2015) and Kristensen et al. (2016),
-J. Statistical Software 67(1) and 70(5); Louis (1982), J. R. Statist. Soc. B 44, 226-233.
+Bates et al. (2015), Kristensen et al. (2016), J. Statistical Software 67(1), 70(5); Louis (1982).
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ SAME = 1e-13
 """Relative change of a vector by which the logarithms of theta may move it."""
 
 NODES = 500_000
-"""Entries (nodes times subjects times dimensions) that are held at once."""
+"""Entries (nodes times subjects times dimensions) at once."""
 
 Leverage = dict[tuple[int, int], Tensor]
 """A of every pair of moving predictors, (J, n)."""

@@ -33,14 +33,20 @@ ONCE_MORE = 0.5
 
 @dataclass
 class _Surface:
-    """Minus half the profiled deviance of the free entries of Lambda relative to sigma."""
+    """Minus half the profiled deviance of the free entries of Lambda relative to sigma.
+
+    I + Lambda'Z'Z Lambda is positive definite but for rounding, where sigma is next to nothing.
+    """
 
     stats: CrossedStatistics
     restricted: bool
     last: Deviance | None = field(default=None, init=False)
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
-        self.last = profiled_deviance(self.stats, x, self.restricted)
+        try:
+            self.last = profiled_deviance(self.stats, x, self.restricted)
+        except np.linalg.LinAlgError as error:
+            raise FloatingPointError("the terms of the model fit every outcome exactly") from error
         none = np.zeros((0, len(x))) if scores else None
         return Evaluation(-0.5 * self.last.value, -0.5 * self.last.gradient, none)
 
@@ -66,7 +72,10 @@ def search(stats: CrossedStatistics, reml: bool = False) -> Profile:
     even in every column of Lambda, and flat there.
     """
     surface, on_diagonal = _Surface(stats, reml), stats.pattern.on_diagonal
-    best = _ascended(surface, moments(stats))
+    try:
+        best = _ascended(surface, moments(stats))
+    except FloatingPointError:  # moments without a residual variance are no start
+        best = _ascended(surface, on_diagonal.astype(float))
     used = best.evaluations
     for value in (ONCE_MORE, *RESTARTS):
         low = near_zero(stats.pattern, best.x)
