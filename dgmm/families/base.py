@@ -281,11 +281,11 @@ class Family(ABC):
         return None
 
     def cumulant(self, eta: Tensor) -> tuple[Tensor, Tensor] | None:
-        """kappa and its slope where log p = w {y eta - m kappa(eta)} + c(y), m trials, w weights."""
+        """kappa and its slope where log p = w {y eta - m kappa(eta)} + c(y), m trials, w weight."""
         return None
 
     def cumulant_change(self, eta: Tensor, delta: Tensor) -> tuple[Tensor, Tensor] | None:
-        """How kappa and its slope change from eta to eta + delta to all digits, for large counts."""
+        """How kappa and its slope change from eta to eta + delta, to all digits of large counts."""
         return None
 
     def natural_links(self) -> tuple[Link, ...]:
