@@ -44,7 +44,7 @@ def misnamed(option: str, known: Sequence[str], instead: Mapping[str, str] | Non
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:
     """Every final subclass of ``base`` defined in the folder ``package``, keyed by its ``name``."""
-    return dict(_members(package, base))
+    return dict(_members(package, base))  # type: ignore[arg-type]
 
 
 @cache
