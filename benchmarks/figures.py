@@ -720,6 +720,7 @@ def ball_video() -> str:
         "model": ("", "{}"),
         "seed": ("seed", "{:.0f}"),
         "pixels": ("pixels", "{:.0f}"),
+        "distance": ("distance of the centre, pixels", "{:.1f}"),
         "wrong": ("wrong pixels, %", "{:.2f}"),
         "log_likelihood": ("log-likelihood of a frame", "{:.1f}"),
         "cpu_seconds": ("processor seconds", "{:.0f}"),
