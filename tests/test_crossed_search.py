@@ -74,3 +74,16 @@ def test_steps_by_the_average_information_are_few() -> None:
     sigma = np.exp(found.log_sigma) / model.unit
     at = profiled_deviance(stats, np.diag(found.Lambda) / sigma, restricted=False)
     assert np.abs(at.gradient).max() < 1e-3
+
+
+@pytest.mark.parametrize("reml", [False, True])
+def test_data_that_are_nearly_exact_are_fitted(reml: bool) -> None:
+    """A residual standard deviation of 1e-4 beside effects of size one."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"a": rng.integers(0, 20, 400), "b": rng.integers(0, 10, 400)})
+    effects = rng.normal(size=20)[data["a"]] + rng.normal(size=10)[data["b"]]
+    data["y"] = effects + 1e-4 * rng.normal(size=400)
+    stats = crossed_statistics(*build("y ~ 1 + (1 | a) + (1 | b)", data))
+    ours, theirs = search(stats, reml), maximise(stats, reml)
+    assert ours.converged
+    assert ours.log_likelihood > theirs.log_likelihood - 1e-6

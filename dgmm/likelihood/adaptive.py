@@ -181,3 +181,6 @@ class AdaptiveQuadrature(Adaptive):
         rng = np.random.default_rng(self.integration.seed)
         frozen = freeze(self.model, theta, self.observed, self.rule, rng)
         return NodePosterior(frozen, theta)
+
+    def posteriors_near(self, theta: Theta) -> Callable[[Theta], Posterior]:
+        return Likelihood.posteriors_near(self, theta)  # nodes follow those at theta

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dgmm.likelihood.crossed_statistics import CrossedPieces, CrossedStatistics, moments
-from dgmm.likelihood.profiling import LESS, Profile, near_zero, profile_at, settled
+from dgmm.likelihood.profiling import LESS, Profile, maximise, near_zero, profile_at, settled
 from dgmm.likelihood.sufficient import Deviance, profiled_deviance
 from dgmm.likelihood.working import least_of_loadings
 from dgmm.numerics.ascent import Ascent, Evaluation, ascend
@@ -27,26 +27,25 @@ ENOUGH = 1e-3
 RESTARTS = (0.3, 3.0)
 """Diagonals of Lambda to start from again when the first maximum has a variance of zero."""
 
+EXACT = 1e-14
+"""Share of the squares of the outcome in its residuals that is rounding."""
+
+FITS_ALL = "the terms of the model fit every outcome exactly"
+
 ONCE_MORE = 0.5
 """What a diagonal entry near zero starts from again, the others where they are."""
 
 
 @dataclass
 class _Surface:
-    """Minus half the profiled deviance of the free entries of Lambda relative to sigma.
-
-    I + Lambda'Z'Z Lambda is positive definite but for rounding, where sigma is next to nothing.
-    """
+    """Minus half the profiled deviance of the free entries of Lambda relative to sigma."""
 
     stats: CrossedStatistics
     restricted: bool
     last: Deviance | None = field(default=None, init=False)
 
     def value_and_gradient(self, x: np.ndarray, scores: bool = False) -> Evaluation:
-        try:
-            self.last = profiled_deviance(self.stats, x, self.restricted)
-        except np.linalg.LinAlgError as error:
-            raise FloatingPointError("the terms of the model fit every outcome exactly") from error
+        self.last = profiled_deviance(self.stats, x, self.restricted)
         none = np.zeros((0, len(x))) if scores else None
         return Evaluation(-0.5 * self.last.value, -0.5 * self.last.gradient, none)
 
@@ -74,8 +73,8 @@ def search(stats: CrossedStatistics, reml: bool = False) -> Profile:
     surface, on_diagonal = _Surface(stats, reml), stats.pattern.on_diagonal
     try:
         best = _ascended(surface, moments(stats))
-    except FloatingPointError:  # moments without a residual variance are no start
-        best = _ascended(surface, on_diagonal.astype(float))
+    except FloatingPointError:  # next to no residual variance: steps by information lose digits
+        return _without_information(stats, reml)
     used = best.evaluations
     for value in (ONCE_MORE, *RESTARTS):
         low = near_zero(stats.pattern, best.x)
@@ -84,13 +83,26 @@ def search(stats: CrossedStatistics, reml: bool = False) -> Profile:
         start = np.where(low, value, best.x)
         if value != ONCE_MORE:
             start = np.where(on_diagonal, value, 0.0)
-        again = _ascended(surface, start)
+        try:
+            again = _ascended(surface, start)
+        except FloatingPointError:
+            continue
         used += again.evaluations
         if again.value > best.value + LESS * stats.N:
             best = again
     x, done = settled(stats, reml, best.x), best.decrement < ENOUGH
+    if profiled_deviance(stats, x, reml).rss < EXACT * stats.C[-1, -1]:
+        raise FloatingPointError(FITS_ALL)
     words = f"the search ended {best.decrement:.2g} standard errors from a maximum"
     return profile_at(stats, reml, x, used, "" if done else words, done)
+
+
+def _without_information(stats: CrossedStatistics, reml: bool) -> Profile:
+    """The maximum by values and gradients alone."""
+    try:
+        return maximise(stats, reml)
+    except np.linalg.LinAlgError as error:  # positive definite but for a sigma of next to nothing
+        raise FloatingPointError(FITS_ALL) from error
 
 
 def _ascended(surface: _Surface, start: np.ndarray) -> Ascent:

@@ -238,12 +238,14 @@ class CrossedPieces:
         stats, p, (rows, columns) = self.stats, self.stats.p, self._entries
         u, r = self.residual(v)
         b = np.stack([self._moved(i, k, u, r) for i, k in zip(rows, columns, strict=True)], axis=1)
-        Gb = stats.crossed(stats.G, b)
-        y = stats.lifted(self.Lambda.T, Gb)
-        across = stats.H[:, :p].T @ b - self.U[:, :p].T @ y
+        # what is left of b: b'G b - y'A^-1 y would cancel where sigma is small
+        y = stats.lifted(self.Lambda.T, stats.crossed(stats.G, b))
+        c = stats.factor(self.Lambda).solve(y)
+        left = b - stats.lifted(self.Lambda, c)
+        across = stats.H[:, :p].T @ left
         along = r @ b
         df = stats.N - p if restricted else stats.N
-        information = b.T @ Gb - y.T @ stats.factor(self.Lambda).solve(y)
+        information = left.T @ stats.crossed(stats.G, left) + c.T @ c
         information -= across.T @ np.linalg.solve(self.S[:p, :p], across)
         information -= np.outer(along, along) / rss
         found: np.ndarray = information * df / rss

@@ -105,7 +105,7 @@ class FilterLaplace(Likelihood):
         return Observed(curvature_of(H.matrix), self.form).among(self.model.packing, packing)
 
     def posterior(self, theta: Theta) -> Posterior:
-        """Normal, around the mode."""
+        """Normal, around the mean to first order."""
         pseudo = pseudo_outcomes(self.model, theta, self.kept)
         return StatePosterior(self.model, theta, self.kept, pseudo)
 

@@ -255,6 +255,8 @@ class NewtonSearch:
         """Minus the Hessian where that says enough, else the expected information."""
         found = self.latest
         assert found is not None
+        if not (np.isfinite(found.expected).all() and np.isfinite(found.hessian).all()):
+            raise FloatingPointError("the information about the parameters is not finite")
         back = whitening(found.expected, self.least_information(x, np.diag(found.expected)))
         near = np.linalg.norm(back.T @ found.gradient) < NEAR
         least = np.linalg.eigvalsh(-back.T @ found.hessian @ back)[0]

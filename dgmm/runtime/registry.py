@@ -44,13 +44,8 @@ def misnamed(option: str, known: Sequence[str], instead: Mapping[str, str] | Non
 
 def members(package: str, base: type[Base]) -> dict[str, type[Base]]:
     """Every final subclass of ``base`` defined in the folder ``package``, keyed by its ``name``."""
-    return dict(_members(package, base))  # type: ignore[arg-type]
-
-
-@cache
-def _members(package: str, base: type[Any]) -> dict[str, type[Any]]:
     found = (one for one in _classes(package) if issubclass(one, base))
-    return {one.name: one for one in found}
+    return {one.name: one for one in found}  # type: ignore[attr-defined]
 
 
 @cache
