@@ -765,6 +765,7 @@ def recursion(name: str) -> str:
         "kl": ("KL", "{:.2f}"),
         "middle": ("share of draws between the modes", "{:.2f}"),
         "rmse": ("RMSE", "{:.3f}"),
+        "log_score": ("nats per step", "{:.4f}"),
         "cpu_seconds": ("processor seconds", "{:.0f}"),
         "seconds": ("seconds", "{:.0f}"),
     }
