@@ -24,7 +24,7 @@ SETTLED = 1e-3
 """Change of eta, relative to its size, below which it has been found."""
 
 NEARBY = 0.25
-"""The same where a search for the mixed model goes on, in which the variances move eta by more."""
+"""That change where a search for the mixed model goes on from the pilot."""
 
 
 def pilot(design: Design, family: Family, *, roughly: bool = False) -> tuple[float, Tensor]:

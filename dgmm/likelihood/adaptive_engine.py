@@ -361,7 +361,7 @@ class AdaptiveEngine(SlabModes):
     def _quadrature(
         self, slab: Slab, fixed: list[Tensor], Lambda: np.ndarray, b: np.ndarray
     ) -> tuple[float, list[Tensor], np.ndarray]:
-        """The same by quadrature; weights are relative to the height of the mode, never too big."""
+        """Value, omega and slope by quadrature, weights relative to the height of the mode."""
         rows = self._around(slab, fixed, Lambda, b) if self.canonical else None
         if rows is not None:
             return self._canonical(*rows, Lambda, b)
@@ -393,7 +393,7 @@ class AdaptiveEngine(SlabModes):
         Lambda: np.ndarray,
         b: np.ndarray,
     ) -> tuple[float, list[Tensor], np.ndarray]:
-        """The same by sums at the nodes alone."""
+        """Those of quadrature by sums at the nodes alone."""
         parts = [around.averages(c, at, base) for at, c, base in self._spread(L, Lambda, b)]
         mass, first, to_Lambda = (sum(own) for own in zip(*parts, strict=True))
         value = float(mass.log().sum()) + float(height.sum())

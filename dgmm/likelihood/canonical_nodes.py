@@ -28,7 +28,7 @@ their own mean."""
 
 
 class Averages(NamedTuple):
-    """What the gradient needs of the posterior given the nodes, weights summing to ``mass``."""
+    """Means over the nodes of a posterior for the gradient, weights summing to ``mass``."""
 
     mass: Tensor  # (n,), relative to the height of the mode
     first: Tensor  # of d log p / d eta (J, n)

@@ -190,7 +190,7 @@ class Pairs:
         return out
 
     def _times_wide(self, inverse: np.ndarray, W: np.ndarray) -> np.ndarray:
-        """The same by products of matrices."""
+        """The product by matrices, for corners where most effects meet."""
         out = np.empty_like(W)
         for cells, low, size in self.slabs():
             wide = self._wide(W, cells, low, size)

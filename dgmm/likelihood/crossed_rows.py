@@ -25,7 +25,7 @@ class Slopes(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """The same, all of them, as autograd knows them."""
+    """log p(y | eta) and all three derivatives, differentiable in eta and extra."""
 
     f: Tensor
     first: Tensor

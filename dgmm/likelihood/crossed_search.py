@@ -33,7 +33,7 @@ EXACT = 1e-14
 FITS_ALL = "the terms of the model fit every outcome exactly"
 
 ONCE_MORE = 0.5
-"""What a diagonal entry near zero starts from again, the others where they are."""
+"""Diagonal entries near zero start again from here, the others where they are."""
 
 
 @dataclass

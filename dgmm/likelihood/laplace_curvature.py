@@ -40,7 +40,7 @@ ROWS = 20_000
 """Rows of which all parameters are worked through at once."""
 
 DEFINITE = 1e-3
-"""The same near a maximum, where the curvature is that of the maximum."""
+"""The least curvature near a maximum, in units of the expected one."""
 
 NEAR = 1.0
 """Standard errors from a maximum, by the expected information, that are near."""

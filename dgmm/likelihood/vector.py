@@ -47,7 +47,7 @@ class ClassicalObjective(ABC):
         self.begin()
 
     def begin(self) -> None:
-        """What calls leave behind, as it is before the first one."""
+        """Forget all that calls have left behind."""
         self.offset = self.panel.rows.offset
         self.eta = torch.empty(self.panel.n_rows, dtype=torch.float64)
         self.evaluations = 0
