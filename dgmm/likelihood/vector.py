@@ -128,10 +128,6 @@ class ClassicalObjective(ABC):
         out[np.ix_(own, ~own)], out[np.ix_(~own, own)] = cross, cross.T
         return out
 
-    def linearised(self, x: np.ndarray) -> np.ndarray:
-        """The information of the outcome linearised at the modes, of one predictor, (P, P)."""
-        return self._linearised(x, np.full(self.size, True))
-
     @property
     def _entered(self) -> np.ndarray:
         """The predictor that every entry of Lambda enters, 0 for eta, (E,)."""
