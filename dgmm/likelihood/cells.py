@@ -25,7 +25,7 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from dgmm.likelihood.corner import Corner, Pairs, check_memory
+from dgmm.likelihood.corner import Corner, Pairs, check_memory, product
 from dgmm.numerics.cholesky import cholesky, log_det, solve
 from dgmm.panel import Panel
 
@@ -132,22 +132,16 @@ class Plan:
         if not np.isfinite(whole):
             raise np.linalg.LinAlgError("a precision of random effects is not positive definite")
         E = M[width:, :width]
-        W = _product(E, np.take(inverse, own, axis=-1))
+        W = product(E, np.take(inverse, own, axis=-1))
         if len(self.sizes) == 1:
             return Factorised(self, inverse, W, None, None, whole)
         if self.rest is not None:
             assert self.parent is not None
-            inner = M[width:, width:] - _product(W, E.swapaxes(0, 1))
+            inner = M[width:, width:] - product(W, E.swapaxes(0, 1))
             rest = self.rest.factorise(sum_by(self.parent, inner, len(self.rest.level)))
             return Factorised(self, inverse, W, rest, None, whole + rest.log_det)
         corner = self.pairs.corner(M[width:, width:], W, E)
         return Factorised(self, inverse, W, None, corner, whole + corner.log_det)
-
-
-def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A_c B_c of every cell, A (a, j, c), B (j, b, c)."""
-    found: np.ndarray = np.einsum("ajc,jbc->abc", A, B)
-    return found
 
 
 @dataclass(frozen=True)
@@ -204,7 +198,7 @@ class Factorised:
         if width < K:
             corner, side = self._corner_and_side()
             first = first - sum_by(
-                plan.level[:, 0], _product(self.W.swapaxes(0, 1), side), plan.sizes[0]
+                plan.level[:, 0], product(self.W.swapaxes(0, 1), side), plan.sizes[0]
             )
             out[width:, width:] = corner
             out[width:, :width] = side
@@ -216,7 +210,7 @@ class Factorised:
         """(A^-1)_22 and (A^-1)_21 on the cells."""
         if self.rest is not None and self.plan.parent is not None:
             blocks = np.take(self.rest.cells, self.plan.parent, axis=-1)
-            return blocks, -_product(blocks, self.W)
+            return blocks, -product(blocks, self.W)
         assert self.corner is not None
         pairs, inverse = self.plan.pairs, self.corner.inverse()
         blocks = pairs.blocks(inverse)

@@ -25,7 +25,7 @@ from scipy import linalg
 
 from dgmm.runtime.available import available_memory
 
-__all__ = ["Corner", "Pairs", "check_memory"]
+__all__ = ["Corner", "Pairs", "check_memory", "product"]
 
 PAIRS = 4_000_000
 """Entries of pairs of cells held at once; fewer are kept from one evaluation to the next."""
@@ -173,7 +173,7 @@ class Pairs:
         """S^-1 W on the cells, (b, k, c): ``blocks`` are those of S^-1 there."""
         if self.dense:
             return self._times_wide(inverse, W)
-        out = _product(blocks, W)
+        out = product(blocks, W)
         flat, (b, k, _) = inverse.reshape(-1), W.shape
         for run in self.runs():
             left = np.repeat(W[..., run.later], run.partners, axis=-1)
@@ -241,6 +241,7 @@ class Corner:
         return solution
 
 
-def _product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A_c B_c of every cell, (a, j, c) and (j, b, c)."""
-    return np.einsum("ajc,jbc->abc", A, B)
+def product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A_c B_c of every cell, A (a, j, c), B (j, b, c)."""
+    found: np.ndarray = np.einsum("ajc,jbc->abc", A, B)
+    return found

@@ -89,19 +89,21 @@ class StateLaplace:
 
     def mode(self, x: np.ndarray, order: int = 2) -> tuple[Mode, PathWeights]:
         """The mode at a vector, and the paths there."""
-        theta = self.theta(x)
-        own = {name: theta[name] for name in moving_packing(self.rows.model).shapes}
-        paths = PathWeights.of(self.rows.packed, own)
+        theta, paths = self._paths(x)
         mode = find_mode(self.rows, theta, paths.system, self._kept, order, signed=True)
         self._latest = mode.u
         return mode, paths
 
     def proposal(self, x: np.ndarray, order: int = 2) -> Mode:
         """The mode with errors of positive variances, a distribution for draws."""
+        theta, paths = self._paths(x)
+        return find_mode(self.rows, theta, paths.system, self._kept, order)
+
+    def _paths(self, x: np.ndarray) -> tuple[Theta, PathWeights]:
+        """theta of a vector, and the paths there."""
         theta = self.theta(x)
         own = {name: theta[name] for name in moving_packing(self.rows.model).shapes}
-        paths = PathWeights.of(self.rows.packed, own)
-        return find_mode(self.rows, theta, paths.system, self._kept, order)
+        return theta, PathWeights.of(self.rows.packed, own)
 
     def skewed(self, x: np.ndarray) -> tuple[Mode, np.ndarray]:
         """:meth:`proposal`, and t / W (N,): u + E(u | t / W) is E(u | y) to first order.

@@ -251,8 +251,7 @@ def find_mode(
             if not falls.any():
                 break
             length = np.where(falls, 0.5 * length, length)
-        stays = there < top - 1e-10 * np.abs(top)
-        length = np.where(stays, 0.0, length)
+        length = np.where(falls, 0.0, length)
         s = length[series]
         u, a, top = u + s * du, a + s * da, np.where(length > 0, there, top)
         if falls.any():
